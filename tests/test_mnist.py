@@ -1,0 +1,217 @@
+"""The MNIST study against enumeration, the textbook network and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sympo import assets, losses, mnist
+from sympo.config import study_config
+
+RUN = {"study": "mnist_losses", "epochs": 2, "eval_every": 1, "pairs": 96, "batch": 32, "learning_rate": 1e-3}
+RUN |= {"class_prior": 0.5, "method": "sigmoid", "noise": "symmetric-0.4", "seed": 3, "rate_pos": 0.4, "rate_neg": 0.4}
+
+
+@pytest.fixture
+def digits():
+    return np.random.default_rng(0).integers(0, 10, 60_000).astype(np.uint8)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """A data set of the right shapes whose images show their digit as a bright band, so that learning is quick."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (600, 28, 28), dtype=np.uint8)
+    labels = generator.integers(0, 10, 600).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label + 4 : 2 * label + 6] = 250
+    data = assets.MNIST(images[:400], labels[:400], images[400:], labels[400:], "made up", "none")
+    monkeypatch.setattr(assets, "mnist", lambda: data)
+    return data
+
+
+def test_pairs_use_no_image_twice_and_differ_in_digit(digits):
+    pairs = mnist.draw_pairs(digits, 10_000, seed=0)
+    used = np.concatenate([pairs.first, pairs.second])
+    assert len(np.unique(used)) == 20_000
+    assert (digits[pairs.first] != digits[pairs.second]).all()
+
+
+def test_preferences_follow_bradley_terry(digits):
+    pairs = mnist.draw_pairs(digits, 20_000, seed=1, class_prior=0.3)
+    difference = (digits[pairs.first].astype(int) - digits[pairs.second]) * pairs.labels  # winner − loser
+    for gap in (1, 2, 3):
+        right, total = (difference == gap).sum(), (np.abs(difference) == gap).sum()
+        expected = 1 / (1 + np.exp(-gap))
+        assert right / total == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / total))
+    assert (pairs.labels > 0).mean() == pytest.approx(0.3, abs=0.015)
+
+
+def test_more_pairs_than_images_is_refused(digits):
+    with pytest.raises(ValueError, match="pairs = 400 is more than"):
+        mnist.draw_pairs(digits[:300], 400, seed=0)
+
+
+def test_flips_nest_over_rates_and_tied_noise_follows_ink(digits):
+    pairs = mnist.draw_pairs(digits, 20_000, seed=0)
+    ink = np.random.default_rng(5).random(60_000)
+    low = mnist.noisy_labels(pairs, {**RUN, "rate_pos": 0.2, "rate_neg": 0.2}, ink) != pairs.labels
+    high = mnist.noisy_labels(pairs, RUN, ink) != pairs.labels
+    assert high[low].all()
+    assert high.mean() == pytest.approx(0.4, abs=0.015)
+    tied = mnist.noisy_labels(pairs, {**RUN, "rate_pos": 0.0, "rate_neg": 0.4, "first_rate": 0.9}, ink) != pairs.labels
+    more_ink_wins = np.where(ink[pairs.first] >= ink[pairs.second], 1, -1) == pairs.labels
+    assert tied[more_ink_wins].mean() == pytest.approx(0.1 * 0.4, abs=0.01)
+    assert tied[~more_ink_wins].mean() == pytest.approx(0.9 * 0.4, abs=0.02)
+
+
+def test_accuracy_equals_enumeration_with_ties():
+    generator = np.random.default_rng(0)
+    rewards = torch.from_numpy(generator.integers(0, 5, (2, 60)).astype(np.float32))  # few values: many ties
+    digits = torch.from_numpy(generator.integers(0, 10, 60))
+    accuracy, ties = mnist.reward_accuracy(rewards, digits)
+    for model in range(2):
+        pairs = [(i, j) for i in range(60) for j in range(60) if digits[i] > digits[j]]
+        right = sum(bool(rewards[model, i] > rewards[model, j]) for i, j in pairs)
+        tied = sum(bool(rewards[model, i] == rewards[model, j]) for i, j in pairs)
+        assert accuracy[model].item() == pytest.approx(right / len(pairs))
+        assert ties[model].item() == pytest.approx(tied / len(pairs))
+
+
+def test_hand_written_gradient_equals_finite_differences():
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    patches = mnist._extract_patches(torch.rand(28, 28, 2, generator=generator, dtype=torch.float64))
+    weights = (draw(2, 24, 36), draw(2, 6), draw(2, 64, 216), draw(2, 16))
+    for block in (1, 2):
+        assert torch.autograd.gradcheck(
+            lambda *w, block=block: mnist._Features.apply(patches, *w, block), weights, fast_mode=True
+        )
+
+
+class _Masked(torch.nn.Module):
+    """Dropout with given masks, so that the textbook network drops the same units as the grid."""
+
+    def forward(self, hidden):
+        return hidden * self.masks.pop(0).T if self.training else hidden
+
+
+def test_grid_equals_models_trained_one_at_a_time():
+    names, steps, batch = ["logistic", "ramp", "sigmoid"], 20, 8
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(steps, 28, 28, 2 * batch, generator=generator, dtype=torch.float64)
+    images[images < 0.6] = 0  # black background, as in MNIST: many equal values inside a pooling window
+    images[images > 0.9] = 1
+    labels = torch.randint(0, 2, (steps, len(names), batch), generator=generator) * 2 - 1
+    masks = [mnist.draw_masks(2 * batch, generator).double() for _ in range(steps)]
+
+    start = mnist.initial_network(0).double()
+    grid = mnist.Grid(start, len(names))
+    optimiser = torch.optim.Adam(grid.parameters.values(), lr=1e-3)
+    for step in range(steps):
+        rewards = grid.rewards(images[step], masks=masks[step])
+        margins = labels[step] * (rewards[:, :batch] - rewards[:, batch:])
+        optimiser.zero_grad()
+        mnist.margin_loss(margins, names).sum().backward()
+        optimiser.step()
+
+    for index, name in enumerate(names):
+        network = mnist.initial_network(0).double()
+        network.dropout = _Masked()
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        for step in range(steps):
+            network.dropout.masks = list(masks[step])
+            rewards = network(images[step].permute(2, 0, 1)[:, None])
+            margins = labels[step, index] * (rewards[:batch] - rewards[batch:])
+            optimiser.zero_grad()
+            losses.get(name).fn(margins).mean().backward()
+            optimiser.step()
+        # Biases before a batch norm have no gradient but rounding, which Adam turns into steps: hence 1e-7, not less.
+        moved = False
+        for field, value in network.named_parameters():
+            torch.testing.assert_close(grid.parameters[field][index], value, rtol=0, atol=1e-7)
+            moved |= not torch.equal(value, start.get_parameter(field))
+        assert moved
+        network.eval()
+        expected = network(images[0].permute(2, 0, 1)[:, None])
+        torch.testing.assert_close(grid.rewards(images[0])[index], expected, rtol=0, atol=1e-9)
+
+
+def test_evaluation_has_no_dropout_and_clips():
+    network = mnist.initial_network(0)
+    grid = mnist.Grid(network, 2)
+    images = torch.randint(0, 256, (5, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    network.eval()
+    torch.testing.assert_close(mnist.evaluate_rewards(grid, images)[1], network(images[:, None] / 255).detach())
+    with torch.no_grad():
+        grid.parameters["fc3.bias"][0] = 100.0
+    assert (mnist.evaluate_rewards(grid, images)[0] == mnist.CLIP).all()
+
+
+def test_margin_loss_is_the_mean_of_each_models_own_loss():
+    margins = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
+    means = mnist.margin_loss(margins, ["hinge", "hinge", "ramp", "sigmoid"])
+    assert means[1].item() == pytest.approx(functional.relu(1 - margins[1]).mean().item())
+    assert means[2].item() == pytest.approx(np.clip(0.5 - margins[2].numpy() / 2, 0, 1).mean())
+    assert means[3].item() == pytest.approx((1 / (1 + np.exp(margins[3].numpy()))).mean())
+
+
+def test_result_does_not_depend_on_the_models_trained_beside_it(made_up, monkeypatch):
+    runs = [{**RUN, "method": name, "noise": f"symmetric-{r}", "rate_pos": r, "rate_neg": r, "epochs": 2}
+            for name in ("logistic", "sigmoid") for r in (0.0, 0.4)]  # fmt: skip
+    together = {(r["method"], r["noise"]): result for r, result in mnist.train_models(runs, device="cpu")}
+    monkeypatch.setattr(mnist, "models_per_chunk", lambda batch, *, device: 1)
+    for run, result in mnist.train_models(runs, device="cpu"):
+        other = together[run["method"], run["noise"]]["metrics"]
+        np.testing.assert_allclose(result["metrics"]["rewards"], other["rewards"], atol=1e-3)
+        assert result["metrics"]["accuracy"] == pytest.approx(other["accuracy"], abs=1e-3)
+
+
+def test_training_learns_the_order_and_reports_the_flips(made_up):
+    clean = {**RUN, "noise": "symmetric-0", "rate_pos": 0.0, "rate_neg": 0.0, "epochs": 12, "eval_every": 5}
+    ((_, result),) = mnist.train_models([clean], device="cpu")
+    assert [entry["epoch"] for entry in result["history"]] == [5, 10, 12]
+    assert result["metrics"]["accuracy"] > 0.8
+    assert result["metrics"]["fit_flipped"] is None
+    ((_, noisy),) = mnist.train_models([{**RUN, "epochs": 12}], device="cpu")
+    assert 0 < noisy["metrics"]["fit_flipped"] < 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epoch": 3}, "Did you mean 'epochs'"),
+        ({"epochs": "3"}, "epochs"),
+        ({"epochs": 0}, "epochs"),
+        ({"losses": ["logistik"]}, "Did you mean 'logistic'"),
+        ({"noise_rates": [0.0, 0.5]}, "noise_rates.1"),
+        ({"headline_seeds": 1, "seeds": 2}, "headline_seeds"),
+    ],
+)
+def test_bad_parameters_are_named(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        study_config("mnist_losses", "smoke", **overrides)
+
+
+def test_noise_that_cannot_be_learned_from_is_refused():
+    with pytest.raises(ValueError, match="nothing can be learned"):
+        study_config("mnist_noise", "smoke", noise_pairs=[[0.4, 0.6]])
+
+
+@pytest.mark.parametrize(
+    ("study", "profile", "message"), [("mnist_loses", "smoke", "mnist_losses"), ("mnist_losses", "labtop", "laptop")]
+)
+def test_unknown_study_or_profile_names_the_nearest(study, profile, message):
+    with pytest.raises(ValueError, match=f"Did you mean '{message}'"):
+        study_config(study, profile)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_the_processor(made_up):
+    ((_, expected),) = mnist.train_models([RUN], device="cpu")
+    ((_, result),) = mnist.train_models([RUN], device="cuda")
+    np.testing.assert_allclose(result["metrics"]["rewards"], expected["metrics"]["rewards"], atol=0.05)
