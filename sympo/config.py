@@ -1,6 +1,7 @@
 """Study configurations: the profiles of notebooks/profiles, validated, and where their results go."""
 
 import difflib
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -65,7 +66,12 @@ def build_folder(profile: str) -> Path:
 
 
 def figures_folder(profile: str) -> Path:
-    """Where figures and tables of `profile` go; smoke results are not worth keeping and stay under build/."""
+    """Where figures and tables of `profile` go, unless SYMPO_FIGURES names another folder.
+
+    Smoke results mean nothing and stay under build/.
+    """
+    if folder := os.environ.get("SYMPO_FIGURES"):
+        return Path(folder)
     return build_folder(profile) / "figures" if profile == "smoke" else root() / "figures" / profile
 
 

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import psutil
 import torch
 from numpy.typing import NDArray
@@ -19,11 +20,12 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sympo import assets, losses, noise, store
+from sympo import assets, losses, noise, stats, store
 from sympo.config import StudyConfig, build_folder
 
 CLIP = 20.0  # bound on the reward; the authors' released code
 DROPOUT = 0.2  # the authors' released code
+CONDITIONS = ("asymmetric", "equivalent", "tied")  # the three noise models of study mnist_noise
 EVALUATION_BATCH = 2048  # ours: images per forward pass
 SAMPLE = 1000  # ours: test images whose rewards a record keeps, to compare rankings
 
@@ -95,11 +97,8 @@ class NoiseConfig(TrainingConfig):
             pair = f"{rate_pos:g}-{rate_neg:g}"
             for seed in range(self.seeds):
                 for loss in self.losses:
-                    for condition, rates in (
-                        ("asymmetric", (rate_pos, rate_neg)),
-                        ("equivalent", (rate, rate)),
-                        ("tied", (rate_pos, rate_neg)),
-                    ):
+                    for condition in CONDITIONS:
+                        rates = (rate, rate) if condition == "equivalent" else (rate_pos, rate_neg)
                         run = _run(self, loss, f"{condition}-{pair}", seed, *rates)
                         first_rate = self.first_rate if condition == "tied" else None
                         runs.append({**run, "condition": condition, "noise_pair": pair, "first_rate": first_rate})
@@ -529,3 +528,30 @@ def run_study(config: TrainingConfig) -> store.Runs:
         version=store.code_version(sys.modules[__name__], losses, noise),
         provenance=store.provenance(data=data.source, data_sha256=data.sha256),
     )
+
+
+def compare_rankings(records: list[dict]) -> pd.DataFrame:
+    """How alike the rewards of two models rank the same test images, by Kendall's τ.
+
+    Asymmetric noise is compared with its equivalent and with tied noise on the same pairs; the yardstick is the
+    equivalent noise on the pairs of another seed.
+
+    Args:
+        records: of study mnist_noise.
+    Returns:
+        columns method, noise_pair, seed, comparison, tau.
+    """
+    keys = ("method", "noise_pair", "seed", "condition")
+    rewards = {tuple(r["config"][key] for key in keys): r["metrics"]["rewards"] for r in records}
+    seeds = sorted({seed for _, _, seed, _ in rewards})
+    rows = []
+    for method, pair, seed in dict.fromkeys(key[:3] for key in rewards):
+        asymmetric, equivalent, tied = (rewards[method, pair, seed, name] for name in CONDITIONS)
+        other = rewards[method, pair, seeds[(seeds.index(seed) + 1) % len(seeds)], "equivalent"]
+        for name, one, two in (
+            ("asymmetric, equivalent", asymmetric, equivalent),
+            ("equivalent, other data", equivalent, other),
+            ("asymmetric, tied", asymmetric, tied),
+        ):
+            rows.append((method, pair, seed, name, stats.kendall(one, two)))
+    return pd.DataFrame(rows, columns=["method", "noise_pair", "seed", "comparison", "tau"])

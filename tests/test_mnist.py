@@ -215,3 +215,19 @@ def test_cuda_equals_the_processor(made_up):
     ((_, expected),) = mnist.train_models([RUN], device="cpu")
     ((_, result),) = mnist.train_models([RUN], device="cuda")
     np.testing.assert_allclose(result["metrics"]["rewards"], expected["metrics"]["rewards"], atol=0.05)
+
+
+def test_rankings_are_compared_with_scipys_tau():
+    rewards = {"asymmetric": [1.0, 2.0, 3.0], "equivalent": [1.0, 3.0, 2.0], "tied": [3.0, 2.0, 1.0]}
+    records = [
+        {
+            "config": {"method": "ramp", "noise_pair": "0-0.4", "seed": seed, "condition": condition},
+            "metrics": {"rewards": values if seed == 0 else values[::-1]},
+        }
+        for seed in (0, 1)
+        for condition, values in rewards.items()
+    ]
+    tau = mnist.compare_rankings(records).set_index(["seed", "comparison"]).tau
+    assert tau[0, "asymmetric, equivalent"] == pytest.approx(1 / 3)  # 2 of 3 pairs in the same order
+    assert tau[0, "asymmetric, tied"] == pytest.approx(-1)
+    assert tau[0, "equivalent, other data"] == pytest.approx(-1 / 3)

@@ -1,0 +1,55 @@
+"""The paper's claims, where each is tested here, and the verdict that follows from the data by rule."""
+
+import nbformat
+import pandas as pd
+import yaml
+
+from sympo import config, paper
+
+
+def judge_claims(profile: str) -> pd.DataFrame:
+    """A row per claim of notebooks/claims.yaml, with its verdict in `profile`.
+
+    A claim with a `table` is measured: its verdict stands in that table's row. Any other is derived: it holds if every
+    check cell of its notebook ran without an error.
+
+    Returns:
+        columns claim, paper, notebook, evidence, verdict.
+    """
+    text = (config.root() / "notebooks" / "claims.yaml").read_text(encoding="utf-8")
+    rows = [
+        (claim["claim"], claim["paper"], claim["notebook"], *_judge(claim, profile)) for claim in yaml.safe_load(text)
+    ]
+    return pd.DataFrame(rows, columns=["claim", "paper", "notebook", "evidence", "verdict"])
+
+
+def list_results(profile: str) -> pd.DataFrame:
+    """A row per figure and table: its stem, the notebook that makes it, and whether it is there in `profile`."""
+    folder = config.figures_folder(profile)
+    rows = [
+        (stem, name, any((folder / f"{stem}.{suffix}").is_file() for suffix in ("pdf", "md")))
+        for name in paper.notebooks()
+        for stem in paper.saved_stems(paper.twin(name))
+    ]
+    return pd.DataFrame(rows, columns=["result", "notebook", "made"])
+
+
+def _judge(claim: dict, profile: str) -> tuple[str, str]:
+    if "table" not in claim:
+        return _judge_derivation(claim["notebook"], profile)
+    path = config.figures_folder(profile) / "data" / f"{claim['table']}.csv"
+    if not path.is_file():
+        return f"no {path.name} in profile {profile}", "not measured"
+    table = pd.read_csv(path)
+    (row,) = table[(table[list(claim["row"])] == pd.Series(claim["row"])).all(axis=1)].itertuples()
+    return f"{row.estimate:+.3f} ({row.low:+.3f} to {row.high:+.3f}), n = {row.n}", row.verdict
+
+
+def _judge_derivation(name: str, profile: str) -> tuple[str, str]:
+    executed = paper.output(name, profile)
+    path = executed if executed.is_file() else config.root() / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        return "the notebook has not been run", "not checked"
+    checks = [cell for cell in nbformat.read(path, as_version=4).cells if "check" in cell.metadata.get("tags", [])]
+    passed = [cell for cell in checks if cell.execution_count and all(o.output_type != "error" for o in cell.outputs)]
+    return f"{len(passed)} of {len(checks)} checks pass", "derived" if passed == checks else "not checked"
