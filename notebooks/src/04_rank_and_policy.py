@@ -26,20 +26,19 @@ import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    from sys import executable
-    from subprocess import run
+    import os
+    import subprocess
     from importlib.metadata import version
-    from os import chdir
+    from pathlib import Path
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    run(["git", "clone", "--depth=1", "--branch=v0.1.0", f"https://github.com/{repository}", "companion"], check=True)
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    run([executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion[paper]"], check=True)
-    chdir("companion/notebooks")
+    subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
+    Path("pins.txt").write_text("\n".join(f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")))
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
+    os.chdir("companion/notebooks")
 
 # %% tags=["parameters"]
-profile = "auto"  #@param ["auto", "smoke", "laptop", "gpu", "paper"]
+profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 noise_rate = 0.4  # ε of the noisy examples, above 0 and below ½
 problems = 1000  # random ranking problems in the search of T7
 spread = 2.0  # standard deviation of the true rewards
@@ -701,4 +700,4 @@ Markdown(
 # </details>
 
 # %%
-pd.Series(store.provenance(), name="value").to_frame()
+store.save_provenance("04_rank_and_policy", profile=profile)
