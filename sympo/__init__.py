@@ -9,14 +9,18 @@ from importlib.metadata import version
 
 __version__ = version("sympo")
 
-_SUBMODULES = ("assets", "config", "losses", "mnist", "noise", "paper", "plots", "stats", "store", "theory")
+_SUBMODULES = ("assets", "claims", "config", "judge", "losses", "mnist", "noise", "paper", "plots", "preferences")
+_SUBMODULES += ("stats", "store", "theory", "trainer")
+_CLASSES = ("SymPOConfig", "SymPOTrainer", "SymmetricRewardConfig", "SymmetricRewardTrainer")
 
 
 def __getattr__(name: str):
     if name in _SUBMODULES:
         return import_module(f"sympo.{name}")
+    if name in _CLASSES:
+        return getattr(import_module("sympo.trainer"), name)
     raise AttributeError(f"module 'sympo' has no attribute '{name}'")
 
 
 def __dir__():
-    return sorted([*globals(), *_SUBMODULES])
+    return sorted([*globals(), *_SUBMODULES, *_CLASSES])

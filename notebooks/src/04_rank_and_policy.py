@@ -29,11 +29,11 @@ if "google.colab" in sys.modules:
     import os
     import subprocess
     from importlib.metadata import version
-    from pathlib import Path
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
     subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
-    Path("pins.txt").write_text("\n".join(f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")))
+    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
+    open("pins.txt", "w").write("\n".join(pins))
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
     os.chdir("companion/notebooks")
 
