@@ -3,11 +3,15 @@
 import difflib
 import os
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROFILES = ("smoke", "laptop", "gpu", "paper")
 
@@ -26,8 +30,10 @@ class StudyConfig(BaseModel):
     study: str
     profile: str
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row per field, to show at the top of a notebook."""
+        import pandas as pd
+
         values = {field: str(value) for field, value in self.model_dump().items()}
         return pd.DataFrame.from_dict(values, orient="index", columns=["value"])
 
@@ -52,6 +58,8 @@ def resolve_profile(profile: str) -> str:
         ValueError: no such profile.
     """
     if profile == "auto":
+        if version("torch").endswith("+cpu"):  # no need to load it
+            return "laptop"
         import torch
 
         return "gpu" if torch.cuda.is_available() else "laptop"

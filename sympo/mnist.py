@@ -4,8 +4,11 @@ The reward of an image is its digit. All models of one seed see the same pairs, 
 weights and differ in loss and label noise alone, so they share every image patch and train together.
 """
 
+import math
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from sympo import assets, losses, noise, stats, store
 from sympo.config import StudyConfig, build_folder
@@ -26,6 +30,7 @@ from sympo.config import StudyConfig, build_folder
 CLIP = 20.0  # bound on the reward; the authors' released code
 DROPOUT = 0.2  # the authors' released code
 CONDITIONS = ("asymmetric", "equivalent", "tied")  # the three noise models of study mnist_noise
+CPU_TILE = (1, 128)  # ours: models and images whose convolutions stay in a processor's caches
 EVALUATION_BATCH = 2048  # ours: images per forward pass
 SAMPLE = 1000  # ours: test images whose rewards a record keeps, to compare rankings
 
@@ -209,25 +214,31 @@ def _extract_patches(images: Tensor) -> Tensor:
     rows, columns, count = images.stride()
     shape = (6, 6, 2, 2, 6, 6, images.shape[2])
     strides = (rows, columns, 2 * rows, 2 * columns, 4 * rows, 4 * columns, count)
-    return images.as_strided(shape, strides).reshape(36, -1)
+    return images.as_strided(shape, strides, images.storage_offset()).reshape(36, -1)
+
+
+def _activate(pooled: Tensor, bias: Tensor) -> Tensor:
+    """ReLU(pooled + bias), from `(models, channels, positions)` and `(models, channels)`."""
+    return (pooled + bias[:, :, None]).clamp_(min=0)
 
 
 def _extract_columns(maps: Tensor) -> Tensor:
-    """`(models, 24, 6, 6, images)` → `(models, 216, 16·images)`: the 3×3 windows of the second layer."""
-    models, _, _, _, images = maps.shape
-    block, channel, row, column, image = maps.stride()
-    strided = maps.as_strided((models, 3, 3, 24, 4, 4, images), (block, row, column, channel, row, column, image))
-    return strided.reshape(models, 216, -1)
+    """First maps `(models, 6, 144·images)` → `(models, 216, 16·images)`: the 3×3 windows of the second layer."""
+    maps = maps.view(len(maps), 24, 6, 6, -1)
+    model, channel, row, column, image = maps.stride()
+    shape = (len(maps), 3, 3, 24, 4, 4, maps.shape[4])
+    strided = maps.as_strided(shape, (model, row, column, channel, row, column, image), maps.storage_offset())
+    return strided.reshape(len(maps), 216, -1)
 
 
-def _fold_columns(columns: Tensor, images: int) -> Tensor:
-    """The adjoint of `_extract_columns`."""
-    windows = columns.view(-1, 3, 3, 24, 4, 4, images)
-    maps = columns.new_zeros(len(windows), 24, 6, 6, images)
+def _fold_columns(columns: Tensor, shape: torch.Size) -> Tensor:
+    """The adjoint of `_extract_columns`: to maps of `shape`."""
+    windows = columns.view(len(columns), 3, 3, 24, 4, 4, -1)
+    maps = columns.new_zeros(len(columns), 24, 6, 6, windows.shape[6])
     for row in range(3):
         for column in range(3):
             maps[:, :, row : row + 4, column : column + 4] += windows[:, row, column]
-    return maps
+    return maps.view(shape)
 
 
 def _expand_first(weight: Tensor) -> Tensor:
@@ -247,50 +258,63 @@ def _route(grad: Tensor, values: Tensor, pooled: Tensor) -> Tensor:
     """The gradient of a maximum over the four shifts; shifts that tie share it. Overwrites `values`.
 
     Args:
-        grad, pooled: `(models, 1, channels, positions)`.
+        grad, pooled: `(models, channels, positions)`.
         values: `(models, 4, channels, positions)`.
+    Returns:
+        `(models, 4·channels, positions)`.
     """
-    winners = values.eq_(pooled)  # in place and in float: a boolean mask would cost a slower pass
-    return winners.mul_(grad / winners.sum(1, keepdim=True))
+    winners = values.eq_(pooled[:, None])  # in place, in float: a boolean mask would cost a slower pass
+    return winners.mul_((grad / winners.sum(1))[:, None]).flatten(1, 2)
 
 
 class _Features(torch.autograd.Function):
-    """Both convolutions with their pools and ReLUs, for a block of models at a time.
+    """Both convolutions with their pools and ReLUs, tile by tile: some images, and some models, at a time.
 
-    Written by hand because autograd would keep the unpooled maps of every model: 14 MB each at 512 pairs, which
-    the processor's caches do not hold. The backward pass computes the first one again instead.
+    Written by hand because autograd would run each layer over all images and keep its unpooled maps, 14 MB a model at
+    512 pairs, and every pass would wait for memory. A tile stays in a processor's caches; the backward pass keeps the
+    pooled first and the unpooled second layer, and computes the rest again.
     """
 
     @staticmethod
-    def forward(ctx, patches, weight1, bias1, weight2, bias2, block):
-        images = patches.shape[1] // 144
-        features = patches.new_empty(len(weight1), 16, 16 * images)
-        ctx.parts = [slice(start, start + block) for start in range(0, len(weight1), block)]
+    def forward(ctx, images, weight1, bias1, weight2, bias2, tile):
+        features = images.new_empty(len(weight1), 256, images.shape[2])
         kept = []
-        for part in ctx.parts:
-            pooled1 = (weight1[part] @ patches).unflatten(1, (4, 6)).amax(1)
-            maps = (pooled1 + bias1[part, :, None]).clamp_(min=0).view(-1, 24, 6, 6, images)
-            values2 = (weight2[part] @ _extract_columns(maps)).unflatten(1, (4, 16))
-            pooled2 = values2.amax(1)
-            torch.clamp(pooled2 + bias2[part, :, None], min=0, out=features[part])
-            kept += (pooled1, maps, values2, pooled2) if any(ctx.needs_input_grad) else ()
-        ctx.save_for_backward(patches, weight1, weight2, features, *kept)
+        for models, span, patches in _list_tiles(images, len(weight1), tile):
+            pooled1 = (weight1[models] @ patches).unflatten(1, (4, 6)).amax(1)
+            columns = _extract_columns(_activate(pooled1, bias1[models]))
+            values2 = (weight2[models] @ columns).unflatten(1, (4, 16))
+            features[models, :, span] = _activate(values2.amax(1), bias2[models]).view(len(values2), 256, -1)
+            kept += (pooled1, values2)
+        ctx.tile = tile
+        ctx.save_for_backward(images, weight1, bias1, weight2, features, *kept)
         return features
 
     @staticmethod
     def backward(ctx, grad):
-        patches, weight1, weight2, features, *kept = ctx.saved_tensors
-        grads = [torch.empty_like(weight1), grad.new_empty(len(weight1), 6), torch.empty_like(weight2)]
-        grad2 = grad * features.sign()  # ReLU: features are never negative
-        for index, part in enumerate(ctx.parts):
-            pooled1, maps, values2, pooled2 = kept[4 * index : 4 * index + 4]
-            routed = _route(grad2[part, None], values2.clone(), pooled2[:, None]).flatten(1, 2)
-            torch.matmul(routed, _extract_columns(maps).mT, out=grads[2][part])
-            grad1 = _fold_columns(weight2[part].mT @ routed, maps.shape[-1]).mul_(maps.sign()).view_as(pooled1)
-            grads[1][part] = grad1.sum(2)
-            values1 = (weight1[part] @ patches).unflatten(1, (4, 6))
-            grads[0][part] = _route(grad1[:, None], values1, pooled1[:, None]).flatten(1, 2) @ patches.T
-        return None, *grads, grad2.sum(2), None
+        images, weight1, bias1, weight2, features, *kept = ctx.saved_tensors
+        grads = [torch.zeros_like(weight) for weight in (weight1, bias1, weight2)]
+        grad = grad * features.sign()  # ReLU: features are never negative
+        pairs = zip(kept[::2], kept[1::2], strict=True)
+        for models, span, patches in _list_tiles(images, len(weight1), ctx.tile):
+            pooled1, values2 = next(pairs)
+            maps = _activate(pooled1, bias1[models])
+            grad2 = grad[models, :, span].reshape(len(values2), 16, -1)
+            routed2 = _route(grad2, values2.clone(), values2.amax(1))
+            grad1 = _fold_columns(weight2[models].mT @ routed2, maps.shape).mul_(maps.sign())
+            routed1 = _route(grad1, (weight1[models] @ patches).unflatten(1, (4, 6)), pooled1)
+            parts = (routed1 @ patches.T, grad1.sum(2), routed2 @ _extract_columns(maps).mT)
+            for total, part in zip(grads, parts, strict=True):
+                total[models] += part
+        return None, *grads, grad.unflatten(1, (16, 16)).sum((2, 3)), None
+
+
+def _list_tiles(images: Tensor, models: int, tile: tuple[int, int]) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Slices of models and of images, at most `tile`, and the images' patches, which all models use in turn."""
+    for start in range(0, images.shape[2], tile[1]):
+        span = slice(start, start + tile[1])
+        patches = _extract_patches(images[:, :, span])
+        for model in range(0, models, tile[0]):
+            yield slice(model, model + tile[0]), span, patches
 
 
 class Grid:
@@ -299,14 +323,14 @@ class Grid:
     Args:
         network: gives every model its initial weights, and the dtype and device.
         models: how many.
-        block: models whose convolutions run together; small blocks stay in a processor's caches, a GPU takes all.
+        tile: how many models, and how many images, the convolutions take at a time; a GPU takes all at once.
     Attributes:
         parameters: name in `Network` → `(models, …)`.
         statistics: running mean and variance of the batch norms, `(models·64,)` each.
     """
 
-    def __init__(self, network: Network, models: int, *, block: int = 1):
-        self.models, self.block = models, block
+    def __init__(self, network: Network, models: int, *, tile: tuple[int, int] = CPU_TILE):
+        self.models, self.tile = models, tile
         stacked = {name: value.detach().repeat(models, *[1] * value.ndim) for name, value in network.named_parameters()}
         self.parameters = {name: value.requires_grad_() for name, value in stacked.items()}
         self.statistics = {
@@ -327,7 +351,7 @@ class Grid:
             _expand_second(p["conv2.weight"]),
             p["conv2.bias"],
         )
-        hidden = _Features.apply(_extract_patches(images), *weights, self.block).reshape(self.models, 256, -1)
+        hidden = _Features.apply(images, *weights, self.tile)
         for layer in (1, 2):
             hidden = torch.baddbmm(p[f"fc{layer}.bias"][:, :, None], p[f"fc{layer}.weight"], hidden)
             hidden = functional.relu(self._normalise(hidden, f"norm{layer}", training=masks is not None))
@@ -378,8 +402,7 @@ class _SeedData:
     ink: NDArray
 
     @classmethod
-    def load(cls, run: dict, device: str) -> "_SeedData":
-        data = assets.mnist()
+    def prepare(cls, run: dict, data: assets.MNIST, device: str) -> "_SeedData":
         pairs = draw_pairs(data.train_labels, run["pairs"], seed=run["seed"], class_prior=run["class_prior"])
         images = data.train_images[np.concatenate([pairs.first, pairs.second])]
         test = draw_pairs(data.test_labels, len(data.test_labels) // 3, seed=0)  # the same for every seed
@@ -393,47 +416,71 @@ def train_models(runs: list[dict], *, device: str) -> Iterator[tuple[dict, dict]
     """Train the models of `runs`, and yield each run with its metrics and history.
 
     The models of one seed train together, in chunks that fit in memory; every chunk sees the same batches and masks.
+    On a processor the chunks train in one thread per core, each of which computes alone: threads that share every small
+    operation wait for one another, and on a busy machine for long.
     """
+    workers = torch.get_num_threads() if device == "cpu" else 1
+    chunks, data = list_chunks(runs, workers=workers, device=device), assets.mnist()
+    stop = threading.Event()
+    bar = store.progress(sum(len(chunk) * chunk[0]["epochs"] for chunk in chunks), "epochs of all models")
+    threads = 1 if device == "cpu" else torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+    with bar, pool:
+        try:
+            waiting = [pool.submit(_train_chunk, chunk, data, device, bar, stop) for chunk in chunks]
+            for done in as_completed(waiting):
+                yield from zip(*done.result(), strict=True)
+        finally:  # Ctrl-C: whatever is still training ends with its epoch
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(max(workers, threads))
+
+
+def list_chunks(runs: list[dict], *, workers: int, device: str) -> list[list[dict]]:
+    """`runs` in lists that train together: of one seed, an equal share for each worker, and bounded by memory.
+
+    Half of the free memory is used, of at most 3 GiB on a processor.
+    """
+    floats = 24 * 144 + 64 * 16 + 16 * 64  # per image: both layers and the rest, with what the backward pass needs
+    per_model = 4 * floats * max(2 * runs[0]["batch"], EVALUATION_BATCH)
+    free = min(psutil.virtual_memory().available, 3 * 2**30) if device == "cpu" else torch.cuda.mem_get_info()[0]
+    fits = max(1, free // 2 // per_model // workers)
+    chunks = []
     for _, group in groupby(sorted(runs, key=lambda run: (run["seed"], run["method"])), key=lambda run: run["seed"]):
         together = list(group)
-        data = _SeedData.load(together[0], device)
-        chunk = models_per_chunk(together[0]["batch"], device=device)
-        for start in range(0, len(together), chunk):
-            yield from _train_chunk(together[start : start + chunk], data)
+        size = min(fits, math.ceil(len(together) / workers))
+        chunks += [together[start : start + size] for start in range(0, len(together), size)]
+    return chunks
 
 
-def models_per_chunk(batch: int, *, device: str) -> int:
-    """Models that train together: as many as half of the free memory holds, of at most 3 GiB on a processor."""
-    floats = 2 * 6 * 144 + 2 * 64 * 16 + 16 * 64  # per image, kept for the backward pass: layer 1, layer 2, the rest
-    per_model = 4 * floats * max(2 * batch, EVALUATION_BATCH)
-    free = min(psutil.virtual_memory().available, 3 * 2**30) if device == "cpu" else torch.cuda.mem_get_info()[0]
-    return max(1, free // 2 // per_model)
-
-
-def _train_chunk(runs: list[dict], data: _SeedData) -> Iterator[tuple[dict, dict]]:
-    run, device, names = runs[0], data.images.device, [run["method"] for run in runs]
-    block = 1 if device.type == "cpu" else len(runs)
-    grid = Grid(initial_network(run["seed"]).to(device), len(runs), block=block)
+def _train_chunk(
+    runs: list[dict], data: assets.MNIST, device: str, bar: tqdm, stop: threading.Event
+) -> tuple[list[dict], list[dict]]:
+    run, names, seed_data = runs[0], [run["method"] for run in runs], _SeedData.prepare(runs[0], data, device)
+    tile = CPU_TILE if device == "cpu" else (len(runs), EVALUATION_BATCH)
+    grid = Grid(initial_network(run["seed"]).to(device), len(runs), tile=tile)
     optimiser = torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"])
-    given = np.stack([noisy_labels(data.pairs, run, data.ink) for run in runs])
-    flipped = given != data.pairs.labels
+    given = np.stack([noisy_labels(seed_data.pairs, run, seed_data.ink) for run in runs])
+    flipped = given != seed_data.pairs.labels
     labels = torch.from_numpy(given).to(device, torch.float32)
     generator = torch.Generator().manual_seed(run["seed"])
     history = []  # one list of entries, one per model, for each evaluation
-    for epoch in store.progress(range(1, run["epochs"] + 1), f"seed {run['seed']}, {len(runs)} models"):
-        risk, fitted = _train_epoch(grid, optimiser, data.images, labels, names, run["batch"], generator)
+    for epoch in range(1, run["epochs"] + 1):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        risk, fitted = _train_epoch(grid, optimiser, seed_data.images, labels, names, run["batch"], generator)
+        bar.update(len(runs))
         if epoch % run["eval_every"] == 0 or epoch == run["epochs"]:
-            rewards = evaluate_rewards(grid, data.test_images)
-            scores = _score(rewards, data, names)
+            rewards = evaluate_rewards(grid, seed_data.test_images)
+            scores = _score(rewards, seed_data, names)
             fits = [_fit_shares(*pair) for pair in zip(fitted.cpu().numpy(), flipped, strict=True)]
-            risks = risk.tolist()
-            history.append(
-                [{"epoch": epoch, **s, "train_risk": r, **f} for s, r, f in zip(scores, risks, fits, strict=True)]
-            )
-    for index, run in enumerate(runs):
-        entries = [entry[index] for entry in history]
-        sample = [round(reward, 5) for reward in rewards[index, :SAMPLE].tolist()]
-        yield run, {"metrics": {**entries[-1], "rewards": sample}, "history": entries}
+            entries = zip(scores, risk.tolist(), fits, strict=True)
+            history.append([{"epoch": epoch, **score, "train_risk": r, **fit} for score, r, fit in entries])
+    results = []
+    for entries, model in zip(zip(*history, strict=True), rewards, strict=True):
+        sample = [round(reward, 5) for reward in model[:SAMPLE].tolist()]
+        results.append({"metrics": {**entries[-1], "rewards": sample}, "history": list(entries)})
+    return runs, results
 
 
 def _train_epoch(

@@ -245,7 +245,9 @@ def _write_image(figure: Figure, path: Path, metadata: dict) -> None:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    # Six digits, and 1.0 stays a float: read again, the table prints the same.
+    text = table.to_csv(index=False, float_format=lambda value: repr(float(f"{value:.6g}")), lineterminator="\n")
+    write_atomically(path, text)
 
 
 def _cell(value) -> str:
@@ -600,3 +602,58 @@ def fig_t4_wrong_rate(table: pd.DataFrame) -> Figure:
 
 
 _SHADES = [OKABE_ITO[name] for name in ("sky", "blue", "black")]
+
+
+# Figures 3 and 4 — the world with a known reward (notebook 07)
+
+
+@style()
+def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
+    """Win rate against the SFT model's answers by the true reward, against the noise rate, a line per method.
+
+    A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three: two say nothing.
+
+    Args:
+        table: columns method, noise_rate, seed, win_rate.
+    """
+    figure, axes = subplots(height=3)
+    methods, ends = in_order(table.method), []
+    for rank, method in enumerate(methods):
+        rows, options = table[table.method == method], look(method)
+        drawn = interval_table(rows, by="noise_rate", value="win_rate")
+        aside = 0.006 * (rank - (len(methods) - 1) / 2)  # so that methods do not hide each other
+        axes.plot(drawn.noise_rate + aside, drawn.estimate, **options)
+        seeds = {"color": options["color"], "markersize": 2, "alpha": 0.5}
+        axes.plot(rows.noise_rate + aside, rows.win_rate, options["marker"], **seeds)
+        sure = drawn[drawn.n >= 3]
+        half = sure.high - sure.estimate
+        axes.errorbar(sure.noise_rate + aside, sure.estimate, half, fmt="none", ecolor=options["color"], elinewidth=0.8)
+        ends.append((drawn.estimate.iloc[-1], METHODS[method].label, METHODS[method].colour))
+    reference_line(axes, 0.5, "the SFT model")
+    axes.set(xlabel="noise rate ε", ylabel="true win rate against SFT")
+    axes.set_xticks(sorted(table.noise_rate.unique()))
+    direct_labels(axes, ends)
+    return figure
+
+
+@style()
+def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
+    """True reward against the KL to the reference, a line per method over β; a small point is a seed, a large one β.
+
+    Args:
+        table: columns method, beta, seed, kl, reward, reward_sft.
+    """
+    figure, axes = subplots(height=3)
+    ends = []
+    for method in in_order(table.method):
+        rows, options = table[table.method == method], look(method)
+        means = rows.groupby("beta")[["kl", "reward"]].mean()
+        axes.plot(rows.kl, rows.reward, options["marker"], color=options["color"], markersize=2.5, alpha=0.35)
+        axes.plot(means.kl, means.reward, **options, label=METHODS[method].label)
+        ends += [(kl, reward, beta) for beta, (kl, reward) in zip(means.index, means.to_numpy(), strict=True)]
+    for kl, reward, beta in ends:
+        axes.annotate(f"{beta:g}", (kl, reward), (2, 3), textcoords="offset points", fontsize=5, color="0.4")
+    reference_line(axes, table.reward_sft.mean(), "the SFT model")
+    axes.set(xscale="log", xlabel="KL to the SFT model, nats (log scale); numbers are β", ylabel="true reward")
+    axes.legend(handlelength=2.6)
+    return figure

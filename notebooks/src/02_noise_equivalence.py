@@ -39,7 +39,8 @@ if "google.colab" in sys.modules:
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
-rate_pos, rate_neg = 0.1, 0.4  # how often a label +1, and a label −1, is flipped
+rate_pos = 0.1  # how often a label +1 is flipped
+rate_neg = 0.4  # how often a label −1 is flipped
 prior = 0.3  # share of pairs that are written down with the better answer first
 first_rate = 0.9  # T2b: how often the longer answer is written first
 noise_rate = 0.3  # ε of T3 and T4, below ½

@@ -1,0 +1,108 @@
+# `make paper` and `make test` need nothing but make, Python 3.11 or later and a package index. `make` alone lists every target.
+PROFILE ?= auto
+UV ?= $(shell command -v uv)# `make env UV=` uses pip although uv is there
+
+# An active virtual or conda environment is used as it is; otherwise .venv is made here.
+ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+ENV := $(or $(ACTIVE),$(CURDIR)/.venv)
+PYTHON := $(ENV)/bin/python
+
+# The environment is made again when the requirements, its place or its Python are not those it was made with.
+KEY := $(shell { cat pyproject.toml constraints.txt; echo "$(ENV)"; } | cksum | cut -d " " -f 1)
+STAMP := build/env/$(KEY)
+MISSING := $(shell test -x "$(PYTHON)" || echo force)
+
+# uv reads none of pip's settings.
+ifneq ($(PIP_FIND_LINKS),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+ifneq ($(PIP_INDEX_URL),)
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifneq ($(PIP_EXTRA_INDEX_URL),)
+export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+endif
+
+# 00 and 14 sum up what the other notebooks found.
+TWINS := $(patsubst notebooks/src/%.py,%,$(sort $(wildcard notebooks/src/[0-9]*.py)))
+LAST := $(filter 00_start_here 14_paper,$(TWINS))
+executed = $(patsubst %,build/$(PROFILE)/%.ipynb,$(1))
+
+CODE := sympo tests notebooks/src
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help env lab paper executed figures notebooks smoke test lint verify badges clean force
+
+help:  ## list the targets
+	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-9s  %s\n", $$1, $$2 }'
+
+env: $(STAMP)  ## install the exact versions of constraints.txt, into the active environment or .venv
+
+$(STAMP): $(MISSING)
+	@echo "environment: $(ENV) ($(if $(ACTIVE),the active one,made here), with $(if $(UV),uv,pip))"
+	@$(if $(ACTIVE),:,$(MAKE_VENV))
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "$(ENV) has no Python 3.11 or later: deactivate it or make it anew with one." >&2; exit 1; }
+	@$(if $(UV),"$(UV)" pip install --compile-bytecode --python,) "$(PYTHON)" $(if $(UV),,-m pip install) -c constraints.txt -e ".[paper,test]" || \
+	  { echo "the packages could not be installed: see the message above$(if $(UV), (pip's configuration files mean nothing to uv; make env UV= uses pip))." >&2; exit 1; }
+	@rm -rf build/env && mkdir -p build/env && touch $@
+
+define MAKE_VENV
+if ! test -x "$(PYTHON)"; then \
+  for name in python3 python3.13 python3.12 python3.11 python none; do \
+    $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+  done; \
+  if test $$name = none; then echo "no Python 3.11 or later on the PATH: install one, then run make again." >&2; exit 1; fi; \
+  $(if $(UV),"$(UV)" venv --quiet --clear --python "$$(command -v $$name)",$$name -m venv --clear) "$(ENV)" || \
+    { echo "$$name could not make $(ENV): install uv or your system's package of the venv module." >&2; exit 1; }; \
+fi
+endef
+
+lab: env  ## open JupyterLab on the notebooks; LAB="--no-browser --allow-root" passes options on
+	JUPYTER_PREFER_ENV_PATH=1 "$(PYTHON)" -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
+	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
+
+paper: env  ## run every notebook that is not up to date: every figure and table
+	@profile=$$("$(PYTHON)" -m sympo.paper inputs --profile "$(PROFILE)") || exit; \
+	if $(MAKE) -q --no-print-directory executed PROFILE=$$profile; then \
+	  echo "nothing to do: every notebook of profile $$profile is up to date (build/$$profile)"; \
+	else \
+	  "$(PYTHON)" -m sympo.paper data && \
+	  $(MAKE) --no-print-directory executed PROFILE=$$profile; \
+	fi
+
+executed: $(call executed,$(filter-out $(LAST),$(TWINS)) $(LAST))
+
+$(call executed,$(TWINS)): build/$(PROFILE)/%.ipynb: build/$(PROFILE)/inputs/%.txt
+	@"$(PYTHON)" -m sympo.paper run $* --profile $(PROFILE)
+
+$(call executed,$(LAST)): $(call executed,$(filter-out $(LAST),$(TWINS)))
+
+smoke:  ## the three-minute version of `make paper`; leaves figures/ alone
+	@$(MAKE) --no-print-directory paper PROFILE=smoke
+
+figures: env  ## draw figures and tables again from the committed data
+	@"$(PYTHON)" -m sympo.paper figures --profile "$(PROFILE)"
+
+notebooks:  ## run the laptop profile and put its outputs into the committed notebooks
+	@$(MAKE) --no-print-directory paper PROFILE=laptop
+	@"$(PYTHON)" -m sympo.paper notebooks --profile laptop
+
+test: lint  ## ruff, the unit and property tests, and every notebook in the smoke profile
+	@"$(PYTHON)" -m pytest
+
+lint: env  ## ruff's checks and format
+	@"$(PYTHON)" -m ruff check $(CODE)
+	@"$(PYTHON)" -m ruff format --check $(CODE)
+
+verify: env  ## compare the data behind the figures with the committed data
+	@"$(PYTHON)" -m sympo.paper verify --profile "$(PROFILE)"
+
+badges: env  ## write this repository's address, REPO=owner/name, into notebooks and README
+	@"$(PYTHON)" -m sympo.paper badges "$(REPO)"
+
+clean:  ## remove build/ (executed notebooks, records) and caches; figures/ and .venv stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find sympo tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
