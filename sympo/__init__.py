@@ -9,8 +9,8 @@ from importlib.metadata import version
 
 __version__ = version("sympo")
 
-_SUBMODULES = ("assets", "claims", "config", "judge", "losses", "mnist", "noise", "paper", "plots", "preferences")
-_SUBMODULES += ("stats", "store", "theory", "trainer")
+_SUBMODULES = ("align", "assets", "claims", "config", "gold", "judge", "losses", "mnist", "noise", "paper", "plots")
+_SUBMODULES += ("preferences", "stats", "store", "theory", "trainer")
 _CLASSES = ("SymPOConfig", "SymPOTrainer", "SymmetricRewardConfig", "SymmetricRewardTrainer")
 
 

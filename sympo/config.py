@@ -19,6 +19,7 @@ PROFILES = ("smoke", "laptop", "gpu", "paper")
 STUDIES = {
     "mnist_losses": ("sympo.mnist", "LossesConfig"),
     "mnist_noise": ("sympo.mnist", "NoiseConfig"),
+    "gold": ("sympo.align", "GoldConfig"),
 }
 
 

@@ -1,0 +1,200 @@
+"""A world whose true reward is known: VADER's sentiment of the answer.
+
+On real preference data nobody can say by how much a policy improved. Here everybody can: the gold reward labels the
+pairs through Bradley–Terry, and the same gold reward judges the policies. For a laptop the module holds a small grammar
+of reviews, with a tokenizer and a Llama of a quarter of a million weights that learn to write them.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import ArrayLike, NDArray
+
+from sympo import noise, stats
+
+TEMPERATURE = 0.2  # ours: an answer whose reward is higher by 0.2 (of a range of 2) is preferred with σ(1) = 73%
+
+# place → what a review of it can talk about. No word of this block has a sentiment in VADER's lexicon.
+PLACES = {
+    "hotel": ("room", "bed", "hall"),
+    "cafe": ("coffee", "cake", "menu"),
+    "museum": ("gallery", "guide", "map"),
+    "cinema": ("film", "seat", "screen"),
+    "library": ("desk", "shelf", "catalogue"),
+    "garden": ("path", "bench", "pond"),
+    "theatre": ("stage", "cast", "costume"),
+    "market": ("fruit", "queue", "fish"),
+    "bakery": ("bread", "oven", "counter"),
+    "station": ("train", "clock", "platform"),
+    "harbour": ("boat", "pier", "view"),
+    "castle": ("tower", "gate", "wall"),
+}
+EVERYWHERE = ("staff", "service", "price")
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+COMPANIONS = ("sister", "brother", "mother", "father", "uncle", "aunt", "cousin", "neighbour")
+
+GOOD = ("great", "good", "lovely", "nice", "perfect", "superb")
+NEUTRAL = ("small", "ordinary", "usual", "plain", "modern", "old")
+BAD = ("awful", "bad", "dull", "dirty", "terrible", "ugly")
+DEGREES = ("", "", "", "very", "quite", "not")  # an empty word: half of the adjectives stand alone
+LINKS = ("and", "but")  # VADER gives what follows a "but" three times the weight of what precedes it
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ m.content }}{{ ' : ' if m.role == 'user' else ' <eos> ' }}{% endfor %}"  # no system turn
+)
+
+
+@cache
+def _analyzer():
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    return SentimentIntensityAnalyzer()
+
+
+@cache
+def reward(answer: str) -> float:
+    """The gold reward of an answer: VADER's compound score, in [−1, 1].
+
+    Source: Hutto and Gilbert 2014, package vaderSentiment. Check: tests/test_gold.py::test_reward_is_vader.
+    """
+    return _analyzer().polarity_scores(answer)["compound"]
+
+
+def prefer_first(first: ArrayLike, second: ArrayLike, uniform: ArrayLike) -> NDArray[np.bool_]:
+    """Bradley–Terry labels: the first is preferred where `uniform` < σ((r₁ − r₂)/TEMPERATURE).
+
+    Args:
+        first, second: gold rewards `(pairs,)`.
+        uniform: `(pairs,)`, in [0, 1).
+    Source: Section 2.1. Check: tests/test_gold.py::test_labels_follow_bradley_terry.
+    """
+    return np.asarray(uniform) < 1 / (1 + np.exp(np.subtract(second, first) / TEMPERATURE))
+
+
+def label_pairs(prompts: Sequence[list[dict]], pairs: Iterable[tuple[str, str]], *, seed: int) -> Dataset:
+    """Clean preference pairs in TRL's conversational format; a pair of equal answers says nothing and is dropped.
+
+    Labels are keyed by row content: they depend neither on the other rows nor on the order of the two answers.
+
+    Args:
+        prompts: messages, one list per pair.
+        pairs: two answers each.
+    Returns:
+        columns prompt, chosen, rejected, is_flipped (all false), gold_chosen, gold_rejected (rewards).
+    """
+    rows = [(prompt, *sorted(pair)) for prompt, pair in zip(prompts, pairs, strict=True) if pair[0] != pair[1]]
+    keys = [("label", *(m["content"] for m in prompt), a, b) for prompt, a, b in rows]
+    rewards = np.array([[reward(a), reward(b)] for _, a, b in rows]).reshape(-1, 2)
+    wins = prefer_first(*rewards.T, noise.RowGenerator(keys, seed).random(len(rows)))
+    return _to_dataset([(p, a, b) if won else (p, b, a) for (p, a, b), won in zip(rows, wins, strict=True)])
+
+
+def order_pairs(prompts: Sequence[list[dict]], pairs: Iterable[tuple[str, str]]) -> Dataset:
+    """Pairs as `label_pairs` gives them, but the answer of higher gold reward is always chosen; ties are dropped."""
+    ranked = [(prompt, *sorted(pair, key=reward)) for prompt, pair in zip(prompts, pairs, strict=True)]
+    return _to_dataset([(prompt, high, low) for prompt, low, high in ranked if reward(low) < reward(high)])
+
+
+def _to_dataset(rows: list[tuple[list[dict], str, str]]) -> Dataset:
+    return Dataset.from_list([
+        {
+            "prompt": prompt,
+            "chosen": [{"role": "assistant", "content": chosen}],
+            "rejected": [{"role": "assistant", "content": rejected}],
+            "is_flipped": False,
+            "gold_chosen": reward(chosen),
+            "gold_rejected": reward(rejected),
+        }
+        for prompt, chosen, rejected in rows
+    ])  # fmt: skip
+
+
+def win_rates(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
+    """Per prompt, the share of its pairs (one answer of ours, one of theirs) that ours wins; a tie counts ½.
+
+    Args:
+        ours, theirs: gold rewards `(prompts, samples)`; the two numbers of samples may differ.
+    Returns:
+        `(prompts,)`. Prompts, not answers, are the independent units of an interval.
+    Check: tests/test_gold.py::test_win_rates_by_enumeration.
+    """
+    ours, theirs = np.asarray(ours)[:, :, None], np.asarray(theirs)[:, None, :]
+    return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(1, 2))
+
+
+def summarise(name: str, values: ArrayLike) -> dict[str, float]:
+    """The mean of `values` `(prompts,)` as `name`, with its 95% t interval as `name`_low and `name`_high."""
+    estimate, low, high, _ = stats.mean_interval(values)
+    return {name: estimate, f"{name}_low": low, f"{name}_high": high}
+
+
+# The tiny world: a grammar of reviews
+
+
+def list_prompts() -> list[list[dict]]:
+    """Every prompt of the grammar: place, day and companion, such as "cafe monday aunt", as one user message."""
+    texts = [f"{place} {day} {who}" for place in PLACES for day in DAYS for who in COMPANIONS]
+    return [[{"role": "user", "content": text}] for text in texts]
+
+
+def split_prompts(prompts: Sequence[list[dict]], *, held_out: int) -> tuple[list[list[dict]], list[list[dict]]]:
+    """Training prompts and `held_out` evaluation prompts, which no run of any seed trains on."""
+    keys = [tuple(message["content"] for message in prompt) for prompt in prompts]
+    order = np.argsort(noise.RowGenerator(keys, 0).random(len(keys)))
+    if not 0 < held_out < len(prompts):
+        raise ValueError(f"held_out = {held_out} is no part of {len(prompts)} prompts: give a smaller number above 0")
+    return [prompts[i] for i in order[held_out:]], [prompts[i] for i in order[:held_out]]
+
+
+def write_review(prompt: list[dict], generator: np.random.Generator) -> str:
+    """A review from the grammar, such as "the cake was very good but the staff was plain ."
+
+    Good, neutral and bad words are equally frequent, whatever the prompt: the sentiment is all there is to learn.
+    """
+    place = prompt[-1]["content"].split()[0]
+    things = generator.choice((*PLACES[place], *EVERYWHERE), 2, replace=False)
+    clauses = [f"the {thing} was {generator.choice(DEGREES)} {_draw_adjective(generator)}" for thing in things]
+    return " ".join(f"{clauses[0]} {generator.choice(LINKS)} {clauses[1]} .".split())
+
+
+def _draw_adjective(generator: np.random.Generator) -> str:
+    return generator.choice((GOOD, NEUTRAL, BAD)[generator.integers(3)])
+
+
+def tiny_tokenizer():
+    """A word-level tokenizer of the grammar's words, with a chat template: "<prompt> : <answer> <eos>"."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = (*PLACES, *sum(PLACES.values(), ()), *EVERYWHERE, *DAYS, *COMPANIONS, *GOOD, *NEUTRAL, *BAD)
+    words = " ".join((*words, *DEGREES, *LINKS, "the was . :")).split()
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(["<pad>", "<eos>", "<unk>", *words]))}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, chat_template=CHAT_TEMPLATE, padding_side="left", **special)
+
+
+def tiny_model(tokenizer, *, seed: int):
+    """An untrained Llama of 2 layers, 128 wide; `seed` draws its weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **shape, **tokens)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def load_tiny(run: dict):
+    """The untrained model of a seed, its tokenizer, reviews to fine-tune it on, training and evaluation prompts."""
+    tokenizer, generator = tiny_tokenizer(), np.random.default_rng(run["seed"])
+    train, held_out = split_prompts(list_prompts(), held_out=run["prompts"])
+    shown = [train[i] for i in generator.integers(len(train), size=run["sft_examples"])]
+    reviews = [[{"role": "assistant", "content": write_review(prompt, generator)}] for prompt in shown]
+    examples = Dataset.from_dict({"prompt": shown, "completion": reviews})
+    return tiny_model(tokenizer, seed=run["seed"]), tokenizer, examples, train, held_out
