@@ -91,7 +91,7 @@ notebooks:  ## run the laptop profile and put its outputs into the committed not
 	@"$(PYTHON)" -m sympo.paper notebooks --profile laptop
 
 test: lint  ## ruff, the unit and property tests, and every notebook in the smoke profile
-	@"$(PYTHON)" -m pytest
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --numprocesses 2
 
 lint: env  ## ruff's checks and format
 	@"$(PYTHON)" -m ruff check $(CODE)
