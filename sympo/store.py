@@ -138,7 +138,7 @@ def provenance(**extra) -> dict:
         "modified": bool(_git("status", "--porcelain", "--", "sympo", "notebooks/src", "notebooks/profiles")),
         "python": platform.python_version(),
         **{name: found for name in ("torch", "numpy", "transformers", "trl") if (found := _installed(name))},
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         "threads": torch.get_num_threads() if torch else os.cpu_count(),
