@@ -254,16 +254,16 @@ def _expand_second(weight: Tensor) -> Tensor:
     return blocks.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(len(weight), 64, 216)
 
 
-def _route(grad: Tensor, values: Tensor, pooled: Tensor) -> Tensor:
+def _route(grad: Tensor, values: Tensor) -> Tensor:
     """The gradient of a maximum over the four shifts; shifts that tie share it. Overwrites `values`.
 
     Args:
-        grad, pooled: `(models, channels, positions)`.
+        grad: `(models, channels, positions)`.
         values: `(models, 4, channels, positions)`.
     Returns:
         `(models, 4·channels, positions)`.
     """
-    winners = values.eq_(pooled[:, None])  # in place, in float: a boolean mask would cost a slower pass
+    winners = values.eq_(values.amax(1, keepdim=True))  # in place, in float: a boolean mask would cost a slower pass
     return winners.mul_((grad / winners.sum(1))[:, None]).flatten(1, 2)
 
 
@@ -299,9 +299,9 @@ class _Features(torch.autograd.Function):
             pooled1, values2 = next(pairs)
             maps = _activate(pooled1, bias1[models])
             grad2 = grad[models, :, span].reshape(len(values2), 16, -1)
-            routed2 = _route(grad2, values2.clone(), values2.amax(1))
+            routed2 = _route(grad2, values2.clone())
             grad1 = _fold_columns(weight2[models].mT @ routed2, maps.shape).mul_(maps.sign())
-            routed1 = _route(grad1, (weight1[models] @ patches).unflatten(1, (4, 6)), pooled1)
+            routed1 = _route(grad1, (weight1[models] @ patches).unflatten(1, (4, 6)))
             parts = (routed1 @ patches.T, grad1.sum(2), routed2 @ _extract_columns(maps).mT)
             for total, part in zip(grads, parts, strict=True):
                 total[models] += part

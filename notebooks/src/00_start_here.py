@@ -47,6 +47,7 @@ from IPython.display import Image, Markdown
 from sympo import claims, config, losses, plots, store
 
 profile = config.resolve_profile(profile)
+pd.options.display.max_colwidth = None  # claims are sentences
 
 # %% [markdown]
 # ## The idea in five minutes
