@@ -1,9 +1,9 @@
 # `make paper` and `make test` need nothing but make, Python 3.11 or later and a package index. `make` alone lists every target.
 PROFILE ?= auto
-UV ?= $(shell command -v uv)# `make env UV=` uses pip although uv is there
+UV ?= $(shell command -v uv 2>/dev/null)# `make env UV=` uses pip although uv is there
 
-# An active virtual or conda environment is used as it is; otherwise .venv is made here.
-ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+# An active virtual or conda environment is used as it is, but not conda's own (base); otherwise .venv is made here.
+ACTIVE := $(or $(VIRTUAL_ENV),$(if $(filter base,$(CONDA_DEFAULT_ENV)),,$(CONDA_PREFIX)))
 ENV := $(or $(ACTIVE),$(CURDIR)/.venv)
 PYTHON := $(ENV)/bin/python
 
@@ -21,6 +21,7 @@ export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 ifneq ($(PIP_EXTRA_INDEX_URL),)
 export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+export UV_INDEX_STRATEGY ?= unsafe-best-match
 endif
 
 # 00 and 14 sum up what the other notebooks found.
@@ -41,13 +42,14 @@ help:  ## list the targets
 env: $(STAMP)  ## install the exact versions of constraints.txt, into the active environment or .venv
 
 $(STAMP): $(MISSING)
+	@rm -rf build/env  # no stamp outlives an installation that fails
 	@echo "environment: $(ENV) ($(if $(ACTIVE),the active one,made here), with $(if $(UV),uv,pip))"
 	@$(if $(ACTIVE),:,$(MAKE_VENV))
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "$(ENV) has no Python 3.11 or later: deactivate it or make it anew with one." >&2; exit 1; }
 	@$(if $(UV),"$(UV)" pip install --compile-bytecode --python,) "$(PYTHON)" $(if $(UV),,-m pip install) -c constraints.txt -e ".[paper,test]" || \
 	  { echo "the packages could not be installed: see the message above$(if $(UV), (pip's configuration files mean nothing to uv; make env UV= uses pip))." >&2; exit 1; }
-	@rm -rf build/env && mkdir -p build/env && touch $@
+	@mkdir -p build/env && touch $@
 
 define MAKE_VENV
 if ! test -x "$(PYTHON)"; then \

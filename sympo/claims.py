@@ -41,7 +41,10 @@ def _judge(claim: dict, profile: str) -> tuple[str, str]:
     if not path.is_file():
         return f"no {path.name} in profile {profile}", "not measured"
     table = pd.read_csv(path)
-    (row,) = table[(table[list(claim["row"])] == pd.Series(claim["row"])).all(axis=1)].itertuples()
+    rows = list(table[(table[list(claim["row"])] == pd.Series(claim["row"])).all(axis=1)].itertuples())
+    if len(rows) != 1:  # the profile, or an exercise, left the method out
+        return f"{len(rows)} such rows in {path.name}", "not measured"
+    (row,) = rows
     return f"{row.estimate:+.3f} ({row.low:+.3f} to {row.high:+.3f}), n = {row.n}", row.verdict
 
 
@@ -52,4 +55,4 @@ def _judge_derivation(name: str, profile: str) -> tuple[str, str]:
         return "the notebook has not been run", "not checked"
     checks = [cell for cell in nbformat.read(path, as_version=4).cells if "check" in cell.metadata.get("tags", [])]
     passed = [cell for cell in checks if cell.execution_count and all(o.output_type != "error" for o in cell.outputs)]
-    return f"{len(passed)} of {len(checks)} checks pass", "derived" if passed == checks else "not checked"
+    return f"{len(passed)} of {len(checks)} checks pass", "derived" if checks and passed == checks else "not checked"

@@ -80,7 +80,7 @@ def figures_folder(profile: str) -> Path:
     Smoke results mean nothing and stay under build/.
     """
     if folder := os.environ.get("SYMPO_FIGURES"):
-        return Path(folder)
+        return root() / Path(folder).expanduser()
     return build_folder(profile) / "figures" if profile == "smoke" else root() / "figures" / profile
 
 

@@ -75,7 +75,7 @@ def _inputs_file(name: str, profile: str) -> Path:
 
 
 def _made_file(name: str, profile: str) -> Path:
-    return config.build_folder(profile) / "made" / f"{name}.txt"
+    return config.build_folder(profile) / "made" / f"{name}.json"
 
 
 def _study(name: str) -> str:
@@ -122,6 +122,8 @@ def inputs(name: str, profile: str) -> str:
         roots.append(root / (config.STUDIES[study][0].replace(".", "/") + ".py"))
     paths = {source, root / "constraints.txt", *modules_of(*roots), *roots}
     lines = [f"{_sha256(path)} {path.relative_to(root).as_posix()}" for path in sorted(paths) if path.is_file()]
+    if root / "sympo" / "claims.py" in paths:  # which reads them by name
+        lines.append(f"{_sha256(root / 'notebooks' / 'claims.yaml')} notebooks/claims.yaml")
     section = config.read_profile(profile).get(study)
     if section is not None:
         lines.append(f"{json.dumps(section, sort_keys=True)} section {study} of profile {profile}")
@@ -129,26 +131,38 @@ def inputs(name: str, profile: str) -> str:
 
 
 def write_inputs(profile: str) -> None:
-    """Write the inputs files of every notebook, each only where its content changed or a figure it made is gone."""
+    """Write the inputs files of every notebook, each only where its content changed or a result it made is not as made.
+
+    So results of an exercise in Lab, which overwrite those of the profile, do not pass for them.
+    """
     for name in notebooks():
         path, new = _inputs_file(name, profile), inputs(name, profile)
         old = path.read_text(encoding="utf-8") if path.is_file() else None
-        gone = [made for made in _read_lines(_made_file(name, profile)) if not (config.root() / made).is_file()]
+        gone = [path for path, sha in _read_made(name, profile).items() if not _is_as_made(config.root() / path, sha)]
         if old == new and not gone:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(new, encoding="utf-8")
         if old is not None and output(name, profile).is_file():
             changed = sorted({line.partition(" ")[2] for line in {*old.splitlines()} ^ {*new.splitlines()}})
-            _say(f"{name} is out of date: {', '.join([*changed, *(f'{made} is gone' for made in gone)])}")
+            _say(
+                f"{name} is out of date: {', '.join([*changed, *(f'{path} is gone or was changed' for path in gone)])}"
+            )
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _read_lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+def _read_made(name: str, profile: str) -> dict[str, str]:
+    """Path → hash of what the last run of a notebook wrote."""
+    note = _made_file(name, profile)
+    return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+
+
+def _is_as_made(path: Path, sha: str) -> bool:
+    # Pictures may be drawn again from the csv; the data may not change behind make's back.
+    return path.is_file() and (path.suffix != ".csv" or _sha256(path) == sha)
 
 
 # Reading twins, checking parameters
@@ -382,12 +396,13 @@ def _is_stale(name: str, profile: str) -> bool:
 
 
 def _note_made(name: str, profile: str, since: int) -> None:
-    """Note which figure files a run wrote, so that make can tell when one is gone."""
-    folder = config.figures_folder(profile)
-    made = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime_ns >= since)
+    """Note which results a run wrote, so that make can tell when one is gone or was changed."""
+    stems = tuple(saved_stems(twin(name)))
+    files = [path for path in sorted(config.figures_folder(profile).rglob("*")) if path.is_file()]
+    made = [path for path in files if path.stat().st_mtime_ns >= since and path.name.startswith(stems)]
     note = _made_file(name, profile)
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text("".join(f"{_relative(path)}\n" for path in made), encoding="utf-8")
+    note.write_text(json.dumps({_relative(path): _sha256(path) for path in made}, indent=1), encoding="utf-8")
 
 
 # What is committed: notebooks with outputs
@@ -698,7 +713,8 @@ def _dispatch(given: argparse.Namespace) -> int:
 
 
 def _relative(path: Path) -> str:
-    return path.relative_to(config.root()).as_posix()
+    root = config.root()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _duration(seconds: float) -> str:

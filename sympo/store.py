@@ -150,10 +150,15 @@ def save_provenance(name: str, records: Iterable[dict] = (), *, profile: str, **
     """Write what made the csv of notebook `name` beside them, as `data/<name>.json`, and return it as a table to show.
 
     Args:
-        records: the study's; the seconds they took are summed, since figures loaded from records took their time then.
+        records: the study's, which other code versions or another device may have made: what made them is listed, and
+            the seconds they took are summed.
     """
-    seconds = sum(record["provenance"]["seconds"] for record in records)
-    made = provenance(**extra, **({"training_seconds": round(seconds)} if seconds else {}))
+    sources = [record["provenance"] for record in records]
+    made = provenance(**extra)
+    if sources:
+        kept = ("commit", "torch", "cpu", "gpu", "data")
+        made["trained_with"] = sorted({" · ".join(str(source.get(field)) for field in kept) for source in sources})
+        made["training_seconds"] = round(sum(source["seconds"] for source in sources))
     path = repository.figures_folder(repository.resolve_profile(profile)) / "data" / f"{name}.json"
     write_atomically(path, json.dumps(made, indent=1) + "\n")
     shown = {field: value for field, value in made.items() if field != "training_seconds"}  # outputs hold no timings

@@ -55,7 +55,7 @@ def test_a_result_that_was_not_made_gives_no_verdict(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("checks", "verdict"),
-    [([PASSED, PASSED], "derived"), ([PASSED, FAILED], "not checked"), ([NOT_RUN], "not checked")],
+    [([PASSED] * 2, "derived"), ([PASSED, FAILED], "not checked"), ([NOT_RUN], "not checked"), ([], "not checked")],
 )
 def test_a_derivation_holds_when_every_check_passed(tmp_path, monkeypatch, checks, verdict):
     write_world(tmp_path, monkeypatch, verdict="reproduced", checks=checks)

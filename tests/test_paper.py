@@ -138,19 +138,30 @@ class TestInputs:
         write_section(root, "# comment\nminutes: {01_one: 9}\ntwo: {epochs: 3}\none: {epochs: 1}\n")
         assert stale() == ["02_two"]
 
-    def test_a_figure_that_is_gone_makes_its_notebook_stale(self, root, monkeypatch):
-        figure = root / "build/smoke/figures/fig.pdf"
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            (lambda folder: (folder / "fig.pdf").unlink(), ["02_two"]),
+            (lambda folder: (folder / "data" / "fig.csv").write_text("an exercise"), ["02_two"]),
+            (lambda folder: (folder / "fig.pdf").write_text("drawn again"), []),
+            (lambda folder: (folder / "other.pdf").unlink(), []),  # not made by any of these notebooks
+        ],
+    )
+    def test_results_that_are_not_as_made_make_their_notebook_stale(self, root, monkeypatch, change, expected):
+        folder = root / "build/smoke/figures"
+        write_twin(root, "02_two", "import sympo.beta", "plots.save(drawn, 'fig', table)")
 
         def draw(path, given):
             if path.name.startswith("02"):
-                figure.parent.mkdir(exist_ok=True)
-                figure.write_text("figure")
+                for name in ("fig.pdf", "other.pdf", "data/fig.csv"):
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / name).write_text("made")
 
         monkeypatch.setattr(paper, "_execute", draw)
         run_all()
         assert stale() == []
-        figure.unlink()
-        assert stale() == ["02_two"]
+        change(folder)
+        assert stale() == expected
 
 
 class TestParameters:
@@ -346,7 +357,9 @@ class TestMake:
     def make(self, root: Path, *arguments: str) -> subprocess.CompletedProcess:
         # The environment stands already: any file that exists may be its stamp.
         given = [f"PYTHON={sys.executable}", "STAMP=constraints.txt", "PROFILE=smoke", *arguments]
-        return subprocess.run(["make", *given], cwd=root, capture_output=True, text=True, check=False)
+        # The flags of the make that runs these tests are not for the make under test.
+        env = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+        return subprocess.run(["make", *given], cwd=root, capture_output=True, text=True, check=False, env=env)
 
     def test_paper_runs_what_is_out_of_date(self, root):
         copy_package(root)

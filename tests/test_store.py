@@ -286,6 +286,7 @@ def test_provenance_is_saved_beside_the_csv(tmp_path, monkeypatch):
     shown = store.save_provenance("05_made_up", records, profile="smoke", data="made up")
     saved = json.loads((tmp_path / "data" / "05_made_up.json").read_text())
     assert saved["training_seconds"] == 4
+    assert saved["trained_with"] == ["None · None · None · None · None"]
     assert saved["data"] == "made up"
     assert saved["python"] == platform.python_version()
     assert "training_seconds" not in shown.index  # a notebook's outputs hold no timings

@@ -282,7 +282,7 @@ assert not abs((implicit[0] - other_prompt - (worth[0] - worth[1])).subs(numbers
 # 3. Pairs may be swapped freely. Notebook 02 uses this freedom to turn any position-dependent label noise into
 #    symmetric noise.
 #
-# The paper states points 1 and 3 for a general $F$ and a general antisymmetric score. The reading as a regression
+# Points 1 and 3 are the paper's (Sections 2.2 and 3.1). The reading as a regression
 # without intercept and the two counterexamples are ours.
 #
 # ## Exercises

@@ -344,7 +344,7 @@ Markdown(
 # $$\tilde R = (1 - 2\varepsilon)\,R + \varepsilon\;\mathbb{E}\big[\ell(z) + \ell(-z)\big].$$
 #
 # A loss is *symmetric* if $\ell(z) + \ell(-z) = K$ for every $z$. Then $\tilde R = (1 - 2\varepsilon)\,R + \varepsilon
-# K$: the same minimisers, and gradients that are shorter by $1 - 2\varepsilon$ but point the same way. At
+# K$: the same minimisers, and gradients that are $1 - 2\varepsilon$ times as long and point the same way. At
 # $\varepsilon = \tfrac12$, and not before, everything is lost.
 #
 # **Derivation.** `theory.add_noise` writes down the loss of a pair whose label is flipped with probability
@@ -423,7 +423,7 @@ sigmoid = losses.get("sigmoid").expr
 assert sympy.simplify(sigmoid(z) + sigmoid(-z)) == 1  # the sigmoid loss: a constant, no penalty
 
 # %% [markdown]
-# **The figure.** Left, at the highest rate: the noisy logistic loss is the sum of a falling line (its clean part) and
+# **The figure.** Left, at the highest rate: the noisy logistic loss is the sum of a falling curve (its clean part) and
 # of the penalty, a bowl around 0; the sigmoid loss's penalty should be a flat line. Right, a pair that is always won:
 # expect no minimum without noise, and minima that move towards 0 as the rate grows. Were the logistic loss as robust
 # as the sigmoid loss, the dots would not be there.
@@ -508,7 +508,8 @@ assert not abs(plain_mean.item() - target) < 4 * error
 # the mean of the gradient that a pair sends to its margin over the standard deviation that the flips cause. This
 # comparison is ours. Carried out for a pair of clean margin $z$ it gives
 #
-# $$\text{sigmoid, and every symmetric loss: } \frac{1-2\varepsilon}{2\sqrt{\varepsilon(1-\varepsilon)}}, \qquad
+# $$\text{sigmoid, and every symmetric loss where its slope is not 0: }
+# \frac{1-2\varepsilon}{2\sqrt{\varepsilon(1-\varepsilon)}}, \qquad
 # \text{rDPO: } \frac{1-2\varepsilon}{\sqrt{\varepsilon(1-\varepsilon)}}\;\sigma(-z).$$
 #
 # Both go to 0 as $\varepsilon \to \tfrac12$: nobody gets around that. They agree at $z = 0$, where training starts.
@@ -530,7 +531,7 @@ for rate in (0.1, 0.3, 0.45):
     assert np.allclose(signals["sigmoid"].snr, raw.snr)
     assert not np.allclose(signals["sigmoid"].spread, raw.spread)
     rows.append([rate, raw.snr[0], *signals["logistic"].snr])
-pd.DataFrame(rows, columns=["ε", "symmetric, any z", *(f"rDPO, z = {z:g}" for z in at_margins)]).round(3)
+pd.DataFrame(rows, columns=["ε", "sigmoid, any z", *(f"rDPO, z = {z:g}" for z in at_margins)]).round(3)
 
 # %% [markdown]
 # ### What a wrong rate costs

@@ -222,7 +222,8 @@ assert not theory.find_constant(general.subs(gamma, 1), z)  # γ = 1: the same c
 # curve. More generally $\ell(z) = K - \ell(-z)$, and the right side is concave where $\ell$ is convex; only a
 # straight line is both.
 #
-# So the unhinged loss, up to scale, is the only convex member, and every other symmetric loss pays for its robustness
+# So the unhinged loss, up to scale and an added constant, is the only convex member that falls, and every other
+# symmetric loss pays for its robustness
 # with non-convexity. The table below lists each loss of the registry: the constant that sympy proves, the sum at two
 # margins, and by how much the chord from $-1$ to $1$ passes above the curve at 0.
 

@@ -89,10 +89,10 @@ count = 200 if config.resolve_profile(profile) == "smoke" else problems
 # strictly for all neighbours in rank. Chain the neighbours: the order of $r$ is that of $r^*$. ∎
 #
 # Condition 3 carries the weight. It is about $\ell$, the noise, and the form $g = r(a_1)-r(a_2)$ *together*; the rest
-# of T7 is about who meets it. (The paper states the theorem for general actions and puts less stress on 3; the finite
-# version, the counterexamples and the search below are ours.)
+# of T7 is about who meets it. (The finite version, the explicit condition 3,
+# the counterexamples and the search below are ours.)
 #
-# ### Symmetric losses meet condition 3
+# ### Ramp meets condition 3, sigmoid in the limit
 #
 # For a symmetric loss, $\ell(-z) = K - \ell(z)$. Then what a pair costs above its least possible risk is one factor
 # times a function that noise does not enter. Write $s = \operatorname{sign}(2\eta-1)$ and $m = \inf \ell$; the claim,
@@ -122,7 +122,9 @@ sympy.factor(excess)
 # %% [markdown]
 # Summed over pairs, the noisy risk exceeds its infimum by $(1-2\varepsilon)\sum q\,|2\eta-1|\,(\ell(s\,g) - m)$: a
 # sum of terms that are not negative, zero exactly when every sampled pair has $\ell(s\,g) = m$. When can all terms be
-# (nearly) zero together?
+# (nearly) zero together? Symmetry alone does not see to it: ½ − z/(1+z²) (notebook 03, exercise 4) is symmetric and
+# calibrated, but wants exactly $z = 1$ from every pair, which a chain of three actions cannot have. What helps is that
+# $\ell$ comes to its infimum at *every* large enough margin, as each non-increasing $\ell$ does, at least in the limit:
 #
 # - **Ramp**: $\ell(z) = m = 0$ for every $z \ge 1$. Any $r$ that climbs by at least 1 from each rank to the next
 #   attains it; the ranks $0, 1, \dots, n-1$ do.
@@ -381,11 +383,11 @@ print(f"{30 * 29 // 2 - 30 + 1} independent cycles; mean of {len(runs) // 2} dra
 means.round(3)
 
 # %% [markdown]
-# The additive form helps only where there *are* cycles. In the MNIST study of notebook 05 each image appears in about
-# one pair: the pairs form no cycle at all, and a network large enough to give each image its own reward is a free
-# score. It *can* memorise every flip, with any loss, symmetric or not; notebook 05 measures how far it goes. The
-# symmetry of a loss is a statement about the risk, not about the fit of one sample. What still differs between losses
-# is how hard each *pulls* at a flipped label on the way, and that is T9.
+# The additive form helps only where there *are* cycles. In the MNIST study of notebook 05 each image that is used
+# appears in exactly one pair: the pairs form no cycle at all, and a network large enough to give each image its own
+# reward is a free score. It *can* memorise every flip, with any loss, symmetric or not; notebook 05 measures how far
+# it goes. The symmetry of a loss is a statement about the risk, not about the fit of one sample. What still differs
+# between losses is how hard each *pulls* at a flipped label on the way, and that is T9.
 #
 # ## T8 · Rank preservation suffices for policy improvement
 #
@@ -498,8 +500,9 @@ Markdown(
 
 # %% [markdown]
 # Put T3, T7 and T8 in a row and you have the paper's argument: a symmetric loss does not see symmetric noise; hence
-# its best reward keeps the true order; hence the policy tilted by it is better than the reference. What the argument
-# does *not* promise is a small KL, or an optimal policy: only an improvement in true reward.
+# if it never increases, its best reward (for sigmoid: its limit, or a wide enough box) keeps the true order; hence
+# the policy tilted by it is better than the reference. What the argument does *not* promise is a small KL, or an
+# optimal policy: only an improvement in true reward.
 #
 # ## T9 · Gradient anatomy
 #
@@ -627,7 +630,8 @@ assert (share[~ends.symmetric] > settings["noise_rate"]).all()
 assert not share["DPO"] < 0.5  # the flips, a fifth of the labels, take most of DPO's gradient
 Markdown(
     f"The flips are {settings['noise_rate']:.0%} of the labels. They take {share['DPO']:.0%} of the weight in DPO, "
-    f"{share['ROPO']:.0%} in ROPO, {share['RE-PO']:.0%} in RE-PO, and {even_shares.max():.0%} in each symmetric method."
+    f"{share['ROPO']:.0%} in ROPO, {share['RE-PO']:.0%} in RE-PO, and {even_shares.max():.0%} in each symmetric method "
+    "that gives either side any weight here (ramp gives none)."
 )
 
 # %% [markdown]
@@ -644,7 +648,7 @@ Markdown(
 #   **erf** fade at different speeds; Cauchy's tail is the heaviest.
 #
 # The redescending weight has a price, too: a pair that is *truly* and strongly misjudged gets little gradient as
-# well, and so learning can stall. Which effect wins is an empirical question, for notebooks 05 and 07.
+# well, and so learning can stall. Which effect wins is an empirical question; notebook 05 asks it on MNIST.
 #
 # ## Exercises
 #
@@ -668,7 +672,7 @@ Markdown(
 # Noise scales the risk of a symmetric loss and adds a constant (T3), so its minimisers stay; it adds a penalty on
 # large margins to the logistic risk, whose wishes then no longer fit together (T7). Pair by pair: the weight of a
 # symmetric loss is even, so flips get their share ε of the gradient of a good model and no more; logistic gives them
-# nearly everything (T9).
+# most of it (T9).
 # </details>
 #
 # **3.** Rewards are clipped at ±10, as for language models. With how many levels of reward can the ramp loss still
