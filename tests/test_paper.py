@@ -15,7 +15,6 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from matplotlib import pyplot as plt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -480,8 +479,8 @@ class TestFigures:
         data = root / "figures/laptop/data"
         data.mkdir(parents=True)
         drawn = {}
-        monkeypatch.setattr(plots, "fig_a", lambda table: drawn.update(a=table) or plt.figure(), raising=False)
-        monkeypatch.setattr(plots, "fig_b", lambda x, y: drawn.update(x=x, y=y) or plt.figure(), raising=False)
+        monkeypatch.setattr(plots, "fig_a", lambda table: drawn.update(a=table) or plots.subplots()[0], raising=False)
+        monkeypatch.setattr(plots, "fig_b", lambda x, y: drawn.update(x=x, y=y) or plots.subplots()[0], raising=False)
         for stem in ("fig_a", "fig_b_x", "fig_b_y", "table_c"):
             (data / f"{stem}.csv").write_text("method,estimate\nramp,0.25\n")
         before = {path: path.read_bytes() for path in data.iterdir()}

@@ -144,13 +144,13 @@ def test_names_stand_apart_inside_the_axes_and_in_order():
 
 
 def test_figures_are_pure(history, noise_tables):
-    before, settings = history.copy(), dict(mpl.rcParams)
+    before, settings, figures = history.copy(), dict(mpl.rcParams), plt.get_fignums()
     plots.fig1_mnist_losses(history[history.epoch == 3])
     plots.fig1_learning_curves(history)
     plots.fig2_mnist_noise(*noise_tables)
     pd.testing.assert_frame_equal(history, before)
     assert dict(mpl.rcParams) == settings
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == figures
 
 
 def test_figure_1_draws_means_with_t_bands(history):
