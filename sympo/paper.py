@@ -126,7 +126,8 @@ def inputs(name: str, profile: str) -> str:
         lines.append(f"{_sha256(root / 'notebooks' / 'claims.yaml')} notebooks/claims.yaml")
     section = config.read_profile(profile).get(study)
     if section is not None:
-        lines.append(f"{json.dumps(section, sort_keys=True)} section {study} of profile {profile}")
+        digest = hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()[:16]
+        lines.append(f"{digest} section {study} of profile {profile}")
     return "\n".join(lines) + "\n"
 
 
