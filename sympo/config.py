@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -65,7 +66,7 @@ def resolve_profile(profile: str) -> str:
 
         return "gpu" if torch.cuda.is_available() else "laptop"
     if profile not in PROFILES:
-        raise ValueError(_unknown("profile", profile, ("auto", *PROFILES)))
+        raise ValueError(unknown_name("profile", profile, ("auto", *PROFILES)))
     return profile
 
 
@@ -96,14 +97,14 @@ def study_config(study: str, profile: str = "auto", **overrides) -> StudyConfig:
         ValueError: an unknown study, profile or field, or a value that does not fit; one sentence that names it.
     """
     if study not in STUDIES:
-        raise ValueError(_unknown("study", study, STUDIES))
+        raise ValueError(unknown_name("study", study, STUDIES))
     profile = resolve_profile(profile)
     module, name = STUDIES[study]
     config = getattr(import_module(module), name)
     for field in overrides:
         if field not in config.model_fields or field in ("study", "profile"):
             known = [known for known in config.model_fields if known not in ("study", "profile")]
-            raise ValueError(_unknown(f"parameter of {study}", field, known))
+            raise ValueError(unknown_name(f"parameter of {study}", field, known))
     section = read_profile(profile).get(study)
     if section is None:
         raise ValueError(f"profile '{profile}' has no section '{study}': add it to notebooks/profiles/{profile}.yaml")
@@ -116,7 +117,9 @@ def study_config(study: str, profile: str = "auto", **overrides) -> StudyConfig:
         raise ValueError(f"{study}, profile {profile}: {field}: {message} (got {first['input']!r})") from None
 
 
-def _unknown(what: str, name: str, known) -> str:
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence that refuses `name`: the nearest known name, and all of them."""
+    known = list(known)
     nearest = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return f"unknown {what} '{name}'.{hint} Known: {', '.join(known)}."

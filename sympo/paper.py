@@ -7,7 +7,6 @@ notebook is made from changes in content. Notebooks are run from their twins in 
 
 import argparse
 import ast
-import difflib
 import hashlib
 import json
 import math
@@ -57,7 +56,7 @@ def twin(name: str) -> Path:
         ValueError: there is no such notebook; the sentence names the nearest.
     """
     if name not in notebooks():
-        raise ValueError(_unknown("notebook", name, notebooks()))
+        raise ValueError(config.unknown_name("notebook", name, notebooks()))
     return _sources() / f"{name}.py"
 
 
@@ -223,7 +222,7 @@ def check_parameters(notebook, name: str, profile: str, settings: dict) -> dict:
         elif "overrides" in known:
             overrides[key] = value
         else:
-            raise ValueError(_unknown(f"parameter of {name}", key, sorted({*known} - {"profile"})))
+            raise ValueError(config.unknown_name(f"parameter of {name}", key, sorted({*known} - {"profile"})))
     if overrides:
         config.study_config(_study(name), profile, **overrides)
         given["overrides"] = overrides
@@ -721,12 +720,6 @@ def _relative(path: Path) -> str:
 def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"unknown {what} '{name}'.{hint} Known: {', '.join(known)}."
 
 
 def _say(text: str) -> None:

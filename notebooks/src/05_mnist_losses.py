@@ -89,8 +89,11 @@ assert len(np.unique(np.concatenate([pairs.first, pairs.second]))) == 2 * config
 winner_minus_loser = (first - second) * pairs.labels
 neighbours = winner_minus_loser[abs(winner_minus_loser) == 1]
 share = stats.wilson(int((neighbours > 0).sum()), len(neighbours), level=0.999)
-assert share.low < 1 / (1 + np.exp(-1)) < share.high
-Markdown(f"Of {len(neighbours)} pairs of neighbouring digits, the larger one wins {share.estimate:.1%}; σ(1) = 73.1%.")
+expected = 1 / (1 + np.exp(-1))  # σ(1)
+assert share.low < expected < share.high
+Markdown(
+    f"Of {len(neighbours)} pairs of neighbours, the larger digit wins {share.estimate:.1%}; σ(1) = {expected:.1%}."
+)
 
 # %% tags=["check"]
 keys = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
