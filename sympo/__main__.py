@@ -7,6 +7,7 @@ from importlib import import_module
 from sympo import config
 from sympo.assets import AssetError
 from sympo.paper import parse_setting
+from sympo.store import is_main_process
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished runs are kept, and the same command goes on from there", file=sys.stderr)
         return 130
-    print(
-        f"{study.study}, profile {study.profile}: {runs}; records in {config.build_folder(study.profile) / 'records'}"
-    )
+    if is_main_process():
+        folder = config.build_folder(study.profile) / "records"
+        print(f"{study.study}, profile {study.profile}: {runs}; records in {folder}")
     return 0
 
 

@@ -2,31 +2,40 @@
 
 All runs of one seed share a `World`: the SFT model that every policy starts from, the pairs, and the log-probabilities
 that the SFT model gives to them. A flip swaps columns, so ONE reference pass serves every method, noise rate and β.
+A study is a config and a function that builds its world: `sympo.gold` and `sympo.offline`.
 """
 
 import copy
 import io
+import multiprocessing
+import os
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Annotated, Literal, NamedTuple
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.nn.functional import log_softmax
+from torch.utils.data import DataLoader, Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.utils import logging
 
-from sympo import assets, gold, losses, noise, preferences, store, trainer
+from sympo import losses, noise, preferences, stats, store, trainer
 from sympo.config import StudyConfig, build_folder
 from sympo.trainer import SymPOConfig, SymPOTrainer
 
-MAX_PROMPT, MAX_LENGTH = 256, 512  # tokens of a real prompt, and of it with its answer; the paper
 ROWS = 512  # ours: answers that are sampled together
 LOGITS = 2**28  # ours: logits per forward pass of `divergences`, 1 GiB
 
@@ -50,8 +59,14 @@ class AlignConfig(StudyConfig):
     betas: list[Positive]  # ours: the other β of the frontier
     pairs: Count  # training pairs
     learning_rate: Positive  # AdamW, the same for every method
+    sft_examples: Count
+    sft_epochs: Count
+    sft_learning_rate: Positive
+    prompts: Count  # ours: evaluation prompts, never trained on
+    samples: Annotated[int, Field(ge=2, multiple_of=2)]  # ours: answers to each of them
     max_new_tokens: Count
-    samples: Annotated[int, Field(ge=2, multiple_of=2)]  # ours: answers per evaluation prompt
+    max_prompt: Count = 256  # tokens; longer prompts are left out
+    max_length: Count = 512  # tokens of a prompt with its answer; longer pairs are left out
     beta: Positive = 0.1
     batch: Count = 64  # pairs per step
     micro_batch: Count = 64  # ours: pairs that fit in memory; gradients accumulate to `batch`
@@ -72,6 +87,9 @@ class AlignConfig(StudyConfig):
             raise ValueError(f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it")
         if self.batch % self.micro_batch:
             raise ValueError(f"micro_batch = {self.micro_batch} does not divide batch = {self.batch}")
+        if self.batch % (self.micro_batch * store.processes()):
+            given = f"micro_batch = {self.micro_batch} on {store.processes()} processes"
+            raise ValueError(f"{given} does not divide batch = {self.batch}: give a smaller micro_batch")
         return self
 
     def runs(self) -> list[dict]:
@@ -95,16 +113,6 @@ class AlignConfig(StudyConfig):
         return beta == self.beta and seed < self.seeds and method in self.methods
 
 
-class GoldConfig(AlignConfig):
-    """Study gold: alignment with the known reward of `sympo.gold`. All fields are ours: the paper has no such study."""
-
-    model: Literal["tiny", "smollm2"]  # trained from scratch on the grammar's reviews, or SmolLM2-135M-Instruct
-    sft_examples: Count
-    sft_epochs: Count
-    sft_learning_rate: Positive
-    prompts: Count  # evaluation prompts, never trained on
-
-
 # ------------------------------------------------------------------------------------------------- SFT and sampling
 
 
@@ -120,34 +128,57 @@ class Samples(NamedTuple):
 
 
 def settings(run: dict, folder: str, **changes) -> dict:
-    """Trainer arguments that SFT and preference training share."""
+    """Trainer arguments that SFT, reward and preference training share; `batch` is over all processes."""
     cuda = torch.cuda.is_available()
     fixed = {"output_dir": folder, "save_strategy": "no", "report_to": [], "disable_tqdm": True, "max_length": None}
     fixed |= {"gradient_checkpointing": False, "dataloader_pin_memory": cuda, "use_cpu": not cuda}
     steps = {"per_device_train_batch_size": run["micro_batch"], "warmup_steps": run["warmup"], "seed": run["seed"]}
-    steps |= {"gradient_accumulation_steps": run["batch"] // run["micro_batch"]}
+    steps |= {"gradient_accumulation_steps": run["batch"] // (run["micro_batch"] * store.processes())}
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # a T4 would emulate it
     return {**fixed, **steps, "bf16": bf16, **changes}
 
 
+def device() -> torch.device | str:
+    """Where models live: this process's GPU, or the CPU."""
+    from accelerate import PartialState
+
+    return PartialState().device if torch.cuda.is_available() else "cpu"
+
+
 @contextmanager
-def _quietly():
+def quietly():
     """Keep the libraries' bars and logs out of a notebook; `store.progress` shows how far a study is."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        yield
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def fine_tune(model, tokenizer, examples: Dataset, run: dict) -> None:
     """Supervised fine-tuning on `examples` (prompt, completion), in place."""
     from trl import SFTConfig, SFTTrainer
 
-    with _quietly(), tempfile.TemporaryDirectory() as folder:
+    with quietly(), tempfile.TemporaryDirectory() as folder:
         budget = {"learning_rate": run["sft_learning_rate"], "num_train_epochs": run["sft_epochs"]}
         arguments = SFTConfig(**settings(run, folder, **budget))
         # TRL patches the forward pass of the model that it trains, and a copy of a patched model runs the original's.
         made = SFTTrainer(copy.deepcopy(model), arguments, train_dataset=examples, processing_class=tokenizer)
         made.train()
-    model.load_state_dict(made.model.state_dict())
+    load_trained(model, made)
+
+
+def load_trained(model, made) -> None:
+    """Give `model` the weights that the trainer `made` ends with, gathered where they are sharded (FSDP)."""
+    model.load_state_dict(get_model_state_dict(made.model, options=StateDictOptions(full_state_dict=True)))
+
+
+def completions(pairs: Dataset, count: int) -> Dataset:
+    """What `fine_tune` learns from pairs: the prompts and chosen answers of the first `count`, or of all there are."""
+    kept = pairs.select(range(min(count, len(pairs))))
+    return kept.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
 
 
 @torch.no_grad()
@@ -219,7 +250,9 @@ class World:
         model: the SFT model, which is the reference policy; runs copy it and leave it as it is.
         train, test: pairs with token ids and `ref_chosen_logps`, `ref_rejected_logps`; labels not flipped yet.
         prompts: of the evaluation.
-        rewards: of the SFT model's answers to them, `(prompts, samples)`.
+        score: the judge, `score(prompts, answers)` → a reward per answer.
+        rewards: its rewards of the SFT model's answers to `prompts`, `(prompts, samples)`.
+        facts: metrics of the world itself, which go into every record of it.
     """
 
     model: object
@@ -227,7 +260,26 @@ class World:
     train: Dataset
     test: Dataset
     prompts: list[list[dict]]
+    score: Callable[[Sequence[list[dict]], Sequence[str]], ArrayLike]
     rewards: NDArray[np.float64]
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+class BatchBuckets(Sampler[int]):
+    """Random batches, each sorted by length, so that the micro-batches it is cut into are little padded.
+
+    Which pairs form a batch stays random: gradients of a batch are summed over its micro-batches, so the order inside
+    it changes nothing but the time.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, micro_batch: int, micro_batches: int):
+        self.lengths, self.micro_batch, self.micro_batches = lengths, micro_batch, micro_batches
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(get_length_grouped_indices(self.lengths, self.micro_batch, mega_batch_mult=self.micro_batches))
 
 
 class PairTrainer(SymPOTrainer):
@@ -235,6 +287,18 @@ class PairTrainer(SymPOTrainer):
 
     def _prepare_dataset(self, dataset, *rest):
         return dataset if "prompt_ids" in dataset.column_names else super()._prepare_dataset(dataset, *rest)
+
+    def _get_train_sampler(self, train_dataset=None):
+        data = self.train_dataset if train_dataset is None else train_dataset
+        micro_batch = self.args.train_batch_size
+        micro_batches = self.args.gradient_accumulation_steps * store.processes()
+        return BatchBuckets(pair_lengths(data), micro_batch=micro_batch, micro_batches=micro_batches)
+
+
+def pair_lengths(pairs: Dataset) -> list[int]:
+    """Tokens of each pair's prompt with its longer answer."""
+    columns = (pairs["prompt_ids"], pairs["chosen_ids"], pairs["rejected_ids"])
+    return [len(prompt) + max(len(one), len(other)) for prompt, one, other in zip(*columns, strict=True)]
 
 
 def build_trainer(model, tokenizer, run: dict, folder: str, **data: Dataset) -> PairTrainer:
@@ -252,54 +316,14 @@ def build_trainer(model, tokenizer, run: dict, folder: str, **data: Dataset) -> 
 
 
 def add_reference(model, tokenizer, run: dict, train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
-    """Both sets of pairs with token ids and the log-probabilities that `model` gives to their answers, nats."""
-    with _quietly(), tempfile.TemporaryDirectory() as folder:
+    """Both sets of pairs with token ids and the log-probabilities that `model` gives to their answers, nats.
+
+    The test pairs come back sorted by length: only means are taken over them, and sorted they need little padding.
+    """
+    with quietly(), tempfile.TemporaryDirectory() as folder:
         data = {"train_dataset": train, "eval_dataset": test}
         made = build_trainer(copy.deepcopy(model), tokenizer, run, folder, **data)
-        return made.train_dataset, made.eval_dataset
-
-
-def build_world(run: dict) -> World:
-    """The SFT model of a seed, pairs of its own answers labelled by the gold reward, and the rewards of its answers."""
-    model, tokenizer, examples, train_prompts, prompts = (gold.load_tiny if run["model"] == "tiny" else _load_smollm2)(
-        run
-    )
-    fine_tune(model, tokenizer, examples, run)
-    seed, samples = run["seed"], run["samples"]
-    asked = [train_prompts[i % len(train_prompts)] for i in range(run["pairs"])]
-    drawn = sample(model, tokenizer, asked, run, samples=2, seed=3 * seed).texts
-    train = gold.label_pairs(asked, zip(drawn[::2], drawn[1::2], strict=True), seed=seed)
-    answers = sample(model, tokenizer, prompts, run, samples=samples, seed=3 * seed + 1).texts
-    asked = [prompt for prompt in prompts for _ in range(samples // 2)]
-    test = gold.order_pairs(asked, zip(answers[::2], answers[1::2], strict=True))
-    rewards = np.reshape([gold.reward(answer) for answer in answers], (-1, samples))
-    return World(model, tokenizer, *add_reference(model, tokenizer, run, train, test), prompts, rewards)
-
-
-def _load_smollm2(run: dict):
-    """As `gold.load_tiny`: SmolLM2-135M-Instruct, and prompts and answers of Anthropic HH."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = assets.smollm2().path
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    load = preferences.load_hh
-    split = preferences.split_pairs(load(*preferences.HH_TRAIN), load(*preferences.HH_TEST))
-    train, test = (_shorten(part, tokenizer).shuffle(seed=run["seed"]) for part in (split.train, split.test))
-    examples = train.select(range(min(run["sft_examples"], len(train)))).rename_column("chosen", "completion")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    examples = examples.select_columns(["prompt", "completion"])
-    return model.to(device), tokenizer, examples, train["prompt"][:], test["prompt"][: run["prompts"]]
-
-
-def _shorten(pairs: Dataset, tokenizer) -> Dataset:
-    """The pairs whose prompt and chosen answer fit the paper's lengths."""
-
-    def fits(row: dict) -> bool:
-        prompt, whole = (tokenizer.apply_chat_template(m) for m in (row["prompt"], row["prompt"] + row["chosen"]))
-        return len(prompt["input_ids"]) <= MAX_PROMPT and len(whole["input_ids"]) <= MAX_LENGTH
-
-    return pairs.filter(fits)
+        return made.train_dataset, made.eval_dataset.select(np.argsort(pair_lengths(made.eval_dataset)))
 
 
 # ------------------------------------------------------------------------------------------------------------- runs
@@ -308,14 +332,16 @@ def _shorten(pairs: Dataset, tokenizer) -> Dataset:
 def train_run(run: dict, world: World, train: Dataset) -> dict:
     """Metrics and history of one policy, trained from the SFT model of `world` on its pairs with flips, `train`."""
     flipped = train.select(np.flatnonzero(train["is_flipped"]))
-    with _quietly(), tempfile.TemporaryDirectory() as folder:
+    policy = copy.deepcopy(world.model)
+    with quietly(), tempfile.TemporaryDirectory() as folder:
         made = build_trainer(copy.deepcopy(world.model), world.tokenizer, run, folder, train_dataset=train)
         made.train()
+        load_trained(policy, made)
         held_out = margins(made, world.test)
         fitted = float((margins(made, flipped) > 0).mean()) if len(flipped) else None
     history = [{name: entry[name] for name in _LOGGED if name in entry} for entry in made.state.log_history]
     metrics = {"accuracy": float((held_out > 0).mean()), "margin": float(held_out.mean()), "fit_flipped": fitted}
-    return {"metrics": {**metrics, **measure(made.model, world, run)}, "history": history[:-1]}
+    return {"metrics": {**metrics, **measure(policy, world, run), **world.facts}, "history": history[:-1]}
 
 
 _LOGGED = ("step", "loss", "grad_norm", "accuracy_true", "margin_true", "flipped_fit", "clip_fraction", "eta")
@@ -323,55 +349,134 @@ _LOGGED = ("step", "loss", "grad_norm", "accuracy_true", "margin_true", "flipped
 
 @torch.no_grad()
 def margins(made: PairTrainer, pairs: Dataset) -> NDArray[np.float64]:
-    """β·(log-ratio chosen − log-ratio rejected) of the trainer's policy, `(pairs,)`, nats, without clipping."""
+    """β·(log-ratio chosen − log-ratio rejected) of the trainer's policy, `(pairs,)`, nats, without clipping.
+
+    Every one of several processes sees all pairs: where weights are sharded, a forward pass needs them all.
+    """
     made.model.eval()
+    needed = pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids", *_REFERENCE])
     rows = []
-    for batch in made.get_eval_dataloader(pairs):
+    for batch in DataLoader(needed, batch_size=made.args.per_device_eval_batch_size, collate_fn=made.data_collator):
+        batch = {name: value.to(made.accelerator.device) for name, value in batch.items()}
         chosen, rejected = made.compute_ref_log_probs(made.model, batch)  # of the model given, reference or not
         rows.append(chosen - batch["ref_chosen_logps"] - rejected + batch["ref_rejected_logps"])
     return made.beta * torch.cat(rows).double().cpu().numpy()
+
+
+_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 def measure(policy, world: World, run: dict) -> dict:
     """What a policy is worth on prompts that nothing was trained on.
 
     Returns:
-        win_rate (against the SFT model's answers; a tie counts ½), reward (gold) and kl (to the SFT model, nats), each
-            with its 95% interval over prompts as _low and _high; reward_sft; length in tokens.
+        win_rate (against the SFT model's answers; a tie counts ½), reward (the judge's) and kl (to the SFT model,
+            nats), each with its 95% interval over prompts as _low and _high; reward_sft; length in tokens.
     """
-    asked = {"samples": run["samples"], "seed": 3 * run["seed"] + 2}  # the same for every method
-    answers = sample(policy, world.tokenizer, world.prompts, run, **asked)
-    rewards = np.reshape([gold.reward(answer) for answer in answers.texts], (-1, run["samples"]))
+    # The same seed for every method. Another than that of the pairs and of the SFT model's answers.
+    answers = sample(policy, world.tokenizer, world.prompts, run, samples=run["samples"], seed=3 * run["seed"] + 2)
+    asked = [prompt for prompt in world.prompts for _ in range(run["samples"])]
+    rewards = np.reshape(world.score(asked, answers.texts), (-1, run["samples"]))
     kl = divergences(policy, world.model, answers).reshape(rewards.shape)
     return {
-        **gold.summarise("win_rate", gold.win_rates(rewards, world.rewards)),
-        **gold.summarise("reward", rewards.mean(1)),
-        **gold.summarise("kl", kl.mean(1)),
+        **summarise("win_rate", win_rates(rewards, world.rewards)),
+        **summarise("reward", rewards.mean(1)),
+        **summarise("kl", kl.mean(1)),
         "reward_sft": float(world.rewards.mean()),
         "length": float(np.mean(answers.lengths)),
     }
 
 
-def train_runs(runs: list[dict]) -> Iterator[tuple[dict, dict]]:
-    """Train the policies of `runs`, one seed after the other, and yield each run with its metrics and history."""
-    for seed, group in groupby(runs, key=lambda run: run["seed"]):
-        group = list(group)
-        world = build_world(group[0])
-        with store.progress(len(group), f"seed {seed}, {len(group)} policies") as bar:
-            for rate, same_flips in groupby(group, key=lambda run: run["noise_rate"]):
-                train = preferences.flip_preferences(world.train, rate, seed=seed)
-                for run in same_flips:
-                    yield run, train_run(run, world, train)
-                    bar.update()
+def win_rates(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
+    """Per prompt, the share of its pairs (one answer of ours, one of theirs) that ours wins; a tie counts ½.
+
+    Args:
+        ours, theirs: rewards `(prompts, samples)`; the two numbers of samples may differ.
+    Returns:
+        `(prompts,)`. Prompts, not answers, are the independent units of an interval.
+    Check: tests/test_gold.py::test_win_rates_by_enumeration.
+    """
+    ours, theirs = np.asarray(ours)[:, :, None], np.asarray(theirs)[:, None, :]
+    return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(1, 2))
 
 
-def run_study(config: GoldConfig) -> store.Runs:
-    """Train every policy of `config`, or load its record."""
-    source, sha256 = ("scratch", "") if config.model == "tiny" else assets.smollm2()[1:]
+def summarise(name: str, values: ArrayLike) -> dict[str, float]:
+    """The mean of `values` `(prompts,)` as `name`, with its 95% t interval as `name`_low and `name`_high."""
+    estimate, low, high, _ = stats.mean_interval(values)
+    return {name: estimate, f"{name}_low": low, f"{name}_high": high}
+
+
+# ----------------------------------------------------------------------------------------------------------- sweeps
+
+
+Build = Callable[[dict], World]  # the world of a run
+
+
+def run_sweep(config: AlignConfig, build_world: Build, *modules, parallel: bool, **source: str) -> store.Runs:
+    """Train every policy of `config`, or load its record.
+
+    Args:
+        build_world: a function of a module, so that other processes can import it.
+        modules: that make the study's records, beside those every alignment study needs.
+        parallel: train the seeds in processes, one per core; for models that a core trains as fast as all.
+        source: of data and weights, for records' provenance. The hashes (`…_sha256`) enter the config too.
+    """
+    hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
     return store.run_all(
-        [{**run, "weights_sha256": sha256} for run in config.runs()],
-        train_runs,
+        [{**run, **hashes} for run in config.runs()],
+        partial(train_parallel if parallel else train_runs, build_world=build_world),
         folder=build_folder(config.profile) / "records",
-        version=store.code_version(sys.modules[__name__], gold, trainer, preferences, losses, noise),
-        provenance=store.provenance(weights=source, weights_sha256=sha256),
+        version=store.code_version(sys.modules[__name__], trainer, preferences, losses, noise, *modules),
+        provenance=store.provenance(**source),
     )
+
+
+def train_runs(runs: list[dict], *, build_world: Build) -> Iterator[tuple[dict, dict]]:
+    """Train the policies of `runs`, one after the other, and yield each run with its metrics and history."""
+    for run in store.progress(runs, "policies"):
+        yield run, train_in_world(run, build_world)
+    _shared_world.cache_clear()
+
+
+def train_parallel(runs: list[dict], *, build_world: Build) -> Iterator[tuple[dict, dict]]:
+    """As `train_runs`, but in processes of one thread, one per core, each of which takes whole seeds."""
+    seeds = sorted({run["seed"] for run in runs}, key=lambda seed: -sum(run["seed"] == seed for run in runs))
+    queues: list[list[dict]] = [[] for _ in seeds[: torch.get_num_threads()]]
+    for seed in seeds:
+        min(queues, key=len).extend(run for run in runs if run["seed"] == seed)
+    spawn = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
+    with ExitStack() as stack, store.progress(len(runs), f"policies, {len(queues)} at a time") as bar:
+        waiting = {}
+        for queue in queues:
+            pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker))
+            waiting |= {pool.submit(train_in_world, run, build_world): run for run in queue}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+                bar.update()
+        finally:  # Ctrl-C: the runs under way end, and no other begins
+            for future in waiting:
+                future.cancel()
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()  # a kernel that is killed cleans up nothing
+    os._exit(1)
+
+
+def train_in_world(run: dict, build_world: Build) -> dict:
+    """Metrics and history of `run`; its world is kept for the next run that shares it."""
+    of_world = {**run, "method": "dpo", "noise": "symmetric-0", "noise_rate": 0.0, "beta": 1.0}  # all runs of it agree
+    world = _shared_world(build_world, tuple(of_world.items()))
+    return train_run(run, world, preferences.flip_preferences(world.train, run["noise_rate"], seed=run["seed"]))
+
+
+@lru_cache(maxsize=1)
+def _shared_world(build_world: Build, run: tuple) -> World:
+    return build_world(dict(run))

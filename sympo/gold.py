@@ -2,18 +2,25 @@
 
 On real preference data nobody can say by how much a policy improved. Here everybody can: the gold reward labels the
 pairs through Bradley–Terry, and the same gold reward judges the policies. For a laptop the module holds a small grammar
-of reviews, with a tokenizer and a Llama of a quarter of a million weights that learn to write them.
+of reviews, with a tokenizer and a Llama of a quarter of a million weights that learn to write them. Study gold aligns
+that model, or SmolLM2, in this world.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Literal
 
 import numpy as np
+import torch
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
-from sympo import noise, stats
+from sympo import align, models, noise, preferences, store
+from sympo.align import AlignConfig, World
 
+HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")  # prompts for SmolLM2; answers are its own
+HH_TEST = ("helpful-base/test",)
 TEMPERATURE = 0.2  # ours: an answer whose reward is higher by 0.2 (of a range of 2) is preferred with σ(1) = 73%
 
 # place → what a review of it can talk about. No word of this block has a sentiment in VADER's lexicon.
@@ -111,25 +118,6 @@ def _to_dataset(rows: list[tuple[list[dict], str, str]]) -> Dataset:
     ])  # fmt: skip
 
 
-def win_rates(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
-    """Per prompt, the share of its pairs (one answer of ours, one of theirs) that ours wins; a tie counts ½.
-
-    Args:
-        ours, theirs: gold rewards `(prompts, samples)`; the two numbers of samples may differ.
-    Returns:
-        `(prompts,)`. Prompts, not answers, are the independent units of an interval.
-    Check: tests/test_gold.py::test_win_rates_by_enumeration.
-    """
-    ours, theirs = np.asarray(ours)[:, :, None], np.asarray(theirs)[:, None, :]
-    return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(1, 2))
-
-
-def summarise(name: str, values: ArrayLike) -> dict[str, float]:
-    """The mean of `values` `(prompts,)` as `name`, with its 95% t interval as `name`_low and `name`_high."""
-    estimate, low, high, _ = stats.mean_interval(values)
-    return {name: estimate, f"{name}_low": low, f"{name}_high": high}
-
-
 # The tiny world: a grammar of reviews
 
 
@@ -165,13 +153,14 @@ def _draw_adjective(generator: np.random.Generator) -> str:
 
 def tiny_tokenizer():
     """A word-level tokenizer of the grammar's words, with a chat template: "<prompt> : <answer> <eos>"."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
     words = (*PLACES, *sum(PLACES.values(), ()), *EVERYWHERE, *DAYS, *COMPANIONS, *GOOD, *NEUTRAL, *BAD)
     words = " ".join((*words, *DEGREES, *LINKS, "the was . :")).split()
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(["<pad>", "<eos>", "<unk>", *words]))}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=made, chat_template=CHAT_TEMPLATE, padding_side="left", **special)
@@ -179,15 +168,7 @@ def tiny_tokenizer():
 
 def tiny_model(tokenizer, *, seed: int):
     """An untrained Llama of 2 layers, 128 wide; `seed` draws its weights."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shape = {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **shape, **tokens)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+    return models.tiny_llama(tokenizer, seed=seed, context=64)
 
 
 def load_tiny(run: dict):
@@ -198,3 +179,54 @@ def load_tiny(run: dict):
     reviews = [[{"role": "assistant", "content": write_review(prompt, generator)}] for prompt in shown]
     examples = Dataset.from_dict({"prompt": shown, "completion": reviews})
     return tiny_model(tokenizer, seed=run["seed"]), tokenizer, examples, train, held_out
+
+
+# The study
+
+
+class GoldConfig(AlignConfig):
+    """Study gold: alignment with a known reward. All fields are ours: the paper has no such study."""
+
+    model: Literal["tiny", "smollm2"]  # trained from scratch on the grammar's reviews, or SmolLM2-135M-Instruct
+
+
+def build_world(run: dict) -> World:
+    """The SFT model of a seed, pairs of its own answers labelled by the gold reward, and the rewards of its answers."""
+    load = load_tiny if run["model"] == "tiny" else _load_smollm2
+    model, tokenizer, examples, train_prompts, prompts = load(run)
+    align.fine_tune(model, tokenizer, examples, run)
+    seed, samples = run["seed"], run["samples"]
+    asked = [train_prompts[i % len(train_prompts)] for i in range(run["pairs"])]
+    drawn = align.sample(model, tokenizer, asked, run, samples=2, seed=3 * seed).texts
+    train = label_pairs(asked, zip(drawn[::2], drawn[1::2], strict=True), seed=seed)
+    answers = align.sample(model, tokenizer, prompts, run, samples=samples, seed=3 * seed + 1).texts
+    asked = [prompt for prompt in prompts for _ in range(samples // 2)]
+    test = order_pairs(asked, zip(answers[::2], answers[1::2], strict=True))
+    rewards = np.reshape(score(asked, answers), (-1, samples))
+    return World(model, tokenizer, *align.add_reference(model, tokenizer, run, train, test), prompts, score, rewards)
+
+
+def score(prompts: Sequence[list[dict]], answers: Sequence[str]) -> list[float]:
+    """The judge of this world: the gold reward of each answer, whatever was asked."""
+    return [reward(answer) for answer in answers]
+
+
+def _load_smollm2(run: dict):
+    """As `load_tiny`: SmolLM2-135M-Instruct, and prompts and answers of Anthropic HH."""
+    model, tokenizer = models.load("smollm2", seed=run["seed"])
+    load, limits = preferences.load_hh, {"max_prompt": run["max_prompt"], "max_length": run["max_length"]}
+    split = preferences.split_pairs(load(*HH_TRAIN), load(*HH_TEST))
+    wanted = ((split.train, max(run["sft_examples"], run["pairs"])), (split.test, run["prompts"]))
+    train, test = (
+        preferences.take_fitting(part.shuffle(seed=run["seed"]), tokenizer, count=count, **limits)
+        for part, count in wanted
+    )
+    examples = align.completions(train, run["sft_examples"])
+    return model.to(align.device()), tokenizer, examples, train["prompt"][:], test["prompt"][:]
+
+
+def run_study(config: GoldConfig) -> store.Runs:
+    """Train every policy of `config`, or load its record."""
+    parallel = config.model == "tiny" and not torch.cuda.is_available()
+    weights = models.find_weights("smollm2") if config.model == "smollm2" else {"weights": "scratch"}
+    return align.run_sweep(config, build_world, sys.modules[__name__], models, parallel=parallel, **weights)

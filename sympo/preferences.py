@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,8 +24,6 @@ from numpy.typing import ArrayLike
 from sympo import assets, noise
 
 MALFORMED_LIMIT = 0.01  # ours: the HH test files have 2 malformed rows of 8,552, so more means another format
-HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")
-HH_TEST = ("helpful-base/test",)
 
 _ULTRAFEEDBACK = {  # split → (a sample under SYMPO_DATA, the hub's file)
     "train": ("train_clean.jsonl", "data/train_prefs-00000-of-00001.parquet"),
@@ -281,7 +279,7 @@ def _load(dataset: str, names: Sequence[str], **options) -> Pairs:
 
 
 def split_pairs(train: Pairs, test: Pairs) -> Split:
-    """Training and test pairs that share no prompt: `split_pairs(load_hh(*HH_TRAIN), load_hh(*HH_TEST))`."""
+    """Training and test pairs that share no prompt; the overlap is taken out of the training pairs."""
     kept, overlap = drop_overlap(train.dataset, test.dataset)
     return Split(kept, test.dataset, train.report, test.report, overlap)
 
@@ -311,6 +309,17 @@ def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, 
     keys = prompt_keys(dataset)
     held = noise.RowGenerator(keys, seed).random(len(keys)) < fraction
     return dataset.select(np.flatnonzero(~held)), dataset.select(np.flatnonzero(held))
+
+
+def take_fitting(dataset: Dataset, tokenizer, *, count: int, max_prompt: int, max_length: int) -> Dataset:
+    """The first `count` pairs, or all there are, whose prompt, and prompt with either answer, fit these many tokens."""
+
+    def fits(row: dict) -> bool:
+        texts = (row["prompt"], row["prompt"] + row["chosen"], row["prompt"] + row["rejected"])
+        prompt, *whole = (len(tokenizer.apply_chat_template(m, return_dict=True)["input_ids"]) for m in texts)
+        return prompt <= max_prompt and max(whole) <= max_length
+
+    return dataset.select(list(islice((i for i, row in enumerate(dataset) if fits(row)), count)))
 
 
 def row_generator(dataset: Dataset, seed: int) -> noise.RowGenerator:

@@ -92,6 +92,16 @@ def run(
     return run_all([config], train, folder=folder, version=version, provenance=provenance).records[0]
 
 
+def processes() -> int:
+    """How many processes train together: 1, unless `accelerate launch` or torchrun started more."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main_process() -> bool:
+    """Whether this is the one of several processes that writes and prints."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def metrics_table(records: Iterable[dict]) -> pd.DataFrame:
     """A row per record: the fields of its config, then its metrics."""
     return pd.DataFrame([{**record["config"], **record["metrics"]} for record in records])
@@ -173,6 +183,8 @@ def progress(iterable_or_total: Iterable | int, label: str) -> tqdm:
     """
     steps = {"total": iterable_or_total} if isinstance(iterable_or_total, int) else {"iterable": iterable_or_total}
     path = os.environ.get("SYMPO_PROGRESS")
+    if not is_main_process():
+        return tqdm(**steps, disable=True)
     if path:
         return tqdm(**steps, desc=label, file=_Appender(path), mininterval=0.5)
     return tqdm(**steps, desc=label, leave=False, disable=not (sys.stderr.isatty() or _in_notebook()))
@@ -244,7 +256,8 @@ def _write(path: Path, config: dict, version: str, result: dict, provenance: dic
             raise ValueError(f"the result of {config} has no {_FIELDS[name].__name__} '{name}'")
     record = {"config": config, "version": version, "metrics": result["metrics"], "history": result["history"]}
     text = _to_json({**record, "provenance": provenance}, indent=1)
-    write_atomically(path, text + "\n")
+    if is_main_process():
+        write_atomically(path, text + "\n")
     return json.loads(text)  # a record just made is what a later run will load
 
 

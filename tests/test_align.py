@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import log_softmax
 
-from sympo import align, assets, gold, preferences
+from sympo import align, assets, gold, models, preferences
 
 SMALL = {
     "study": "gold",
@@ -39,7 +39,7 @@ SMALL = {
 
 
 def config(**changes):
-    return align.GoldConfig(**{**SMALL, **changes})
+    return gold.GoldConfig(**{**SMALL, **changes})
 
 
 def find(method, rate, **changes):
@@ -52,7 +52,7 @@ def find(method, rate, **changes):
 
 @pytest.fixture(scope="module")
 def world():
-    return align.build_world(find("dpo", 0.0))
+    return gold.build_world(find("dpo", 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,6 @@ def test_the_shared_reference_pass_is_what_a_fresh_one_gives(world):
 
 def test_there_is_one_reference_pass_and_one_sft_per_seed(world, monkeypatch):
     worlds, passes = [], []
-    monkeypatch.setattr(align, "build_world", lambda run: worlds.append(run["seed"]) or world)
     original = align.PairTrainer.compute_ref_log_probs
     monkeypatch.setattr(align, "margins", lambda made, pairs: np.zeros(len(pairs)))
 
@@ -189,7 +188,8 @@ def test_there_is_one_reference_pass_and_one_sft_per_seed(world, monkeypatch):
     monkeypatch.setattr(align.PairTrainer, "compute_ref_log_probs", counted)
     runs = config(methods=["dpo"], frontier_seeds=0, headline_seeds=2).runs()
     before = weights(world.model).clone()
-    assert [run for run, _ in align.train_runs(runs)] == runs
+    trained = align.train_runs(runs, build_world=lambda run: worlds.append(run["seed"]) or world)
+    assert [run for run, _ in trained] == runs
     assert worlds == [0, 1]
     assert not passes
     assert weights(world.model).equal(before)  # runs leave the reference as it is
@@ -213,7 +213,7 @@ def test_a_run_has_finite_metrics_and_learns(world):
 def test_margins_are_those_of_plain_log_probs(world):
     run = find("dpo", 0.0)
     policy = gold.tiny_model(world.tokenizer, seed=3)
-    made = align.build_trainer(policy, world.tokenizer, run, "unused", train_dataset=world.train)
+    made = align.build_trainer(copy.deepcopy(policy), world.tokenizer, run, "unused", train_dataset=world.train)
     found = align.margins(made, world.test)
     for row, margin in itertools.islice(zip(world.test, found, strict=True), 8):
         chosen, rejected = (
@@ -232,12 +232,13 @@ def test_told_a_rate_of_zero_rdpo_is_dpo(world):
 
 def test_study_resumes(world, monkeypatch, tmp_path):
     monkeypatch.setattr(align, "build_folder", lambda profile: tmp_path)
-    monkeypatch.setattr(align, "build_world", lambda run: world)
+    monkeypatch.setattr(align, "train_parallel", align.train_runs)  # another process would not see the world below
+    monkeypatch.setattr(gold, "build_world", lambda run: world)
     study = config(methods=["dpo"], headline_methods=["sympo_sigmoid"])
-    first = align.run_study(study)
+    first = gold.run_study(study)
     assert (first.trained, first.loaded) == (len(study.runs()), 0)
     next((tmp_path / "records").glob("gold-sympo_sigmoid-symmetric_0.4-*.json")).unlink()
-    again = align.run_study(study)
+    again = gold.run_study(study)
     assert (again.trained, again.loaded) == (1, len(study.runs()) - 1)
     assert [r["metrics"] for r in again.records] == [r["metrics"] for r in first.records]
 
@@ -245,10 +246,10 @@ def test_study_resumes(world, monkeypatch, tmp_path):
 def test_smollm2_goes_the_same_way(monkeypatch, tmp_path, tokenizer):
     gold.tiny_model(tokenizer, seed=0).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    monkeypatch.setattr(assets, "smollm2", lambda: assets.Asset(tmp_path, "a test", "sha"))
+    monkeypatch.setitem(models.PRETRAINED, "smollm2", lambda: assets.Asset(tmp_path, "a test", "sha"))
 
     def load(*names):
-        offset = 0 if names == preferences.HH_TRAIN else 200
+        offset = 0 if names == gold.HH_TRAIN else 200
         prompts = gold.list_prompts()[offset : offset + 80]
         reviews = [gold.write_review(prompt, np.random.default_rng(offset)) for prompt in prompts]
         rows = [{"prompt": p, "chosen": r, "rejected": "bad ."} for p, r in zip(prompts, reviews, strict=True)]
@@ -261,7 +262,7 @@ def test_smollm2_goes_the_same_way(monkeypatch, tmp_path, tokenizer):
 
     monkeypatch.setattr(preferences, "load_hh", load)
     run = find("sympo_ramp", 0.4, model="smollm2", methods=["sympo_ramp"])
-    made = align.build_world(run)
+    made = gold.build_world(run)
     assert len(made.prompts) == 24
     result = align.train_run(run, made, preferences.flip_preferences(made.train, 0.4, seed=0))
     assert 0 <= result["metrics"]["win_rate"] <= 1

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from sympo import gold, plots, preferences, stats
+from sympo import align, gold, plots, preferences, stats
 
 PROMPTS = gold.list_prompts()
 
@@ -90,16 +90,16 @@ def test_flips_are_independent_of_labels():
 def test_win_rates_by_enumeration():
     ours, theirs = np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 0.0, 2.0], [0.5, 0.4, 0.6]])
     # prompt 1: 1 beats 0, 0, loses to 2; 0 ties 0, 0, loses to 2. Prompt 2: each ties, wins and loses once.
-    assert gold.win_rates(ours, theirs) == pytest.approx([(2 + 1) / 6, 0.5])
-    assert gold.win_rates(theirs, ours) == pytest.approx([(6 - 3) / 6, 0.5])
+    assert align.win_rates(ours, theirs) == pytest.approx([(2 + 1) / 6, 0.5])
+    assert align.win_rates(theirs, ours) == pytest.approx([(6 - 3) / 6, 0.5])
 
 
 def test_win_rate_of_a_policy_against_itself_is_one_half():
     rewards = np.random.default_rng(0).normal(size=(400, 8)).round(1)
-    win_rate = gold.summarise("win_rate", gold.win_rates(rewards[:, :4], rewards[:, 4:]))
+    win_rate = align.summarise("win_rate", align.win_rates(rewards[:, :4], rewards[:, 4:]))
     assert win_rate["win_rate_low"] < 0.5 < win_rate["win_rate_high"]
     assert win_rate["win_rate_high"] - win_rate["win_rate_low"] < 0.1
-    assert gold.win_rates(rewards, rewards) == pytest.approx(0.5)
+    assert align.win_rates(rewards, rewards) == pytest.approx(0.5)
 
 
 def test_prompts_are_disjoint():

@@ -13,6 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sympo import gold
 from sympo import preferences as prefs
 
 real_data = pytest.mark.skipif(not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA names no folder with real data")
@@ -438,7 +439,7 @@ def test_real_hh_rows_are_parsed_exactly(name, rows, malformed, equal, inner):
 
 @real_data
 def test_the_hh_split_shares_no_prompt():
-    split = prefs.split_pairs(prefs.load_hh(*prefs.HH_TRAIN), prefs.load_hh(*prefs.HH_TEST))
+    split = prefs.split_pairs(prefs.load_hh(*gold.HH_TRAIN), prefs.load_hh(*gold.HH_TEST))
     assert not set(prefs.prompt_keys(split.train)) & set(prefs.prompt_keys(split.test))
     assert len(split.train) + split.overlap == split.train_report.kept == 3850
     assert len(split.test) == 2352
