@@ -33,7 +33,7 @@ CODE := sympo tests notebooks/src
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env lab paper executed figures notebooks smoke test lint verify badges clean force
+.PHONY: help env lab paper executed figures notebooks smoke test lint verify bench badges clean force
 
 help:  ## list the targets
 	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
@@ -101,6 +101,9 @@ lint: env  ## ruff's checks and format
 
 verify: env  ## compare the data behind the figures with the committed data
 	@"$(PYTHON)" -m sympo.paper verify --profile "$(PROFILE)"
+
+bench: env  ## measure what is fast here beside the plain way of doing it, on a machine that does nothing else
+	@"$(PYTHON)" -m sympo.bench --profile "$(PROFILE)"
 
 badges: env  ## write this repository's address, REPO=owner/name, into notebooks and README
 	@"$(PYTHON)" -m sympo.paper badges "$(REPO)"

@@ -9,8 +9,8 @@ from importlib.metadata import version
 
 __version__ = version("sympo")
 
-_SUBMODULES = ("align", "assets", "claims", "config", "gold", "judge", "losses", "mnist", "models", "noise", "offline")
-_SUBMODULES += ("paper", "plots", "preferences", "stats", "store", "theory", "trainer")
+_SUBMODULES = ("align", "assets", "bench", "claims", "config", "gold", "judge", "kernels", "losses", "mnist", "models")
+_SUBMODULES += ("noise", "offline", "paper", "plots", "preferences", "stats", "store", "theory", "trainer")
 _CLASSES = ("SymPOConfig", "SymPOTrainer", "SymmetricRewardConfig", "SymmetricRewardTrainer")
 
 

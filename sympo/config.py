@@ -100,23 +100,27 @@ def study_config(study: str, profile: str = "auto", **overrides) -> StudyConfig:
     """
     if study not in STUDIES:
         raise ValueError(unknown_name("study", study, STUDIES))
-    profile = resolve_profile(profile)
     module, name = STUDIES[study]
-    config = getattr(import_module(module), name)
+    return section_config(getattr(import_module(module), name), study, profile, **overrides)
+
+
+def section_config(model: type[StudyConfig], section: str, profile: str = "auto", **overrides) -> StudyConfig:
+    """As `study_config`, for any section of a profile and the class that validates it."""
+    profile = resolve_profile(profile)
     for field in overrides:
-        if field not in config.model_fields or field in ("study", "profile"):
-            known = [known for known in config.model_fields if known not in ("study", "profile")]
-            raise ValueError(unknown_name(f"parameter of {study}", field, known))
-    section = read_profile(profile).get(study)
-    if section is None:
-        raise ValueError(f"profile '{profile}' has no section '{study}': add it to notebooks/profiles/{profile}.yaml")
+        if field not in model.model_fields or field in ("study", "profile"):
+            known = [known for known in model.model_fields if known not in ("study", "profile")]
+            raise ValueError(unknown_name(f"parameter of {section}", field, known))
+    values = read_profile(profile).get(section)
+    if values is None:
+        raise ValueError(f"profile '{profile}' has no section '{section}': add it to notebooks/profiles/{profile}.yaml")
     try:
-        return config(study=study, profile=profile, **{**section, **overrides})
+        return model(study=section, profile=profile, **{**values, **overrides})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the values together"
         message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{study}, profile {profile}: {field}: {message} (got {first['input']!r})") from None
+        raise ValueError(f"{section}, profile {profile}: {field}: {message} (got {first['input']!r})") from None
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:

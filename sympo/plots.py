@@ -228,7 +228,7 @@ def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
     folder = _folder(profile)
     shown = table.map(_cell)
     alignment = "".join("r" if pd.api.types.is_numeric_dtype(dtype) else "l" for dtype in table.dtypes)
-    write_atomically(folder / f"{stem}.md", _markdown(shown, alignment))
+    write_atomically(folder / f"{stem}.md", to_markdown(shown, alignment))
     write_atomically(folder / f"{stem}.tex", shown.to_latex(index=False, escape=True, column_format=alignment))
     _write_csv(table, folder / "data" / f"{stem}.csv")
     return table
@@ -258,7 +258,7 @@ def _cell(value) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.3f}"
 
 
-def _markdown(shown: pd.DataFrame, alignment: str) -> str:
+def to_markdown(shown: pd.DataFrame, alignment: str) -> str:
     rule = ["---:" if side == "r" else "---" for side in alignment]
     rows = [list(map(str, shown.columns)), rule, *shown.to_numpy().tolist()]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows)

@@ -1,0 +1,543 @@
+"""`make bench`: what this repository does to be fast, each measured beside the plain way of doing it.
+
+Ours and plain run in turn (ours, plain, ours, plain, …) in one process after a warm-up of each, so that a machine that
+is busy slows both. What is judged is the median of the paired results; their range is shown as the spread. A target
+that is missed says so in the table, and is no failure of the command.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils import benchmark
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from sympo import assets, losses, mnist, plots, store
+from sympo.config import StudyConfig, figures_folder, read_profile, resolve_profile, study_config, unknown_name
+
+Count = mnist.Count
+Sizes = Annotated[list[Count], Field(min_length=2)]
+
+GRID_TARGET = {"cpu": 3.0, "cuda": 50.0}  # the plain loop's seconds over the grid's, at least
+SLOPE_TARGET = 1.1  # log time over log size: linear, and a tenth for noise
+MEMORY_TARGET = 4.0  # GiB, peak of the whole process
+IMPORT_TARGET = 0.15  # s, beyond an interpreter that imports nothing
+STUDY_TARGET = 75.0  # s on one H100: 175 models, 100 epochs, 10,000 pairs
+HEAVY = ("torch", "transformers")  # what `import sympo` must not load
+
+
+class BenchConfig(StudyConfig):
+    """Sizes of the benchmarks: section `bench` of a profile."""
+
+    repeats: Count
+    losses: list[str]  # every loss at every rate is one model of the grid, all of one seed
+    noise_rates: list[mnist.Rate]
+    pairs: Annotated[int, Field(ge=2, le=25_000)]
+    batch: Annotated[int, Field(ge=2)] = 512  # pairs per step, as in the study
+    plain_models: Count  # models that the plain loop trains per repeat; a model costs it the same however many
+    test_images: Count
+    growth_models: Sizes
+    growth_pairs: Sizes
+    matmul_size: Count  # rows and columns of the matrices whose product gives the machine's matmul rate
+    copy_mib: Count  # size of the tensor whose copy gives the machine's copy rate
+
+
+class Row(NamedTuple):
+    """One measurement: a row of the table.
+
+    Attributes:
+        unit: of `ours` and `plain`.
+        ours, plain: one sample per repeat; `plain` is empty where there is nothing to compare with.
+        results: what is judged, one per repeat; empty for a row that only informs.
+        target: ("≥" or "≤", bound) on the median of `results`.
+    """
+
+    what: str
+    unit: str
+    ours: Sequence[float]
+    plain: Sequence[float] = ()
+    results: Sequence[float] = ()
+    result_unit: str = ""
+    target: tuple[str, float] | None = None
+
+
+# -------------------------------------------------------------------------------------------------------- timing
+
+
+def time_in_turn(functions: Sequence[Callable[[], object]], *, repeats: int) -> list[tuple[float, ...]]:
+    """Seconds of each call, one tuple of `repeats` per function; the functions take turns, after one call of each."""
+    for function in functions:
+        function()
+    return list(zip(*[[_time(function) for function in functions] for _ in range(repeats)], strict=True))
+
+
+def _time(function: Callable[[], object]) -> float:
+    start = benchmark.timer()  # waits for a GPU
+    function()
+    return benchmark.timer() - start
+
+
+def compare(
+    what: str,
+    ours: Callable[[], object],
+    plain: Callable[[], object],
+    *,
+    shares: tuple[int, int],
+    repeats: int,
+    target: tuple[str, float] | None = None,
+) -> Row:
+    """Time `ours` and `plain` in turn, per model; the result is how many times as long the plain way takes.
+
+    Args:
+        shares: how many models a call of each trains or evaluates.
+    """
+    times = time_in_turn((ours, plain), repeats=repeats)
+    ours, plain = ([seconds / share for seconds in column] for column, share in zip(times, shares, strict=True))
+    ratios = [slow / fast for fast, slow in zip(ours, plain, strict=True)]
+    return Row(what, "s", ours, plain, ratios, "×", target)
+
+
+class Watch:
+    """Seconds since it was made, and how busy the rest of the machine was: threads that wait for one another suffer."""
+
+    def __init__(self):
+        self._start = self._read()
+
+    def seconds(self) -> float:
+        return self._read()[0] - self._start[0]
+
+    def others(self) -> float:
+        """The share of the processors' time that went to anything but this process and its children."""
+        wall, busy, own = np.subtract(self._read(), self._start)
+        return max(0.0, float(busy - own)) / (wall * psutil.cpu_count())
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        unused = times.idle + getattr(times, "iowait", 0) + getattr(times, "guest", 0) + getattr(times, "guest_nice", 0)
+        return benchmark.timer(), sum(times) - unused, sum(own[:4])  # of its own: user, system, and both of children
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+# ---------------------------------------------------------------------------------------- ours, as mnist trains it
+
+
+def list_runs(config: BenchConfig) -> list[dict]:
+    """The models of the grid: one run of the study per loss and rate, for one epoch."""
+    sizes = {"seeds": 1, "headline_seeds": 1, "epochs": 1, "eval_every": 1, "pairs": config.pairs}
+    chosen = {"losses": config.losses, "noise_rates": config.noise_rates, "batch": config.batch}
+    study = mnist.LossesConfig(study="mnist_losses", profile=config.profile, **sizes, **chosen)
+    return study.runs()
+
+
+class Chunk(NamedTuple):
+    """Models that train together, ready to train: `train` goes once over the pairs."""
+
+    grid: mnist.Grid
+    train: Callable[[], tuple[Tensor, Tensor]]
+
+
+def prepare_chunks(runs: list[dict], data: assets.MNIST) -> list[Chunk]:
+    """The chunks in which `mnist.train_models` would train `runs`."""
+    device = _device()
+    workers = torch.get_num_threads() if device == "cpu" else 1
+    return [_prepare_chunk(chunk, data, device) for chunk in mnist.list_chunks(runs, workers=workers, device=device)]
+
+
+def _prepare_chunk(runs: list[dict], data: assets.MNIST, device: str) -> Chunk:
+    run, names, shared = runs[0], [run["method"] for run in runs], mnist._SeedData.prepare(runs[0], data, device)
+    tile = mnist.CPU_TILE if device == "cpu" else (len(runs), mnist.EVALUATION_BATCH)
+    grid = mnist.Grid(mnist.initial_network(run["seed"]).to(device), len(runs), tile=tile)
+    optimiser = torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"])
+    given = np.stack([mnist.noisy_labels(shared.pairs, run, shared.ink) for run in runs])
+    labels = torch.from_numpy(given).to(device, torch.float32)
+    generator = torch.Generator().manual_seed(run["seed"])
+    epoch = (grid, optimiser, shared.images, labels, names, run["batch"], generator)
+    return Chunk(grid, partial(mnist._train_epoch, *epoch))
+
+
+@contextmanager
+def open_pool() -> Iterator[Executor]:
+    """The threads in which `mnist.train_models` trains its chunks."""
+    threads = torch.get_num_threads()
+    workers, each = (threads, 1) if _device() == "cpu" else (1, threads)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+        try:
+            yield pool
+        finally:
+            torch.set_num_threads(threads)
+
+
+def train_together(pool: Executor, chunks: list[Chunk]) -> list[tuple[Tensor, Tensor]]:
+    """One epoch of every chunk."""
+    return list(pool.map(lambda chunk: chunk.train(), chunks))
+
+
+# ------------------------------------------------------------------------------ plain, as a textbook would write it
+
+
+def prepare_plain(run: dict, data: assets.MNIST) -> Callable[[], list[tuple[float, float]]]:
+    """One model of `run` with its loader, ready to train: each call is an epoch of `train_plainly`."""
+    pairs = mnist.draw_pairs(data.train_labels, run["pairs"], seed=run["seed"], class_prior=run["class_prior"])
+    labels = mnist.noisy_labels(pairs, run, data.train_images.mean((1, 2)))
+    first, second = (_to_floats(data.train_images[rows]) for rows in (pairs.first, pairs.second))
+    dataset = TensorDataset(first, second, torch.from_numpy(labels).float())
+    network = mnist.initial_network(run["seed"]).to(_device())
+    optimiser = torch.optim.Adam(network.parameters(), lr=run["learning_rate"])
+    loader = DataLoader(dataset, batch_size=run["batch"], shuffle=True)
+    return partial(train_plainly, network, optimiser, loader, losses.get(run["method"]))
+
+
+def _to_floats(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images)[:, None] / 255
+
+
+def train_plainly(
+    network: mnist.Network, optimiser: torch.optim.Optimizer, loader: DataLoader, loss: losses.Loss
+) -> list[tuple[float, float]]:
+    """One epoch of one model: the loss and the accuracy on the given labels of every step."""
+    metrics, device = [], _device()
+    network.train()
+    for batch in loader:
+        first, second, labels = (tensor.to(device) for tensor in batch)
+        rewards = network(torch.cat([first, second]))  # in one pass, as the grid: a batch norm sees both images
+        margins = labels * (rewards[: len(first)] - rewards[len(first) :])
+        value = loss.fn(margins).mean()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        metrics.append((value.item(), (margins > 0).float().mean().item()))
+    return metrics
+
+
+@torch.no_grad()
+def evaluate_plainly(network: mnist.Network, images: Tensor) -> Tensor:
+    """Rewards `(images,)` of `images` `(images, 1, 28, 28)`, with dropout off."""
+    network.eval()
+    return torch.cat([network(part) for part in images.split(mnist.EVALUATION_BATCH)])
+
+
+# --------------------------------------------------------------------------------------------------------- parts
+
+
+def bench_grid(config: BenchConfig) -> list[Row]:
+    """Training: all models of the grid together, against one model at a time."""
+    runs, data = list_runs(config), assets.mnist()
+    chunks, plain = prepare_chunks(runs, data), [prepare_plain(run, data) for run in runs[: config.plain_models]]
+    what = f"MNIST training, per model and epoch, {len(runs)} models"
+    with open_pool() as pool:
+        sides = partial(train_together, pool, chunks), lambda: [train() for train in plain]
+        options = {"shares": (len(runs), len(plain)), "target": ("≥", GRID_TARGET[_device()])}
+        return [compare(what, *sides, repeats=config.repeats, **options)]
+
+
+def bench_evaluation(config: BenchConfig) -> list[Row]:
+    """The rewards of the test images: all models of the grid together, against one model at a time."""
+    runs, data, device = list_runs(config), assets.mnist(), _device()
+    grids = [chunk.grid for chunk in prepare_chunks(runs, data)]
+    images = torch.from_numpy(data.test_images[: config.test_images]).to(device)
+    network, floats = mnist.initial_network(0).to(device), _to_floats(data.test_images[: config.test_images]).to(device)
+    what = f"MNIST evaluation, per model, {len(images)} images"
+    with open_pool() as pool:
+        sides = partial(_evaluate_together, pool, grids, images), partial(evaluate_plainly, network, floats)
+        return [compare(what, *sides, shares=(len(runs), 1), repeats=config.repeats)]
+
+
+def _evaluate_together(pool: Executor, grids: list[mnist.Grid], images: Tensor) -> list[Tensor]:
+    return list(pool.map(lambda grid: mnist.evaluate_rewards(grid, images), grids))
+
+
+def bench_memory(config: BenchConfig) -> list[Row]:
+    """The peak memory of a process that trains the grid for an epoch and evaluates it."""
+    peak = measure_peak(_train_once, list_runs(config), torch.get_num_threads()) / 2**30
+    what = f"MNIST training and evaluation, peak memory, {len(list_runs(config))} models"
+    return [Row(what, "GiB", [peak], results=[peak], result_unit="GiB", target=("≤", MEMORY_TARGET))]
+
+
+def _train_once(runs: list[dict], threads: int) -> None:
+    torch.set_num_threads(threads)
+    list(mnist.train_models(runs, device=_device()))
+
+
+def measure_peak(function: Callable, *arguments) -> int:
+    """The most memory, in bytes, that a fresh process which calls `function` held at any look; it looks often.
+
+    The system's own count of a child starts from its parent's peak, so it would tell about the benchmarks before.
+
+    Raises:
+        RuntimeError: the function failed; its traceback is on stderr.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    child, peak = psutil.Process(process.pid), 0
+    while process.exitcode is None:
+        with suppress(psutil.Error):  # it has ended since
+            peak = max(peak, child.memory_info().rss)
+        process.join(0.01)  # seconds
+    if process.exitcode:
+        raise RuntimeError(f"the process whose memory is measured ended with exit status {process.exitcode}")
+    return peak
+
+
+def bench_import(config: BenchConfig) -> list[Row]:
+    """`import sympo` in a fresh interpreter, against an interpreter that imports nothing."""
+    ours, bare = time_in_turn([partial(_run_python, code) for code in ("import sympo", "pass")], repeats=config.repeats)
+    beyond = [with_it - without for with_it, without in zip(ours, bare, strict=True)]
+    loaded = float(_run_python(f"import sys, sympo; print(len({set(HEAVY)} & set(sys.modules)))"))
+    return [
+        Row("`import sympo`, beyond a bare interpreter", "s", ours, bare, beyond, "s", ("≤", IMPORT_TARGET)),
+        Row(f"of {' and '.join(HEAVY)}, loaded by `import sympo`", "", [loaded], results=[loaded], target=("≤", 0)),
+    ]
+
+
+def _run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def bench_growth(config: BenchConfig) -> list[Row]:
+    """How the time of an epoch grows with the models, at the fewest pairs, and with the pairs, at all models."""
+    data, fewest = assets.mnist(), min(config.growth_pairs)
+    runs = list_runs(config)
+    models = [list(islice(cycle({**run, "pairs": fewest} for run in runs), count)) for count in config.growth_models]
+    pairs = [[{**run, "pairs": count} for run in runs] for count in config.growth_pairs]
+    return [
+        _fit_growth(f"models, at {fewest} pairs", config.growth_models, models, data, config.repeats),
+        _fit_growth(f"pairs, at {len(runs)} models", config.growth_pairs, pairs, data, config.repeats),
+    ]
+
+
+def _fit_growth(what: str, sizes: list[int], grids: list[list[dict]], data: assets.MNIST, repeats: int) -> Row:
+    with open_pool() as pool:
+        epochs = [partial(train_together, pool, prepare_chunks(runs, data)) for runs in grids]
+        times = time_in_turn(epochs, repeats=repeats)
+    slopes = np.polyfit(np.log(sizes), np.log(times), 1)[0].tolist()
+    largest = f"{what} ({', '.join(map(str, sizes))}): log–log slope of the epoch; seconds at the largest"
+    return Row(f"MNIST growth with {largest}", "s", times[-1], (), slopes, "", ("≤", SLOPE_TARGET))
+
+
+def bench_roofline(config: BenchConfig) -> list[Row]:
+    """Operations and bytes of a training step, and the share of the machine's rates at which they are done.
+
+    Bytes are those that operations ask for. Where a cache serves them, their rate exceeds what memory can deliver.
+    """
+    # The counters stop at every operation: the fewest pairs are enough.
+    runs, data = [{**run, "pairs": min(config.growth_pairs)} for run in list_runs(config)], assets.mnist()
+    chunks, plain = prepare_chunks(runs, data), prepare_plain(runs[0], data)
+    steps = math.ceil(runs[0]["pairs"] / config.batch)
+    counts = np.stack([count_work(lambda: [chunk.train() for chunk in chunks]) / len(runs), count_work(plain)])
+    with open_pool() as pool:
+        times = time_in_turn((partial(train_together, pool, chunks), plain), repeats=config.repeats)
+    seconds = np.array(times) / [[len(runs)], [1]]
+    flops, moved = counts.T[:, :, None]
+    matmul, copy = measure_matmul(config.matmul_size), measure_copy(config.copy_mib)
+    step = "MNIST training, per model and step"
+
+    def share(done: np.ndarray, rate: float) -> list[list[float]]:
+        return (100 * done / seconds / rate).tolist()
+
+    return [
+        Row(f"{step}: matmul and convolution", "GFLOP", *(flops / steps / 1e9).tolist()),
+        Row(f"{step}: bytes asked for", "GB", *(moved / steps / 1e9).tolist()),
+        Row(f"{step}: share of the machine's matmul rate, {matmul / 1e9:.3g} GFLOP/s", "%", *share(flops, matmul)),
+        Row(f"{step}: share of the machine's copy rate, {copy / 1e9:.3g} GB/s", "%", *share(moved, copy)),
+    ]
+
+
+class _ByteCounter(TorchDispatchMode):
+    """Sums the bytes of the tensors that operations read and write; a view touches none."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if not func.is_view and "empty" not in name:  # memory that is only allocated is not touched yet
+            touched = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+            self.total += sum(tensor.numel() * tensor.element_size() for tensor in touched)
+        return result
+
+
+def count_work(function: Callable[[], object]) -> np.ndarray:
+    """`(2,)`: FLOPs of the matrix products and convolutions in a call, and bytes of the tensors of all operations.
+
+    An argument that is overwritten in place counts twice, as it is read and written.
+
+    Check: tests/test_bench.py, by hand.
+    """
+    with FlopCounterMode(display=False) as flops, _ByteCounter() as counter:
+        function()
+    return np.array([flops.get_total_flops(), counter.total], dtype=float)
+
+
+def measure_matmul(size: int) -> float:
+    """FLOP/s of the best float32 product of two `(size, size)` matrices, in all threads."""
+    a, b, out = (torch.ones(size, size, device=_device()) for _ in range(3))
+    return 2 * size**3 / _best_time("torch.mm(a, b, out=out)", a=a, b=b, out=out)
+
+
+def measure_copy(mib: int) -> float:
+    """Bytes read and written per second by the best copy of a tensor of `mib` MiB, in all threads."""
+    source = torch.ones(mib * 2**18, device=_device())
+    return 2 * mib * 2**20 / _best_time("out.copy_(source)", source=source, out=torch.empty_like(source))
+
+
+def _best_time(statement: str, **names) -> float:
+    timer = benchmark.Timer(statement, globals=names, num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange(min_run_time=0.5).times)
+
+
+def bench_study(config: BenchConfig) -> list[Row]:
+    """The profile's whole study mnist_losses, evaluation included; on a GPU only, elsewhere it takes too long."""
+    if _device() == "cpu":
+        return []
+    runs = study_config("mnist_losses", config.profile).runs()
+    (seconds,) = time_in_turn([lambda: list(mnist.train_models(runs, device=_device()))], repeats=config.repeats)
+    what = f"study mnist_losses, {len(runs)} models, {runs[0]['epochs']} epochs, {runs[0]['pairs']} pairs"
+    return [Row(what, "s", seconds, (), seconds, "s", ("≤", STUDY_TARGET))]
+
+
+# part -> what measures it
+PARTS: dict[str, Callable[[BenchConfig], list[Row]]] = {
+    "grid": bench_grid,
+    "evaluation": bench_evaluation,
+    "memory": bench_memory,
+    "growth": bench_growth,
+    "roofline": bench_roofline,
+    "study": bench_study,
+    "import": bench_import,
+}
+
+
+# -------------------------------------------------------------------------------------------------------- report
+
+
+def summarise(row: Row) -> dict:
+    """The fields of `row`, its medians, the range of its results, and whether the target is met."""
+    summary = {**row._asdict(), "median_ours": float(np.median(row.ours))}
+    if row.plain:
+        summary["median_plain"] = float(np.median(row.plain))
+    if row.results:
+        summary |= {"median": float(np.median(row.results)), "low": min(row.results), "high": max(row.results)}
+    if row.target:
+        sign, bound = row.target
+        summary["met"] = summary["median"] >= bound if sign == "≥" else summary["median"] <= bound
+    return summary
+
+
+def tabulate(parts: dict[str, dict]) -> pd.DataFrame:
+    """The rows of all parts as text: medians with units, the result and its spread, the target and if it is met."""
+    rows = []
+    for row in (row for part in parts.values() for row in part["rows"]):
+        shown = {"what": row["what"], "ours": _show(row["median_ours"], row["unit"])}
+        shown["plain"] = _show(row["median_plain"], row["unit"]) if row["plain"] else "–"
+        shown |= dict.fromkeys(("result", "spread", "target", "met"), "–")
+        if row["results"]:
+            shown["result"] = _show(row["median"], row["result_unit"])
+            shown["spread"] = f"{row['low']:.3g} to {row['high']:.3g}" if len(row["results"]) > 1 else "–"
+        if row["target"]:
+            sign, bound = row["target"]
+            shown |= {"target": f"{sign} {_show(bound, row['result_unit'])}", "met": "yes" if row["met"] else "no"}
+        rows.append(shown)
+    return pd.DataFrame(rows)
+
+
+def _show(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def _write_report(parts: dict[str, dict], path: Path) -> None:
+    # JSON, not csv: `make verify` compares every csv with the committed one, and timings differ from run to run.
+    store.write_atomically(path, json.dumps({"parts": parts}, indent=1, ensure_ascii=False) + "\n")
+    made = [part["provenance"] for part in parts.values()]
+    machines = {f"{one['gpu'] or one['cpu']}, threads: {one['threads']}, torch {one['torch']}" for one in made}
+    note = (
+        "Medians over repeats in which ours and plain take turns. The result is plain ÷ ours where its unit is ×; its "
+        "spread is from the smallest to the largest repeat. Bytes that a cache serves count too, so that their share "
+        f"of the copy rate can exceed 100 %. Measured on {'; '.join(sorted(machines))}; "
+        f"other programs used at most {max(one['others'] for one in made):.0%} of the processors meanwhile. Every "
+        f"sample, and what made it: data/{path.name}.\n"
+    )
+    table = plots.to_markdown(tabulate(parts), "lrrrrrl")
+    store.write_atomically(path.parents[1] / "table_bench.md", f"{table}\n{note}")
+
+
+def read_config(profile: str, **overrides) -> BenchConfig:
+    """Section `bench` of `profile`, with `overrides`.
+
+    Raises:
+        ValueError: no such profile, or a value that does not fit.
+    """
+    profile = resolve_profile(profile)
+    return BenchConfig(study="bench", profile=profile, **{**read_profile(profile)["bench"], **overrides})
+
+
+def measure(config: BenchConfig, names: Sequence[str]) -> Path:
+    """Run the parts `names` and write each at once; the results of other parts stay as they are.
+
+    Returns:
+        the JSON file; the table lies in the folder above it.
+    """
+    path = figures_folder(config.profile) / "data" / "bench.json"
+    parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
+    for name in names:
+        watch = Watch()
+        rows = [summarise(row) for row in PARTS[name](config)]
+        made = store.provenance(seconds=round(watch.seconds(), 1), others=round(watch.others(), 3))
+        parts[name] = {"config": config.model_dump(), "provenance": made, "rows": rows}
+        parts = {part: parts[part] for part in PARTS if part in parts}
+        _write_report(parts, path)
+        print(f"{name}: {made['seconds']} s, other programs used {made['others']:.0%} of the processors")
+        print(tabulate({name: parts[name]}).to_string(index=False, header=False) if rows else "  not on this machine")
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 done, whether or not targets are met; 1 the data could not be had, 2 bad input, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m sympo.bench", description=__doc__)
+    parser.add_argument("--profile", default="auto", help="its section `bench` holds the sizes")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them; all: %(default)s")
+    parser.add_argument("--repeats", type=int, help="in place of the profile's")
+    given = parser.parse_args(arguments)
+    names, overrides = given.only.split(","), {} if given.repeats is None else {"repeats": given.repeats}
+    try:
+        for name in names:
+            if name not in PARTS:
+                raise ValueError(unknown_name("part", name, PARTS))
+        path = measure(read_config(given.profile, **overrides), names)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except assets.AssetError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the parts that finished are kept", file=sys.stderr)
+        return 130
+    print(f"{path.parents[1] / 'table_bench.md'}, {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
