@@ -22,6 +22,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator, model_validator
@@ -29,7 +30,6 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.nn.functional import log_softmax
 from torch.utils.data import DataLoader, Sampler
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils import logging
 
 from sympo import losses, noise, preferences, stats, store, trainer
@@ -196,7 +196,16 @@ def sample(model, tokenizer, prompts: Sequence[list[dict]], run: dict, *, sample
         batches = [_generate(model, tokenizer, texts[i : i + ROWS], options) for i in range(0, len(texts), ROWS)]
     rows = [row[kept.bool()] for ids, _, answer in batches for row, kept in zip(ids, answer, strict=True)]
     decoded = [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
-    return Samples(decoded, list(map(len, rows)), batches)
+    return _of_main_process(Samples(decoded, list(map(len, rows)), batches))
+
+
+def _of_main_process(samples: Samples) -> Samples:
+    """The main process's: GPUs may differ in a last digit, and then in an answer that all should train on."""
+    if store.processes() == 1:
+        return samples
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([samples])[0]
 
 
 def _generate(model, tokenizer, texts: list[str], options: dict) -> tuple[Tensor, Tensor, Tensor]:
@@ -266,33 +275,77 @@ class World:
 
 
 class BatchBuckets(Sampler[int]):
-    """Random batches, each sorted by length, so that the micro-batches it is cut into are little padded.
+    """The random batches that TRL would draw, each sorted by length, so that its micro-batches are little padded.
 
-    Which pairs form a batch stays random: gradients of a batch are summed over its micro-batches, so the order inside
-    it changes nothing but the time.
+    Gradients of a batch are summed over its micro-batches, so the order inside it changes nothing but the time.
+
+    Args:
+        lengths: of each pair, in tokens.
+        batch: pairs per step, over micro-batches and processes.
+    Check: tests/test_align.py::test_batches_are_those_of_trl.
     """
 
-    def __init__(self, lengths: Sequence[int], *, micro_batch: int, micro_batches: int):
-        self.lengths, self.micro_batch, self.micro_batches = lengths, micro_batch, micro_batches
+    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int):
+        self.lengths, self.batch = lengths, batch
+        self.order = SeedableRandomSampler(lengths, generator=torch.Generator(), data_seed=seed)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(get_length_grouped_indices(self.lengths, self.micro_batch, mega_batch_mult=self.micro_batches))
+        order = list(self.order)
+        for start in range(0, len(order), self.batch):
+            yield from sorted(order[start : start + self.batch], key=self.lengths.__getitem__)
 
 
 class PairTrainer(SymPOTrainer):
-    """SymPOTrainer that takes data whose token ids are there already, instead of tokenising it for every run."""
+    """SymPOTrainer that takes data whose token ids are there already, instead of tokenising it for every run.
+
+    The reference pass stays in memory: TRL hands it on through a file, in a folder that only one process knows.
+    Where weights are sharded (FSDP), mixed precision is autocast's, as it is where they are not: accelerate would round
+    what the model returns, and an answer's log-probability with it, to whole nats.
+    """
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = None
+
+    def compute_loss_context_manager(self):
+        return self.accelerator.autocast()
 
     def _prepare_dataset(self, dataset, *rest):
         return dataset if "prompt_ids" in dataset.column_names else super()._prepare_dataset(dataset, *rest)
 
+    def _precompute_ref_logps(self, dataset, name, batch_size):
+        if set(_REFERENCE) <= set(dataset.column_names):
+            return dataset
+        for column, values in zip(_REFERENCE, log_probs(self, self.ref_model or self.model, dataset), strict=True):
+            dataset = dataset.add_column(column, values)
+        return dataset
+
     def _get_train_sampler(self, train_dataset=None):
         data = self.train_dataset if train_dataset is None else train_dataset
-        micro_batch = self.args.train_batch_size
-        micro_batches = self.args.gradient_accumulation_steps * store.processes()
-        return BatchBuckets(pair_lengths(data), micro_batch=micro_batch, micro_batches=micro_batches)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * store.processes()
+        return BatchBuckets(pair_lengths(data), batch=batch, seed=self.args.seed)
+
+
+_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
+
+
+@torch.no_grad()
+def log_probs(made: PairTrainer, model, pairs: Dataset) -> NDArray[np.float32]:
+    """log π(y | x) of the chosen and of the rejected answers under `model`, `(2, pairs)`, nats.
+
+    Several processes share the pairs, and each gets all the values.
+    """
+    needed = pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
+    loader = DataLoader(needed, batch_size=made.args.per_device_eval_batch_size, collate_fn=made.data_collator)
+    rows = []
+    for batch in made.accelerator.prepare(loader):
+        found = torch.stack(made.compute_ref_log_probs(model, batch), dim=1)  # of the model given, reference or not
+        rows.append(made.accelerator.gather_for_metrics(found))
+    return torch.cat(rows).T.float().cpu().numpy()
 
 
 def pair_lengths(pairs: Dataset) -> list[int]:
@@ -312,7 +365,10 @@ def build_trainer(model, tokenizer, run: dict, folder: str, **data: Dataset) -> 
         precompute_ref_log_probs=True,
         logging_steps=0.125,
     )
-    return PairTrainer(model, args=arguments, processing_class=tokenizer, **data)
+    # Where weights are sharded (FSDP), TRL would load the reference anew, from where the SFT model's weights came.
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    reference = copy.deepcopy(model) if sharded else None
+    return PairTrainer(model, reference, arguments, processing_class=tokenizer, **data)
 
 
 def add_reference(model, tokenizer, run: dict, train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
@@ -347,23 +403,11 @@ def train_run(run: dict, world: World, train: Dataset) -> dict:
 _LOGGED = ("step", "loss", "grad_norm", "accuracy_true", "margin_true", "flipped_fit", "clip_fraction", "eta")
 
 
-@torch.no_grad()
 def margins(made: PairTrainer, pairs: Dataset) -> NDArray[np.float64]:
-    """β·(log-ratio chosen − log-ratio rejected) of the trainer's policy, `(pairs,)`, nats, without clipping.
-
-    Every one of several processes sees all pairs: where weights are sharded, a forward pass needs them all.
-    """
+    """β·(log-ratio chosen − log-ratio rejected) of the trainer's policy, `(pairs,)`, nats, without clipping."""
     made.model.eval()
-    needed = pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids", *_REFERENCE])
-    rows = []
-    for batch in DataLoader(needed, batch_size=made.args.per_device_eval_batch_size, collate_fn=made.data_collator):
-        batch = {name: value.to(made.accelerator.device) for name, value in batch.items()}
-        chosen, rejected = made.compute_ref_log_probs(made.model, batch)  # of the model given, reference or not
-        rows.append(chosen - batch["ref_chosen_logps"] - rejected + batch["ref_rejected_logps"])
-    return made.beta * torch.cat(rows).double().cpu().numpy()
-
-
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
+    chosen, rejected = log_probs(made, made.model, pairs) - np.array([pairs[column][:] for column in _REFERENCE])
+    return made.beta * (chosen - rejected)
 
 
 def measure(policy, world: World, run: dict) -> dict:
@@ -418,16 +462,18 @@ def run_sweep(config: AlignConfig, build_world: Build, *modules, parallel: bool,
     Args:
         build_world: a function of a module, so that other processes can import it.
         modules: that make the study's records, beside those every alignment study needs.
-        parallel: train the seeds in processes, one per core; for models that a core trains as fast as all.
+        parallel: train the seeds in processes, one per core; for models that a core trains as fast as all. No effect
+            under `accelerate launch`, whose processes train each policy together.
         source: of data and weights, for records' provenance. The hashes (`…_sha256`) enter the config too.
     """
     hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
+    train = train_parallel if parallel and store.processes() == 1 else train_runs
     return store.run_all(
         [{**run, **hashes} for run in config.runs()],
-        partial(train_parallel if parallel else train_runs, build_world=build_world),
+        partial(train, build_world=build_world),
         folder=build_folder(config.profile) / "records",
         version=store.code_version(sys.modules[__name__], trainer, preferences, losses, noise, *modules),
-        provenance=store.provenance(**source),
+        provenance=store.provenance(**source, processes=store.processes()),
     )
 
 

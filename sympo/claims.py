@@ -24,28 +24,35 @@ def judge_claims(profile: str) -> pd.DataFrame:
 
 
 def list_results(profile: str) -> pd.DataFrame:
-    """A row per figure and table: its stem, the notebook that makes it, and whether it is there in `profile`."""
-    folder = config.figures_folder(profile)
+    """A row per figure and table: its stem, the notebook that makes it, and the profile whose version is shown."""
     rows = [
-        (stem, name, any((folder / f"{stem}.{suffix}").is_file() for suffix in ("pdf", "md")))
+        (stem, name, _find_profile(profile, f"{stem}.pdf", f"{stem}.md") or "not made yet")
         for name in paper.notebooks()
         for stem in paper.saved_stems(paper.twin(name))
     ]
-    return pd.DataFrame(rows, columns=["result", "notebook", "made"])
+    return pd.DataFrame(rows, columns=["result", "notebook", "profile"])
+
+
+def _find_profile(profile: str, *paths: str) -> str | None:
+    """The profile under whose figures one of `paths` lies: a laptop shows a GPU's results where it has none itself."""
+    places = (profile, "gpu") if profile == "laptop" else (profile,)
+    return next((name for name in places for path in paths if (config.figures_folder(name) / path).is_file()), None)
 
 
 def _judge(claim: dict, profile: str) -> tuple[str, str]:
     if "table" not in claim:
         return _judge_derivation(claim["notebook"], profile)
-    path = config.figures_folder(profile) / "data" / f"{claim['table']}.csv"
-    if not path.is_file():
-        return f"no {path.name} in profile {profile}", "not measured"
+    name = f"data/{claim['table']}.csv"
+    made = _find_profile(profile, name)
+    if made is None:
+        return f"no {claim['table']}.csv in profile {profile}", "not measured"
+    path, note = config.figures_folder(made) / name, "" if made == profile else f", profile {made}"
     table = pd.read_csv(path)
     rows = list(table[(table[list(claim["row"])] == pd.Series(claim["row"])).all(axis=1)].itertuples())
     if len(rows) != 1:  # the profile, or an exercise, left the method out
         return f"{len(rows)} such rows in {path.name}", "not measured"
     (row,) = rows
-    return f"{row.estimate:+.3f} ({row.low:+.3f} to {row.high:+.3f}), n = {row.n}", row.verdict
+    return f"{row.estimate:+.3f} ({row.low:+.3f} to {row.high:+.3f}), n = {row.n}{note}", row.verdict
 
 
 def _judge_derivation(name: str, profile: str) -> tuple[str, str]:

@@ -192,6 +192,12 @@ class GoldConfig(AlignConfig):
 
 def build_world(run: dict) -> World:
     """The SFT model of a seed, pairs of its own answers labelled by the gold reward, and the rewards of its answers."""
+    model, tokenizer, train, test, prompts, rewards = build_pairs(run)
+    return World(model, tokenizer, *align.add_reference(model, tokenizer, run, train, test), prompts, score, rewards)
+
+
+def build_pairs(run: dict):
+    """The world but for the reference pass: SFT model, tokenizer, training and test pairs, prompts, rewards."""
     load = load_tiny if run["model"] == "tiny" else _load_smollm2
     model, tokenizer, examples, train_prompts, prompts = load(run)
     align.fine_tune(model, tokenizer, examples, run)
@@ -202,8 +208,7 @@ def build_world(run: dict) -> World:
     answers = align.sample(model, tokenizer, prompts, run, samples=samples, seed=3 * seed + 1).texts
     asked = [prompt for prompt in prompts for _ in range(samples // 2)]
     test = order_pairs(asked, zip(answers[::2], answers[1::2], strict=True))
-    rewards = np.reshape(score(asked, answers), (-1, samples))
-    return World(model, tokenizer, *align.add_reference(model, tokenizer, run, train, test), prompts, score, rewards)
+    return model, tokenizer, train, test, prompts, np.reshape(score(asked, answers), (-1, samples))
 
 
 def score(prompts: Sequence[list[dict]], answers: Sequence[str]) -> list[float]:

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import log_softmax
 
-from sympo import align, assets, gold, models, preferences
+from sympo import align, assets, gold, models, preferences, trainer
 
 SMALL = {
     "study": "gold",
@@ -228,6 +228,34 @@ def test_told_a_rate_of_zero_rdpo_is_dpo(world):
     dpo, rdpo = (align.train_run(find(method, 0.0), world, world.train)["metrics"] for method in ("dpo", "rdpo"))
     assert dpo.pop("fit_flipped") is rdpo.pop("fit_flipped") is None
     assert rdpo == pytest.approx(dpo, rel=1e-4)
+
+
+def test_batches_are_those_of_trl(world, tmp_path):
+    run = find("dpo", 0.0, batch=16, micro_batch=4)
+    made = align.build_trainer(copy.deepcopy(world.model), world.tokenizer, run, tmp_path, train_dataset=world.train)
+    given = {"train_dataset": made.train_dataset, "processing_class": world.tokenizer}
+    plain = trainer.SymPOTrainer(copy.deepcopy(world.model), args=made.args, **given)
+    ours, theirs = (list(each.get_train_dataloader().batch_sampler) for each in (made, plain))
+    batches = [[sorted(itertools.chain(*o[i : i + 4])) for i in range(0, len(o), 4)] for o in (ours, theirs)]
+    assert batches[0] == batches[1]
+    lengths = np.array(align.pair_lengths(world.train))
+    padding = [sum(lengths[rows].max() * len(rows) for rows in order) for order in (ours, theirs)]
+    assert padding[0] < padding[1]
+
+
+def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    runs = config(
+        methods=["dpo"], noise_rates=[0.4], headline_methods=["dpo"], headline_seeds=2, frontier_seeds=0
+    ).runs()
+    assert {run["seed"] for run in runs} == {0, 1}
+    together, alone = (
+        {run["seed"]: result["metrics"] for run, result in train(runs, build_world=gold.build_world)}
+        for train in (align.train_parallel, align.train_runs)
+    )
+    assert together.keys() == alone.keys()
+    for seed in alone:
+        assert together[seed] == pytest.approx(alone[seed], rel=1e-3), seed
 
 
 def test_study_resumes(world, monkeypatch, tmp_path):

@@ -67,4 +67,17 @@ def test_a_derivation_holds_when_every_check_passed(tmp_path, monkeypatch, check
 def test_results_are_those_the_notebooks_save():
     results = claims.list_results("laptop").set_index("result")
     assert results.notebook["fig1_mnist_losses"] == "05_mnist_losses"
-    assert results.made.all()  # what is committed for laptop is complete
+    needs_gpu = results.notebook.isin(["08_hh", "09_ultrafeedback"])
+    assert (results.profile[~needs_gpu] == "laptop").all()  # what is committed for laptop is complete
+    assert set(results.profile[needs_gpu]) <= {"gpu", "not made yet"}
+
+
+def test_a_laptop_shows_what_a_gpu_measured_and_says_so(tmp_path, monkeypatch):
+    write_world(tmp_path, monkeypatch, verdict="reproduced", checks=[PASSED])
+    (tmp_path / "data").rename(tmp_path / "gpu_data")
+    monkeypatch.delenv("SYMPO_FIGURES")
+    (tmp_path / "figures" / "gpu").mkdir(parents=True)
+    (tmp_path / "gpu_data").rename(tmp_path / "figures" / "gpu" / "data")
+    row = claims.judge_claims("laptop").iloc[0]
+    assert (row.verdict, row.evidence) == ("reproduced", "+0.100 (+0.050 to +0.150), n = 5, profile gpu")
+    assert claims.judge_claims("smoke").verdict[0] == "not measured"

@@ -105,7 +105,8 @@ counts = verdicts.verdict.value_counts()
 Markdown(f"In profile {profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".")
 
 # %% [markdown]
-# Language models are not part of the companion yet: these verdicts concern the theory and MNIST.
+# *not measured*: the study needs a GPU, and this repository holds no records of it yet. Where it does, a laptop shows
+# those of profile gpu.
 #
 # ## The map
 #
@@ -117,6 +118,9 @@ Markdown(f"In profile {profile}: " + ", ".join(f"{count} {verdict}" for verdict,
 # | [04 Rank and policy](04_rank_and_policy.ipynb) | Why is the order enough? (T7–T9) |
 # | [05 MNIST: losses](05_mnist_losses.ipynb) | Which losses survive noise in a real network? |
 # | [06 MNIST: noise](06_mnist_noise.ipynb) | Does Lemma 1 hold in a real network, and where does it end? |
+# | [07 A known reward](07_gold.ipynb) | Does an aligned policy gain more where the truth can be computed? |
+# | [08 Anthropic HH](08_hh.ipynb) | And on comparisons that people made? |
+# | [09 UltraFeedback](09_ultrafeedback.ipynb) | And on comparisons that a large model made? |
 #
 # Short of time? Read 02. Every figure and table, and the notebook that makes it:
 
