@@ -61,6 +61,7 @@ _LLAMA = "meta-llama/Llama-3.2-3B-Instruct"
 _LLAMA_WEIGHTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 _LLAMA_TEXTS = ("config.json", "generation_config.json", "model.safetensors.index.json", "special_tokens_map.json")
 _LLAMA_TEXTS += ("tokenizer.json", "tokenizer_config.json")
+_GATED = "refused; accept the license on the model's page and set HF_TOKEN to a read token of the same account"
 
 
 class _Wheel(NamedTuple):
@@ -204,7 +205,14 @@ def llama() -> Asset:
     """
 
     def from_hub() -> Asset:
-        paths = [_hub_file(_LLAMA, name, repo_type="model") for name in (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)]
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            paths = [_hub_file(_LLAMA, name, repo_type="model") for name in (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)]
+        except HfHubHTTPError as error:
+            if error.response.status_code in (401, 403):
+                raise _Unavailable(_GATED) from error
+            raise
         return Asset(paths[0].parent, f"hub {_label(_LLAMA)}", _weights_sha256(paths[0].parent))
 
     folder = "llama-3.2-3b-instruct"

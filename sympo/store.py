@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -234,7 +235,8 @@ def _load(path: Path, config: dict, version: str) -> dict | None:
     if fault is None:
         return record
     aside = path.with_name(path.name + ".corrupt")
-    os.replace(path, aside)
+    with suppress(FileNotFoundError):  # another of several processes was first
+        os.replace(path, aside)
     warnings.warn(f"set aside a corrupt record as {aside.name} and will make it again: {fault}", stacklevel=3)
     return None
 

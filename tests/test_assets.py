@@ -342,6 +342,8 @@ class Hub:
         self.etags = {path: sha256(data) for path, data in files.items()}
         self.cut = set()  # addresses whose next GET ends half-way
         self.requests = []  # (method, address, range)
+        self.tokens = set()  # what the Authorization headers held
+        self.refusal = None  # (status, X-Error-Code) of every answer
 
     def __enter__(self):
         hub = self
@@ -358,10 +360,12 @@ class Hub:
             def answer(self, *, body):
                 path, span = self.path, self.headers.get("Range")
                 hub.requests.append((self.command, path, span))
+                hub.tokens.add(self.headers.get("Authorization"))
                 data = hub.files.get(path)
-                if data is None:
-                    self.send_response(404)
-                    self.send_header("X-Error-Code", "EntryNotFound")
+                if data is None or hub.refusal:
+                    status, code = hub.refusal or (404, "EntryNotFound")
+                    self.send_response(status)
+                    self.send_header("X-Error-Code", code)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
@@ -539,6 +543,49 @@ def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
         unpinned = python("assets.smollm2()", tmp_path, endpoint=hub.address, **new)
         assert unpinned.returncode == 1
         assert "is expected" in unpinned.stderr
+
+
+LLAMA = {name: f"{name} of the llama".encode() for name in (*assets._LLAMA_TEXTS, *assets._LLAMA_WEIGHTS)}
+
+
+@pytest.fixture
+def llama_hub(small):
+    with Hub({address(assets._LLAMA, name, ""): data for name, data in LLAMA.items()}) as hub:
+        yield hub
+
+
+def test_llama_from_the_hub_is_kept_and_its_sha256_is_that_of_both_weight_files(llama_hub, tmp_path):
+    code = "folder, source, digest = assets.llama()\nprint(folder, source, digest, sep='\\n')"
+    done = python(code, tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
+    assert done.returncode == 0, done.stderr
+    folder, source, digest = done.stdout.splitlines()
+    assert sorted(os.listdir(folder)) == sorted(LLAMA)
+    assert source == "hub meta-llama/Llama-3.2-3B-Instruct@0cb88a4f"
+    assert digest == sha256("".join(sha256(LLAMA[name]) for name in assets._LLAMA_WEIGHTS).encode())
+    assert "Bearer hf_mine" in llama_hub.tokens
+    again = python(code, tmp_path, endpoint=f"http://127.0.0.1:{closed_port()}")
+    assert again.stdout == done.stdout, again.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "GatedRepo"), (403, "GatedRepo"), (401, ""), (403, "")])
+def test_a_gated_model_says_what_to_do(llama_hub, tmp_path, status, code):
+    llama_hub.refusal = status, code
+    done = python("assets.llama()", tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("AssetError:") :]
+    (line,) = (line for line in message.splitlines() if "Hugging Face hub" in line)
+    assert re.search(r"refused; accept the license .* set HF_TOKEN", line)
+    assert "Set SYMPO_DATA to a folder that holds llama-3.2-3b-instruct/" in message
+    assert "hf_mine" not in done.stderr
+
+
+def test_a_hub_that_is_down_is_not_called_gated(llama_hub, tmp_path):
+    llama_hub.refusal = 500, ""
+    done = python("assets.llama()", tmp_path, endpoint=llama_hub.address)
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("AssetError:") :]
+    assert "500" in message
+    assert "HF_TOKEN" not in message
 
 
 PLACES = [
