@@ -208,6 +208,8 @@ def build_pairs(run: dict):
     answers = align.sample(model, tokenizer, prompts, run, samples=samples, seed=3 * seed + 1).texts
     asked = [prompt for prompt in prompts for _ in range(samples // 2)]
     test = order_pairs(asked, zip(answers[::2], answers[1::2], strict=True))
+    if not (len(train) and len(test)):
+        raise ValueError("the SFT model's answers are all alike to the gold reward: give more prompts, pairs or tokens")
     return model, tokenizer, train, test, prompts, np.reshape(score(asked, answers), (-1, samples))
 
 
@@ -218,7 +220,8 @@ def score(prompts: Sequence[list[dict]], answers: Sequence[str]) -> list[float]:
 
 def _load_smollm2(run: dict):
     """As `load_tiny`: SmolLM2-135M-Instruct, and prompts and answers of Anthropic HH."""
-    model, tokenizer = models.load("smollm2", seed=run["seed"])
+    with align.quietly():
+        model, tokenizer = models.load("smollm2", seed=run["seed"])
     load, limits = preferences.load_hh, {"max_prompt": run["max_prompt"], "max_length": run["max_length"]}
     split = preferences.split_pairs(load(*HH_TRAIN), load(*HH_TEST))
     wanted = ((split.train, max(run["sft_examples"], run["pairs"])), (split.test, run["prompts"]))

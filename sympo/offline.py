@@ -49,7 +49,8 @@ def load_split(study: str, train_files: Sequence[str], test_files: Sequence[str]
 
 def build_world(run: dict) -> World:
     """The SFT model of a seed, recorded pairs with its log-probabilities, a judge, and its view of the SFT answers."""
-    model, tokenizer = models.load(run["model"], seed=run["seed"])
+    with align.quietly():
+        model, tokenizer = models.load(run["model"], seed=run["seed"])
     model = model.to(align.device())
     train, for_judge, test = _draw_pairs(run, tokenizer)
     score, facts = train_judge(model, tokenizer, for_judge, test, run)
