@@ -12,7 +12,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import cycle, islice
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
+from numba.extending import is_jitted
 from pydantic import Field
 from torch import Tensor
 from torch.utils import benchmark
@@ -31,8 +32,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from sympo import assets, losses, mnist, plots, store
-from sympo.config import StudyConfig, figures_folder, read_profile, resolve_profile, study_config, unknown_name
+from sympo import assets, kernels, losses, mnist, plots, store
+from sympo.config import StudyConfig, figures_folder, section_config, study_config, unknown_name
 
 Count = mnist.Count
 Sizes = Annotated[list[Count], Field(min_length=2)]
@@ -152,47 +153,16 @@ def list_runs(config: BenchConfig) -> list[dict]:
     return study.runs()
 
 
-class Chunk(NamedTuple):
-    """Models that train together, ready to train: `train` goes once over the pairs."""
-
-    grid: mnist.Grid
-    train: Callable[[], tuple[Tensor, Tensor]]
-
-
-def prepare_chunks(runs: list[dict], data: assets.MNIST) -> list[Chunk]:
+def prepare_chunks(runs: list[dict], data: assets.MNIST) -> list[mnist.Chunk]:
     """The chunks in which `mnist.train_models` would train `runs`."""
     device = _device()
-    workers = torch.get_num_threads() if device == "cpu" else 1
-    return [_prepare_chunk(chunk, data, device) for chunk in mnist.list_chunks(runs, workers=workers, device=device)]
+    chunks = mnist.list_chunks(runs, workers=mnist.count_workers(device), device=device)
+    return [mnist.Chunk.prepare(chunk, data, device) for chunk in chunks]
 
 
-def _prepare_chunk(runs: list[dict], data: assets.MNIST, device: str) -> Chunk:
-    run, names, shared = runs[0], [run["method"] for run in runs], mnist._SeedData.prepare(runs[0], data, device)
-    tile = mnist.CPU_TILE if device == "cpu" else (len(runs), mnist.EVALUATION_BATCH)
-    grid = mnist.Grid(mnist.initial_network(run["seed"]).to(device), len(runs), tile=tile)
-    optimiser = torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"])
-    given = np.stack([mnist.noisy_labels(shared.pairs, run, shared.ink) for run in runs])
-    labels = torch.from_numpy(given).to(device, torch.float32)
-    generator = torch.Generator().manual_seed(run["seed"])
-    epoch = (grid, optimiser, shared.images, labels, names, run["batch"], generator)
-    return Chunk(grid, partial(mnist._train_epoch, *epoch))
-
-
-@contextmanager
-def open_pool() -> Iterator[Executor]:
-    """The threads in which `mnist.train_models` trains its chunks."""
-    threads = torch.get_num_threads()
-    workers, each = (threads, 1) if _device() == "cpu" else (1, threads)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
-        try:
-            yield pool
-        finally:
-            torch.set_num_threads(threads)
-
-
-def train_together(pool: Executor, chunks: list[Chunk]) -> list[tuple[Tensor, Tensor]]:
+def train_together(pool: Executor, chunks: list[mnist.Chunk]) -> list[tuple[Tensor, Tensor]]:
     """One epoch of every chunk."""
-    return list(pool.map(lambda chunk: chunk.train(), chunks))
+    return list(pool.map(mnist.Chunk.train_epoch, chunks))
 
 
 # ------------------------------------------------------------------------------ plain, as a textbook would write it
@@ -247,7 +217,7 @@ def bench_grid(config: BenchConfig) -> list[Row]:
     runs, data = list_runs(config), assets.mnist()
     chunks, plain = prepare_chunks(runs, data), [prepare_plain(run, data) for run in runs[: config.plain_models]]
     what = f"MNIST training, per model and epoch, {len(runs)} models"
-    with open_pool() as pool:
+    with mnist.open_pool(_device()) as pool:
         sides = partial(train_together, pool, chunks), lambda: [train() for train in plain]
         options = {"shares": (len(runs), len(plain)), "target": ("≥", GRID_TARGET[_device()])}
         return [compare(what, *sides, repeats=config.repeats, **options)]
@@ -260,7 +230,7 @@ def bench_evaluation(config: BenchConfig) -> list[Row]:
     images = torch.from_numpy(data.test_images[: config.test_images]).to(device)
     network, floats = mnist.initial_network(0).to(device), _to_floats(data.test_images[: config.test_images]).to(device)
     what = f"MNIST evaluation, per model, {len(images)} images"
-    with open_pool() as pool:
+    with mnist.open_pool(_device()) as pool:
         sides = partial(_evaluate_together, pool, grids, images), partial(evaluate_plainly, network, floats)
         return [compare(what, *sides, shares=(len(runs), 1), repeats=config.repeats)]
 
@@ -329,7 +299,7 @@ def bench_growth(config: BenchConfig) -> list[Row]:
 
 
 def _fit_growth(what: str, sizes: list[int], grids: list[list[dict]], data: assets.MNIST, repeats: int) -> Row:
-    with open_pool() as pool:
+    with mnist.open_pool(_device()) as pool:
         epochs = [partial(train_together, pool, prepare_chunks(runs, data)) for runs in grids]
         times = time_in_turn(epochs, repeats=repeats)
     slopes = np.polyfit(np.log(sizes), np.log(times), 1)[0].tolist()
@@ -346,8 +316,8 @@ def bench_roofline(config: BenchConfig) -> list[Row]:
     runs, data = [{**run, "pairs": min(config.growth_pairs)} for run in list_runs(config)], assets.mnist()
     chunks, plain = prepare_chunks(runs, data), prepare_plain(runs[0], data)
     steps = math.ceil(runs[0]["pairs"] / config.batch)
-    counts = np.stack([count_work(lambda: [chunk.train() for chunk in chunks]) / len(runs), count_work(plain)])
-    with open_pool() as pool:
+    counts = np.stack([count_work(lambda: [chunk.train_epoch() for chunk in chunks]) / len(runs), count_work(plain)])
+    with mnist.open_pool(_device()) as pool:
         times = time_in_turn((partial(train_together, pool, chunks), plain), repeats=config.repeats)
     seconds = np.array(times) / [[len(runs)], [1]]
     flops, moved = counts.T[:, :, None]
@@ -379,14 +349,31 @@ class _ByteCounter(TorchDispatchMode):
         return result
 
 
+@contextmanager
+def _watch_kernels(counter: _ByteCounter) -> Iterator[None]:
+    """Add the bytes of the arrays that the compiled loops get, which PyTorch does not see."""
+    public = {name: value for name, value in vars(kernels).items() if not name.startswith("_")}  # the rest is inside
+    compiled = {name: function for name, function in public.items() if is_jitted(function)}
+
+    def count(function, *arrays):
+        counter.total += sum(array.nbytes for array in arrays)
+        return function(*arrays)
+
+    vars(kernels).update({name: partial(count, function) for name, function in compiled.items()})
+    try:
+        yield
+    finally:
+        vars(kernels).update(compiled)
+
+
 def count_work(function: Callable[[], object]) -> np.ndarray:
     """`(2,)`: FLOPs of the matrix products and convolutions in a call, and bytes of the tensors of all operations.
 
-    An argument that is overwritten in place counts twice, as it is read and written.
+    An argument that is overwritten in place counts twice, as it is read and written; those of `kernels` count once.
 
     Check: tests/test_bench.py, by hand.
     """
-    with FlopCounterMode(display=False) as flops, _ByteCounter() as counter:
+    with FlopCounterMode(display=False) as flops, _ByteCounter() as counter, _watch_kernels(counter):
         function()
     return np.array([flops.get_total_flops(), counter.total], dtype=float)
 
@@ -483,16 +470,6 @@ def _write_report(parts: dict[str, dict], path: Path) -> None:
     store.write_atomically(path.parents[1] / "table_bench.md", f"{table}\n{note}")
 
 
-def read_config(profile: str, **overrides) -> BenchConfig:
-    """Section `bench` of `profile`, with `overrides`.
-
-    Raises:
-        ValueError: no such profile, or a value that does not fit.
-    """
-    profile = resolve_profile(profile)
-    return BenchConfig(study="bench", profile=profile, **{**read_profile(profile)["bench"], **overrides})
-
-
 def measure(config: BenchConfig, names: Sequence[str]) -> Path:
     """Run the parts `names` and write each at once; the results of other parts stay as they are.
 
@@ -525,7 +502,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in names:
             if name not in PARTS:
                 raise ValueError(unknown_name("part", name, PARTS))
-        path = measure(read_config(given.profile, **overrides), names)
+        path = measure(section_config(BenchConfig, "bench", given.profile, **overrides), names)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -8,14 +8,14 @@ import math
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Annotated
 
 import numpy as np
-import pandas as pd
 import psutil
 import torch
 from numpy.typing import NDArray
@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from sympo import assets, losses, noise, stats, store
+from sympo import assets, kernels, losses, noise, store
 from sympo.config import StudyConfig, build_folder
 
 CLIP = 20.0  # bound on the reward; the authors' released code
 DROPOUT = 0.2  # the authors' released code
 CONDITIONS = ("asymmetric", "equivalent", "tied")  # the three noise models of study mnist_noise
-CPU_TILE = (1, 128)  # ours: models and images whose convolutions stay in a processor's caches
+CPU_TILE = 32  # ours: images whose convolutions, of one model, stay in a core's own cache
 EVALUATION_BATCH = 2048  # ours: images per forward pass
+FLOATS = {"cpu": 3_000, "cuda": 16_000}  # per image and model: both layers and the rest, kept for the backward pass
 SAMPLE = 1000  # ours: test images whose rewards a record keeps, to compare rankings
 
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
@@ -206,39 +207,21 @@ class Network(nn.Module):
 
 
 def _extract_patches(images: Tensor) -> Tensor:
-    """`(28, 28, images)` → `(36, 144·images)`: the 6×6 patch of each pooled position.
+    """`(seeds, 28, 28, images)` → `(seeds, 36, 144·images)`: the 6×6 patch of each pooled position.
 
     A position (2·by + sy, 2·bx + sx) is stored as (sy, sx, by, bx), which makes the pooled map, read as
     (channel·sy·sx, by, bx), the input of a 3×3 window in the next layer.
     """
-    rows, columns, count = images.stride()
-    shape = (6, 6, 2, 2, 6, 6, images.shape[2])
-    strides = (rows, columns, 2 * rows, 2 * columns, 4 * rows, 4 * columns, count)
-    return images.as_strided(shape, strides, images.storage_offset()).reshape(36, -1)
-
-
-def _activate(pooled: Tensor, bias: Tensor) -> Tensor:
-    """ReLU(pooled + bias), from `(models, channels, positions)` and `(models, channels)`."""
-    return (pooled + bias[:, :, None]).clamp_(min=0)
+    seed, row, column, image = images.stride()
+    shape = (len(images), 6, 6, 2, 2, 6, 6, images.shape[3])
+    strides = (seed, row, column, 2 * row, 2 * column, 4 * row, 4 * column, image)
+    return images.as_strided(shape, strides, images.storage_offset()).reshape(len(images), 36, -1)
 
 
 def _extract_columns(maps: Tensor) -> Tensor:
-    """First maps `(models, 6, 144·images)` → `(models, 216, 16·images)`: the 3×3 windows of the second layer."""
-    maps = maps.view(len(maps), 24, 6, 6, -1)
-    model, channel, row, column, image = maps.stride()
-    shape = (len(maps), 3, 3, 24, 4, 4, maps.shape[4])
-    strided = maps.as_strided(shape, (model, row, column, channel, row, column, image), maps.storage_offset())
-    return strided.reshape(len(maps), 216, -1)
-
-
-def _fold_columns(columns: Tensor, shape: torch.Size) -> Tensor:
-    """The adjoint of `_extract_columns`: to maps of `shape`."""
-    windows = columns.view(len(columns), 3, 3, 24, 4, 4, -1)
-    maps = columns.new_zeros(len(columns), 24, 6, 6, windows.shape[6])
-    for row in range(3):
-        for column in range(3):
-            maps[:, :, row : row + 4, column : column + 4] += windows[:, row, column]
-    return maps.view(shape)
+    """First maps `(…, 24, 6, 6, images)` → `(…, 3, 3, 24, 4, 4, images)`: the second layer's 3×3 windows, a view."""
+    windows = maps.unfold(-3, 4, 1).unfold(-3, 4, 1)  # …, 24, 3, 3, images, 4, 4
+    return windows.movedim(-6, -4).movedim(-3, -1)
 
 
 def _expand_first(weight: Tensor) -> Tensor:
@@ -254,94 +237,114 @@ def _expand_second(weight: Tensor) -> Tensor:
     return blocks.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(len(weight), 64, 216)
 
 
-def _route(grad: Tensor, values: Tensor) -> Tensor:
-    """The gradient of a maximum over the four shifts; shifts that tie share it. Overwrites `values`.
+def convolve(images: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """Both convolutions with their pools and ReLUs, in PyTorch's operations: the way of a GPU.
 
     Args:
-        grad: `(models, channels, positions)`.
-        values: `(models, 4, channels, positions)`.
+        images: `(seeds, 28, 28, images)`; an equal share of the models, in their order, sees those of each seed.
+        weight1: `(models, 24, 36)` of `_expand_first`.
+        bias1: `(models, 6)`.
+        weight2: `(models, 64, 216)` of `_expand_second`.
+        bias2: `(models, 16)`.
     Returns:
-        `(models, 4·channels, positions)`.
+        features `(models, 256, images)`.
     """
-    winners = values.eq_(values.amax(1, keepdim=True))  # in place, in float: a boolean mask would cost a slower pass
-    return winners.mul_((grad / winners.sum(1))[:, None]).flatten(1, 2)
+    models = len(weight1)
+    values = weight1.reshape(len(images), -1, 36) @ _extract_patches(images)
+    maps = functional.relu(values.view(models, 4, 6, -1).max(1).values + bias1[:, :, None])
+    columns = _extract_columns(maps.view(models, 24, 6, 6, -1)).reshape(models, 216, -1)
+    values = (weight2 @ columns).view(models, 4, 16, -1)
+    return functional.relu(values.max(1).values + bias2[:, :, None]).view(models, 256, -1)
 
 
-class _Features(torch.autograd.Function):
-    """Both convolutions with their pools and ReLUs, tile by tile: some images, and some models, at a time.
+class _TiledConvolve(torch.autograd.Function):
+    """`convolve` on a processor: one model and `CPU_TILE` images at a time, which stay in the core's own cache.
 
-    Written by hand because autograd would run each layer over all images and keep its unpooled maps, 14 MB a model at
-    512 pairs, and every pass would wait for memory. A tile stays in a processor's caches; the backward pass keeps the
-    pooled first and the unpooled second layer, and computes the rest again.
+    Over all images at once every pass would wait for memory: the first layer alone has 14 MB a model at 512 pairs. The
+    products are PyTorch's, the passes between them those of `kernels`. The backward pass keeps the first maps and the
+    winners of both pools, and computes the rest again.
     """
 
     @staticmethod
-    def forward(ctx, images, weight1, bias1, weight2, bias2, tile):
-        features = images.new_empty(len(weight1), 256, images.shape[2])
-        kept = []
-        for models, span, patches in _list_tiles(images, len(weight1), tile):
-            pooled1 = (weight1[models] @ patches).unflatten(1, (4, 6)).amax(1)
-            columns = _extract_columns(_activate(pooled1, bias1[models]))
-            values2 = (weight2[models] @ columns).unflatten(1, (4, 16))
-            features[models, :, span] = _activate(values2.amax(1), bias2[models]).view(len(values2), 256, -1)
-            kept += (pooled1, values2)
-        ctx.tile = tile
-        ctx.save_for_backward(images, weight1, bias1, weight2, features, *kept)
+    def forward(ctx, images, weight1, bias1, weight2, bias2):
+        models, count = len(weight1), images.shape[2]
+        weights1, weights2, bias1, bias2 = weight1.unbind(), weight2.unbind(), bias1.numpy(), bias2.numpy()
+        features, ctx.kept = images.new_empty(models, 256, count), []
+        ctx.save_for_backward(images, weight2)
+        for tile, part in zip(images.split(CPU_TILE, 2), features.split(CPU_TILE, 2), strict=True):
+            size = tile.shape[2]
+            patches, values1, columns, values2 = _allocate(tile, (36, 144), (24, 144), (216, 16), (64, 16))
+            shifts1, shifts2 = values1.view(4, 6, -1).numpy(), values2.view(4, 16, -1).numpy()
+            windows = columns.view(3, 3, 24, 4, -1).numpy()
+            maps, pooled = (tensor.numpy() for tensor in _allocate(tile, (models, 6, 144), (models, 16, 16)))
+            winners1, winners2 = np.empty(maps.shape, np.uint8), np.empty(pooled.shape, np.uint8)
+            kernels.extract(tile.contiguous().numpy(), patches.view(6, 6, 2, 2, 6, 6, size).numpy())
+            for model in range(models):
+                torch.mm(weights1[model], patches, out=values1)
+                kernels.pool(shifts1, bias1[model], maps[model], winners1[model])
+                kernels.unfold(maps[model].reshape(24, 6, -1), windows)
+                torch.mm(weights2[model], columns, out=values2)
+                kernels.pool(shifts2, bias2[model], pooled[model], winners2[model])
+            part.copy_(torch.from_numpy(pooled).view(part.shape))
+            ctx.kept.append((maps.reshape(models, 24, 6, -1), winners1.reshape(models, 24, 6, -1), winners2))
         return features
 
     @staticmethod
     def backward(ctx, grad):
-        images, weight1, bias1, weight2, features, *kept = ctx.saved_tensors
-        grads = [torch.zeros_like(weight) for weight in (weight1, bias1, weight2)]
-        grad = grad * features.sign()  # ReLU: features are never negative
-        pairs = zip(kept[::2], kept[1::2], strict=True)
-        for models, span, patches in _list_tiles(images, len(weight1), ctx.tile):
-            pooled1, values2 = next(pairs)
-            maps = _activate(pooled1, bias1[models])
-            grad2 = grad[models, :, span].reshape(len(values2), 16, -1)
-            routed2 = _route(grad2, values2.clone())
-            grad1 = _fold_columns(weight2[models].mT @ routed2, maps.shape).mul_(maps.sign())
-            routed1 = _route(grad1, (weight1[models] @ patches).unflatten(1, (4, 6)))
-            parts = (routed1 @ patches.T, grad1.sum(2), routed2 @ _extract_columns(maps).mT)
-            for total, part in zip(grads, parts, strict=True):
-                total[models] += part
-        return None, *grads, grad.unflatten(1, (16, 16)).sum((2, 3)), None
+        images, weight2 = ctx.saved_tensors
+        models, weights2 = len(weight2), weight2.mT.unbind()
+        sums = [grad.new_zeros(models, *shape) for shape in ((24, 36), (6,), (64, 216), (16,))]
+        weight_sums1, weight_sums2 = sums[0].unbind(), sums[2].unbind()
+        bias_sums1, bias_sums2 = sums[1].numpy(), sums[3].numpy()
+        tiles = zip(images.split(CPU_TILE, 2), grad.split(CPU_TILE, 2), ctx.kept, strict=True)
+        for tile, part, (maps, winners1, winners2) in tiles:
+            size = tile.shape[2]
+            patches, routed1, columns, routed2 = _allocate(tile, (36, 144), (24, 144), (216, 16), (64, 16))
+            patches = patches.view(-1, 36)  # pixels last: the product below is then twice as fast
+            shifts1, shifts2 = routed1.view(4, 24, 6, -1).numpy(), routed2.view(4, 16, -1).numpy()
+            windows, row = columns.view(3, 3, 24, 4, -1).numpy(), np.empty_like(maps[0, 0, 0])
+            pooled = part.reshape(models, 16, -1).numpy()
+            places = patches.view(2, 2, 6, 6, size, 6, 6).permute(5, 6, 0, 1, 2, 3, 4)
+            kernels.extract(tile.contiguous().numpy(), places.numpy())
+            for model in range(models):
+                kernels.route(pooled[model], winners2[model], shifts2, bias_sums2[model])
+                kernels.unfold(maps[model], windows)
+                torch.addmm(weight_sums2[model], routed2, columns.T, out=weight_sums2[model])
+                torch.mm(weights2[model], routed2, out=columns)
+                kernels.fold_and_route(windows, winners1[model], row, shifts1, bias_sums1[model])
+                torch.addmm(weight_sums1[model], routed1, patches, out=weight_sums1[model])
+        return None, *sums
 
 
-def _list_tiles(images: Tensor, models: int, tile: tuple[int, int]) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Slices of models and of images, at most `tile`, and the images' patches, which all models use in turn."""
-    for start in range(0, images.shape[2], tile[1]):
-        span = slice(start, start + tile[1])
-        patches = _extract_patches(images[:, :, span])
-        for model in range(0, models, tile[0]):
-            yield slice(model, model + tile[0]), span, patches
+def _allocate(tile: Tensor, *shapes: tuple[int, ...]) -> list[Tensor]:
+    """Uninitialised tensors of `shapes`, the last size times the images of `tile`."""
+    return [tile.new_empty(*shape[:-1], shape[-1] * tile.shape[2]) for shape in shapes]
 
 
 class Grid:
-    """Many `Network`s with stacked parameters, which see the same images.
+    """Many `Network`s with stacked parameters; those of one seed see the same images.
 
     Args:
-        network: gives every model its initial weights, and the dtype and device.
-        models: how many.
-        tile: how many models, and how many images, the convolutions take at a time; a GPU takes all at once.
+        networks: one per seed, which gives all its models their initial weights, and the dtype and device.
+        models: how many for each seed.
     Attributes:
-        parameters: name in `Network` → `(models, …)`.
-        statistics: running mean and variance of the batch norms, `(models·64,)` each.
+        parameters: name in `Network` → `(seeds·models, …)`.
+        statistics: running mean and variance of the batch norms, `(seeds·models·64,)` each.
     """
 
-    def __init__(self, network: Network, models: int, *, tile: tuple[int, int] = CPU_TILE):
-        self.models, self.tile = models, tile
-        stacked = {name: value.detach().repeat(models, *[1] * value.ndim) for name, value in network.named_parameters()}
-        self.parameters = {name: value.requires_grad_() for name, value in stacked.items()}
-        self.statistics = {
-            name: value.repeat(models) for name, value in network.named_buffers() if name.endswith(("mean", "var"))
-        }
+    def __init__(self, *networks: Network, models: int):
+        values = [network.state_dict() for network in networks]
+        stacked = {name: torch.stack([value[name] for value in values]) for name in values[0]}
+        stacked = {name: value.repeat_interleave(models, 0) for name, value in stacked.items()}
+        self.parameters = {name: stacked[name].requires_grad_() for name, _ in networks[0].named_parameters()}
+        self.statistics = {name: value.flatten() for name, value in stacked.items() if name.endswith(("mean", "var"))}
 
     def rewards(self, images: Tensor, *, masks: Tensor | None = None) -> Tensor:
-        """Rewards `(models, images)` of `images` `(28, 28, images)` in [0, 1].
+        """Rewards `(seeds·models, images)` of `images` `(seeds, 28, 28, images)` in [0, 1].
 
         Args:
-            masks: dropout masks `(2, 64, images)` of `draw_masks`: training. None: evaluation,
+            images: with a first axis of 1, all models see the same.
+            masks: dropout masks `(2, seeds, 64, images)`, of `draw_masks` for each seed: training. None: evaluation,
                 with the running statistics of the batch norms.
         """
         p = self.parameters
@@ -351,11 +354,13 @@ class Grid:
             _expand_second(p["conv2.weight"]),
             p["conv2.bias"],
         )
-        hidden = _Features.apply(images, *weights, self.tile)
+        tiled = images.device.type == "cpu" and len(images) == 1
+        hidden = _TiledConvolve.apply(images[0], *weights) if tiled else convolve(images, *weights)
         for layer in (1, 2):
             hidden = torch.baddbmm(p[f"fc{layer}.bias"][:, :, None], p[f"fc{layer}.weight"], hidden)
             hidden = functional.relu(self._normalise(hidden, f"norm{layer}", training=masks is not None))
-            hidden = hidden if masks is None else hidden * masks[layer - 1]
+            if masks is not None:
+                hidden = (hidden.unflatten(0, (len(images), -1)) * masks[layer - 1][:, None]).flatten(0, 1)
         return torch.baddbmm(p["fc3.bias"][:, :, None], p["fc3.weight"], hidden).squeeze(1).clamp(-CLIP, CLIP)
 
     def _normalise(self, hidden: Tensor, name: str, *, training: bool) -> Tensor:
@@ -376,73 +381,67 @@ def initial_network(seed: int) -> Network:
 
 
 def load_batch(images: Tensor, rows: Tensor) -> Tensor:
-    """Images `(images, 28, 28)`, uint8, at `rows` → `(28, 28, rows)` in [0, 1]."""
-    return images[rows].flatten(1).T.contiguous().float().div_(255).view(28, 28, -1)
+    """Images `(seeds, images, 28, 28)`, uint8, at `rows` `(seeds, rows)` → `(seeds, 28, 28, rows)` in [0, 1]."""
+    batches = [each[row].flatten(1).T.contiguous() for each, row in zip(images, rows, strict=True)]
+    return torch.stack(batches).to(torch.get_default_dtype()).div_(255).unflatten(1, (28, 28))
 
 
 def margin_loss(margins: Tensor, names: list[str]) -> Tensor:
-    """Mean loss of each model `(models,)`, from margins `(models, pairs)` and the name of each model's loss."""
+    """Mean loss of each model `(…, models)`, from margins `(…, models, pairs)` and the name of each model's loss."""
     means, start = [], 0
     for name, group in groupby(names):
         stop = start + len(list(group))
-        means.append(losses.get(name).fn(margins[start:stop]).mean(1))
+        means.append(losses.get(name).fn(margins[..., start:stop, :]).mean(-1))
         start = stop
-    return torch.cat(means)
-
-
-@dataclass(frozen=True)
-class _SeedData:
-    """What all models of one seed share, on the device they train on."""
-
-    pairs: Pairs
-    images: Tensor  # (2·pairs, 28, 28): the first image of every pair, then the second of every pair
-    test_images: Tensor
-    test_digits: Tensor
-    test_pairs: Tensor  # (2, 10000 // 3): indices of (better, worse) test images, for the clean test risk
-    ink: NDArray
-
-    @classmethod
-    def prepare(cls, run: dict, data: assets.MNIST, device: str) -> "_SeedData":
-        pairs = draw_pairs(data.train_labels, run["pairs"], seed=run["seed"], class_prior=run["class_prior"])
-        images = data.train_images[np.concatenate([pairs.first, pairs.second])]
-        test = draw_pairs(data.test_labels, len(data.test_labels) // 3, seed=0)  # the same for every seed
-        first_better = data.test_labels[test.first] > data.test_labels[test.second]
-        test_pairs = np.where(first_better, (test.first, test.second), (test.second, test.first))
-        arrays = (images, data.test_images, data.test_labels.astype(np.int64), test_pairs)
-        return cls(pairs, *(torch.from_numpy(array).to(device) for array in arrays), data.train_images.mean((1, 2)))
+    return torch.cat(means, -1)
 
 
 def train_models(runs: list[dict], *, device: str) -> Iterator[tuple[dict, dict]]:
     """Train the models of `runs`, and yield each run with its metrics and history.
 
-    The models of one seed train together, in chunks that fit in memory; every chunk sees the same batches and masks.
-    On a processor the chunks train in one thread per core, each of which computes alone: threads that share every small
-    operation wait for one another, and on a busy machine for long.
+    The models of one seed train together, in chunks that fit in memory; every chunk sees the same batches and masks. On
+    a GPU a chunk holds several seeds.
     """
-    workers = torch.get_num_threads() if device == "cpu" else 1
-    chunks, data = list_chunks(runs, workers=workers, device=device), assets.mnist()
+    chunks, data = list_chunks(runs, workers=count_workers(device), device=device), assets.mnist()
     stop = threading.Event()
     bar = store.progress(sum(len(chunk) * chunk[0]["epochs"] for chunk in chunks), "epochs of all models")
-    threads = 1 if device == "cpu" else torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
-    with bar, pool:
+    with bar, open_pool(device) as pool:
         try:
             waiting = [pool.submit(_train_chunk, chunk, data, device, bar, stop) for chunk in chunks]
             for done in as_completed(waiting):
                 yield from zip(*done.result(), strict=True)
         finally:  # Ctrl-C: whatever is still training ends with its epoch
             stop.set()
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(max(workers, threads))
+
+
+def count_workers(device: str) -> int:
+    """How many chunks train at a time: one per core of a processor, one on a GPU."""
+    return torch.get_num_threads() if device == "cpu" else 1
+
+
+@contextmanager
+def open_pool(device: str) -> Iterator[Executor]:
+    """The threads in which chunks train; what still waits at the end is dropped.
+
+    On a processor each computes alone: threads that share every small operation wait for one another, and on a busy
+    machine for long.
+    """
+    threads, workers = torch.get_num_threads(), count_workers(device)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def list_chunks(runs: list[dict], *, workers: int, device: str) -> list[list[dict]]:
-    """`runs` in lists that train together: of one seed, an equal share for each worker, and bounded by memory.
+    """`runs` in lists that train together, bounded by memory: of one seed, an equal share for each worker.
 
-    Half of the free memory is used, of at most 3 GiB on a processor.
+    On a GPU a list holds as many seeds as fit, if their models have the same losses. Half of the free memory is used,
+    of at most 3 GiB on a processor.
     """
-    floats = 24 * 144 + 64 * 16 + 16 * 64  # per image: both layers and the rest, with what the backward pass needs
-    per_model = 4 * floats * max(2 * runs[0]["batch"], EVALUATION_BATCH)
+    per_model = 4 * FLOATS[device] * max(2 * runs[0]["batch"], EVALUATION_BATCH)
     free = min(psutil.virtual_memory().available, 3 * 2**30) if device == "cpu" else torch.cuda.mem_get_info()[0]
     fits = max(1, free // 2 // per_model // workers)
     chunks = []
@@ -450,31 +449,138 @@ def list_chunks(runs: list[dict], *, workers: int, device: str) -> list[list[dic
         together = list(group)
         size = min(fits, math.ceil(len(together) / workers))
         chunks += [together[start : start + size] for start in range(0, len(together), size)]
-    return chunks
+    return chunks if device == "cpu" else _join_seeds(chunks, fits)
+
+
+def _join_seeds(chunks: list[list[dict]], fits: int) -> list[list[dict]]:
+    """Chunks whose models have the same losses, joined while at most `fits` models come together."""
+    joined = []
+    for names, group in groupby(sorted(chunks, key=_list_losses), key=_list_losses):
+        alike = list(group)
+        size = max(1, fits // len(names))
+        joined += [list(chain(*alike[start : start + size])) for start in range(0, len(alike), size)]
+    return joined
+
+
+def _list_losses(runs: list[dict]) -> list[str]:
+    return [run["method"] for run in runs]
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What models are evaluated on, on their device."""
+
+    images: Tensor
+    digits: Tensor
+    pairs: Tensor  # (2, 10000 // 3): indices of (better, worse) images, for the clean test risk
+
+    @classmethod
+    def prepare(cls, data: assets.MNIST, device: str) -> "EvaluationData":
+        """The same for every seed."""
+        pairs = draw_pairs(data.test_labels, len(data.test_labels) // 3, seed=0)
+        first_better = data.test_labels[pairs.first] > data.test_labels[pairs.second]
+        ordered = np.where(first_better, (pairs.first, pairs.second), (pairs.second, pairs.first))
+        arrays = (data.test_images, data.test_labels.astype(np.int64), ordered)
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Models that train together: the same losses for each of one or several seeds.
+
+    Attributes:
+        names: the losses of a seed's models.
+        images: `(seeds, 2·pairs, 28, 28)`: the first image of every pair, then the second of every pair.
+        labels: `(seeds, models, pairs)`, ±1 as given, with noise.
+        flipped: `(seeds·models, pairs)`, which of them are wrong.
+        generators: of a seed's order of pairs and dropout masks, drawn on the generator's device.
+    """
+
+    grid: Grid
+    optimiser: torch.optim.Optimizer
+    names: list[str]
+    images: Tensor
+    labels: Tensor
+    flipped: NDArray[np.bool_]
+    test: EvaluationData
+    batch: int
+    generators: list[torch.Generator]
+
+    @classmethod
+    def prepare(cls, runs: list[dict], data: assets.MNIST, device: str) -> "Chunk":
+        """The models of `runs`, a list of `list_chunks`, before the first epoch."""
+        groups = [list(group) for _, group in groupby(runs, key=lambda run: run["seed"])]
+        run, seeds, ink = runs[0], [group[0]["seed"] for group in groups], data.train_images.mean((1, 2))
+        options = {"class_prior": run["class_prior"]}
+        pairs = [draw_pairs(data.train_labels, run["pairs"], seed=seed, **options) for seed in seeds]
+        images = np.stack([data.train_images[np.concatenate([each.first, each.second])] for each in pairs])
+        given = np.stack([[noisy_labels(p, r, ink) for r in group] for p, group in zip(pairs, groups, strict=True)])
+        flipped = given != np.stack([each.labels for each in pairs])[:, None]
+        grid = Grid(*[initial_network(seed).to(device) for seed in seeds], models=len(groups[0]))
+        return cls(
+            grid=grid,
+            optimiser=torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"]),
+            names=_list_losses(groups[0]),
+            images=torch.from_numpy(images).to(device),
+            labels=torch.from_numpy(given).to(device, torch.get_default_dtype()),
+            flipped=flipped.reshape(len(runs), -1),
+            test=EvaluationData.prepare(data, device),
+            batch=run["batch"],
+            generators=[torch.Generator(device).manual_seed(seed) for seed in seeds],
+        )
+
+    def train_epoch(self) -> tuple[Tensor, Tensor]:
+        """One pass over the pairs; nothing in it waits for a GPU.
+
+        Returns:
+            the mean loss `(seeds·models,)`, and which labels were fitted `(seeds·models, pairs)`.
+        """
+        _, models, count = self.labels.shape
+        risk, fitted = torch.zeros_like(self.labels[..., 0]), torch.empty_like(self.labels, dtype=torch.bool)
+        orders = [torch.randperm(count, generator=generator, device=generator.device) for generator in self.generators]
+        for rows in torch.stack(orders).to(self.images.device).split(self.batch, 1):
+            size = rows.shape[1]
+            masks = torch.stack([draw_masks(2 * size, each) for each in self.generators], 1).to(self.images.device)
+            images = load_batch(self.images, torch.cat([rows, rows + count], 1))
+            rewards = self.grid.rewards(images, masks=masks).view(*risk.shape, -1)
+            places = rows[:, None].expand(-1, models, -1)
+            margins = self.labels.gather(2, places) * (rewards[..., :size] - rewards[..., size:])
+            means = margin_loss(margins, self.names)
+            self.optimiser.zero_grad()
+            means.sum().backward()
+            self.optimiser.step()
+            risk += means.detach() * (size / count)
+            fitted.scatter_(2, places, margins.detach() > 0)
+        return risk.flatten(), fitted.flatten(0, 1)
+
+    def evaluate(self) -> Tensor:
+        """Rewards `(seeds·models, images)` of the test images."""
+        return evaluate_rewards(self.grid, self.test.images)
+
+    def score(self, rewards: Tensor) -> list[dict]:
+        """Each model's accuracy, ties and clean risk, from `evaluate`."""
+        accuracy, ties = reward_accuracy(rewards, self.test.digits)
+        better, worse = self.test.pairs
+        margins = rewards[:, better] - rewards[:, worse]
+        risk = margin_loss(margins.unflatten(0, (-1, len(self.names))), self.names).flatten()
+        columns = (accuracy.tolist(), ties.tolist(), risk.tolist())
+        return [{"accuracy": a, "ties": t, "test_risk": r} for a, t, r in zip(*columns, strict=True)]
 
 
 def _train_chunk(
     runs: list[dict], data: assets.MNIST, device: str, bar: tqdm, stop: threading.Event
 ) -> tuple[list[dict], list[dict]]:
-    run, names, seed_data = runs[0], [run["method"] for run in runs], _SeedData.prepare(runs[0], data, device)
-    tile = CPU_TILE if device == "cpu" else (len(runs), EVALUATION_BATCH)
-    grid = Grid(initial_network(run["seed"]).to(device), len(runs), tile=tile)
-    optimiser = torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"])
-    given = np.stack([noisy_labels(seed_data.pairs, run, seed_data.ink) for run in runs])
-    flipped = given != seed_data.pairs.labels
-    labels = torch.from_numpy(given).to(device, torch.float32)
-    generator = torch.Generator().manual_seed(run["seed"])
+    run, chunk = runs[0], Chunk.prepare(runs, data, device)
     history = []  # one list of entries, one per model, for each evaluation
     for epoch in range(1, run["epochs"] + 1):
         if stop.is_set():
             raise KeyboardInterrupt
-        risk, fitted = _train_epoch(grid, optimiser, seed_data.images, labels, names, run["batch"], generator)
+        risk, fitted = chunk.train_epoch()
         bar.update(len(runs))
         if epoch % run["eval_every"] == 0 or epoch == run["epochs"]:
-            rewards = evaluate_rewards(grid, seed_data.test_images)
-            scores = _score(rewards, seed_data, names)
-            fits = [_fit_shares(*pair) for pair in zip(fitted.cpu().numpy(), flipped, strict=True)]
-            entries = zip(scores, risk.tolist(), fits, strict=True)
+            rewards = chunk.evaluate()
+            fits = [_fit_shares(*pair) for pair in zip(fitted.cpu().numpy(), chunk.flipped, strict=True)]
+            entries = zip(chunk.score(rewards), risk.tolist(), fits, strict=True)
             history.append([{"epoch": epoch, **score, "train_risk": r, **fit} for score, r, fit in entries])
     results = []
     for entries, model in zip(zip(*history, strict=True), rewards, strict=True):
@@ -483,35 +589,10 @@ def _train_chunk(
     return runs, results
 
 
-def _train_epoch(
-    grid: Grid,
-    optimiser: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    names: list[str],
-    batch: int,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """One pass over the pairs: the mean training loss `(models,)`, and which labels were fitted `(models, pairs)`."""
-    count = labels.shape[1]
-    risk, fitted = torch.zeros_like(labels[:, 0]), torch.empty_like(labels, dtype=torch.bool)
-    for rows in torch.randperm(count, generator=generator).split(batch):
-        masks = draw_masks(2 * len(rows), generator).to(images.device)
-        rows = rows.to(images.device)
-        rewards = grid.rewards(load_batch(images, torch.cat([rows, rows + count])), masks=masks)
-        margins = labels[:, rows] * (rewards[:, : len(rows)] - rewards[:, len(rows) :])
-        means = margin_loss(margins, names)
-        optimiser.zero_grad()
-        means.sum().backward()
-        optimiser.step()
-        risk += means.detach() * (len(rows) / count)
-        fitted[:, rows] = margins.detach() > 0
-    return risk, fitted
-
-
 def draw_masks(images: int, generator: torch.Generator) -> Tensor:
     """Dropout masks `(2, 64, images)` for the two hidden layers, divided by the share that is kept."""
-    return torch.rand(2, 64, images, generator=generator).ge_(DROPOUT).div_(1 - DROPOUT)
+    uniform = torch.rand(2, 64, images, generator=generator, device=generator.device)
+    return uniform.ge_(DROPOUT).div_(1 - DROPOUT)
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation
@@ -521,38 +602,31 @@ def draw_masks(images: int, generator: torch.Generator) -> Tensor:
 def evaluate_rewards(grid: Grid, images: Tensor) -> Tensor:
     """Rewards `(models, images)` of `images` `(images, 28, 28)`, uint8, with dropout off."""
     rows = torch.arange(len(images), device=images.device)
-    return torch.cat([grid.rewards(load_batch(images, part)) for part in rows.split(EVALUATION_BATCH)], 1)
+    return torch.cat([grid.rewards(load_batch(images[None], part[None])) for part in rows.split(EVALUATION_BATCH)], 1)
 
 
 def reward_accuracy(rewards: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
     """P(sign(r₁ − r₂) = sign(digit₁ − digit₂)) over all pairs of images with different digits, and the share of ties.
 
-    A tie is not a correct order.
+    A tie is not a correct order, and NaN, the reward of a model that diverged, is neither correct nor a tie.
 
     Args:
-        rewards: `(models, images)`.
+        rewards: `(models, images)`, finite or NaN.
         digits: `(images,)`.
     Returns:
         accuracy `(models,)`, ties `(models,)`.
     Source: Section 6.1, over every pair instead of a sample. Check: tests/test_mnist.py, by enumeration.
     """
     below, equal, pairs = torch.zeros(len(rewards)), torch.zeros(len(rewards)), 0
+    lows, highs = (torch.where(rewards.isnan(), worst, rewards) for worst in (math.inf, -math.inf))
     for digit in digits.unique():
-        lower = rewards[:, digits == digit].sort(1).values
-        higher = rewards[:, digits > digit].contiguous()
+        lower = lows[:, digits == digit].sort(1).values
+        higher = highs[:, digits > digit].contiguous()
         strictly = torch.searchsorted(lower, higher).sum(1)
         equal += (torch.searchsorted(lower, higher, right=True).sum(1) - strictly).cpu()
         below += strictly.cpu()
         pairs += lower.shape[1] * higher.shape[1]
     return below / pairs, equal / pairs
-
-
-def _score(rewards: Tensor, data: _SeedData, names: list[str]) -> list[dict]:
-    accuracy, ties = reward_accuracy(rewards, data.test_digits)
-    better, worse = data.test_pairs
-    risk = margin_loss(rewards[:, better] - rewards[:, worse], names)
-    columns = (accuracy.tolist(), ties.tolist(), risk.tolist())
-    return [{"accuracy": a, "ties": t, "test_risk": r} for a, t, r in zip(*columns, strict=True)]
 
 
 def _fit_shares(fitted: NDArray, flipped: NDArray) -> dict:
@@ -572,33 +646,6 @@ def run_study(config: TrainingConfig) -> store.Runs:
         config.runs(),
         partial(train_models, device=device),
         folder=build_folder(config.profile) / "records",
-        version=store.code_version(sys.modules[__name__], losses, noise),
+        version=store.code_version(sys.modules[__name__], kernels, losses, noise),
         provenance=store.provenance(data=data.source, data_sha256=data.sha256),
     )
-
-
-def compare_rankings(records: list[dict]) -> pd.DataFrame:
-    """How alike the rewards of two models rank the same test images, by Kendall's τ.
-
-    Asymmetric noise is compared with its equivalent and with tied noise on the same pairs; the yardstick is the
-    equivalent noise on the pairs of another seed.
-
-    Args:
-        records: of study mnist_noise.
-    Returns:
-        columns method, noise_pair, seed, comparison, tau.
-    """
-    keys = ("method", "noise_pair", "seed", "condition")
-    rewards = {tuple(r["config"][key] for key in keys): r["metrics"]["rewards"] for r in records}
-    seeds = sorted({seed for _, _, seed, _ in rewards})
-    rows = []
-    for method, pair, seed in dict.fromkeys(key[:3] for key in rewards):
-        asymmetric, equivalent, tied = (rewards[method, pair, seed, name] for name in CONDITIONS)
-        other = rewards[method, pair, seeds[(seeds.index(seed) + 1) % len(seeds)], "equivalent"]
-        for name, one, two in (
-            ("asymmetric, equivalent", asymmetric, equivalent),
-            ("equivalent, other data", equivalent, other),
-            ("asymmetric, tied", asymmetric, tied),
-        ):
-            rows.append((method, pair, seed, name, stats.kendall(one, two)))
-    return pd.DataFrame(rows, columns=["method", "noise_pair", "seed", "comparison", "tau"])

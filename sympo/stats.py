@@ -3,7 +3,7 @@
 Methods of one seed share data, pairs, flips, initialisation and batch order, so they are compared seed by seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,6 +112,38 @@ def kendall(a: ArrayLike, b: ArrayLike) -> float:
     It corrects for ties; it is NaN where a scoring gives every item the same score, since there is then no order.
     """
     return float(scipy_stats.kendalltau(a, b).statistic)
+
+
+def compare_rankings(records: Iterable[dict]) -> pd.DataFrame:
+    """How alike the rewards of two models rank the same test images, by Kendall's τ.
+
+    Asymmetric noise is compared with its equivalent and with tied noise on the same pairs. The yardstick is the
+    equivalent noise on the pairs of the next seed, the first after the last; two seeds make one such pair, not two.
+
+    Args:
+        records: of study mnist_noise.
+    Returns:
+        columns method, noise_pair, seed, comparison, tau.
+    Raises:
+        ValueError: records of one seed only.
+    """
+    keys = ("method", "noise_pair", "seed", "condition")
+    rewards = {tuple(r["config"][key] for key in keys): r["metrics"]["rewards"] for r in records}
+    seeds = sorted({seed for _, _, seed, _ in rewards})
+    if len(seeds) < 2:
+        raise ValueError(f"rankings of the seeds {seeds} have no yardstick: give records of at least two seeds")
+    following = dict(zip(seeds, [*seeds[1:], seeds[0]] if len(seeds) > 2 else seeds[1:], strict=False))
+    rows = []
+    for method, pair, seed in dict.fromkeys(key[:3] for key in rewards):
+        asymmetric, equivalent, tied = (
+            rewards[method, pair, seed, condition] for condition in ("asymmetric", "equivalent", "tied")
+        )
+        compared = {"asymmetric, equivalent": (asymmetric, equivalent)}
+        if seed in following:
+            compared["equivalent, other data"] = equivalent, rewards[method, pair, following[seed], "equivalent"]
+        compared["asymmetric, tied"] = asymmetric, tied
+        rows += [(method, pair, seed, name, kendall(*two)) for name, two in compared.items()]
+    return pd.DataFrame(rows, columns=["method", "noise_pair", "seed", "comparison", "tau"])
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:

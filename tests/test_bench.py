@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sympo import assets, bench, config, mnist
+from sympo import assets, bench, config, kernels, mnist
 
 SECTION = {"repeats": 3, "losses": ["logistic", "ramp"], "noise_rates": [0.0, 0.4], "pairs": 24, "batch": 24}
 SECTION |= {"plain_models": 1, "test_images": 10, "growth_models": [1, 2], "growth_pairs": [12, 24]}
 SECTION |= {"matmul_size": 16, "copy_mib": 1}
+READ_PROFILE = config.read_profile
 SIZES = bench.BenchConfig(study="bench", profile="smoke", **SECTION)
 
 
@@ -23,7 +24,7 @@ def made_up(monkeypatch, tmp_path):
     parts = [array.astype(np.uint8) for array in (images[:100], labels[:100], images[100:], labels[100:])]
     data = assets.MNIST(*parts, "made up", "none")
     monkeypatch.setattr(assets, "mnist", lambda: data)
-    monkeypatch.setattr(bench, "read_profile", lambda profile: {"bench": SECTION})
+    monkeypatch.setattr(config, "read_profile", lambda profile: {"bench": SECTION})
     monkeypatch.setenv("SYMPO_FIGURES", str(tmp_path))
     return data
 
@@ -40,7 +41,7 @@ def test_both_sides_train_the_same_models(made_up, monkeypatch):
     chunked = [run for chunk in mnist.list_chunks(runs, workers=workers, device="cpu") for run in chunk]
     plain, chunks = [bench.prepare_plain(run, made_up) for run in chunked], bench.prepare_chunks(runs, made_up)
     seen = []
-    with bench.open_pool() as pool:
+    with mnist.open_pool(bench._device()) as pool:
         for _ in range(4):
             trained = bench.train_together(pool, chunks)
             ours = torch.stack(
@@ -100,6 +101,9 @@ def test_work_is_counted_as_by_hand():
     assert moved == 4 * (2 * 15 + 15 + 35 + 21)  # the copy reads and writes; transposing and viewing do nothing
     _, moved = bench.count_work(lambda: torch.empty(100).fill_(1.0))
     assert moved == 4 * 200  # in place: read and written
+    maps, columns = np.ones((1, 6, 6 * 5), np.float32), np.empty((3, 3, 1, 4, 4 * 5), np.float32)
+    _, moved = bench.count_work(lambda: kernels.unfold(maps, columns))  # compiled: PyTorch does not see it
+    assert moved == 4 * 5 * (36 + 9 * 16)
 
 
 def test_both_steps_count_the_layers_of_the_network(made_up):
@@ -110,9 +114,9 @@ def test_both_steps_count_the_layers_of_the_network(made_up):
     flops, _ = bench.count_work(bench.prepare_plain(run, made_up))
     assert flops == by_hand
     (chunk,) = bench.prepare_chunks([run], made_up)
-    ours, _ = bench.count_work(chunk.train)
-    # 6×6 patches hold 36/25 of a kernel's work, twice; the backward pass computes the first layer again.
-    patched = 2 * 48 * (3 * layers["conv1"] * 1.44 + 3 * layers["conv2"] * 1.44 + 3 * layers["dense"])
+    ours, _ = bench.count_work(chunk.train_epoch)
+    # 6×6 patches hold 36/25 of a kernel's work.
+    patched = 2 * 48 * (2 * layers["conv1"] * 1.44 + 3 * layers["conv2"] * 1.44 + 3 * layers["dense"])
     assert ours == pytest.approx(patched)
 
 
@@ -193,7 +197,7 @@ def test_bad_input_is_named(arguments, message, capsys):
 
 def test_smoke_results_stay_under_build(monkeypatch):
     monkeypatch.delenv("SYMPO_FIGURES")
-    assert bench.measure(bench.read_config("smoke"), []) == config.root() / "build/smoke/figures/data/bench.json"
+    assert bench.measure(SIZES, []) == config.root() / "build/smoke/figures/data/bench.json"
 
 
 @pytest.mark.parametrize("name", ["grid", "growth", "roofline"])
@@ -209,7 +213,7 @@ def test_parts_run_and_sample_every_repeat(name):
 
 @pytest.mark.parametrize("profile", config.PROFILES)
 def test_every_profile_has_sizes(profile, monkeypatch):
-    monkeypatch.setattr(bench, "read_profile", config.read_profile)
-    sizes = bench.read_config(profile)
+    monkeypatch.setattr(config, "read_profile", READ_PROFILE)
+    sizes = config.section_config(bench.BenchConfig, "bench", profile)
     assert profile == "smoke" or sizes.repeats >= 5
     assert len(bench.list_runs(sizes)) == len(sizes.losses) * len(sizes.noise_rates)

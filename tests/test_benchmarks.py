@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sympo import losses, mnist, noise, preferences, stats, trainer
+from sympo import assets, losses, mnist, noise, preferences, stats, trainer
 
 torch.manual_seed(0)
 MARGIN = torch.randn(100_000)
@@ -19,25 +19,25 @@ def images():
     return torch.randint(0, 256, (256, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_grid_training_step(benchmark, images):
+def test_grid_training_epoch(benchmark, images):
     """4 models, one step of 64 pairs per call."""
-    names = ["logistic", "ramp", "sigmoid", "square"]
-    grid = mnist.Grid(mnist.initial_network(0), len(names))
-    optimiser = torch.optim.Adam(grid.parameters.values(), lr=1e-3)
-    labels = torch.ones(len(names), 64)  # the same pairs at every call: the loss must fall
-    step = (grid, optimiser, images[:128], labels, names, 64, torch.Generator().manual_seed(0))
-    first, _ = mnist._train_epoch(*step)
-    benchmark(mnist._train_epoch, *step)
-    for _ in range(3):
-        last, fitted = mnist._train_epoch(*step)
+    digits = np.arange(256).astype(np.uint8) % 10
+    data = assets.MNIST(images.numpy(), digits, images.numpy(), digits, "made up", "none")
+    run = {"seed": 0, "pairs": 64, "batch": 64, "class_prior": 0.5, "learning_rate": 1e-3, "rate_pos": 0, "rate_neg": 0}
+    runs = [{**run, "method": name} for name in ("logistic", "ramp", "sigmoid", "square")]
+    chunk = mnist.Chunk.prepare(runs, data, "cpu")
+    first, _ = chunk.train_epoch()
+    benchmark(chunk.train_epoch)
+    for _ in range(20):
+        last, fitted = chunk.train_epoch()
     assert (last < first).all()
-    assert fitted.shape == labels.shape
+    assert fitted.shape == (4, 64)
 
 
 def test_evaluate_rewards(benchmark, images):
     """4 models, 256 images."""
     network = mnist.initial_network(0)
-    rewards = benchmark(mnist.evaluate_rewards, mnist.Grid(network, 4), images)
+    rewards = benchmark(mnist.evaluate_rewards, mnist.Grid(network, models=4), images)
     network.eval()
     torch.testing.assert_close(rewards, network(images[:, None] / 255).detach().expand(4, -1))
 

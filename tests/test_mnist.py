@@ -1,6 +1,7 @@
 """The MNIST study against enumeration, the textbook network and finite differences."""
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sympo import assets, losses, mnist
+from sympo import assets, losses, mnist, stats
 from sympo.config import study_config
 
 RUN = {"study": "mnist_losses", "epochs": 2, "eval_every": 1, "pairs": 96, "batch": 32, "learning_rate": 1e-3}
@@ -68,9 +69,11 @@ def test_flips_nest_over_rates_and_tied_noise_follows_ink(digits):
     assert tied[~more_ink_wins].mean() == pytest.approx(0.9 * 0.4, abs=0.02)
 
 
-def test_accuracy_equals_enumeration_with_ties():
+@pytest.mark.parametrize("missing", [0.0, 0.2, 1.0])
+def test_accuracy_equals_enumeration_with_ties(missing):
     generator = np.random.default_rng(0)
     rewards = torch.from_numpy(generator.integers(0, 5, (2, 60)).astype(np.float32))  # few values: many ties
+    rewards[torch.from_numpy(generator.random((2, 60)) < missing)] = torch.nan  # a model that diverged
     digits = torch.from_numpy(generator.integers(0, 10, 60))
     accuracy, ties = mnist.reward_accuracy(rewards, digits)
     for model in range(2):
@@ -81,18 +84,40 @@ def test_accuracy_equals_enumeration_with_ties():
         assert ties[model].item() == pytest.approx(tied / len(pairs))
 
 
-def test_hand_written_gradient_equals_finite_differences():
+@pytest.mark.parametrize("kind", ["random", "digits", "black", "saturated", "blocks"])
+def test_both_ways_of_the_convolutions_equal_the_textbook(kind):
+    """Features and gradients, in float64, also where pooling windows tie and where a ReLU is shut."""
     generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-    images = torch.rand(28, 28, 3, generator=generator, dtype=torch.float64)
-    weights = (draw(2, 24, 36), draw(2, 6), draw(2, 64, 216), draw(2, 16))
-    for tile in ((1, 2), (2, 3)):
-        assert torch.autograd.gradcheck(
-            lambda *w, tile=tile: mnist._Features.apply(images, *w, tile), weights, fast_mode=True
-        )
+    images = torch.rand(28, 28, 70, generator=generator, dtype=torch.float64)  # more than one tile
+    if kind == "digits":
+        images[images < 0.6] = 0
+        images[images > 0.8] = 1
+    elif kind == "black":
+        images[:, :, ::2] = 0
+    elif kind == "saturated":
+        images[:20], images[:, 10:20] = 1.0, 0.5
+    elif kind == "blocks":  # constant regions with edges
+        images = images[::7, ::7].repeat_interleave(7, 0).repeat_interleave(7, 1).round()
+    networks = [mnist.initial_network(seed).double() for seed in (0, 1)]
+    coefficients = torch.randn(2, 256, 70, generator=generator, dtype=torch.float64)
+    fields = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
+    expected = []
+    for network, coefficient in zip(networks, coefficients, strict=True):
+        hidden = images.permute(2, 0, 1)[:, None]
+        for layer in (network.conv1, network.conv2):
+            hidden = functional.max_pool2d(functional.relu(layer(hidden)), 2)
+        features = hidden.flatten(1).T
+        (features * coefficient).sum().backward()
+        expected.append([features, *(network.get_parameter(field).grad for field in fields)])
+    stacked = [torch.stack([network.get_parameter(field).detach() for network in networks]) for field in fields]
+    for convolve, seen in ((mnist.convolve, images[None]), (mnist._TiledConvolve.apply, images)):
+        weight1, bias1, weight2, bias2 = parameters = [value.clone().requires_grad_() for value in stacked]
+        features = convolve(seen, mnist._expand_first(weight1), bias1, mnist._expand_second(weight2), bias2)
+        (features * coefficients).sum().backward()
+        for model, (reference, *grads) in enumerate(expected):
+            torch.testing.assert_close(features[model], reference, rtol=0, atol=1e-12)
+            for parameter, grad in zip(parameters, grads, strict=True):
+                torch.testing.assert_close(parameter.grad[model], grad, rtol=1e-11, atol=1e-10)
 
 
 class _Masked(torch.nn.Module):
@@ -112,10 +137,10 @@ def test_grid_equals_models_trained_one_at_a_time():
     masks = [mnist.draw_masks(2 * batch, generator).double() for _ in range(steps)]
 
     start = mnist.initial_network(0).double()
-    grid = mnist.Grid(start, len(names))
+    grid = mnist.Grid(start, models=len(names))
     optimiser = torch.optim.Adam(grid.parameters.values(), lr=1e-3)
     for step in range(steps):
-        rewards = grid.rewards(images[step], masks=masks[step])
+        rewards = grid.rewards(images[step, None], masks=masks[step][:, None])
         margins = labels[step] * (rewards[:, :batch] - rewards[:, batch:])
         optimiser.zero_grad()
         mnist.margin_loss(margins, names).sum().backward()
@@ -140,12 +165,12 @@ def test_grid_equals_models_trained_one_at_a_time():
         assert moved
         network.eval()
         expected = network(images[0].permute(2, 0, 1)[:, None])
-        torch.testing.assert_close(grid.rewards(images[0])[index], expected, rtol=0, atol=1e-9)
+        torch.testing.assert_close(grid.rewards(images[:1])[index], expected, rtol=0, atol=1e-9)
 
 
 def test_evaluation_has_no_dropout_and_clips():
     network = mnist.initial_network(0)
-    grid = mnist.Grid(network, 2)
+    grid = mnist.Grid(network, models=2)
     images = torch.randint(0, 256, (5, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     network.eval()
     torch.testing.assert_close(mnist.evaluate_rewards(grid, images)[1], network(images[:, None] / 255).detach())
@@ -229,12 +254,74 @@ def test_unknown_study_or_profile_names_the_nearest(study, profile, message):
         study_config(study, profile)
 
 
+@pytest.fixture
+def in_double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_seeds_that_train_together_equal_seeds_that_train_alone(made_up, in_double):
+    """The way of a GPU, on a processor."""
+    runs = [{**RUN, "method": name, "seed": seed} for seed in (0, 1) for name in ("logistic", "ramp", "sigmoid")]
+    together = mnist.Chunk.prepare(runs, made_up, "cpu")
+    alone = [mnist.Chunk.prepare(runs[start : start + 3], made_up, "cpu") for start in (0, 3)]
+    for _ in range(3):
+        results = together.train_epoch()
+        expected = [torch.cat(values) for values in zip(*[chunk.train_epoch() for chunk in alone], strict=True)]
+        torch.testing.assert_close(results[0], expected[0], rtol=0, atol=1e-9)
+        assert torch.equal(results[1], expected[1])
+    rewards, others = together.evaluate(), [chunk.evaluate() for chunk in alone]
+    torch.testing.assert_close(rewards, torch.cat(others), rtol=0, atol=1e-8)
+    scores = [score for chunk, other in zip(alone, others, strict=True) for score in chunk.score(other)]
+    for score, expected in zip(together.score(rewards), scores, strict=True):
+        assert score == pytest.approx(expected)
+    assert (together.flipped == np.concatenate([chunk.flipped for chunk in alone])).all()
+
+
+def test_a_gpu_trains_the_seeds_with_the_same_losses_together(monkeypatch):
+    names, free = ("logistic", "ramp", "sigmoid"), SimpleNamespace(models=100)
+    per_model = 4 * mnist.FLOATS["cuda"] * mnist.EVALUATION_BATCH
+    monkeypatch.setattr(mnist.torch.cuda, "mem_get_info", lambda: (2 * free.models * per_model, None))
+    runs = [{**RUN, "method": name, "seed": seed} for seed in range(4) for name in names if seed < 3 or name != "ramp"]
+
+    def list_seeds():
+        chunks = mnist.list_chunks(runs, workers=1, device="cuda")
+        assert sorted((r["seed"], r["method"]) for c in chunks for r in c) == [(r["seed"], r["method"]) for r in runs]
+        assert all(len(chunk) <= free.models for chunk in chunks)
+        return sorted([run["seed"] for run in chunk] for chunk in chunks)
+
+    assert list_seeds() == [[0, 0, 0, 1, 1, 1, 2, 2, 2], [3, 3]]
+    free.models = 7
+    assert list_seeds() == [[0, 0, 0, 1, 1, 1], [2, 2, 2], [3, 3]]
+    free.models = 2
+    assert list_seeds() == [[0, 0], [0, 1], [1, 1], [2], [2, 2], [3, 3]]
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_equals_the_processor(made_up):
-    ((_, expected),) = mnist.train_models([RUN], device="cpu")
-    ((_, result),) = mnist.train_models([RUN], device="cuda")
-    np.testing.assert_allclose(result["metrics"]["rewards"], expected["metrics"]["rewards"], atol=0.05)
+    """Given the same order and masks: each device draws its own."""
+    runs = [{**RUN, "seed": seed} for seed in (0, 1)]
+    drawn = {"generators": [torch.Generator().manual_seed(seed) for seed in (0, 1)]}
+    chunk = replace(mnist.Chunk.prepare(runs, made_up, "cuda"), **drawn)
+    alone = [mnist.Chunk.prepare([run], made_up, "cpu") for run in runs]
+    for each in (chunk, chunk, *alone, *alone):
+        each.train_epoch()
+    expected = torch.cat([each.evaluate() for each in alone])
+    torch.testing.assert_close(chunk.evaluate().cpu(), expected, rtol=0, atol=0.05)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_no_step_waits_for_the_gpu(made_up):
+    chunk = mnist.Chunk.prepare([{**RUN, "seed": seed} for seed in (0, 1)], made_up, "cuda")
+    chunk.train_epoch()  # the first sets things up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        chunk.train_epoch()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_rankings_are_compared_with_scipys_tau():
@@ -244,10 +331,15 @@ def test_rankings_are_compared_with_scipys_tau():
             "config": {"method": "ramp", "noise_pair": "0-0.4", "seed": seed, "condition": condition},
             "metrics": {"rewards": values if seed == 0 else [-value for value in values]},
         }
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
         for condition, values in rewards.items()
     ]
-    tau = mnist.compare_rankings(records).set_index(["seed", "comparison"]).tau
+    tau = stats.compare_rankings(records[:6]).set_index(["seed", "comparison"]).tau
     assert tau[0, "asymmetric, equivalent"] == pytest.approx(1 / 3)  # 2 of 3 pairs in the same order
     assert tau[0, "asymmetric, tied"] == pytest.approx(-1)
     assert tau[0, "equivalent, other data"] == pytest.approx(-1)  # seed 1 has the reverse order
+    assert (1, "equivalent, other data") not in tau  # the same pair of seeds
+    yardstick = stats.compare_rankings(records).query("comparison == 'equivalent, other data'")
+    assert dict(zip(yardstick.seed, yardstick.tau, strict=True)) == pytest.approx({0: -1, 1: 1, 2: -1})
+    with pytest.raises(ValueError, match="at least two seeds"):
+        stats.compare_rankings(records[:3])
