@@ -11,13 +11,14 @@ import math
 import multiprocessing
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,9 @@ SLOPE_TARGET = 1.1  # log time over log size: linear, and a tenth for noise
 MEMORY_TARGET = 4.0  # GiB, peak of the whole process
 IMPORT_TARGET = 0.15  # s, beyond an interpreter that imports nothing
 STUDY_TARGET = 75.0  # s on one H100: 175 models, 100 epochs, 10,000 pairs
+SWEEP_TARGET = 2.0  # plain TRL's seconds over the sweep's, at least
+TRL_NAMES = {"dpo": "sigmoid", "rdpo": "robust"}  # what study gold and TRL both have
+PLAIN_COLUMNS = ["prompt", "chosen", "rejected"]
 HEAVY = ("torch", "transformers")  # what `import sympo` must not load
 
 
@@ -56,6 +60,9 @@ class BenchConfig(StudyConfig):
     batch: Annotated[int, Field(ge=2)] = 512  # pairs per step, as in the study
     plain_models: Count  # models that the plain loop trains per repeat; a model costs it the same however many
     test_images: Count
+    gold_methods: list[Literal["dpo", "rdpo"]]  # the sweep of study gold that TRL can train too
+    gold_noise_rates: list[mnist.Rate]
+    gold_seeds: Count
     growth_models: Sizes
     growth_pairs: Sizes
     matmul_size: Count  # rows and columns of the matrices whose product gives the machine's matmul rate
@@ -84,9 +91,11 @@ class Row(NamedTuple):
 # -------------------------------------------------------------------------------------------------------- timing
 
 
-def time_in_turn(functions: Sequence[Callable[[], object]], *, repeats: int) -> list[tuple[float, ...]]:
+def time_in_turn(
+    functions: Sequence[Callable[[], object]], *, repeats: int, warm_up: bool = True
+) -> list[tuple[float, ...]]:
     """Seconds of each call, one tuple of `repeats` per function; the functions take turns, after one call of each."""
-    for function in functions:
+    for function in functions if warm_up else ():
         function()
     return list(zip(*[[_time(function) for function in functions] for _ in range(repeats)], strict=True))
 
@@ -105,13 +114,15 @@ def compare(
     shares: tuple[int, int],
     repeats: int,
     target: tuple[str, float] | None = None,
+    warm_up: bool = True,
 ) -> Row:
     """Time `ours` and `plain` in turn, per model; the result is how many times as long the plain way takes.
 
     Args:
         shares: how many models a call of each trains or evaluates.
+        warm_up: call each once before.
     """
-    times = time_in_turn((ours, plain), repeats=repeats)
+    times = time_in_turn((ours, plain), repeats=repeats, warm_up=warm_up)
     ours, plain = ([seconds / share for seconds in column] for column, share in zip(times, shares, strict=True))
     ratios = [slow / fast for fast, slow in zip(ours, plain, strict=True)]
     return Row(what, "s", ours, plain, ratios, "×", target)
@@ -405,11 +416,88 @@ def bench_study(config: BenchConfig) -> list[Row]:
     return [Row(what, "s", seconds, (), seconds, "s", ("≤", STUDY_TARGET))]
 
 
+def bench_gold(config: BenchConfig) -> list[Row]:
+    """The sweep of study gold, SFT included, beside TRL's DPOTrainer used plainly for the same runs.
+
+    Only methods that TRL has too. Nothing is warmed up: what a sweep pays once, it pays once here.
+    """
+    from sympo import align, gold
+
+    sweep = {"methods": config.gold_methods, "noise_rates": config.gold_noise_rates, "seeds": config.gold_seeds}
+    no_more = {"headline_methods": [], "headline_seeds": config.gold_seeds, "frontier_methods": [], "frontier_seeds": 0}
+    runs = study_config("gold", config.profile, **sweep, **no_more).runs()
+    train = align.train_parallel if _device() == "cpu" else align.train_runs
+    accuracies: dict[str, list[float]] = {"ours": [], "plain": []}
+
+    def ours() -> None:
+        results = train(runs, build_world=gold.build_world)
+        accuracies["ours"].append(np.mean([result["metrics"]["accuracy"] for _, result in results]))
+
+    def plain() -> None:
+        accuracies["plain"].append(np.mean([metrics["accuracy"] for metrics in train_with_trl(runs)]))
+
+    what = f"gold sweep, {len(runs)} runs on {config.gold_seeds} SFT models, per run"
+    shares = (len(runs), len(runs))
+    row = compare(what, ours, plain, shares=shares, repeats=config.repeats, target=("≥", SWEEP_TARGET), warm_up=False)
+    return [row, Row("mean held-out accuracy of these runs", "", accuracies["ours"], accuracies["plain"])]
+
+
+def train_with_trl(runs: list[dict]) -> Iterator[dict]:
+    """Metrics of each of `runs` of study gold, by TRL as its documentation shows it: one DPOTrainer after the other.
+
+    TRL's defaults, but for what the study fixes (batch, learning rate, epochs, warm-up, β) and for bfloat16, which is
+    15 times slower than float32 on a CPU. Each run encodes its pairs and asks the reference model at every step.
+    """
+    from sympo import align, gold, preferences
+
+    for seed, group in groupby(runs, key=lambda run: run["seed"]):
+        group = list(group)
+        model, tokenizer, train, test, prompts, rewards = gold.build_pairs(group[0])
+        world = align.World(model, tokenizer, train, test, prompts, gold.score, rewards)
+        with align.quietly(), tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)  # from where TRL loads the reference model
+            for run in group:
+                pairs = preferences.flip_preferences(train, run["noise_rate"], seed=seed)
+                yield train_plain_policy(run, world, pairs, folder)
+
+
+def train_plain_policy(run: dict, world, pairs, folder: str) -> dict:
+    """Metrics of one policy that TRL's DPOTrainer trains from the SFT model saved in `folder`."""
+    from transformers import AutoModelForCausalLM
+    from trl import DPOConfig, DPOTrainer
+
+    from sympo import align
+
+    cuda = torch.cuda.is_available()
+    fixed = {"output_dir": f"{folder}/out", "report_to": [], "save_strategy": "no", "disable_tqdm": True}
+    fixed |= {"use_cpu": not cuda, "bf16": cuda, "seed": run["seed"], "max_length": None}
+    budget = {"per_device_train_batch_size": run["batch"], "num_train_epochs": run["epochs"]}
+    budget |= {"learning_rate": run["learning_rate"], "warmup_steps": run["warmup"], "beta": run["beta"]}
+    smoothing = run["noise_rate"] if run["method"] == "rdpo" else 0.0
+    arguments = DPOConfig(**fixed, **budget, loss_type=TRL_NAMES[run["method"]], label_smoothing=smoothing)
+    flipped = pairs.select(np.flatnonzero(pairs["is_flipped"]))
+    data = {"test": world.test, **({"flipped": flipped} if len(flipped) else {})}
+    made = DPOTrainer(
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        args=arguments,
+        train_dataset=pairs.select_columns(PLAIN_COLUMNS),
+        eval_dataset={name: part.select_columns(PLAIN_COLUMNS) for name, part in data.items()},
+        processing_class=world.tokenizer,
+    )
+    made.train()
+    found = {name: made.evaluate(name) for name in data}
+    metrics = {"accuracy": "eval_rewards/accuracies", "margin": "eval_rewards/margins"}
+    metrics = {name: found["test"][key] for name, key in metrics.items()}
+    fitted = found["flipped"]["eval_rewards/accuracies"] if len(flipped) else None
+    return {**metrics, "fit_flipped": fitted, **align.measure(made.model, world, run)}
+
+
 # part -> what measures it
 PARTS: dict[str, Callable[[BenchConfig], list[Row]]] = {
     "grid": bench_grid,
     "evaluation": bench_evaluation,
     "memory": bench_memory,
+    "gold": bench_gold,
     "growth": bench_growth,
     "roofline": bench_roofline,
     "study": bench_study,

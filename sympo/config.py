@@ -92,7 +92,7 @@ def read_profile(profile: str) -> dict:
     return yaml.safe_load((root() / "notebooks" / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8"))
 
 
-def study_config(study: str, profile: str = "auto", **overrides) -> StudyConfig:
+def study_config(study: str, profile: str = "auto", /, **overrides) -> StudyConfig:
     """The validated config of `study` in `profile`, with `overrides` in place of the profile's values.
 
     Raises:
@@ -104,7 +104,7 @@ def study_config(study: str, profile: str = "auto", **overrides) -> StudyConfig:
     return section_config(getattr(import_module(module), name), study, profile, **overrides)
 
 
-def section_config(model: type[StudyConfig], section: str, profile: str = "auto", **overrides) -> StudyConfig:
+def section_config(model: type[StudyConfig], section: str, profile: str = "auto", /, **overrides) -> StudyConfig:
     """As `study_config`, for any section of a profile and the class that validates it."""
     profile = resolve_profile(profile)
     for field in overrides:

@@ -123,6 +123,9 @@ def inputs(name: str, profile: str) -> str:
     lines = [f"{_sha256(path)} {path.relative_to(root).as_posix()}" for path in sorted(paths) if path.is_file()]
     if root / "sympo" / "claims.py" in paths:  # which reads them by name
         lines.append(f"{_sha256(root / 'notebooks' / 'claims.yaml')} notebooks/claims.yaml")
+    if profile == "laptop" and study in ("hh", "ultrafeedback"):  # which show a GPU's records there
+        recorded = sorted((root / "figures" / "gpu" / "data").glob(f"fig?_{study}_*.csv"))
+        lines += [f"{_sha256(path)} {path.relative_to(root).as_posix()}" for path in recorded]
     section = config.read_profile(profile).get(study)
     if section is not None:
         digest = hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()[:16]

@@ -617,23 +617,29 @@ def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
         table: columns method, noise_rate, seed, win_rate.
     """
     figure, axes = subplots(height=3)
-    methods, ends = in_order(table.method), []
-    for rank, method in enumerate(methods):
-        rows, options = table[table.method == method], look(method)
-        drawn = interval_table(rows, by="noise_rate", value="win_rate")
-        aside = 0.006 * (rank - (len(methods) - 1) / 2)  # so that methods do not hide each other
-        axes.plot(drawn.noise_rate + aside, drawn.estimate, **options)
-        seeds = {"color": options["color"], "markersize": 2, "alpha": 0.5}
-        axes.plot(rows.noise_rate + aside, rows.win_rate, options["marker"], **seeds)
-        sure = drawn[drawn.n >= 3]
-        half = sure.high - sure.estimate
-        axes.errorbar(sure.noise_rate + aside, sure.estimate, half, fmt="none", ecolor=options["color"], elinewidth=0.8)
-        ends.append((drawn.estimate.iloc[-1], METHODS[method].label, METHODS[method].colour))
+    ends = _lines_over_rates(axes, table, "win_rate")
     reference_line(axes, 0.5, "the SFT model")
     axes.set(xlabel="noise rate ε", ylabel="true win rate against SFT")
     axes.set_xticks(sorted(table.noise_rate.unique()))
     direct_labels(axes, ends)
     return figure
+
+
+def _lines_over_rates(axes: Axes, table: pd.DataFrame, value: str) -> list[tuple[float, str, str]]:
+    """Draw the mean of `value` against the noise rate, a line per method; the names of the lines, at their ends."""
+    methods, ends = in_order(table.method), []
+    for rank, method in enumerate(methods):
+        rows, options = table[table.method == method], look(method)
+        drawn = interval_table(rows, by="noise_rate", value=value)
+        aside = 0.006 * (rank - (len(methods) - 1) / 2)  # so that methods do not hide each other
+        axes.plot(drawn.noise_rate + aside, drawn.estimate, **options)
+        seeds = {"color": options["color"], "markersize": 2, "alpha": 0.5}
+        axes.plot(rows.noise_rate + aside, rows[value], options["marker"], **seeds)
+        sure = drawn[drawn.n >= 3]
+        half = sure.high - sure.estimate
+        axes.errorbar(sure.noise_rate + aside, sure.estimate, half, fmt="none", ecolor=options["color"], elinewidth=0.8)
+        ends.append((drawn.estimate.iloc[-1], METHODS[method].label, METHODS[method].colour))
+    return ends
 
 
 @style()
@@ -656,4 +662,39 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
     reference_line(axes, table.reward_sft.mean(), "the SFT model")
     axes.set(xscale="log", xlabel="KL to the SFT model, nats (log scale); numbers are β", ylabel="true reward")
     axes.legend(handlelength=2.6)
+    return figure
+
+
+# Figures 5 and 6 — recorded pairs, judged by a reward model (notebooks 08 and 09)
+
+
+@style()
+def fig5_hh_win_rate(table: pd.DataFrame) -> Figure:
+    """Anthropic HH: the judge's win rate against the SFT model, and accuracy on held-out pairs, over the noise rate.
+
+    A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three: two say nothing.
+
+    Args:
+        table: columns method, noise_rate, seed, win_rate, accuracy, judge_accuracy.
+    """
+    return _win_rate_and_accuracy(table)
+
+
+@style()
+def fig6_ultrafeedback_win_rate(table: pd.DataFrame) -> Figure:
+    """As `fig5_hh_win_rate`, of UltraFeedback."""
+    return _win_rate_and_accuracy(table)
+
+
+def _win_rate_and_accuracy(table: pd.DataFrame) -> Figure:
+    figure, (top, bottom) = subplots(2, 1, height=5.4, sharex=True)
+    ends = [_lines_over_rates(top, table, "win_rate"), _lines_over_rates(bottom, table, "accuracy")]
+    reference_line(top, 0.5, "the SFT model")
+    reference_line(bottom, 0.5, "chance")
+    reference_line(bottom, table.judge_accuracy.mean(), "the judge")
+    top.set_ylabel("judge's win rate against SFT")
+    bottom.set(ylabel="accuracy, clean held-out pairs", xlabel="noise rate ε")
+    bottom.set_xticks(sorted(table.noise_rate.unique()))
+    for axes, names in ((top, ends[0]), (bottom, ends[1])):
+        direct_labels(axes, names)
     return figure

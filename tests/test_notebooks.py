@@ -10,6 +10,7 @@ import sympo
 from sympo import config, paper
 
 NAMES = paper.notebooks()
+OFFLINE = ("08_hh", "09_ultrafeedback")  # run on made-up pairs in test_offline.py: the test needs no network
 THEORY = [name for name in NAMES if name not in paper.LAST and name.partition("_")[2] not in config.STUDIES]
 FOLDER = config.root() / "notebooks"
 
@@ -100,7 +101,7 @@ def test_committed_outputs(name):
     assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
 
 
-@each_notebook
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OFFLINE])
 def test_runs_in_the_smoke_profile(name):
     path = paper.run(name, "smoke")
     outputs = [output for cell in code(nbformat.read(path, as_version=4)) for output in cell.outputs]

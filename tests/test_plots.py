@@ -190,6 +190,52 @@ def test_figure_2_draws_a_line_and_a_point_per_seed(noise_tables):
     assert [label.get_text() for label in right.get_yticklabels()] == ["same", "tied"]
 
 
+@pytest.fixture
+def judged():
+    generator = np.random.default_rng(0)
+    names = ["method", "noise_rate", "seed"]
+    cells = pd.MultiIndex.from_product([["sympo_ramp", "dpo"], [0.0, 0.3, 0.4], [0, 1, 2]], names=names)
+    table = cells.to_frame(index=False)
+    for name in ("win_rate", "accuracy"):
+        table[name] = generator.uniform(0.5, 0.7, len(table))
+    return table.assign(judge_accuracy=0.6 + 0.01 * table.seed)
+
+
+@pytest.mark.parametrize("draw", [plots.fig5_hh_win_rate, plots.fig6_ultrafeedback_win_rate])
+def test_figures_5_and_6_draw_the_means_over_seeds_of_both_measures(draw, judged):
+    before = judged.copy()
+    figure = draw(judged)
+    pd.testing.assert_frame_equal(judged, before)
+    for axes, value in zip(figure.axes, ("win_rate", "accuracy"), strict=True):
+        for method, aside in (("dpo", -0.003), ("sympo_ramp", 0.003)):  # moved apart, so that both can be seen
+            rows = judged[judged.method == method]
+            means = {
+                rate: np.mean([row[value] for _, row in part.iterrows()]) for rate, part in rows.groupby("noise_rate")
+            }
+            colour = [line for line in axes.lines if line.get_color() == plots.METHODS[method].colour]
+            line, points = sorted(colour, key=lambda line: line.get_markersize(), reverse=True)
+            assert line.get_xdata() == pytest.approx(np.array(list(means)) + aside)
+            assert line.get_ydata() == pytest.approx(list(means.values()))
+            assert sorted(points.get_ydata()) == sorted(rows[value])
+            (bars,) = [
+                bar.get_segments() for bar in axes.collections if to_hex(bar.get_color()[0]) == line.get_color().lower()
+            ]
+            for (low, high), (rate, mean) in zip(bars, means.items(), strict=True):
+                found = scipy_stats.t.interval(0.95, 2, mean, scipy_stats.sem(rows[value][rows.noise_rate == rate]))
+                assert (low[1], high[1]) == pytest.approx(found)
+    heights = {text.get_text(): text.xy[1] for text in figure.axes[1].texts}
+    assert heights["the judge"] == pytest.approx(0.61)
+    assert {"SymPO ramp", "DPO", "chance", "the judge"} == set(heights)
+    assert {"SymPO ramp", "DPO", "the SFT model"} == {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_two_seeds_are_drawn_without_bars(judged, recwarn):
+    figure = plots.fig5_hh_win_rate(judged[judged.seed < 2])
+    figure.draw_without_rendering()
+    assert not [bar for axes in figure.axes for bar in axes.collections if bar.get_segments()]
+    assert not recwarn
+
+
 def test_drawing_needs_no_torch():
     code = "import sys, sympo.plots; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -19,7 +19,7 @@
 # - Reads → writes: the section `gold` of the profile (in gpu also SmolLM2 and Anthropic HH) → `fig3_gold_win_rate`,
 #   `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`, `table_gold_frontier`, with the data behind
 #   them.
-# - Time: under a minute in smoke, about seven minutes on two cores in laptop, about an hour on a GPU in gpu.
+# - Time: under a minute in smoke, about six minutes on two cores in laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap"]
 # Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
