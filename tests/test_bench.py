@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sympo import assets, bench, config, kernels, mnist
+from sympo import align, assets, bench, config, gold, kernels, mnist, preferences
 
 SECTION = {"repeats": 3, "losses": ["logistic", "ramp"], "noise_rates": [0.0, 0.4], "pairs": 24, "batch": 24}
 SECTION |= {"plain_models": 1, "test_images": 10, "growth_models": [1, 2], "growth_pairs": [12, 24]}
 SECTION |= {"matmul_size": 16, "copy_mib": 1}
+SECTION |= {"gold_methods": ["dpo"], "gold_noise_rates": [0.4], "gold_seeds": 1}
 READ_PROFILE = config.read_profile
 SIZES = bench.BenchConfig(study="bench", profile="smoke", **SECTION)
 
@@ -217,3 +218,20 @@ def test_every_profile_has_sizes(profile, monkeypatch):
     sizes = config.section_config(bench.BenchConfig, "bench", profile)
     assert profile == "smoke" or sizes.repeats >= 5
     assert len(bench.list_runs(sizes)) == len(sizes.losses) * len(sizes.noise_rates)
+
+
+@pytest.mark.parametrize(("method", "noise_rate"), [("dpo", 0.0), ("rdpo", 0.4)])
+def test_plain_trl_and_the_sweep_train_the_same_policy(method, noise_rate, tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "read_profile", READ_PROFILE)
+    runs = config.study_config("gold", "smoke", methods=[method], noise_rates=[noise_rate]).runs()
+    run = next(run for run in runs if run["method"] == method and run["beta"] == 0.1)
+    world = gold.build_world(run)
+    pairs = preferences.flip_preferences(world.train, noise_rate, seed=run["seed"])
+    world.model.save_pretrained(tmp_path)
+    ours = align.train_run(run, world, pairs)["metrics"]
+    plain = bench.train_plain_policy(run, world, pairs, str(tmp_path))
+    assert ours["kl"] > 1e-3
+    for name in ("kl", "win_rate", "reward", "length"):
+        assert plain[name] == pytest.approx(ours[name], rel=0.01), name
+    for name in ("accuracy", "margin"):  # TRL takes the mean over batches, of which the last is smaller
+        assert plain[name] == pytest.approx(ours[name], abs=0.05), name
