@@ -2,7 +2,7 @@
 
 Every function writes into arrays it is given and releases the interpreter, so that models train in parallel threads.
 numba compiles them at the first call and keeps the result beside this file, or in the user's cache folder where it
-cannot write there (NUMBA_CACHE_DIR names another).
+cannot write there (NUMBA_CACHE_DIR names another); one of them must be writable.
 
 A pool takes the maximum of four shifts; its winner is the first largest one, as in PyTorch, or `DEAD` where the ReLU
 after it gives 0 and nothing flows back.

@@ -373,9 +373,12 @@ class Grid:
 # ------------------------------------------------------------------------------------------------------ training
 
 
+_SEEDING = threading.Lock()  # initial weights come from one generator, whichever thread asks
+
+
 def initial_network(seed: int) -> Network:
     """The network every model of `seed` starts from."""
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network()
 
@@ -442,14 +445,20 @@ def list_chunks(runs: list[dict], *, workers: int, device: str) -> list[list[dic
     of at most 3 GiB on a processor.
     """
     per_model = 4 * FLOATS[device] * max(2 * runs[0]["batch"], EVALUATION_BATCH)
-    free = min(psutil.virtual_memory().available, 3 * 2**30) if device == "cpu" else torch.cuda.mem_get_info()[0]
-    fits = max(1, free // 2 // per_model // workers)
+    fits = max(1, _free_memory(device) // 2 // per_model // workers)
     chunks = []
     for _, group in groupby(sorted(runs, key=lambda run: (run["seed"], run["method"])), key=lambda run: run["seed"]):
         together = list(group)
         size = min(fits, math.ceil(len(together) / workers))
         chunks += [together[start : start + size] for start in range(0, len(together), size)]
     return chunks if device == "cpu" else _join_seeds(chunks, fits)
+
+
+def _free_memory(device: str) -> int:
+    """Bytes; on a GPU with those that PyTorch holds and does not use."""
+    if device == "cpu":
+        return min(psutil.virtual_memory().available, 3 * 2**30)
+    return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 def _join_seeds(chunks: list[list[dict]], fits: int) -> list[list[dict]]:
@@ -533,7 +542,8 @@ class Chunk:
         """One pass over the pairs; nothing in it waits for a GPU.
 
         Returns:
-            the mean loss `(seeds·models,)`, and which labels were fitted `(seeds·models, pairs)`.
+            the mean loss `(seeds·models,)`, and which labels were fitted `(seeds·models, pairs)`, both as the batches
+            pass, with dropout on.
         """
         _, models, count = self.labels.shape
         risk, fitted = torch.zeros_like(self.labels[..., 0]), torch.empty_like(self.labels, dtype=torch.bool)

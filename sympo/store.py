@@ -148,7 +148,7 @@ def provenance(**extra) -> dict:
         # Only what can change a result counts: figures and executed notebooks are outputs.
         "modified": bool(_git("status", "--porcelain", "--", "sympo", "notebooks/src", "notebooks/profiles")),
         "python": platform.python_version(),
-        **{name: found for name in ("torch", "numpy", "transformers", "trl") if (found := _installed(name))},
+        **{name: found for name in ("torch", "numpy", "numba", "transformers", "trl") if (found := _installed(name))},
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,

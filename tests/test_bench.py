@@ -49,16 +49,17 @@ def test_both_sides_train_the_same_models(made_up, monkeypatch):
                 [torch.cat([risk for risk, _ in trained]), torch.cat([f.float().mean(1) for _, f in trained])], 1
             )
             (steps,) = zip(*[train() for train in plain], strict=True)
-            torch.testing.assert_close(ours, torch.tensor(steps), rtol=2e-4, atol=2e-5)
+            torch.testing.assert_close(ours.cpu(), torch.tensor(steps), rtol=2e-4, atol=2e-5)
             seen.append(ours[:, 0])
     assert (seen[-1] < seen[0] - 0.01).all()  # they moved
 
 
 def test_both_sides_evaluate_the_same_rewards(made_up):
     (chunk,) = bench.prepare_chunks(bench.list_runs(SIZES)[:1], made_up)
-    ours = mnist.evaluate_rewards(chunk.grid, torch.from_numpy(made_up.test_images))
-    network = mnist.initial_network(0)
-    plain = bench.evaluate_plainly(network, bench._to_floats(made_up.test_images))
+    device = bench._device()
+    ours = mnist.evaluate_rewards(chunk.grid, torch.from_numpy(made_up.test_images).to(device))
+    network = mnist.initial_network(0).to(device)
+    plain = bench.evaluate_plainly(network, bench._to_floats(made_up.test_images).to(device))
     torch.testing.assert_close(ours[0], plain)
     assert not network.training
 

@@ -1,6 +1,8 @@
 """The MNIST study against enumeration, the textbook network and finite differences."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -198,6 +200,28 @@ def test_result_does_not_depend_on_the_models_trained_beside_it(made_up, monkeyp
         assert result["metrics"]["accuracy"] == pytest.approx(other["accuracy"], abs=1e-3)
 
 
+def test_chunks_that_train_at_once_equal_one_after_the_other(made_up, monkeypatch):
+    runs = [{**RUN, "method": name, "epochs": 2} for name in ("logistic", "sigmoid", "ramp", "hinge")]
+    alone = {r["method"]: result["metrics"] for r, result in mnist.train_models(runs, device="cpu")}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = {r["method"]: result["metrics"] for r, result in mnist.train_models(runs, device="cpu")}
+    finally:
+        torch.set_num_threads(threads)
+    for name, metrics in alone.items():
+        np.testing.assert_allclose(together[name]["rewards"], metrics["rewards"], atol=1e-3)
+
+
+def test_seeds_that_start_at_once_start_as_alone(monkeypatch):
+    expected = [mnist.initial_network(seed).state_dict() for seed in (0, 1)]
+    seed_all = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: (seed_all(seed), time.sleep(0.05)))
+    with ThreadPoolExecutor(2) as pool:
+        for network, values in zip(pool.map(mnist.initial_network, (0, 1)), expected, strict=True):
+            assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
+
+
 def test_chunks_hold_one_seed_and_fit_in_memory(monkeypatch):
     runs = [{**RUN, "method": name, "seed": seed} for name in ("logistic", "ramp", "sigmoid") for seed in (0, 1)]
     chunks = mnist.list_chunks(runs, workers=2, device="cpu")
@@ -300,16 +324,29 @@ def test_a_gpu_trains_the_seeds_with_the_same_losses_together(monkeypatch):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_the_processor(made_up):
+def test_cuda_equals_the_processor(made_up, in_double):
     """Given the same order and masks: each device draws its own."""
     runs = [{**RUN, "seed": seed} for seed in (0, 1)]
     drawn = {"generators": [torch.Generator().manual_seed(seed) for seed in (0, 1)]}
     chunk = replace(mnist.Chunk.prepare(runs, made_up, "cuda"), **drawn)
     alone = [mnist.Chunk.prepare([run], made_up, "cpu") for run in runs]
+    before = torch.cat([each.evaluate() for each in alone])
     for each in (chunk, chunk, *alone, *alone):
         each.train_epoch()
     expected = torch.cat([each.evaluate() for each in alone])
-    torch.testing.assert_close(chunk.evaluate().cpu(), expected, rtol=0, atol=0.05)
+    assert (expected - before).abs().max() > 0.1
+    torch.testing.assert_close(chunk.evaluate().cpu(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_chunk_on_a_gpu_stays_within_its_estimate(made_up):
+    runs = [{**RUN, "method": name} for name in ("logistic", "ramp", "sigmoid", "hinge")]
+    chunk = mnist.Chunk.prepare(runs, made_up, "cuda")
+    torch.cuda.reset_peak_memory_stats()
+    chunk.train_epoch()
+    images = max(2 * RUN["batch"], len(made_up.test_images))
+    assert torch.cuda.max_memory_allocated() <= 4 * mnist.FLOATS["cuda"] * images * len(runs) + 2**27
 
 
 @pytest.mark.cuda

@@ -19,7 +19,7 @@
 # - Reads → writes: MNIST, the section `mnist_losses` of the profile → `fig1_mnist_losses`, `fig1_learning_curves`,
 #   `table1_mnist_losses`, `table1_mnist_contrasts`, `table1_mnist_dip`, `table1_mnist_clean`, with the data behind
 #   them.
-# - Time: seconds in smoke, about ten minutes on two cores in laptop; not timed on a GPU yet.
+# - Time: seconds in smoke, about five minutes on two cores in laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap"]
 # Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
@@ -182,7 +182,8 @@ Markdown("\n".join(
 # Expect the upper row to rise for all losses at first. Where labels lie and training goes on, expect logistic and hinge
 # to turn down again, and the lower row to show the price: the share of *flipped* labels that the model has come to
 # agree with. A model that had learned the truth and nothing else would agree with few of them; one that knows the
-# training set by heart agrees with all.
+# training set by heart agrees with all. (Fits and training risk are counted as the batches of an epoch pass, with
+# dropout on: they understate what the finished model agrees with.)
 
 # %%
 curves = store.history_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
