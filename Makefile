@@ -82,7 +82,7 @@ $(call executed,$(TWINS)): build/$(PROFILE)/%.ipynb: build/$(PROFILE)/inputs/%.t
 
 $(call executed,$(LAST)): $(call executed,$(filter-out $(LAST),$(TWINS)))
 
-smoke:  ## the three-minute version of `make paper`; leaves figures/ alone
+smoke:  ## `make paper` in a few minutes, with numbers that mean nothing; leaves figures/ alone
 	@$(MAKE) --no-print-directory paper PROFILE=smoke
 
 figures: env  ## draw figures and tables again from the committed data

@@ -7,6 +7,7 @@ A study is a config and a function that builds its world: `sympo.gold` and `symp
 
 import copy
 import io
+import math
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -36,7 +38,8 @@ from sympo import losses, noise, preferences, stats, store, trainer
 from sympo.config import StudyConfig, build_folder
 from sympo.trainer import SymPOConfig, SymPOTrainer
 
-ROWS = 512  # ours: answers that are sampled together
+ROWS = 512  # ours: answers that are sampled together, at most
+CACHE = 2**32  # ours: bytes of the keys and values that sampling keeps
 LOGITS = 2**28  # ours: logits per forward pass of `divergences`, 1 GiB
 
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
@@ -130,12 +133,14 @@ class Samples(NamedTuple):
 def settings(run: dict, folder: str, **changes) -> dict:
     """Trainer arguments that SFT, reward and preference training share; `batch` is over all processes."""
     cuda = torch.cuda.is_available()
+    bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # a T4 would emulate it
     fixed = {"output_dir": folder, "save_strategy": "no", "report_to": [], "disable_tqdm": True, "max_length": None}
-    fixed |= {"gradient_checkpointing": False, "dataloader_pin_memory": cuda, "use_cpu": not cuda}
+    fixed |= {"dataloader_pin_memory": cuda, "use_cpu": not cuda, "bf16": bf16}
+    fixed |= {"gradient_checkpointing": cuda and not bf16}  # float32 would not fit into a small GPU
+    fixed |= {"max_grad_norm": math.inf}  # one bound for losses of different scales would favour the flat ones
     steps = {"per_device_train_batch_size": run["micro_batch"], "warmup_steps": run["warmup"], "seed": run["seed"]}
     steps |= {"gradient_accumulation_steps": run["batch"] // (run["micro_batch"] * store.processes())}
-    bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # a T4 would emulate it
-    return {**fixed, **steps, "bf16": bf16, **changes}
+    return {**fixed, **steps, **changes}
 
 
 def device() -> torch.device | str:
@@ -190,13 +195,22 @@ def sample(model, tokenizer, prompts: Sequence[list[dict]], run: dict, *, sample
     texts = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts]
     texts = [text for text in texts for _ in range(samples)]
     options = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": run["max_new_tokens"]}
+    options |= {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}  # not the model's lists
     model.eval()
+    size = _count_rows(model.config, tokens=run["max_prompt"] + run["max_new_tokens"])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        batches = [_generate(model, tokenizer, texts[i : i + ROWS], options) for i in range(0, len(texts), ROWS)]
+        batches = [_generate(model, tokenizer, texts[i : i + size], options) for i in range(0, len(texts), size)]
     rows = [row[kept.bool()] for ids, _, answer in batches for row, kept in zip(ids, answer, strict=True)]
     decoded = [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
     return _of_main_process(Samples(decoded, list(map(len, rows)), batches))
+
+
+def _count_rows(shape, *, tokens: int) -> int:
+    """How many answers of `tokens`, their prompts included, to sample together with a model of this config."""
+    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    row = 4 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head * tokens
+    return min(ROWS, max(1, CACHE // row))
 
 
 def _of_main_process(samples: Samples) -> Samples:
@@ -210,7 +224,7 @@ def _of_main_process(samples: Samples) -> Samples:
 
 def _generate(model, tokenizer, texts: list[str], options: dict) -> tuple[Tensor, Tensor, Tensor]:
     given = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    ids = model.generate(**given.to(model.device), **options, pad_token_id=tokenizer.pad_token_id).cpu()
+    ids = model.generate(**given.to(model.device), **options).cpu()
     start = given.input_ids.shape[1]
     ended = (ids[:, start:] == tokenizer.eos_token_id).long()
     answer = torch.cat([torch.zeros(len(ids), start).long(), (ended.cumsum(1) - ended == 0).long()], 1)
@@ -277,7 +291,8 @@ class World:
 class BatchBuckets(Sampler[int]):
     """The random batches that TRL would draw, each sorted by length, so that its micro-batches are little padded.
 
-    Gradients of a batch are summed over its micro-batches, so the order inside it changes nothing but the time.
+    Gradients of a batch are summed over its micro-batches, so the order inside it changes nothing but the time; except
+    for drdpo, whose loss couples the pairs of a micro-batch.
 
     Args:
         lengths: of each pair, in tokens.
@@ -387,17 +402,23 @@ def add_reference(model, tokenizer, run: dict, train: Dataset, test: Dataset) ->
 
 def train_run(run: dict, world: World, train: Dataset) -> dict:
     """Metrics and history of one policy, trained from the SFT model of `world` on its pairs with flips, `train`."""
+    policy, metrics, history = _train_policy(run, world, train)
+    return {"metrics": {**metrics, **measure(policy, world, run), **world.facts}, "history": history}
+
+
+def _train_policy(run: dict, world: World, train: Dataset) -> tuple:
+    """A policy, its metrics on pairs, and its history; the trainer's memory is free again afterwards."""
     flipped = train.select(np.flatnonzero(train["is_flipped"]))
-    policy = copy.deepcopy(world.model)
     with quietly(), tempfile.TemporaryDirectory() as folder:
         made = build_trainer(copy.deepcopy(world.model), world.tokenizer, run, folder, train_dataset=train)
         made.train()
-        load_trained(policy, made)
+        policy = copy.deepcopy(world.model)
+        load_trained(policy, made)  # at once: a forward pass may leave sharded weights gathered
         held_out = margins(made, world.test)
         fitted = float((margins(made, flipped) > 0).mean()) if len(flipped) else None
-    history = [{name: entry[name] for name in _LOGGED if name in entry} for entry in made.state.log_history]
+    history = [{name: entry[name] for name in _LOGGED if name in entry} for entry in made.state.log_history[:-1]]
     metrics = {"accuracy": float((held_out > 0).mean()), "margin": float(held_out.mean()), "fit_flipped": fitted}
-    return {"metrics": {**metrics, **measure(policy, world, run), **world.facts}, "history": history[:-1]}
+    return policy, metrics, history
 
 
 _LOGGED = ("step", "loss", "grad_norm", "accuracy_true", "margin_true", "flipped_fit", "clip_fraction", "eta")
@@ -479,9 +500,14 @@ def run_sweep(config: AlignConfig, build_world: Build, *modules, parallel: bool,
 
 def train_runs(runs: list[dict], *, build_world: Build) -> Iterator[tuple[dict, dict]]:
     """Train the policies of `runs`, one after the other, and yield each run with its metrics and history."""
-    for run in store.progress(runs, "policies"):
-        yield run, train_in_world(run, build_world)
-    _shared_world.cache_clear()
+    with store.progress(len(runs), "policies") as bar:
+        for _, group in groupby(runs, key=lambda run: run["seed"]):
+            try:
+                for run in group:
+                    yield run, train_in_world(run, build_world)
+                    bar.update()
+            finally:
+                _shared_world.cache_clear()  # before the next world takes its place in memory
 
 
 def train_parallel(runs: list[dict], *, build_world: Build) -> Iterator[tuple[dict, dict]]:

@@ -448,8 +448,9 @@ def bench_gold(config: BenchConfig) -> list[Row]:
 def train_with_trl(runs: list[dict]) -> Iterator[dict]:
     """Metrics of each of `runs` of study gold, by TRL as its documentation shows it: one DPOTrainer after the other.
 
-    TRL's defaults, but for what the study fixes (batch, learning rate, epochs, warm-up, β) and for bfloat16, which is
-    15 times slower than float32 on a CPU. Each run encodes its pairs and asks the reference model at every step.
+    TRL's defaults, but for what the study fixes (batch, learning rate, epochs, warm-up, β, no bound on gradients) and
+    for bfloat16, which is 15 times slower than float32 on a CPU. Each run encodes its pairs and asks the reference
+    model at every step.
     """
     from sympo import align, gold, preferences
 
@@ -475,6 +476,7 @@ def train_plain_policy(run: dict, world, pairs, folder: str) -> dict:
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # as ours
     fixed = {"output_dir": f"{folder}/out", "report_to": [], "save_strategy": "no", "disable_tqdm": True}
     fixed |= {"use_cpu": not cuda, "bf16": bf16, "seed": run["seed"], "max_length": None}
+    fixed |= {"max_grad_norm": math.inf}  # as in the study
     budget = {"per_device_train_batch_size": run["batch"], "num_train_epochs": run["epochs"]}
     budget |= {"learning_rate": run["learning_rate"], "warmup_steps": run["warmup"], "beta": run["beta"]}
     smoothing = run["noise_rate"] if run["method"] == "rdpo" else 0.0

@@ -178,7 +178,8 @@ def load_tiny(run: dict):
     shown = [train[i] for i in generator.integers(len(train), size=run["sft_examples"])]
     reviews = [[{"role": "assistant", "content": write_review(prompt, generator)}] for prompt in shown]
     examples = Dataset.from_dict({"prompt": shown, "completion": reviews})
-    return tiny_model(tokenizer, seed=run["seed"]), tokenizer, examples, train, held_out
+    model = tiny_model(tokenizer, seed=run["seed"]).to(align.device())
+    return model, tokenizer, examples, train, held_out
 
 
 # The study
@@ -222,8 +223,7 @@ def _load_smollm2(run: dict):
     """As `load_tiny`: SmolLM2-135M-Instruct, and prompts and answers of Anthropic HH."""
     with align.quietly():
         model, tokenizer = models.load("smollm2", seed=run["seed"])
-    load, limits = preferences.load_hh, {"max_prompt": run["max_prompt"], "max_length": run["max_length"]}
-    split = preferences.split_pairs(load(*HH_TRAIN), load(*HH_TEST))
+    split, limits = _load_hh(), {"max_prompt": run["max_prompt"], "max_length": run["max_length"]}
     wanted = ((split.train, max(run["sft_examples"], run["pairs"])), (split.test, run["prompts"]))
     train, test = (
         preferences.take_fitting(part.shuffle(seed=run["seed"]), tokenizer, count=count, **limits)
@@ -233,8 +233,13 @@ def _load_smollm2(run: dict):
     return model.to(align.device()), tokenizer, examples, train["prompt"][:], test["prompt"][:]
 
 
+def _load_hh() -> preferences.Split:
+    return preferences.split_pairs(preferences.load_hh(*HH_TRAIN), preferences.load_hh(*HH_TEST))
+
+
 def run_study(config: GoldConfig) -> store.Runs:
     """Train every policy of `config`, or load its record."""
-    parallel = config.model == "tiny" and not torch.cuda.is_available()
-    weights = models.find_weights("smollm2") if config.model == "smollm2" else {"weights": "scratch"}
-    return align.run_sweep(config, build_world, sys.modules[__name__], models, parallel=parallel, **weights)
+    tiny = config.model == "tiny"
+    source = {"weights": "scratch"} if tiny else {**_load_hh().source(), **models.find_weights("smollm2")}
+    parallel = tiny and not torch.cuda.is_available()
+    return align.run_sweep(config, build_world, sys.modules[__name__], models, parallel=parallel, **source)

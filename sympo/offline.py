@@ -6,7 +6,6 @@ well it agrees with the held-out labels is in every record (`judge_accuracy`), b
 """
 
 import copy
-import hashlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -108,8 +107,6 @@ def _texts(answers: Sequence[list[dict]]) -> list[str]:
 def run_study(config: OfflineConfig) -> store.Runs:
     """Train every policy of `config`, or load its record."""
     split = load_split(config.study, config.train_files, config.test_files)
-    files = "; ".join((*split.train_report.files, *split.test_report.files))
-    source = {"data": files, "data_sha256": hashlib.sha256(files.encode()).hexdigest()}
-    source |= models.find_weights(config.model)
+    source = {**split.source(), **models.find_weights(config.model)}
     parallel = config.model == "tiny" and not torch.cuda.is_available()
     return align.run_sweep(config, build_world, sys.modules[__name__], judge, models, parallel=parallel, **source)

@@ -5,6 +5,7 @@ The columns: `prompt` (messages, the last one a user's), `chosen` and `rejected`
 """
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -85,6 +86,12 @@ class Split(NamedTuple):
     train_report: Report
     test_report: Report
     overlap: int
+
+    def source(self) -> dict[str, str]:
+        """The files, and one hash of their names and content, for a record: `data`, `data_sha256`."""
+        files = (*self.train_report.files, *self.test_report.files)
+        content = [(name.partition(" from ")[0], name.rpartition(" ")[2]) for name in files]
+        return {"data": "; ".join(files), "data_sha256": hashlib.sha256(repr(content).encode()).hexdigest()}
 
 
 class _Refused(Exception):

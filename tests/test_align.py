@@ -8,8 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
 from torch.nn.functional import log_softmax
+from transformers import LlamaConfig
 
 from sympo import align, assets, gold, models, preferences, trainer
 
@@ -137,6 +139,20 @@ def test_sampling_is_repeatable_and_leaves_the_generator_alone(world):
     assert torch.get_rng_state().equal(state)
 
 
+def test_answers_sampled_together_fit_in_memory():
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64}
+    row = 2 * 2 * 2 * 16 * 4 * 100  # keys and values · layers · heads · head size · float32 · tokens
+    assert align._count_rows(LlamaConfig(**shape), tokens=100) == align.ROWS
+    large = LlamaConfig(**{**shape, "num_hidden_layers": 2000})
+    assert align._count_rows(large, tokens=100) == align.CACHE // (1000 * row)
+    assert align._count_rows(large, tokens=10**9) == 1
+
+
+def test_gradients_are_not_cut():
+    settings = align.settings(find("dpo", 0.0), "unused")
+    assert settings["max_grad_norm"] == math.inf
+
+
 def test_a_policy_equal_to_the_reference(world):
     run = find("dpo", 0.0, samples=2)
     metrics = align.measure(copy.deepcopy(world.model), world, run)
@@ -238,9 +254,15 @@ def test_batches_are_those_of_trl(world, tmp_path):
     ours, theirs = (list(each.get_train_dataloader().batch_sampler) for each in (made, plain))
     batches = [[sorted(itertools.chain(*o[i : i + 4])) for i in range(0, len(o), 4)] for o in (ours, theirs)]
     assert batches[0] == batches[1]
-    lengths = np.array(align.pair_lengths(world.train))
-    padding = [sum(lengths[rows].max() * len(rows) for rows in order) for order in (ours, theirs)]
-    assert padding[0] < padding[1]
+
+
+def test_batches_sorted_inside_pad_less():
+    lengths = np.random.default_rng(0).integers(1, 100, size=64)
+    order = np.array(list(align.BatchBuckets(lengths.tolist(), batch=16, seed=0)))
+    unsorted = np.array(list(SeedableRandomSampler(lengths, generator=torch.Generator(), data_seed=0)))
+    padded, plain = (lengths[o].reshape(-1, 4).max(1).sum() for o in (order, unsorted))
+    assert padded < plain
+    assert (np.sort(order.reshape(-1, 16)) == np.sort(unsorted.reshape(-1, 16))).all()
 
 
 def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):

@@ -147,7 +147,7 @@ def check_agreement():
     said = {side: [[{"role": "assistant", "content": word * 100}]] * 3 for side, word in SAID.items()}
     pairs = Dataset.from_dict({"prompt": prompts, **said, "is_flipped": [False] * 3})
     run = {"method": "dpo", "noise_rate": 0.0, "beta": 0.1, "batch": 2, "micro_batch": 1, "warmup": 0.0, "seed": 0}
-    run |= {"learning_rate": 1e-3, "epochs": 1, "max_new_tokens": 8}
+    run |= {"learning_rate": 1e-3, "epochs": 1, "max_prompt": 64, "max_new_tokens": 8}
     for row in align.add_reference(main, tokenizer, run, pairs, pairs)[0]:
         for side in SAID:
             exact = log_prob(main, row["prompt_ids"], row[f"{side}_ids"])

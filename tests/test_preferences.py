@@ -463,3 +463,13 @@ def test_real_ultrafeedback_rows():
     assert not keys[0] & keys[1]
     _, dropped = prefs.drop_overlap(wrapped, concatenate_datasets([train, test]))
     assert dropped == len((keys[0] | keys[1]) & keys[2]) > 0
+
+
+def test_a_split_names_its_files_and_hashes_their_content():
+    def source(place, sha256):
+        reports = (prefs.Report(files=(f"{name}.gz from {place}, sha256 {sha256}",)) for name in ("a", "b"))
+        return prefs.Split(None, None, *reports, 0).source()
+
+    here, there, other = source("SYMPO_DATA", "12"), source("hub x@1", "12"), source("SYMPO_DATA", "34")
+    assert here["data_sha256"] == there["data_sha256"] != other["data_sha256"]
+    assert here["data"] == "a.gz from SYMPO_DATA, sha256 12; b.gz from SYMPO_DATA, sha256 12" != there["data"]

@@ -194,7 +194,8 @@ steps = store.history_table(runs.records).reindex(columns=columns)
 near = steps[(steps.seed == 0) & (steps.noise_rate == max(config.noise_rates))]
 near = near[near.method.isin(["dpo", "sympo_sigmoid"])].drop(columns=["noise_rate", "seed"])
 first = near[near.step == 1]
-assert (abs(first.loss - first.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})) < 1e-4).all()
+near_zero = 0.02 if any(record["provenance"]["gpu"] for record in runs.records) else 1e-4  # bfloat16 rounds
+assert (abs(first.loss - first.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})) < near_zero).all()
 near.round(3)
 
 # %%
@@ -291,13 +292,14 @@ fits.sort_values("fit_flipped", ascending=False).round(3)
 
 # %%
 judged = table.drop_duplicates("seed").judge_accuracy
+clean = table[table.noise_rate == 0].groupby("method")[["win_rate"]].mean()
 ranks = table[["win_rate", "accuracy", "kl", "length"]].astype(float).corr(method="spearman").win_rate
 Markdown(
     f"**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out labels "
     f"({judged.min():.1%} to {judged.max():.1%} over {len(judged)} seeds), a factor of {2 * judged.mean() - 1:.2f}. "
     f"Rank correlation of the policies' win rates with accuracy {ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with "
-    f"length {ranks.length:+.2f}. Mean win rate over all methods: {table[table.noise_rate == 0].win_rate.mean():.3f} "
-    f"without flips, {headline.win_rate.mean():.3f} at ε = {highest:g}. Fitted beyond 1 − accuracy there: from "
+    f"length {ranks.length:+.2f}. Mean of the methods' win rates: {clean.win_rate.mean():.3f} "
+    f"without flips, {fits.win_rate.mean():.3f} at ε = {highest:g}. Fitted beyond 1 − accuracy there: from "
     f"{fits.iloc[:, -1].min():+.2f} to {fits.iloc[:, -1].max():+.2f}."
     if len(table)
     else missing
@@ -322,7 +324,8 @@ if config.profile != "laptop" and len(table):
 # | pairs longer than `max_length` are left out | length 512, prompt 256 |
 # | SFT on unflipped chosen answers: one reference for all noise rates | SFT, then preference training |
 # | warm-up over a tenth of the steps | 150 steps, which may be more than all of these |
-# | losses are means over the batch for every method | means for SymPO, sums for the baselines |
+# | every loss is a mean over the batch, and no gradient is cut | means for SymPO, sums for the others; one bound |
+# | a batch is cut into micro-batches, of which Dr. DPO couples the pairs of each | it couples the pairs of a batch |
 # | win rate: every answer against every answer of the SFT model of the same seed | one verdict per prompt |
 #
 # Why test files: those of helpful-online and helpful-rejection-sampled are small enough to take to a machine without

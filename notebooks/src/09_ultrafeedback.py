@@ -121,7 +121,8 @@ assert kept.report.noted == {"score tie": 1} and len(kept.dataset) == 2
 Markdown(f"- drop: {dropped.report}\n- keep: {kept.report}")
 
 # %% [markdown]
-# One pair: the first held-out one that asks about owls, shortened. Which answer would you have chosen?
+# One pair: the first held-out one that asks about owls, or else the first of all, shortened. Which answer would you
+# have chosen?
 
 # %%
 texts = []
@@ -175,7 +176,8 @@ steps = store.history_table(runs.records).reindex(columns=columns)
 near = steps[(steps.seed == 0) & (steps.noise_rate == max(config.noise_rates))]
 near = near[near.method.isin(["dpo", "sympo_sigmoid"])].drop(columns=["noise_rate", "seed"])
 first = near[near.step == 1]
-assert (abs(first.loss - first.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})) < 1e-4).all()  # ℓ(0)
+near_zero = 0.02 if any(record["provenance"]["gpu"] for record in runs.records) else 1e-4  # bfloat16 rounds
+assert (abs(first.loss - first.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})) < near_zero).all()  # ℓ(0)
 near.round(3)
 
 # %% [markdown]
@@ -287,9 +289,9 @@ if config.profile != "laptop" and len(table):
 # 3. Why are ties worse than no data, even for a symmetric loss?
 #    <details><summary>Answer</summary>With ε = ½ the factor 1 − 2ε is 0: on average they add nothing to the gradient,
 #    and they add to its noise.</details>
-# 4. In the pair about owls, look up whether owls catch fish. Is its label a flip, a taste, or right?
-#    <details><summary>Answer</summary>Some do, and fish owls live on fish. The chosen answer says that owls are not
-#    made for it, with confidence and courtesy; the rejected one comes closer to the facts. No flip of ours did
+# 4. Look up one claim of each answer of the pair above. Is its label a flip, a taste, or right?
+#    <details><summary>Answer</summary>No flip of ours: test labels are never flipped. If the chosen answer is the less
+#    correct one, confidence and courtesy have won over facts, and no noise rate that we set accounts for
 #    that.</details>
 # 5. The summary of the paper asks for human verification of win rates at high noise. Which column here would you trust
 #    least without it?
