@@ -171,7 +171,8 @@ def test_one_seed_draws_lines_without_bands(history, recwarn):
     one = history[history.seed == 0]
     plots.fig1_mnist_losses(one[one.epoch == 3]).draw_without_rendering()
     plots.fig1_learning_curves(one).draw_without_rendering()
-    assert not recwarn
+    # Earlier tests leave clients of kernels to the garbage collector, which may come by during this one.
+    assert not [warning for warning in recwarn if not issubclass(warning.category, ResourceWarning)]
 
 
 def test_learning_curves_say_where_nothing_is_flipped(history):
