@@ -23,6 +23,7 @@ from itertools import groupby
 from typing import Annotated, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
@@ -363,10 +364,12 @@ def log_probs(made: PairTrainer, model, pairs: Dataset) -> NDArray[np.float32]:
     return torch.cat(rows).T.float().cpu().numpy()
 
 
-def pair_lengths(pairs: Dataset) -> list[int]:
-    """Tokens of each pair's prompt with its longer answer."""
-    columns = (pairs["prompt_ids"], pairs["chosen_ids"], pairs["rejected_ids"])
-    return [len(prompt) + max(len(one), len(other)) for prompt, one, other in zip(*columns, strict=True)]
+def pair_lengths(pairs: Dataset) -> NDArray[np.int64]:
+    """Tokens of each pair's prompt with its longer answer, `(pairs,)`."""
+    table = pairs.with_format("arrow")[:]  # lists of Python numbers would take as long as three training steps
+    columns = (table[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    prompt, chosen, rejected = (pc.list_value_length(column).to_numpy().astype(int) for column in columns)
+    return prompt + np.maximum(chosen, rejected)
 
 
 def build_trainer(model, tokenizer, run: dict, folder: str, **data: Dataset) -> PairTrainer:
@@ -507,7 +510,8 @@ def train_runs(runs: list[dict], *, build_world: Build) -> Iterator[tuple[dict, 
                     yield run, train_in_world(run, build_world)
                     bar.update()
             finally:
-                _shared_world.cache_clear()  # before the next world takes its place in memory
+                for shared in (_noisy_pairs, _shared_world):  # before the next world takes its place in memory
+                    shared.cache_clear()
 
 
 def train_parallel(runs: list[dict], *, build_world: Build) -> Iterator[tuple[dict, dict]]:
@@ -543,12 +547,17 @@ def _end_with_parent() -> None:
 
 
 def train_in_world(run: dict, build_world: Build) -> dict:
-    """Metrics and history of `run`; its world is kept for the next run that shares it."""
+    """Metrics and history of `run`; its world and its noisy pairs are kept for the next run that shares them."""
     of_world = {**run, "method": "dpo", "noise": "symmetric-0", "noise_rate": 0.0, "beta": 1.0}  # all runs of it agree
-    world = _shared_world(build_world, tuple(of_world.items()))
-    return train_run(run, world, preferences.flip_preferences(world.train, run["noise_rate"], seed=run["seed"]))
+    key = (build_world, tuple(of_world.items()))
+    return train_run(run, _shared_world(*key), _noisy_pairs(*key, run["noise_rate"]))
 
 
 @lru_cache(maxsize=1)
 def _shared_world(build_world: Build, run: tuple) -> World:
     return build_world(dict(run))
+
+
+@lru_cache(maxsize=1)
+def _noisy_pairs(build_world: Build, run: tuple, noise_rate: float) -> Dataset:
+    return preferences.flip_preferences(_shared_world(build_world, run).train, noise_rate, seed=dict(run)["seed"])

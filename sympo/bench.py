@@ -6,6 +6,7 @@ that is missed says so in the table, and is no failure of the command.
 """
 
 import argparse
+import copy
 import json
 import math
 import multiprocessing
@@ -16,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import cycle, groupby, islice
+from itertools import chain, cycle, groupby, islice
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,7 @@ MEMORY_TARGET = 4.0  # GiB, peak of the whole process
 IMPORT_TARGET = 0.15  # s, beyond an interpreter that imports nothing
 STUDY_TARGET = 75.0  # s on one H100: 175 models, 100 epochs, 10,000 pairs
 SWEEP_TARGET = 2.0  # plain TRL's seconds over the sweep's, at least
+STEP_TARGET = 1.3  # our tokens per second over plain TRL's, at least
 TRL_NAMES = {"dpo": "sigmoid", "rdpo": "robust"}  # what study gold and TRL both have
 PLAIN_COLUMNS = ["prompt", "chosen", "rejected"]
 HEAVY = ("torch", "transformers")  # what `import sympo` must not load
@@ -60,9 +62,8 @@ class BenchConfig(StudyConfig):
     batch: Annotated[int, Field(ge=2)] = 512  # pairs per step, as in the study
     plain_models: Count  # models that the plain loop trains per repeat; a model costs it the same however many
     test_images: Count
-    gold_methods: list[Literal["dpo", "rdpo"]]  # the sweep of study gold that TRL can train too
-    gold_noise_rates: list[mnist.Rate]
-    gold_seeds: Count
+    gold_seeds: Count  # of study gold's sweep, with each of their runs that TRL can train too
+    step_pairs: Count  # pairs of the language model's training that is timed alone
     growth_models: Sizes
     growth_pairs: Sizes
     matmul_size: Count  # rows and columns of the matrices whose product gives the machine's matmul rate
@@ -420,15 +421,13 @@ def bench_study(config: BenchConfig) -> list[Row]:
 
 
 def bench_gold(config: BenchConfig) -> list[Row]:
-    """The sweep of study gold, SFT included, beside TRL's DPOTrainer used plainly for the same runs.
+    """The runs of study gold that TRL can train too, SFT included, beside TRL's DPOTrainer used plainly for them.
 
-    Only methods that TRL has too. Nothing is warmed up: what a sweep pays once, it pays once here.
+    Nothing is warmed up: what a sweep pays once, it pays once here.
     """
     from sympo import align, gold
 
-    sweep = {"methods": config.gold_methods, "noise_rates": config.gold_noise_rates, "seeds": config.gold_seeds}
-    no_more = {"headline_methods": [], "headline_seeds": config.gold_seeds, "frontier_methods": [], "frontier_seeds": 0}
-    runs = study_config("gold", config.profile, **sweep, **no_more).runs()
+    runs = _list_gold_runs(config)
     train = align.train_parallel if _device() == "cpu" else align.train_runs
     accuracies: dict[str, list[float]] = {"ours": [], "plain": []}
 
@@ -445,12 +444,15 @@ def bench_gold(config: BenchConfig) -> list[Row]:
     return [row, Row("mean held-out accuracy of these runs", "", accuracies["ours"], accuracies["plain"])]
 
 
+def _list_gold_runs(config: BenchConfig) -> list[dict]:
+    runs = study_config("gold", config.profile).runs()
+    return [run for run in runs if run["method"] in TRL_NAMES and run["seed"] < config.gold_seeds]
+
+
 def train_with_trl(runs: list[dict]) -> Iterator[dict]:
     """Metrics of each of `runs` of study gold, by TRL as its documentation shows it: one DPOTrainer after the other.
 
-    TRL's defaults, but for what the study fixes (batch, learning rate, epochs, warm-up, β, no bound on gradients) and
-    for bfloat16, which is 15 times slower than float32 on a CPU. Each run encodes its pairs and asks the reference
-    model at every step.
+    Each run encodes its pairs and asks the reference model at every step.
     """
     from sympo import align, gold, preferences
 
@@ -465,30 +467,41 @@ def train_with_trl(runs: list[dict]) -> Iterator[dict]:
                 yield train_plain_policy(run, world, pairs, folder)
 
 
-def train_plain_policy(run: dict, world, pairs, folder: str) -> dict:
-    """Metrics of one policy that TRL's DPOTrainer trains from the SFT model saved in `folder`."""
+def build_plain_trainer(run: dict, tokenizer, folder: str, **data):
+    """TRL's DPOTrainer for the SFT model saved in `folder`.
+
+    With TRL's defaults, but for what the study fixes (batch, learning rate, epochs, warm-up, β, no bound on gradients)
+    and for bfloat16, which is 15 times slower than float32 on a CPU.
+    """
     from transformers import AutoModelForCausalLM
     from trl import DPOConfig, DPOTrainer
-
-    from sympo import align
 
     cuda = torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # as ours
     fixed = {"output_dir": f"{folder}/out", "report_to": [], "save_strategy": "no", "disable_tqdm": True}
     fixed |= {"use_cpu": not cuda, "bf16": bf16, "seed": run["seed"], "max_length": None}
     fixed |= {"max_grad_norm": math.inf}  # as in the study
-    budget = {"per_device_train_batch_size": run["batch"], "num_train_epochs": run["epochs"]}
+    budget = {"per_device_train_batch_size": run["micro_batch"], "num_train_epochs": run["epochs"]}
+    budget |= {"gradient_accumulation_steps": run["batch"] // run["micro_batch"]}
     budget |= {"learning_rate": run["learning_rate"], "warmup_steps": run["warmup"], "beta": run["beta"]}
     smoothing = run["noise_rate"] if run["method"] == "rdpo" else 0.0
     arguments = DPOConfig(**fixed, **budget, loss_type=TRL_NAMES[run["method"]], label_smoothing=smoothing)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return DPOTrainer(model, args=arguments, processing_class=tokenizer, **data)
+
+
+def train_plain_policy(run: dict, world, pairs, folder: str) -> dict:
+    """Metrics of one policy that TRL's DPOTrainer trains from the SFT model saved in `folder`."""
+    from sympo import align
+
     flipped = pairs.select(np.flatnonzero(pairs["is_flipped"]))
     data = {"test": world.test, **({"flipped": flipped} if len(flipped) else {})}
-    made = DPOTrainer(
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-        args=arguments,
+    made = build_plain_trainer(
+        run,
+        world.tokenizer,
+        folder,
         train_dataset=pairs.select_columns(PLAIN_COLUMNS),
         eval_dataset={name: part.select_columns(PLAIN_COLUMNS) for name, part in data.items()},
-        processing_class=world.tokenizer,
     )
     made.train()
     found = {name: made.evaluate(name) for name in data}
@@ -498,12 +511,49 @@ def train_plain_policy(run: dict, world, pairs, folder: str) -> dict:
     return {**metrics, "fit_flipped": fitted, **align.measure(made.model, world, run)}
 
 
+def bench_step(config: BenchConfig) -> list[Row]:
+    """Training steps of one policy of study gold, beside those of TRL's DPOTrainer used plainly.
+
+    Only training is timed: neither the encoding of the pairs nor our reference pass, which a sweep pays once.
+    """
+    from sympo import align, gold, preferences
+
+    run = {**_list_gold_runs(config)[0], "pairs": config.step_pairs}
+    world = gold.build_world(run)
+    pairs = preferences.flip_preferences(world.train, run["noise_rate"], seed=run["seed"])
+    answers = sum(map(len, chain(pairs["chosen_ids"], pairs["rejected_ids"])))
+    tokens = run["epochs"] * (2 * sum(map(len, pairs["prompt_ids"])) + answers)
+    with align.quietly(), tempfile.TemporaryDirectory() as folder:
+        world.model.save_pretrained(folder)
+        plain_pairs = pairs.select_columns(PLAIN_COLUMNS)
+        sides = (
+            lambda: align.build_trainer(copy.deepcopy(world.model), world.tokenizer, run, folder, train_dataset=pairs),
+            lambda: build_plain_trainer(run, world.tokenizer, folder, train_dataset=plain_pairs),
+        )
+        rounds = [[_time_training(build()) for build in sides] for _ in range(1 + config.repeats)][1:]  # one warms up
+    (ours, our_losses), (plain, plain_losses) = (zip(*side, strict=True) for side in zip(*rounds, strict=True))
+    ratios = [slow / fast for fast, slow in zip(ours, plain, strict=True)]
+    rates = ([tokens / seconds for seconds in side] for side in (ours, plain))
+    what = f"preference training of model {run['model']}, tokens of {len(pairs)} pairs"
+    return [
+        Row(what, "1/s", *rates, ratios, "×", ("≥", STEP_TARGET)),
+        Row("mean training loss of these steps", "", our_losses, plain_losses),
+    ]
+
+
+def _time_training(made) -> tuple[float, float]:
+    """Seconds of a trainer's training, and its mean loss."""
+    seconds = _time(made.train)
+    return seconds, made.state.log_history[-1]["train_loss"]
+
+
 # part -> what measures it
 PARTS: dict[str, Callable[[BenchConfig], list[Row]]] = {
     "grid": bench_grid,
     "evaluation": bench_evaluation,
     "memory": bench_memory,
     "gold": bench_gold,
+    "step": bench_step,
     "growth": bench_growth,
     "roofline": bench_roofline,
     "study": bench_study,

@@ -12,7 +12,7 @@ from sympo import align, assets, bench, config, gold, kernels, mnist, preference
 SECTION = {"repeats": 3, "losses": ["logistic", "ramp"], "noise_rates": [0.0, 0.4], "pairs": 24, "batch": 24}
 SECTION |= {"plain_models": 1, "test_images": 10, "growth_models": [1, 2], "growth_pairs": [12, 24]}
 SECTION |= {"matmul_size": 16, "copy_mib": 1}
-SECTION |= {"gold_methods": ["dpo"], "gold_noise_rates": [0.4], "gold_seeds": 1}
+SECTION |= {"gold_seeds": 1, "step_pairs": 192}
 READ_PROFILE = config.read_profile
 SIZES = bench.BenchConfig(study="bench", profile="smoke", **SECTION)
 
@@ -221,6 +221,14 @@ def test_every_profile_has_sizes(profile, monkeypatch):
     assert len(bench.list_runs(sizes)) == len(sizes.losses) * len(sizes.noise_rates)
 
 
+@pytest.mark.parametrize("profile", config.PROFILES)
+def test_the_benchmarked_sweep_is_what_trl_has_of_the_study(profile, monkeypatch):
+    monkeypatch.setattr(config, "read_profile", READ_PROFILE)
+    runs = bench._list_gold_runs(config.section_config(bench.BenchConfig, "bench", profile))
+    assert {run["method"] for run in runs} == {"dpo", "rdpo"}
+    assert {run["noise_rate"] for run in runs} == set(config.study_config("gold", profile).noise_rates)
+
+
 @pytest.mark.parametrize(("method", "noise_rate"), [("dpo", 0.0), ("rdpo", 0.4)])
 def test_plain_trl_and_the_sweep_train_the_same_policy(method, noise_rate, tmp_path, monkeypatch):
     monkeypatch.setattr(config, "read_profile", READ_PROFILE)
@@ -236,3 +244,13 @@ def test_plain_trl_and_the_sweep_train_the_same_policy(method, noise_rate, tmp_p
         assert plain[name] == pytest.approx(ours[name], rel=0.01), name
     for name in ("accuracy", "margin"):  # TRL takes the mean over batches, of which the last is smaller
         assert plain[name] == pytest.approx(ours[name], abs=0.05), name
+
+
+def test_plain_steps_are_as_many_and_reach_the_same_loss(monkeypatch):
+    monkeypatch.setattr(config, "read_profile", lambda profile: {**READ_PROFILE(profile), "bench": SECTION})
+    speed, loss = bench.bench_step(SIZES)
+    assert len(speed.ours) == len(speed.plain) == len(speed.results) == SIZES.repeats
+    assert speed.results == pytest.approx(np.divide(speed.ours, speed.plain))
+    assert loss.ours == pytest.approx([loss.ours[0]] * SIZES.repeats)  # every repeat starts anew
+    assert loss.ours == pytest.approx(loss.plain, rel=1e-3)
+    assert loss.ours[0] != pytest.approx(np.log(2), abs=1e-5)  # it moved
