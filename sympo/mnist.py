@@ -7,11 +7,11 @@ weights and differ in loss and label noise alone, so they share every image patc
 import math
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, groupby
 from typing import Annotated
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from sympo import assets, kernels, losses, noise, store
+from sympo import assets, capture, kernels, losses, noise, store
 from sympo.config import StudyConfig, build_folder
 
 CLIP = 20.0  # bound on the reward; the authors' released code
@@ -502,6 +502,7 @@ class Chunk:
         images: `(seeds, 2·pairs, 28, 28)`: the first image of every pair, then the second of every pair.
         labels: `(seeds, models, pairs)`, ±1 as given, with noise.
         flipped: `(seeds·models, pairs)`, which of them are wrong.
+        risk, fitted: `(seeds, models)` and `(seeds, models, pairs)`, what an epoch has measured so far.
         generators: of a seed's order of pairs and dropout masks, drawn on the generator's device.
     """
 
@@ -511,6 +512,8 @@ class Chunk:
     images: Tensor
     labels: Tensor
     flipped: NDArray[np.bool_]
+    risk: Tensor
+    fitted: Tensor
     test: EvaluationData
     batch: int
     generators: list[torch.Generator]
@@ -526,42 +529,55 @@ class Chunk:
         given = np.stack([[noisy_labels(p, r, ink) for r in group] for p, group in zip(pairs, groups, strict=True)])
         flipped = given != np.stack([each.labels for each in pairs])[:, None]
         grid = Grid(*[initial_network(seed).to(device) for seed in seeds], models=len(groups[0]))
+        recordable = {"fused": True, "capturable": True} if device == "cuda" else {}
+        labels = torch.from_numpy(given).to(device, torch.get_default_dtype())
         return cls(
             grid=grid,
-            optimiser=torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"]),
+            optimiser=torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"], **recordable),
             names=_list_losses(groups[0]),
             images=torch.from_numpy(images).to(device),
-            labels=torch.from_numpy(given).to(device, torch.get_default_dtype()),
+            labels=labels,
             flipped=flipped.reshape(len(runs), -1),
+            risk=torch.zeros_like(labels[..., 0]),
+            fitted=torch.zeros_like(labels, dtype=torch.bool),
             test=EvaluationData.prepare(data, device),
             batch=run["batch"],
             generators=[torch.Generator(device).manual_seed(seed) for seed in seeds],
         )
 
     def train_epoch(self) -> tuple[Tensor, Tensor]:
-        """One pass over the pairs; nothing in it waits for a GPU.
+        """One pass over the pairs; nothing in it waits for a GPU, which runs each step as one CUDA graph.
 
         Returns:
             the mean loss `(seeds·models,)`, and which labels were fitted `(seeds·models, pairs)`, both as the batches
             pass, with dropout on.
         """
-        _, models, count = self.labels.shape
-        risk, fitted = torch.zeros_like(self.labels[..., 0]), torch.empty_like(self.labels, dtype=torch.bool)
+        count, device = self.labels.shape[2], self.images.device
+        self.risk.zero_()
         orders = [torch.randperm(count, generator=generator, device=generator.device) for generator in self.generators]
-        for rows in torch.stack(orders).to(self.images.device).split(self.batch, 1):
-            size = rows.shape[1]
-            masks = torch.stack([draw_masks(2 * size, each) for each in self.generators], 1).to(self.images.device)
-            images = load_batch(self.images, torch.cat([rows, rows + count], 1))
-            rewards = self.grid.rewards(images, masks=masks).view(*risk.shape, -1)
-            places = rows[:, None].expand(-1, models, -1)
-            margins = self.labels.gather(2, places) * (rewards[..., :size] - rewards[..., size:])
-            means = margin_loss(margins, self.names)
-            self.optimiser.zero_grad()
-            means.sum().backward()
-            self.optimiser.step()
-            risk += means.detach() * (size / count)
-            fitted.scatter_(2, places, margins.detach() > 0)
-        return risk.flatten(), fitted.flatten(0, 1)
+        for rows in torch.stack(orders).to(device).split(self.batch, 1):
+            masks = [draw_masks(2 * rows.shape[1], generator) for generator in self.generators]
+            self._step(rows, torch.stack(masks, 1).to(device))
+        return self.risk.flatten().clone(), self.fitted.flatten(0, 1).clone()
+
+    @cached_property
+    def _step(self) -> Callable[[Tensor, Tensor], None]:
+        return capture.Replay(self.train_batch) if self.images.is_cuda else self.train_batch
+
+    def train_batch(self, rows: Tensor, masks: Tensor) -> None:
+        """One step on the pairs `rows` `(seeds, pairs)`, with dropout masks `(2, seeds, 64, 2·pairs)`."""
+        _, models, count = self.labels.shape
+        size = rows.shape[1]
+        images = load_batch(self.images, torch.cat([rows, rows + count], 1))
+        rewards = self.grid.rewards(images, masks=masks).view(*self.risk.shape, -1)
+        places = rows[:, None].expand(-1, models, -1)
+        margins = self.labels.gather(2, places) * (rewards[..., :size] - rewards[..., size:])
+        means = margin_loss(margins, self.names)
+        means.sum().backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.risk.add_(means.detach() * (size / count))
+        self.fitted.scatter_(2, places, margins.detach() > 0)
 
     def evaluate(self) -> Tensor:
         """Rewards `(seeds·models, images)` of the test images."""
@@ -656,6 +672,6 @@ def run_study(config: TrainingConfig) -> store.Runs:
         config.runs(),
         partial(train_models, device=device),
         folder=build_folder(config.profile) / "records",
-        version=store.code_version(sys.modules[__name__], kernels, losses, noise),
+        version=store.code_version(sys.modules[__name__], capture, kernels, losses, noise),
         provenance=store.provenance(data=data.source, data_sha256=data.sha256),
     )
