@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -132,8 +132,15 @@ class Samples(NamedTuple):
 
 
 def settings(run: dict, folder: str, **changes) -> dict:
-    """Trainer arguments that SFT, reward and preference training share; `batch` is over all processes."""
+    """Trainer arguments that SFT, reward and preference training share; `batch` is over all processes.
+
+    Raises:
+        ValueError: one process sees several GPUs, and would train on a batch for each.
+    """
     cuda = torch.cuda.is_available()
+    if torch.cuda.device_count() > 1 and store.processes() == 1:
+        remedy = "set CUDA_VISIBLE_DEVICES=0, or start the study with `accelerate launch`"
+        raise ValueError(f"{torch.cuda.device_count()} GPUs are visible to one process: {remedy}")
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # a T4 would emulate it
     fixed = {"output_dir": folder, "save_strategy": "no", "report_to": [], "disable_tqdm": True, "max_length": None}
     fixed |= {"dataloader_pin_memory": cuda, "use_cpu": not cuda, "bf16": bf16}
@@ -522,17 +529,21 @@ def train_parallel(runs: list[dict], *, build_world: Build) -> Iterator[tuple[di
         min(queues, key=len).extend(run for run in runs if run["seed"] == seed)
     spawn = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
     with ExitStack() as stack, store.progress(len(runs), f"policies, {len(queues)} at a time") as bar:
-        waiting = {}
-        for queue in queues:
-            pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker))
-            waiting |= {pool.submit(train_in_world, run, build_world): run for run in queue}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
+        pools = [ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker) for _ in queues]
+        idle = [(stack.enter_context(pool), iter(queue)) for pool, queue in zip(pools, queues, strict=True)]
+        under_way = {}
+        while True:  # one run at a time for each worker, so that no other begins after Ctrl-C
+            for pool, queue in idle:
+                if run := next(queue, None):
+                    under_way[pool.submit(train_in_world, run, build_world)] = (run, pool, queue)
+            if not under_way:
+                return
+            idle = []
+            for done in wait(under_way, return_when=FIRST_COMPLETED).done:
+                run, *worker = under_way.pop(done)
+                idle.append(worker)
+                yield run, done.result()
                 bar.update()
-        finally:  # Ctrl-C: the runs under way end, and no other begins
-            for future in waiting:
-                future.cancel()
 
 
 def _start_worker() -> None:

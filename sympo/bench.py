@@ -34,7 +34,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from sympo import assets, kernels, losses, mnist, plots, store
+from sympo import assets, capture, kernels, losses, mnist, plots, store
 from sympo.config import StudyConfig, figures_folder, section_config, study_config, unknown_name
 
 Count = mnist.Count
@@ -46,6 +46,7 @@ MEMORY_TARGET = 4.0  # GiB, peak of the whole process
 IMPORT_TARGET = 0.15  # s, beyond an interpreter that imports nothing
 STUDY_TARGET = 75.0  # s on one H100: 175 models, 100 epochs, 10,000 pairs
 SWEEP_TARGET = 2.0  # plain TRL's seconds over the sweep's, at least
+WARM_UPS = capture.WARM_UP + 1 if torch.cuda.is_available() else 1  # calls before the first that is timed
 STEP_TARGET = 1.3  # our tokens per second over plain TRL's, at least
 TRL_NAMES = {"dpo": "sigmoid", "rdpo": "robust"}  # what study gold and TRL both have
 PLAIN_COLUMNS = ["prompt", "chosen", "rejected"]
@@ -95,9 +96,10 @@ class Row(NamedTuple):
 def time_in_turn(
     functions: Sequence[Callable[[], object]], *, repeats: int, warm_up: bool = True
 ) -> list[tuple[float, ...]]:
-    """Seconds of each call, one tuple of `repeats` per function; the functions take turns, after one call of each."""
+    """Seconds of each call, one tuple of `repeats` per function; the functions take turns, after `WARM_UPS` of each."""
     for function in functions if warm_up else ():
-        function()
+        for _ in range(WARM_UPS):
+            function()
     return list(zip(*[[_time(function) for function in functions] for _ in range(repeats)], strict=True))
 
 
@@ -121,7 +123,7 @@ def compare(
 
     Args:
         shares: how many models a call of each trains or evaluates.
-        warm_up: call each once before.
+        warm_up: call each `WARM_UPS` times before.
     """
     times = time_in_turn((ours, plain), repeats=repeats, warm_up=warm_up)
     ours, plain = ([seconds / share for seconds in column] for column, share in zip(times, shares, strict=True))
@@ -199,7 +201,10 @@ def _to_floats(images: np.ndarray) -> Tensor:
 def train_plainly(
     network: mnist.Network, optimiser: torch.optim.Optimizer, loader: DataLoader, loss: losses.Loss
 ) -> list[tuple[float, float]]:
-    """One epoch of one model: the loss and the accuracy on the given labels of every step."""
+    """One epoch of one model: the loss and the accuracy on the given labels of every step.
+
+    PyTorch's defaults, so that on recent GPUs its convolutions are in TF32; the grid is in float32 everywhere.
+    """
     metrics, device = [], _device()
     network.train()
     for batch in loader:
@@ -314,11 +319,20 @@ def bench_growth(config: BenchConfig) -> list[Row]:
 
 def _fit_growth(what: str, sizes: list[int], grids: list[list[dict]], data: assets.MNIST, repeats: int) -> Row:
     with mnist.open_pool(_device()) as pool:
-        epochs = [partial(train_together, pool, prepare_chunks(runs, data)) for runs in grids]
-        times = time_in_turn(epochs, repeats=repeats)
-    slopes = np.polyfit(np.log(sizes), np.log(times), 1)[0].tolist()
-    largest = f"{what} ({', '.join(map(str, sizes))}): log–log slope of the epoch; seconds at the largest"
-    return Row(f"MNIST growth with {largest}", "s", times[-1], (), slopes, "", ("≤", SLOPE_TARGET))
+        rounds = [[_time_epoch(pool, runs, data) for runs in grids] for _ in range(1 + repeats)][1:]  # one warms up
+    slopes = np.polyfit(np.log(sizes), np.log(rounds).T, 1)[0].tolist()
+    what = (
+        f"MNIST growth with {what} ({', '.join(map(str, sizes))}): log–log slope of the epoch; seconds at the largest"
+    )
+    return Row(what, "s", [times[-1] for times in rounds], results=slopes, target=("≤", SLOPE_TARGET))
+
+
+def _time_epoch(pool: Executor, runs: list[dict], data: assets.MNIST) -> float:
+    """Seconds of an epoch of fresh models; no size is in memory while another is timed."""
+    chunks = prepare_chunks(runs, data)
+    for _ in range(WARM_UPS - 1):  # what a GPU records
+        train_together(pool, chunks)
+    return _time(partial(train_together, pool, chunks))
 
 
 def bench_roofline(config: BenchConfig) -> list[Row]:
@@ -330,7 +344,11 @@ def bench_roofline(config: BenchConfig) -> list[Row]:
     runs, data = [{**run, "pairs": min(config.growth_pairs)} for run in list_runs(config)], assets.mnist()
     chunks, plain = prepare_chunks(runs, data), prepare_plain(runs[0], data)
     steps = math.ceil(runs[0]["pairs"] / config.batch)
+    for chunk in chunks:
+        vars(chunk)["replay"] = chunk.train_batch  # the counters do not see into a CUDA graph
     counts = np.stack([count_work(lambda: [chunk.train_epoch() for chunk in chunks]) / len(runs), count_work(plain)])
+    for chunk in chunks:
+        del vars(chunk)["replay"]
     with mnist.open_pool(_device()) as pool:
         times = time_in_turn((partial(train_together, pool, chunks), plain), repeats=config.repeats)
     seconds = np.array(times) / [[len(runs)], [1]]
@@ -355,11 +373,17 @@ class _ByteCounter(TorchDispatchMode):
     total = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if not func.is_view and "empty" not in name:  # memory that is only allocated is not touched yet
-            read = {key: value for key, value in (kwargs or {}).items() if key != "out"}  # it is in the result, too
-            touched = [leaf for leaf in tree_leaves((args, read, result)) if isinstance(leaf, Tensor)]
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if not func.is_view and "empty" not in func.overloadpacket.__name__:  # allocated memory is not touched yet
+            arguments = func._schema.arguments
+            given = {**dict(zip([argument.name for argument in arguments], args, strict=False)), **kwargs}
+            changed = {argument.name for argument in arguments if argument.alias_info and argument.alias_info.is_write}
+            written = [given[name] for name in changed & given.keys()]
+            read = [value for name, value in given.items() if name != "out"]
+            known = set(map(id, tree_leaves(written)))
+            made = [leaf for leaf in tree_leaves(result) if id(leaf) not in known]
+            touched = [leaf for leaf in tree_leaves((read, written, made)) if isinstance(leaf, Tensor)]
             self.total += sum(tensor.numel() * tensor.element_size() for tensor in touched)
         return result
 
@@ -467,11 +491,14 @@ def train_with_trl(runs: list[dict]) -> Iterator[dict]:
                 yield train_plain_policy(run, world, pairs, folder)
 
 
-def build_plain_trainer(run: dict, tokenizer, folder: str, **data):
+def build_plain_trainer(run: dict, tokenizer, folder: str, *, recompute: bool = True, **data):
     """TRL's DPOTrainer for the SFT model saved in `folder`.
 
     With TRL's defaults, but for what the study fixes (batch, learning rate, epochs, warm-up, β, no bound on gradients)
     and for bfloat16, which is 15 times slower than float32 on a CPU.
+
+    Args:
+        recompute: activations in the backward pass (gradient checkpointing), TRL's default.
     """
     from transformers import AutoModelForCausalLM
     from trl import DPOConfig, DPOTrainer
@@ -480,7 +507,7 @@ def build_plain_trainer(run: dict, tokenizer, folder: str, **data):
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # as ours
     fixed = {"output_dir": f"{folder}/out", "report_to": [], "save_strategy": "no", "disable_tqdm": True}
     fixed |= {"use_cpu": not cuda, "bf16": bf16, "seed": run["seed"], "max_length": None}
-    fixed |= {"max_grad_norm": math.inf}  # as in the study
+    fixed |= {"max_grad_norm": math.inf, "gradient_checkpointing": recompute}
     budget = {"per_device_train_batch_size": run["micro_batch"], "num_train_epochs": run["epochs"]}
     budget |= {"gradient_accumulation_steps": run["batch"] // run["micro_batch"]}
     budget |= {"learning_rate": run["learning_rate"], "warmup_steps": run["warmup"], "beta": run["beta"]}
@@ -508,7 +535,9 @@ def train_plain_policy(run: dict, world, pairs, folder: str) -> dict:
     metrics = {"accuracy": "eval_rewards/accuracies", "margin": "eval_rewards/margins"}
     metrics = {name: found["test"][key] for name, key in metrics.items()}
     fitted = found["flipped"]["eval_rewards/accuracies"] if len(flipped) else None
-    return {**metrics, "fit_flipped": fitted, **align.measure(made.model, world, run)}
+    policy = copy.deepcopy(world.model)  # the trainer's own may be under autocast
+    align.load_trained(policy, made)
+    return {**metrics, "fit_flipped": fitted, **align.measure(policy, world, run)}
 
 
 def bench_step(config: BenchConfig) -> list[Row]:
@@ -526,19 +555,28 @@ def bench_step(config: BenchConfig) -> list[Row]:
     with align.quietly(), tempfile.TemporaryDirectory() as folder:
         world.model.save_pretrained(folder)
         plain_pairs = pairs.select_columns(PLAIN_COLUMNS)
+        plain = partial(build_plain_trainer, run, world.tokenizer, folder, train_dataset=plain_pairs)
+        own = (world.tokenizer, run, folder)
         sides = (
-            lambda: align.build_trainer(copy.deepcopy(world.model), world.tokenizer, run, folder, train_dataset=pairs),
-            lambda: build_plain_trainer(run, world.tokenizer, folder, train_dataset=plain_pairs),
+            lambda: align.build_trainer(copy.deepcopy(world.model), *own, train_dataset=pairs),
+            plain,
+            partial(plain, recompute=False),
         )
         rounds = [[_time_training(build()) for build in sides] for _ in range(1 + config.repeats)][1:]  # one warms up
-    (ours, our_losses), (plain, plain_losses) = (zip(*side, strict=True) for side in zip(*rounds, strict=True))
-    ratios = [slow / fast for fast, slow in zip(ours, plain, strict=True)]
-    rates = ([tokens / seconds for seconds in side] for side in (ours, plain))
-    what = f"preference training of model {run['model']}, tokens of {len(pairs)} pairs"
-    return [
-        Row(what, "1/s", *rates, ratios, "×", ("≥", STEP_TARGET)),
-        Row("mean training loss of these steps", "", our_losses, plain_losses),
+    (ours, *others), (our_losses, *other_losses) = np.transpose(rounds, (2, 1, 0)).tolist()
+    what = f"{run['model']} model, tokens trained on per second, {len(pairs)} pairs, our reference pass not counted"
+    kinds = ((what, ("≥", STEP_TARGET)), ("the same, TRL without recomputed activations", None))
+    rows = [
+        Row(what, "1/s", *_to_rates(tokens, ours, other), "×", target)
+        for (what, target), other in zip(kinds, others, strict=True)
     ]
+    return [*rows, Row("mean training loss of these steps", "", our_losses, other_losses[0])]
+
+
+def _to_rates(tokens: int, ours: list[float], plain: list[float]) -> tuple[list[float], ...]:
+    """Tokens per second of both, from their seconds, and the ratio."""
+    rates = [[tokens / seconds for seconds in side] for side in (ours, plain)]
+    return *rates, [slow / fast for fast, slow in zip(ours, plain, strict=True)]
 
 
 def _time_training(made) -> tuple[float, float]:
@@ -606,7 +644,8 @@ def _write_report(parts: dict[str, dict], path: Path) -> None:
     note = (
         "Medians over repeats in which ours and plain take turns. The result is plain ÷ ours where its unit is ×; its "
         "spread is from the smallest to the largest repeat. Bytes that a cache serves count too, so that their share "
-        "of the copy rate can exceed 100 %; FLOPs include the zeros of our padded kernels. "
+        "of the copy rate can exceed 100 %; FLOPs include the zeros of our padded kernels. TRL has its defaults: it "
+        "asks the reference model at every step and recomputes activations in the backward pass. "
         f"Measured on {'; '.join(sorted(machines))}; "
         f"other programs used at most {max(one['others'] for one in made):.0%} of the processors meanwhile. Every "
         f"sample, and what made it: data/{path.name}.\n"

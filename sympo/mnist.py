@@ -7,13 +7,14 @@ weights and differ in loss and label noise alone, so they share every image patc
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, groupby
 from typing import Annotated
+from weakref import WeakMethod
 
 import numpy as np
 import psutil
@@ -553,16 +554,21 @@ class Chunk:
             pass, with dropout on.
         """
         count, device = self.labels.shape[2], self.images.device
+        step = self.replay if self.images.is_cuda else self.train_batch
         self.risk.zero_()
         orders = [torch.randperm(count, generator=generator, device=generator.device) for generator in self.generators]
         for rows in torch.stack(orders).to(device).split(self.batch, 1):
             masks = [draw_masks(2 * rows.shape[1], generator) for generator in self.generators]
-            self._step(rows, torch.stack(masks, 1).to(device))
+            step(rows, torch.stack(masks, 1).to(device))
         return self.risk.flatten().clone(), self.fitted.flatten(0, 1).clone()
 
     @cached_property
-    def _step(self) -> Callable[[Tensor, Tensor], None]:
-        return capture.Replay(self.train_batch) if self.images.is_cuda else self.train_batch
+    def replay(self) -> capture.Replay:
+        """`train_batch` as CUDA graphs."""
+        step = WeakMethod(
+            self.train_batch
+        )  # a cycle would keep the chunk, and its graphs' memory, until some collection
+        return capture.Replay(lambda rows, masks: step()(rows, masks))
 
     def train_batch(self, rows: Tensor, masks: Tensor) -> None:
         """One step on the pairs `rows` `(seeds, pairs)`, with dropout masks `(2, seeds, 64, 2·pairs)`."""

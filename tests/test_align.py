@@ -280,6 +280,12 @@ def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
         assert together[seed] == pytest.approx(alone[seed], rel=1e-3), seed
 
 
+def test_several_gpus_in_one_process_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"2 GPUs .* CUDA_VISIBLE_DEVICES=0"):
+        align.settings(config().runs()[0], str(tmp_path))
+
+
 def test_study_resumes(world, monkeypatch, tmp_path):
     monkeypatch.setattr(align, "build_folder", lambda profile: tmp_path)
     monkeypatch.setattr(align, "train_parallel", align.train_runs)  # another process would not see the world below

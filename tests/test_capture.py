@@ -1,5 +1,7 @@
 """Recorded steps against called ones, on a stand-in for CUDA's graphs that a processor can run."""
 
+import gc
+import weakref
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,7 +23,8 @@ def storages(tree) -> dict:
 class Tape(TorchDispatchMode):
     """What a CUDA graph does: recording changes no memory, and a replay repeats the operations on the same memory.
 
-    A replay calls no Python of the recorded function, so a number that this computes stays what it was.
+    A replay calls no Python of the recorded function, so a number that this computes stays what it was. Streams and the
+    memory that graphs share are CUDA's own, and only the tests marked `cuda` see them.
     """
 
     def __init__(self):
@@ -114,25 +117,24 @@ def test_the_stand_in_refuses_what_cuda_refuses_and_keeps_python_values(graphs):
     assert total == 0 + 1 + 2 + 3 * 3  # not 0 + 1 + … + 5
 
 
-def test_recorded_training_is_called_training(graphs):
-    """Every kind of loss, several seeds, and a last batch that is smaller."""
+def prepare(names, seeds=(0,), lr=1e-2):
+    """Models of the grid; a batch of 32 pairs and two, then one of 16."""
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 256, (400, 28, 28)), generator.integers(0, 10, 400)
     parts = [array.astype(np.uint8) for array in (images[:300], labels[:300], images[300:], labels[300:])]
     data = assets.MNIST(*parts, "made up", "none")
-    run = {"epochs": 1, "eval_every": 1, "pairs": 80, "batch": 32, "learning_rate": 1e-2, "class_prior": 0.5}
+    run = {"epochs": 1, "eval_every": 1, "pairs": 80, "batch": 32, "learning_rate": lr, "class_prior": 0.5}
     run |= {"rate_pos": 0.4, "rate_neg": 0.4}
+    chunk = mnist.Chunk.prepare([{**run, "method": name, "seed": s} for s in seeds for name in names], data, "cpu")
+    # As on a GPU: the count of steps is a tensor, which a graph can raise.
+    return replace(chunk, optimiser=torch.optim.Adam(chunk.grid.parameters.values(), lr=lr, fused=True))
+
+
+def test_recorded_training_is_called_training(graphs):
+    """Every kind of loss, several seeds, and a last batch that is smaller."""
     names = ("logistic", "hinge", "square", "sigmoid", "ramp", "unhinged", "truncated_hinge")
-    runs = [{**run, "method": name, "seed": seed} for seed in (0, 1) for name in names]
-
-    def prepare():
-        chunk = mnist.Chunk.prepare(runs, data, "cpu")
-        # As on a GPU: the count of steps is a tensor, which a graph can raise.
-        fused = torch.optim.Adam(chunk.grid.parameters.values(), lr=run["learning_rate"], fused=True)
-        return replace(chunk, optimiser=fused)
-
-    called, recorded = prepare(), prepare()
-    vars(recorded)["_step"] = capture.Replay(recorded.train_batch)
+    called, recorded = prepare(names, seeds=(0, 1)), prepare(names, seeds=(0, 1))
+    vars(recorded)["train_batch"] = recorded.replay  # a processor would call it
     before = called.evaluate()
     for _ in range(6):
         for ours, theirs in zip(recorded.train_epoch(), called.train_epoch(), strict=True):
@@ -140,3 +142,19 @@ def test_recorded_training_is_called_training(graphs):
     assert len(graphs) == 2  # of 32 pairs and of 16
     assert torch.equal(recorded.evaluate(), called.evaluate())
     assert (called.evaluate() - before).abs().amax(1).min() > 1e-3  # every model moved
+
+
+def test_a_chunk_and_its_graphs_end_with_their_last_reference(graphs):
+    """Waiting for a collection would keep the memory of graphs that never run again."""
+    chunk = prepare(["ramp"])
+    vars(chunk)["train_batch"] = chunk.replay
+    for _ in range(5):
+        chunk.train_epoch()
+    assert len(graphs) == 2
+    ended = weakref.ref(chunk)
+    gc.disable()
+    try:
+        del chunk
+        assert ended() is None
+    finally:
+        gc.enable()
