@@ -315,6 +315,7 @@ class TestRun:
         runner = subprocess.Popen(
             [sys.executable, "-m", "sympo.paper", "run", "03_three", "--profile", "smoke"],
             cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a job in a shell's background ignores Ctrl-C
         )  # fmt: skip
         try:
             wait_until(lambda: note.is_file() and note.read_text())
