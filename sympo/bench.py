@@ -564,10 +564,10 @@ def bench_step(config: BenchConfig) -> list[Row]:
         )
         rounds = [[_time_training(build()) for build in sides] for _ in range(1 + config.repeats)][1:]  # one warms up
     (ours, *others), (our_losses, *other_losses) = np.transpose(rounds, (2, 1, 0)).tolist()
-    what = f"{run['model']} model, tokens trained on per second, {len(pairs)} pairs, our reference pass not counted"
+    what = f"{run['model']} model, training on {len(pairs)} pairs, our reference pass not counted"
     kinds = ((what, ("≥", STEP_TARGET)), ("the same, TRL without recomputed activations", None))
     rows = [
-        Row(what, "1/s", *_to_rates(tokens, ours, other), "×", target)
+        Row(what, "tokens/s", *_to_rates(tokens, ours, other), "×", target)
         for (what, target), other in zip(kinds, others, strict=True)
     ]
     return [*rows, Row("mean training loss of these steps", "", our_losses, other_losses[0])]
@@ -633,7 +633,7 @@ def tabulate(parts: dict[str, dict]) -> pd.DataFrame:
 
 
 def _show(value: float, unit: str) -> str:
-    return f"{value:.3g} {unit}".rstrip()
+    return f"{float(f'{value:.3g}'):,g} {unit}".rstrip()  # three digits, and 21,600 for 2.16e+04
 
 
 def _write_report(parts: dict[str, dict], path: Path) -> None:
@@ -642,7 +642,7 @@ def _write_report(parts: dict[str, dict], path: Path) -> None:
     made = [part["provenance"] for part in parts.values()]
     machines = {f"{one['gpu'] or one['cpu']}, threads: {one['threads']}, torch {one['torch']}" for one in made}
     note = (
-        "Medians over repeats in which ours and plain take turns. The result is plain ÷ ours where its unit is ×; its "
+        "Medians over repeats in which ours and plain take turns. A result in × is the plain way's time over ours; its "
         "spread is from the smallest to the largest repeat. Bytes that a cache serves count too, so that their share "
         "of the copy rate can exceed 100 %; FLOPs include the zeros of our padded kernels. TRL has its defaults: it "
         "asks the reference model at every step and recomputes activations in the backward pass. "
