@@ -117,17 +117,17 @@ def test_the_stand_in_refuses_what_cuda_refuses_and_keeps_python_values(graphs):
     assert total == 0 + 1 + 2 + 3 * 3  # not 0 + 1 + … + 5
 
 
-def prepare(names, seeds=(0,), lr=1e-2):
+def prepare(names, seeds=(0,)):
     """Models of the grid; a batch of 32 pairs and two, then one of 16."""
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 256, (400, 28, 28)), generator.integers(0, 10, 400)
     parts = [array.astype(np.uint8) for array in (images[:300], labels[:300], images[300:], labels[300:])]
     data = assets.MNIST(*parts, "made up", "none")
-    run = {"epochs": 1, "eval_every": 1, "pairs": 80, "batch": 32, "learning_rate": lr, "class_prior": 0.5}
+    run = {"epochs": 1, "eval_every": 1, "pairs": 80, "batch": 32, "learning_rate": 1e-2, "class_prior": 0.5}
     run |= {"rate_pos": 0.4, "rate_neg": 0.4}
     chunk = mnist.Chunk.prepare([{**run, "method": name, "seed": s} for s in seeds for name in names], data, "cpu")
     # As on a GPU: the count of steps is a tensor, which a graph can raise.
-    return replace(chunk, optimiser=torch.optim.Adam(chunk.grid.parameters.values(), lr=lr, fused=True))
+    return replace(chunk, optimiser=torch.optim.Adam(chunk.grid.parameters.values(), lr=1e-2, fused=True))
 
 
 def test_recorded_training_is_called_training(graphs):

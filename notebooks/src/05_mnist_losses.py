@@ -19,7 +19,7 @@
 # - Reads → writes: MNIST, the section `mnist_losses` of the profile → `fig1_mnist_losses`, `fig1_learning_curves`,
 #   `table1_mnist_losses`, `table1_mnist_contrasts`, `table1_mnist_dip`, `table1_mnist_clean`, with the data behind
 #   them.
-# - Time: seconds in smoke, about five minutes on two cores in laptop; not timed on a GPU yet.
+# - Time: seconds in smoke, five to eight minutes on two cores in laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap"]
 # Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.

@@ -19,7 +19,7 @@
 # - Reads → writes: MNIST, the section `mnist_noise` of the profile → `fig2_mnist_noise`, `table2_mnist_noise`,
 #   `table2_mnist_noise_rates`,
 #   with the data behind them.
-# - Time: seconds in smoke, about two minutes on two cores in laptop; not timed on a GPU yet.
+# - Time: seconds in smoke, two to three minutes on two cores in laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap"]
 # Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.

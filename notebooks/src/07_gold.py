@@ -19,7 +19,7 @@
 # - Reads → writes: the section `gold` of the profile (in gpu also SmolLM2 and Anthropic HH) → `fig3_gold_win_rate`,
 #   `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`, `table_gold_frontier`, with the data behind
 #   them.
-# - Time: under a minute in smoke, about six minutes on two cores in laptop; not timed on a GPU yet.
+# - Time: under a minute in smoke, about seven minutes on two cores in laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap"]
 # Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
@@ -172,9 +172,13 @@ plots.save(plots.fig3_gold_win_rate(main), "fig3_gold_win_rate", main, profile=p
 clean = main[main.noise_rate == 0].pivot(index="seed", columns="method", values="win_rate")
 told = [method for method in ("cdpo", "rdpo") if method in clean]
 width = (main.win_rate_high - main.win_rate_low).mean()
-assert all(np.allclose(clean[method], clean.dpo, atol=width) for method in told)  # a GPU rounds each its own way
+gap = max((abs(clean[method] - clean.dpo).max() for method in told), default=0.0)
+assert gap <= (width if any(record["provenance"]["gpu"] for record in runs.records) else 1e-6)  # a GPU rounds anew
 assert main.groupby(["method", "noise_rate", "seed"]).size().eq(1).all()
-Markdown(f"Told ε = 0, {' and '.join(told)} equal dpo. Mean width of a run's own 95% interval: {width:.3f}.")
+Markdown(
+    f"Told ε = 0, {' and '.join(told)} differ from dpo by at most {gap:.2g}. "
+    f"Mean width of a run's own 95% interval: {width:.3f}."
+)
 
 # %%
 summary = plots.interval_table(main, by=["method", "noise_rate"], value="win_rate")
