@@ -26,7 +26,7 @@ endif
 
 # 00 and 14 sum up what the other notebooks found.
 TWINS := $(patsubst notebooks/src/%.py,%,$(sort $(wildcard notebooks/src/[0-9]*.py)))
-LAST := $(filter 00_start_here 14_paper,$(TWINS))
+LAST := $(filter 00_start_here 16_paper,$(TWINS))
 executed = $(patsubst %,build/$(PROFILE)/%.ipynb,$(1))
 
 CODE := sympo tests notebooks/src
@@ -67,18 +67,18 @@ lab: env  ## open JupyterLab on the notebooks; LAB="--no-browser --allow-root" p
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
 paper: env  ## run every notebook that is not up to date: every figure and table
-	@profile=$$("$(PYTHON)" -m sympo.paper inputs --profile "$(PROFILE)") || exit; \
+	@profile=$$("$(PYTHON)" -m sympo.book.execute inputs --profile "$(PROFILE)") || exit; \
 	if $(MAKE) -q --no-print-directory executed PROFILE=$$profile; then \
 	  echo "nothing to do: every notebook of profile $$profile is up to date (build/$$profile)"; \
 	else \
-	  "$(PYTHON)" -m sympo.paper data && \
+	  "$(PYTHON)" -m sympo.book.execute data && \
 	  $(MAKE) --no-print-directory executed PROFILE=$$profile; \
 	fi
 
 executed: $(call executed,$(filter-out $(LAST),$(TWINS)) $(LAST))
 
 $(call executed,$(TWINS)): build/$(PROFILE)/%.ipynb: build/$(PROFILE)/inputs/%.txt
-	@"$(PYTHON)" -m sympo.paper run $* --profile $(PROFILE)
+	@"$(PYTHON)" -m sympo.book.execute run $* --profile $(PROFILE)
 
 $(call executed,$(LAST)): $(call executed,$(filter-out $(LAST),$(TWINS)))
 
@@ -86,11 +86,11 @@ smoke:  ## `make paper` in a few minutes, with numbers that mean nothing; leaves
 	@$(MAKE) --no-print-directory paper PROFILE=smoke
 
 figures: env  ## draw figures and tables again from the committed data
-	@"$(PYTHON)" -m sympo.paper figures --profile "$(PROFILE)"
+	@"$(PYTHON)" -m sympo.book.execute figures --profile "$(PROFILE)"
 
 notebooks:  ## run the laptop profile and put its outputs into the committed notebooks
 	@$(MAKE) --no-print-directory paper PROFILE=laptop
-	@"$(PYTHON)" -m sympo.paper notebooks --profile laptop
+	@"$(PYTHON)" -m sympo.book.execute notebooks --profile laptop
 
 test: lint  ## ruff, the unit and property tests, and every notebook in the smoke profile
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --numprocesses 2
@@ -100,13 +100,13 @@ lint: env  ## ruff's checks and format
 	@"$(PYTHON)" -m ruff format --check $(CODE)
 
 verify: env  ## compare the data behind the figures with the committed data
-	@"$(PYTHON)" -m sympo.paper verify --profile "$(PROFILE)"
+	@"$(PYTHON)" -m sympo.book.execute verify --profile "$(PROFILE)"
 
 bench: env  ## measure what is fast here beside the plain way of doing it, on a machine that does nothing else
-	@"$(PYTHON)" -m sympo.bench --profile "$(PROFILE)"
+	@"$(PYTHON)" -m sympo.book.bench --profile "$(PROFILE)"
 
 badges: env  ## write this repository's address, REPO=owner/name, into notebooks and README
-	@"$(PYTHON)" -m sympo.paper badges "$(REPO)"
+	@"$(PYTHON)" -m sympo.book.execute badges "$(REPO)"
 
 clean:  ## remove build/ (executed notebooks, records) and caches; figures/ and .venv stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -1,26 +1,48 @@
 """SymPO: symmetric losses for preference data with noisy labels (arXiv 2505.24709).
 
-The package is thin: `losses`, `noise`, `stats` and `assets` at the bottom, the studies above them, `paper` on top.
-Submodules load on first use, so that `import sympo` costs no torch.
+Three parts. The library, for anyone with preferences: `losses`, `noise`, `preferences`, `trainer`,
+`judge`, `stats`. The studies of the paper, `sympo.studies`, and what makes figures, tables and
+notebooks of them, `sympo.book`; both need the extra `paper` and a clone of the repository. Imports
+run downwards only: book → studies → library.
+
+Modules load on first use, so that `import sympo` costs no torch.
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-__version__ = version("sympo")
+if TYPE_CHECKING:
+    from sympo import judge, losses, noise, preferences, stats, trainer
+    from sympo.trainer import (
+        SymmetricRewardConfig,
+        SymmetricRewardTrainer,
+        SymPOConfig,
+        SymPOTrainer,
+    )
 
-_SUBMODULES = ("align", "assets", "bench", "claims", "config", "gold", "judge", "kernels", "losses", "mnist", "models")
-_SUBMODULES += ("noise", "offline", "paper", "plots", "preferences", "stats", "store", "theory", "trainer")
-_CLASSES = ("SymPOConfig", "SymPOTrainer", "SymmetricRewardConfig", "SymmetricRewardTrainer")
+__version__ = "0.1.0"
+
+__all__ = [
+    "SymPOConfig",
+    "SymPOTrainer",
+    "SymmetricRewardConfig",
+    "SymmetricRewardTrainer",
+    "judge",
+    "losses",
+    "noise",
+    "preferences",
+    "stats",
+    "trainer",
+]
 
 
-def __getattr__(name: str):
-    if name in _SUBMODULES:
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'sympo' has no attribute '{name}'")
+    if name[0].islower():
         return import_module(f"sympo.{name}")
-    if name in _CLASSES:
-        return getattr(import_module("sympo.trainer"), name)
-    raise AttributeError(f"module 'sympo' has no attribute '{name}'")
+    return getattr(import_module("sympo.trainer"), name)
 
 
-def __dir__():
-    return sorted([*globals(), *_SUBMODULES, *_CLASSES])
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

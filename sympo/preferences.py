@@ -22,7 +22,8 @@ import pyarrow.parquet
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from numpy.typing import ArrayLike
 
-from sympo import assets, noise
+from sympo import noise
+from sympo.studies import sources
 
 MALFORMED_LIMIT = 0.01  # ours: the HH test files have 2 malformed rows of 8,552, so more means another format
 
@@ -279,7 +280,7 @@ def load_ultrafeedback(*names: str, ties: Literal["drop", "keep"] = "drop") -> P
 def _load(dataset: str, names: Sequence[str], **options) -> Pairs:
     if not names:
         raise ValueError(f"no file of '{dataset}' is named: give at least one")
-    found = [assets.preference_file(dataset, name) for name in names]
+    found = [sources.preference_file(dataset, name) for name in names]
     parts = [load_file(asset.path, **options) for asset in found]
     files = tuple(f"{n} from {a.source}, sha256 {a.sha256[:12]}" for n, a in zip(names, found, strict=True))
     return Pairs(concatenate_datasets([p.dataset for p in parts]), sum((p.report for p in parts), Report(files=files)))

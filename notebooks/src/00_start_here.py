@@ -44,9 +44,11 @@ import pandas as pd
 import torch
 from IPython.display import Image, Markdown
 
-from sympo import claims, config, losses, plots, store
+from sympo import losses
+from sympo.book import claims, figures
+from sympo.studies import profiles
 
-profile = config.resolve_profile(profile)
+profile = profiles.resolve_profile(profile)
 pd.options.display.max_colwidth = None  # claims are sentences
 
 # %% [markdown]
@@ -98,7 +100,7 @@ table.round(3)
 
 # %%
 verdicts = claims.judge_claims(profile)
-plots.save_table(verdicts.assign(profile=profile), "table0_claims", profile=profile)
+figures.save_table(verdicts.assign(profile=profile), "table0_claims", profile=profile)
 
 # %%
 counts = verdicts.verdict.value_counts()
@@ -118,9 +120,9 @@ Markdown(f"In profile {profile}: " + ", ".join(f"{count} {verdict}" for verdict,
 # | [04 Rank and policy](04_rank_and_policy.ipynb) | Why is the order enough? (T7–T9) |
 # | [05 MNIST: losses](05_mnist_losses.ipynb) | Which losses survive noise in a real network? |
 # | [06 MNIST: noise](06_mnist_noise.ipynb) | Does Lemma 1 hold in a real network, and where does it end? |
-# | [07 A known reward](07_gold.ipynb) | Does an aligned policy gain more where the truth can be computed? |
-# | [08 Anthropic HH](08_hh.ipynb) | And on comparisons that people made? |
-# | [09 UltraFeedback](09_ultrafeedback.ipynb) | And on comparisons that a large model made? |
+# | [07 A known reward](09_gold.ipynb) | Does an aligned policy gain more where the truth can be computed? |
+# | [08 Anthropic HH](10_hh.ipynb) | And on comparisons that people made? |
+# | [09 UltraFeedback](11_ultrafeedback.ipynb) | And on comparisons that a large model made? |
 #
 # Short of time? Read 02. Every figure and table, and the notebook that makes it:
 
@@ -133,8 +135,8 @@ results
 # against the share of wrong training labels.
 
 # %%
-figure = config.figures_folder(profile) / "fig1_mnist_losses.png"
+figure = profiles.figures_folder(profile) / "fig1_mnist_losses.png"
 Image(figure, width=600) if figure.is_file() else Markdown(f"`{figure.name}` has not been made in profile {profile}.")
 
 # %%
-store.save_provenance("00_start_here", profile=profile)
+figures.save_provenance("00_start_here", profile=profile)

@@ -55,9 +55,12 @@ from IPython.display import Markdown
 from scipy.special import expit
 from torch.nn import functional
 
-from sympo import config, losses, store, theory
+from sympo.studies import provenance
+from sympo import losses
+from sympo.book import theory
+from sympo.studies import profiles
 
-profile = config.resolve_profile(profile)
+profile = profiles.resolve_profile(profile)
 
 # %% [markdown]
 # ## T1 · Reward modelling is binary classification
@@ -328,4 +331,4 @@ assert not abs((implicit[0] - other_prompt - (worth[0] - worth[1])).subs(numbers
 # ## Provenance
 
 # %%
-pd.Series(store.provenance()).to_frame("value")
+pd.Series(provenance.collect()).to_frame("value")

@@ -58,9 +58,11 @@ import torch
 from IPython.display import Markdown
 from scipy.special import expit, logit
 
-from sympo import config, losses, noise, plots, store, theory
+from sympo import losses, noise
+from sympo.book import figures, theory
+from sympo.studies import profiles
 
-profile = config.resolve_profile(profile)
+profile = profiles.resolve_profile(profile)
 problems = 50 if profile == "smoke" else problems
 
 # %% [markdown]
@@ -323,7 +325,7 @@ curve = sympy.lambdify(eta, says_longer.subs({e_p: rate_pos, e_n: rate_neg}).sub
 fair = sympy.lambdify(eta, says_longer.subs({e_p: rate_pos, e_n: rate_neg}).subs(w, half))(grid)
 lines = {"drawn before annotation": fair, "longer first": curve}
 table = pd.concat([pd.DataFrame({"eta": grid, "order": k, "noisy_eta": v}) for k, v in lines.items()])
-plots.save(plots.fig_t2_tied_order(table), "fig_t2_tied_order", table, profile=profile)
+figures.save(figures.fig_t2_tied_order(table), "fig_t2_tied_order", table, profile=profile)
 
 # %%
 low = float(threshold.subs(at))
@@ -436,7 +438,7 @@ for name, rate in [("logistic", rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4)] + [
     part = pd.DataFrame({"loss": name, "noise_rate": rate, "margin": span})
     parts.append(part.assign(clean=(1 - 2 * rate) * value, penalty=rate * (value + mirror)))
 table = pd.concat(parts).assign(risk=lambda rows: rows.clean + rows.penalty).reset_index(drop=True)
-plots.save(plots.fig_t3_logistic_penalty(table), "fig_t3_logistic_penalty", table, profile=profile)
+figures.save(figures.fig_t3_logistic_penalty(table), "fig_t3_logistic_penalty", table, profile=profile)
 
 # %%
 lowest = table[table.loss == "logistic"].groupby("noise_rate").apply(lambda rows: rows.margin[rows.risk.idxmin()])
@@ -579,7 +581,7 @@ for true_margin in (0.5, 1.0, 2.0):
     series["margin", f"{true_margin:g}"] = logit(np.where(looks_like < 1, looks_like, np.nan))
 key = {"noise_rate": noise_rate, "assumed_rate": told_rates}
 table = pd.concat([pd.DataFrame({"panel": p, "series": s, **key, "value": v}) for (p, s), v in series.items()])
-plots.save(plots.fig_t4_wrong_rate(table), "fig_t4_wrong_rate", table, profile=profile)
+figures.save(figures.fig_t4_wrong_rate(table), "fig_t4_wrong_rate", table, profile=profile)
 
 # %% tags=["check"]
 orders = orders.set_index("assumed_rate")
@@ -656,4 +658,4 @@ Markdown(
 # ## Provenance
 
 # %%
-store.save_provenance("02_noise_equivalence", profile=profile)
+figures.save_provenance("02_noise_equivalence", profile=profile)

@@ -53,7 +53,8 @@ import torch
 from IPython.display import Markdown
 from sympy.stats import Cauchy, Laplace, Logistic, Normal, StudentT, Uniform, cdf, density
 
-from sympo import losses, noise, plots, store, theory
+from sympo import losses, noise
+from sympo.book import figures, theory
 
 z = sympy.Symbol("z", real=True)
 
@@ -286,7 +287,7 @@ Markdown(f"Largest relative gap between the two forms, over {len(gaps)} losses: 
 
 # %%
 table = theory.tabulate_losses(losses.LOSSES, np.linspace(-8, 8, 161))
-plots.save(plots.fig_t5_losses(table), "fig_t5_losses", table, profile=profile)
+figures.save(figures.fig_t5_losses(table), "fig_t5_losses", table, profile=profile)
 
 # %% [markdown]
 # ### Reading: tails
@@ -526,7 +527,7 @@ noisy
 # %%
 shown = ("ramp", "sigmoid", "logistic", "square", "hinge")
 table = theory.tabulate_minimisers(shown, noise_rates=[0, noise_rate], etas=np.arange(4, 97) / 100, margins=margins)
-plots.save(plots.fig_t6_minimisers(table), "fig_t6_minimisers", table, profile=profile)
+figures.save(figures.fig_t6_minimisers(table), "fig_t6_minimisers", table, profile=profile)
 
 # %% tags=["check"]
 at = table[np.isclose(table.eta, 0.9)].pivot_table("low", index="loss", columns="noise_rate")
@@ -606,4 +607,4 @@ Markdown(
 # ## Provenance
 
 # %%
-store.save_provenance("03_symmetric_losses", profile=profile)
+figures.save_provenance("03_symmetric_losses", profile=profile)

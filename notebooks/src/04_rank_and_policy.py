@@ -54,9 +54,11 @@ from IPython.display import Markdown
 from scipy.special import expit, logit
 from torch.nn.functional import logsigmoid, relu
 
-from sympo import config, losses, plots, store, theory
+from sympo import losses
+from sympo.book import figures, theory
+from sympo.studies import profiles
 
-count = 200 if config.resolve_profile(profile) == "smoke" else problems
+count = 200 if profiles.resolve_profile(profile) == "smoke" else problems
 
 # %% [markdown]
 # ## T7 · Rank preservation
@@ -297,7 +299,7 @@ for sampling, drawn in {"uneven": uneven, "even": even}.items():
     part = theory.tabulate_wrong_orders(drawn, noise_rates=(0.0, noise_rate), clips=(3, 10, 20), names=names)
     parts.append(part.assign(sampling=sampling))
 table = pd.concat(parts, ignore_index=True)
-plots.save(plots.fig_t7_wrong_orders(table), "fig_t7_wrong_orders", table, profile=profile)
+figures.save(figures.fig_t7_wrong_orders(table), "fig_t7_wrong_orders", table, profile=profile)
 
 # %% tags=["check"]
 shares = table[table["sampling"] == "uneven"].set_index(["loss", "noise_rate", "clip"]).sort_index()
@@ -483,7 +485,7 @@ improvement = pd.concat(parts, ignore_index=True)
 # with the same order, does not.
 
 # %%
-plots.save(plots.fig_t8_improvement(improvement), "fig_t8_improvement", improvement, profile=profile)
+figures.save(figures.fig_t8_improvement(improvement), "fig_t8_improvement", improvement, profile=profile)
 
 # %% tags=["check"]
 lowest = improvement.groupby(["objective", "reward"]).gain.min()
@@ -528,7 +530,7 @@ formulas = theory.build_preference_losses(h, **settings)
 weights = theory.derive_weights(h, **settings)
 lines = ["| method | weight −dℓ/dh | at h = 0 |", "|---|---|---|"]
 for name, weight in weights.items():
-    lines.append(f"| {plots.METHODS[name].label} | ${sympy.latex(weight)}$ | {float(weight.subs(h, 0)):.3g} |")
+    lines.append(f"| {figures.METHODS[name].label} | ${sympy.latex(weight)}$ | {float(weight.subs(h, 0)):.3g} |")
 Markdown("\n".join(lines))
 
 # %% [markdown]
@@ -600,7 +602,7 @@ far = curves[curves.margin == -6].set_index("method").relative
 groups = np.where(far >= 0.5, "still pulls at h = −6", "has faded at h = −6")
 curves["group"] = curves.method.map(dict(zip(far.index, groups, strict=True)))
 assert (far[symmetric] < 0.5).all()  # every symmetric method is in the second group
-plots.save(plots.fig_t9_gradients(curves), "fig_t9_gradients", curves, profile=profile)
+figures.save(figures.fig_t9_gradients(curves), "fig_t9_gradients", curves, profile=profile)
 
 # %% [markdown]
 # **DPO weighs most where the label disagrees most: it chases flips.** Once the model has learned a pair, a true label
@@ -619,7 +621,7 @@ ends.columns = ["label flipped (h = −3)", "label true (h = 3)"]
 pull = settings["noise_rate"] * ends.iloc[:, 0].abs(), (1 - settings["noise_rate"]) * ends.iloc[:, 1].abs()
 ends["flips' share of the weight"] = pull[0] / (pull[0] + pull[1])
 ends["symmetric"] = ends.index.isin(symmetric)
-ends = ends.loc[plots.in_order(ends.index)].rename(index=lambda name: plots.METHODS[name].label)
+ends = ends.loc[figures.in_order(ends.index)].rename(index=lambda name: figures.METHODS[name].label)
 ends.round(3)
 
 # %% tags=["check"]
@@ -704,4 +706,4 @@ Markdown(
 # </details>
 
 # %%
-store.save_provenance("04_rank_and_policy", profile=profile)
+figures.save_provenance("04_rank_and_policy", profile=profile)

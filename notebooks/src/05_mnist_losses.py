@@ -49,8 +49,10 @@ import torch
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
-from sympo import assets, mnist, noise, plots, stats, store
-from sympo.config import study_config
+from sympo import noise, stats
+from sympo.book import figures
+from sympo.studies import mnist, records, sources
+from sympo.studies.profiles import study_config
 
 config = study_config("mnist_losses", profile, **overrides)
 config.table()
@@ -68,7 +70,7 @@ config.table()
 # flipped with probability $\varepsilon$.
 
 # %%
-data = assets.mnist()
+data = sources.mnist()
 pairs = mnist.draw_pairs(data.train_labels, config.pairs, seed=0, class_prior=config.class_prior)
 shown = [np.hstack([data.train_images[pairs.first[i]], data.train_images[pairs.second[i]]]) for i in range(6)]
 figure, axes = plt.subplots(1, 6, figsize=(7, 0.9))
@@ -143,19 +145,19 @@ runs = mnist.run_study(config)
 print(runs)
 
 # %%
-final = store.metrics_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
+final = records.metrics_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
 final = final[
     ["method", "noise_rate", "seed", "accuracy", "ties", "test_risk", "train_risk", "fit_flipped", "fit_clean"]
 ]
-plots.save(plots.fig1_mnist_losses(final), "fig1_mnist_losses", final, profile=profile)
+figures.save(figures.fig1_mnist_losses(final), "fig1_mnist_losses", final, profile=profile)
 
 # %% [markdown]
 # **Figure 1.** Reward accuracy at the last epoch against the noise rate. Bands are 95% intervals over seeds; with few
 # seeds they are wide, and the paired differences below are the sharper instrument.
 
 # %%
-accuracy = plots.interval_table(final, by=["method", "noise_rate"], value="accuracy")
-plots.save_table(accuracy, "table1_mnist_losses", profile=profile)
+accuracy = figures.interval_table(final, by=["method", "noise_rate"], value="accuracy")
+figures.save_table(accuracy, "table1_mnist_losses", profile=profile)
 
 # %% [markdown]
 # ## The claim, tested
@@ -167,7 +169,7 @@ symmetric = [loss for loss in ("sigmoid", "ramp") if loss in config.losses]
 contrasts = stats.contrasts(headline, value="accuracy", method="method", methods=symmetric, baselines=["logistic"])
 contrasts["verdict"] = [stats.verdict(row) for row in contrasts.itertuples()]
 assert (contrasts.n == config.headline_seeds).all()  # no run was dropped
-plots.save_table(contrasts.assign(noise_rate=highest), "table1_mnist_contrasts", profile=profile)
+figures.save_table(contrasts.assign(noise_rate=highest), "table1_mnist_contrasts", profile=profile)
 
 # %%
 Markdown("\n".join(
@@ -186,9 +188,9 @@ Markdown("\n".join(
 # dropout on: they understate what the finished model agrees with.)
 
 # %%
-curves = store.history_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
+curves = records.history_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
 curves = curves[["method", "noise_rate", "seed", "epoch", "accuracy", "fit_flipped", "train_risk", "test_risk"]]
-plots.save(plots.fig1_learning_curves(curves), "fig1_learning_curves", curves, profile=profile)
+figures.save(figures.fig1_learning_curves(curves), "fig1_learning_curves", curves, profile=profile)
 
 # %%
 noisy = (
@@ -200,7 +202,7 @@ noisy = (
 peak, last = noisy.accuracy.max(), noisy.accuracy.iloc[-1]
 dip = pd.DataFrame({"best epoch": noisy.accuracy.idxmax(), "best": peak, "last": last, "lost": peak - last})
 dip["flipped labels fitted"] = noisy.fit_flipped.iloc[-1]
-plots.save_table(dip.reset_index(), "table1_mnist_dip", profile=profile)
+figures.save_table(dip.reset_index(), "table1_mnist_dip", profile=profile)
 
 # %% [markdown]
 # The table holds the mean curves at the highest rate: the epoch at which each loss was best, what it reached there, and
@@ -230,7 +232,7 @@ Markdown(
 clean = final[final.noise_rate == min(config.noise_rates)]
 prices = stats.contrasts(clean, value="accuracy", method="method", methods=symmetric, baselines=["logistic"])
 prices["agree"] = [stats.agree(row) for row in prices.itertuples()]
-plots.save_table(prices, "table1_mnist_clean", profile=profile)
+figures.save_table(prices, "table1_mnist_clean", profile=profile)
 
 # %%
 against = (winner_minus_loser < 0).mean()
@@ -277,4 +279,4 @@ Markdown("\n".join(
 #    tail change the picture at five epochs? (`ramp` then drops out of the tested claims.)
 
 # %%
-store.save_provenance("05_mnist_losses", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256)
+figures.save_provenance("05_mnist_losses", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256)

@@ -47,8 +47,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from sympo import assets, mnist, noise, plots, stats, store
-from sympo.config import study_config
+from sympo import noise, stats
+from sympo.book import figures
+from sympo.studies import mnist, records, sources
+from sympo.studies.profiles import study_config
 
 config = study_config("mnist_noise", profile, **overrides)
 config.table()
@@ -73,7 +75,7 @@ config.table()
 #   longer answer may in a real data set. The lemma's condition is broken and nothing else.
 
 # %% tags=["check"]
-data = assets.mnist()
+data = sources.mnist()
 pairs = mnist.draw_pairs(data.train_labels, config.pairs, seed=0, class_prior=config.class_prior)
 ink = data.train_images.mean((1, 2))
 more_ink = np.where(ink[pairs.first] >= ink[pairs.second], 1, -1) == pairs.labels
@@ -126,10 +128,10 @@ print(runs)
 
 # %%
 columns = ["method", "noise_pair", "condition", "seed"]
-risks = store.history_table(runs.records)[[*columns, "epoch", "test_risk", "train_risk", "accuracy"]]
+risks = records.history_table(runs.records)[[*columns, "epoch", "test_risk", "train_risk", "accuracy"]]
 rankings = stats.compare_rankings(runs.records)
 tables = {"risks": risks, "rankings": rankings}
-plots.save(plots.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tables, profile=profile)
+figures.save(figures.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tables, profile=profile)
 
 # %% [markdown]
 # **Figure 2.** Left: clean test risk along training, a line per seed. Right: how alike the rewards rank 1,000 test
@@ -138,7 +140,7 @@ plots.save(plots.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tables, 
 # ## The claims, tested
 
 # %% tags=["check"]
-final = store.metrics_table(runs.records)
+final = records.metrics_table(runs.records)
 wide = final.pivot(index=["method", "noise_pair", "seed"], columns="condition", values="accuracy")
 assert wide.notna().all(axis=None) and len(wide) == len(config.losses) * len(config.noise_pairs) * config.seeds
 same = stats.paired_difference(wide.asymmetric, wide.equivalent)
@@ -152,7 +154,7 @@ claims = pd.DataFrame(
      ["τ(asymmetric, equivalent) − yardstick", *alike, stats.verdict(alike)]],
     columns=["difference", "estimate", "low", "high", "n", "p", "verdict"],
 )  # fmt: skip
-plots.save_table(claims, "table2_mnist_noise", profile=profile)
+figures.save_table(claims, "table2_mnist_noise", profile=profile)
 
 # %%
 tau = rankings.groupby("comparison").tau.mean()
@@ -179,7 +181,7 @@ Markdown(
 # %%
 by_rates = (wide.asymmetric - wide.equivalent).groupby(["method", "noise_pair"]).agg(["mean", "min", "max"])
 by_rates["tied − equivalent"] = (wide.tied - wide.equivalent).groupby(["method", "noise_pair"]).mean()
-plots.save_table(by_rates.reset_index(), "table2_mnist_noise_rates", profile=profile)
+figures.save_table(by_rates.reset_index(), "table2_mnist_noise_rates", profile=profile)
 
 # %%
 falls = (wide.tied - wide.equivalent).groupby("method").mean()
@@ -207,4 +209,4 @@ Markdown(
 #    already settled, and it depends on ink. Notebook 02 shows it by enumeration.</details>
 
 # %%
-store.save_provenance("06_mnist_noise", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256)
+figures.save_provenance("06_mnist_noise", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256)

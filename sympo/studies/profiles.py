@@ -1,0 +1,137 @@
+"""Profiles: the sizes of every study, validated, and the folders that results go to."""
+
+import os
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sympo._names import unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROFILES = ("smoke", "laptop", "gpu", "paper")
+
+# study -> the module that runs it and its config class
+STUDIES = {
+    "mnist_losses": ("sympo.studies.mnist.study", "LossesConfig"),
+    "mnist_noise": ("sympo.studies.mnist.study", "NoiseConfig"),
+    "gold": ("sympo.studies.alignment.gold", "GoldConfig"),
+    "hh": ("sympo.studies.alignment.offline", "OfflineConfig"),
+    "ultrafeedback": ("sympo.studies.alignment.offline", "OfflineConfig"),
+}
+
+
+class StudyConfig(BaseModel):
+    """Base of a study's config: frozen, strictly typed, no unknown field."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    study: str
+    profile: str
+
+    def table(self) -> "pd.DataFrame":
+        """One row per field, to show at the top of a notebook."""
+        import pandas as pd
+
+        values = {field: str(value) for field, value in self.model_dump().items()}
+        return pd.DataFrame.from_dict(values, orient="index", columns=["value"])
+
+
+AnyConfig = TypeVar("AnyConfig", bound=StudyConfig)
+
+
+def root() -> Path:
+    """The repository's folder: around the package, or else the working folder or one above it.
+
+    Raises:
+        FileNotFoundError: none of them has the folder notebooks/profiles.
+    """
+    around_package = Path(__file__).resolve().parents[2]
+    for folder in (around_package, Path.cwd(), *Path.cwd().parents):
+        if (folder / "notebooks" / "profiles").is_dir():
+            return folder
+    raise FileNotFoundError(
+        "studies need a clone of the repository, for its folder notebooks/profiles: "
+        "run this inside one"
+    )
+
+
+def resolve_profile(profile: str) -> str:
+    """`profile` itself, with "auto" replaced by gpu where CUDA is available and laptop elsewhere.
+
+    Raises:
+        ValueError: no such profile.
+    """
+    if profile == "auto":
+        if version("torch").endswith("+cpu"):  # no need to load it
+            return "laptop"
+        import torch
+
+        return "gpu" if torch.cuda.is_available() else "laptop"
+    if profile not in PROFILES:
+        raise ValueError(unknown_name("profile", profile, ("auto", *PROFILES)))
+    return profile
+
+
+def build_folder(profile: str) -> Path:
+    """Where executed notebooks and records of `profile` go; ignored by git."""
+    return root() / "build" / profile
+
+
+def figures_folder(profile: str) -> Path:
+    """Where figures and tables of `profile` go, unless SYMPO_FIGURES names another folder.
+
+    Smoke results mean nothing and stay under build/.
+    """
+    if folder := os.environ.get("SYMPO_FIGURES"):
+        return root() / Path(folder).expanduser()
+    if profile == "smoke":
+        return build_folder(profile) / "figures"
+    return root() / "figures" / profile
+
+
+def read_profile(profile: str) -> dict[str, Any]:
+    """notebooks/profiles/<profile>.yaml: `minutes`, and one section per study."""
+    path = root() / "notebooks" / "profiles" / f"{profile}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def study_config(study: str, profile: str = "auto", /, **overrides: Any) -> StudyConfig:
+    """The validated config of `study` in `profile`, with `overrides` in place of its values.
+
+    Raises:
+        ValueError: an unknown study, profile or field, or a value that does not fit; one sentence
+            that names it.
+    """
+    if study not in STUDIES:
+        raise ValueError(unknown_name("study", study, STUDIES))
+    module, name = STUDIES[study]
+    return section_config(getattr(import_module(module), name), study, profile, **overrides)
+
+
+def section_config(
+    model: type[AnyConfig], section: str, profile: str = "auto", /, **overrides: Any
+) -> AnyConfig:
+    """As `study_config`, for any section of a profile and the class that validates it."""
+    profile = resolve_profile(profile)
+    known = [field for field in model.model_fields if field not in ("study", "profile")]
+    for field in overrides:
+        if field not in known:
+            raise ValueError(unknown_name(f"parameter of {section}", field, known))
+    values = read_profile(profile).get(section)
+    if values is None:
+        remedy = f"add it to notebooks/profiles/{profile}.yaml"
+        raise ValueError(f"profile '{profile}' has no section '{section}': {remedy}")
+    try:
+        return model(study=section, profile=profile, **{**values, **overrides})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the values together"
+        message = first["msg"].removeprefix("Value error, ")
+        sentence = f"{section}, profile {profile}: {field}: {message} (got {first['input']!r})"
+        raise ValueError(sentence) from None

@@ -1,0 +1,212 @@
+"""One record file per run: an interrupted study goes on where it was.
+
+A record is JSON: config, version, metrics, history (a row per epoch or step) and provenance. It is
+read again only for the config that it was made for, and for the version of its study: whoever
+changes what a study computes raises its version, and every other edit leaves the records valid.
+A golden test per study (tests/studies/test_golden.py) tells when a version has to be raised.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
+
+from sympo.studies.progress import is_main_process
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run: everything that its result depends on.
+
+    Attributes:
+        method: the name of the loss.
+        noise: the name of the label noise, such as "symmetric-0.4".
+        seed: of everything that is drawn at random.
+    """
+
+    study: str
+    method: str
+    noise: str
+    seed: int
+
+    def config(self) -> dict[str, Any]:
+        """The run as a flat dict of JSON values: a record's `config`, and the columns of tables."""
+        return asdict(self)
+
+
+class Result(NamedTuple):
+    """What a run gives: metrics by name, and a row for each epoch or step."""
+
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+class Record(TypedDict):
+    """A record as it stands in its file."""
+
+    config: dict[str, Any]
+    version: int
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    provenance: dict[str, Any]
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+_KINDS = {"config": dict, "version": int, "metrics": dict, "history": list, "provenance": dict}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The records of a study, in the order of its runs; how many were trained and loaded."""
+
+    records: list[Record] = field(repr=False)
+    trained: int
+    loaded: int
+
+    def __str__(self) -> str:
+        return f"trained {self.trained}, loaded {self.loaded}"
+
+
+def run_all(
+    runs: Sequence[AnyRun],
+    train: Callable[[list[AnyRun]], Iterator[tuple[AnyRun, Result]]],
+    *,
+    folder: Path,
+    version: int,
+    provenance: dict[str, Any] | None = None,
+) -> Runs:
+    """Load the records that exist and train the rest.
+
+    Each record is on disk before the next run is waited for.
+
+    Args:
+        train: called once with the runs that have no record, if there are any; yields (run, result)
+            as each run finishes, in any order.
+        folder: where the records lie.
+        version: of the study, raised when what it computes changes.
+        provenance: goes into each record made now, beside its `seconds`: wall time since the record
+            before it.
+    Returns:
+        the records, in the order of `runs`.
+    Raises:
+        ValueError: a result for none of the runs asked for.
+        RuntimeError: `train` ended without a result for some run.
+    Check: tests/studies/test_records.py.
+    """
+    paths = [folder / _file_name(run, version) for run in runs]
+    records = {path: _load(path, run, version) for path, run in zip(paths, runs, strict=True)}
+    missing = {path: run for path, run in zip(paths, runs, strict=True) if records[path] is None}
+    trained = len(missing)
+    results = _time_each(train(list(missing.values()))) if missing else ()
+    for seconds, (run, result) in results:
+        path = folder / _file_name(run, version)
+        if missing.pop(path, None) is None:
+            raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
+        origin = {**(provenance or {}), "seconds": round(seconds, 3)}
+        records[path] = _write(path, run, version, result, origin)
+    if missing:
+        first = next(iter(missing.values()))
+        raise RuntimeError(f"train gave no result for {len(missing)} runs, the first {first}")
+    return Runs([records[path] for path in paths], trained, len(records) - trained)
+
+
+def metrics_table(records: Iterable[Record]) -> "pd.DataFrame":
+    """A row per record: the fields of its config, then its metrics."""
+    import pandas as pd
+
+    return pd.DataFrame([{**record["config"], **record["metrics"]} for record in records])
+
+
+def history_table(records: Iterable[Record]) -> "pd.DataFrame":
+    """A row per record and entry of its history: the fields of its config, then the entry's."""
+    import pandas as pd
+
+    rows = [{**record["config"], **entry} for record in records for entry in record["history"]]
+    return pd.DataFrame(rows)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8) so that `path` holds all of it, or what it held before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _file_name(run: Run, version: int) -> str:
+    named = (run.study, run.method, run.noise, run.seed)
+    study, method, noise, seed = (re.sub(r"[^A-Za-z0-9._]+", "_", str(name))[:40] for name in named)
+    digest = hashlib.sha256(_to_json([run.config(), version]).encode()).hexdigest()[:8]
+    return f"{study}-{method}-{noise}-seed{seed}-{digest}.json"
+
+
+def _to_json(value: Any, **options: Any) -> str:
+    # numpy's and torch's scalars give plain ones; anything else is a TypeError of `item`.
+    return json.dumps(value, sort_keys=True, default=lambda scalar: scalar.item(), **options)
+
+
+def _load(path: Path, run: Run, version: int) -> Record | None:
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        fault = _find_fault(record, run, version)
+    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
+        fault = str(error)
+    if fault is None:
+        return record
+    aside = path.with_name(path.name + ".corrupt")
+    with suppress(FileNotFoundError):  # another of several processes was first
+        os.replace(path, aside)
+    message = f"set aside a corrupt record as {aside.name} and will make it again: {fault}"
+    warnings.warn(message, stacklevel=3)
+    return None
+
+
+def _find_fault(record: Any, run: Run, version: int) -> str | None:
+    if not isinstance(record, dict):
+        return "it is not a JSON object"
+    for name, kind in _KINDS.items():
+        if not isinstance(record.get(name), kind):
+            return f"its field '{name}' is missing or not a {kind.__name__}"
+    if _to_json([record["config"], record["version"]]) != _to_json([run.config(), version]):
+        return "its config and version are not those its name stands for"
+    return None
+
+
+def _write(path: Path, run: Run, version: int, result: Result, provenance: dict) -> Record:
+    record: Record = {
+        "config": run.config(),
+        "version": version,
+        "metrics": result.metrics,
+        "history": result.history,
+        "provenance": provenance,
+    }
+    text = _to_json(record, indent=1)
+    if is_main_process():
+        write_atomically(path, text + "\n")
+    return json.loads(text)  # a record just made is what a later run will load
+
+
+def _time_each(results: Iterator[Any]) -> Iterator[tuple[float, Any]]:
+    start = time.perf_counter()
+    for result in results:
+        yield time.perf_counter() - start, result
+        start = time.perf_counter()

@@ -1,0 +1,155 @@
+"""The finite problems of notebooks 01 and 02 against sampling, closed forms and scipy."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import sympy
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from sympo.book import theory
+from sympo.losses import LOSSES, get
+from sympo.noise import equivalent_rate, flip
+
+REWARDS, SCORES = [0.0, 1.0, 2.5], [0.3, 0.1, 1.7]
+PAIRS = theory.list_pairs(REWARDS, SCORES)
+rate = st.floats(0, 0.49)
+share = st.floats(0, 1)
+
+
+def test_pairs_by_hand():
+    assert PAIRS.probability.sum() == pytest.approx(1)
+    row = PAIRS[(PAIRS.winner == 1) & (PAIRS.loser == 2)].iloc[0]
+    assert row.probability == pytest.approx(np.exp(1) / (np.exp(1) + np.exp(2.5)) / 3)
+    assert row.margin == pytest.approx(0.1 - 1.7)
+
+
+@given(rate, rate, share)
+@settings(max_examples=50)
+def test_annotation_conditions_on_the_written_label(rate_pos, rate_neg, prior):
+    outcomes = theory.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
+    assert outcomes.probability.sum() == pytest.approx(1)
+    assert outcomes.probability[outcomes.label > 0].sum() == pytest.approx(prior, abs=1e-12)
+    rates = theory.measure_rates(outcomes)
+    if prior > 1e-3:
+        assert rates[1] == pytest.approx(rate_pos)
+    if prior < 1 - 1e-3:
+        assert rates[-1] == pytest.approx(rate_neg)
+
+
+def test_exact_risk_is_what_sampling_finds():
+    generator = np.random.default_rng(0)
+    rows = PAIRS.iloc[generator.choice(len(PAIRS), 200_000, p=PAIRS.probability)]
+    labels = np.where(generator.random(len(rows)) < 0.3, 1, -1)
+    noisy = flip(labels, 0.1, 0.4, generator)
+    losses = get("logistic").fn(torch.from_numpy(noisy * labels * rows.margin.to_numpy())).numpy()
+    exact = theory.measure_risk(theory.annotate(PAIRS, 0.1, 0.4, prior=0.3), get("logistic").fn)
+    assert abs(losses.mean() - exact) < 5 * losses.std() / np.sqrt(len(losses))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(rate, rate, share)
+@settings(max_examples=10)
+def test_lemma_1(name, rate_pos, rate_neg, prior):
+    fn, equivalent = get(name).fn, equivalent_rate(rate_pos, rate_neg, prior)
+    outcomes = theory.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
+    symmetric = theory.annotate(PAIRS, equivalent, equivalent, prior=0.5)
+    assert theory.measure_risk(outcomes, fn) == pytest.approx(theory.measure_risk(symmetric, fn))
+    swapped = theory.swap_half(outcomes)
+    assert theory.measure_risk(swapped, fn) == pytest.approx(theory.measure_risk(outcomes, fn))
+    assert theory.measure_rates(swapped).to_numpy() == pytest.approx(equivalent, abs=1e-12)
+
+
+def test_lemma_1_needs_an_order_that_is_independent_of_the_winner():
+    tied = theory.annotate(PAIRS, 0.1, 0.4, prior=np.where(PAIRS.winner > PAIRS.loser, 0.9, 0.1))
+    prior = tied.probability[tied.label > 0].sum()
+    rate = equivalent_rate(0.1, 0.4, prior)
+    symmetric = theory.annotate(PAIRS, rate, rate, prior=0.5)
+    gap = theory.measure_risk(tied, get("ramp").fn) - theory.measure_risk(symmetric, get("ramp").fn)
+    assert abs(gap) > 0.01
+    by_pair = theory.measure_rates(theory.swap_half(tied), by="winner")
+    assert np.ptp(by_pair) > 0.05
+
+
+def test_rates_that_cannot_be_learned_from_are_refused():
+    with pytest.raises(ValueError, match="rate_pos \\+ rate_neg"):
+        theory.annotate(PAIRS, 0.6, 0.6, prior=0.5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_noise_undoes_the_correction(name):
+    z = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    fn = get(name).fn
+    corrected = theory.correct(fn, 0.3)
+    torch.testing.assert_close(theory.add_noise(corrected, 0.3)(z), fn(z))
+    affine = torch.allclose(corrected(z) - fn(z) / 0.4, (corrected(z) - fn(z) / 0.4)[0])
+    assert affine == get(name).symmetric
+
+
+def test_corrected_logistic_is_rdpo():
+    h = sympy.Symbol("h", real=True)
+    s = 1 / (1 + sympy.exp(-h))
+    rdpo = (-sympy.Rational(7, 10) * sympy.log(s) + sympy.Rational(3, 10) * sympy.log(1 - s)) / sympy.Rational(4, 10)
+    corrected = theory.correct(get("logistic").expr, sympy.Rational(3, 10))(h)
+    assert [float((corrected - rdpo).subs(h, at).evalf(30)) for at in (-3, 0, 2)] == pytest.approx([0, 0, 0], abs=1e-15)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.4])
+def test_signal_by_sampled_flips_and_closed_form(rate):
+    margins = np.array([-2.0, 0.0, 1.5])
+    logistic = theory.measure_signal(theory.correct(get("logistic").fn, rate), margins, noise_rate=rate)
+    sigmoid = theory.measure_signal(get("sigmoid").fn, margins, noise_rate=rate)
+    common = (1 - 2 * rate) / np.sqrt(rate * (1 - rate))
+    assert logistic.snr.to_numpy() == pytest.approx(expit(-margins) * common)
+    assert sigmoid.snr.to_numpy() == pytest.approx(common / 2)
+    signs = np.where(np.random.default_rng(0).random(200_000) < rate, -1.0, 1.0)
+    z = torch.full((len(signs),), 1.5, dtype=torch.float64, requires_grad=True)
+    get("sigmoid").fn(z * torch.from_numpy(signs)).sum().backward()
+    assert z.grad.mean().item() == pytest.approx(sigmoid["mean"][2], abs=5 * sigmoid.spread[2] / np.sqrt(len(signs)))
+    assert z.grad.std().item() == pytest.approx(sigmoid.spread[2], rel=0.01)
+
+
+PROBLEMS = theory.draw_problems(8, spread=2, unevenness=1.5, generator=np.random.default_rng(1))
+
+
+def test_the_true_rate_recovers_the_true_rewards():
+    learned = theory.fit_corrected_logistic(PROBLEMS, noise_rate=0.3, assumed_rate=0.3, clip=20)
+    np.testing.assert_allclose(theory.compute_gaps(learned), theory.compute_gaps(PROBLEMS.reward), atol=1e-6)
+
+
+@pytest.mark.parametrize("assumed", [0.0, 0.2, 0.33, 0.45])
+def test_corrected_fit_is_scipys(assumed):
+    learned = theory.fit_corrected_logistic(PROBLEMS, noise_rate=0.3, assumed_rate=assumed, clip=5)
+    first, second = np.array(list(itertools.combinations(range(4), 2))).T
+    corrected = theory.correct(lambda z: np.logaddexp(0, -z), assumed)
+    for reward, sampling, found in zip(PROBLEMS.reward, PROBLEMS.sampling, learned, strict=True):
+        wins = 0.3 + 0.4 * expit(reward[first] - reward[second])
+
+        def risk(r, wins=wins, sampling=sampling):
+            z = r[first] - r[second]
+            return sampling @ (wins * corrected(z) + (1 - wins) * corrected(-z))
+
+        best = minimize(
+            risk, np.zeros(4), method="SLSQP", bounds=[(-5, 5)] * 4, options={"ftol": 1e-14, "maxiter": 999}
+        )
+        assert abs(found).max() <= 5
+        assert risk(found) == pytest.approx(best.fun, abs=1e-6)
+        assert risk(found) <= best.fun + 1e-12
+
+
+def test_a_wrong_rate_costs_order_and_the_true_one_none():
+    table = theory.tabulate_wrong_rate(
+        theory.draw_problems(100, spread=2, unevenness=1.5, generator=np.random.default_rng(0)),
+        [0.0, 0.3, 0.45],
+        noise_rate=0.3,
+        clip=20,
+    )
+    assert isinstance(table, pd.DataFrame)
+    assert table.reversed.to_numpy()[1] == table.tied.to_numpy()[1] == 0
+    assert table.reversed.to_numpy()[0] > 0.02
+    assert table.tied.to_numpy()[2] > 0.5

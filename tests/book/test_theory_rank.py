@@ -1,0 +1,254 @@
+"""T7, T8, T9: the solvers against scipy's, the policy identity by brute force, the gradient weights by differences."""
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog, minimize
+from scipy.special import expit, log_expit
+
+from sympo import losses
+from sympo.book import figures, theory
+
+NOISE_RATE = 0.4
+BETA = 0.1
+
+
+@pytest.fixture
+def problems():
+    return theory.draw_problems(200, spread=2.0, unevenness=2.0, generator=np.random.default_rng(0))
+
+
+def wishes(problems, noise_rate):
+    return theory.compute_noisy_preference(theory.compute_gaps(problems.reward), noise_rate)
+
+
+def spell_out_logistic_risk(reward, sampling, probability):
+    """The risk as a double loop, with nothing taken from the package."""
+    total, pair = 0.0, 0
+    for i in range(len(reward)):
+        for j in range(i + 1, len(reward)):
+            gap = reward[i] - reward[j]
+            total -= sampling[pair] * (probability[pair] * log_expit(gap) + (1 - probability[pair]) * log_expit(-gap))
+            pair += 1
+    return total
+
+
+def test_gaps_run_over_pairs_row_by_row():
+    assert theory.compute_gaps([5.0, 3.0, 0.0]).tolist() == [2.0, 5.0, 3.0]
+
+
+def test_problems_share_rewards_whatever_the_unevenness(problems):
+    even = theory.draw_problems(200, spread=2.0, unevenness=0, generator=np.random.default_rng(0))
+    np.testing.assert_array_equal(problems.reward, even.reward)
+    np.testing.assert_allclose(even.sampling, 1 / 6)
+    np.testing.assert_allclose(problems.sampling.sum(axis=1), 1)
+    assert problems.sampling.std() > 0.1
+
+
+@pytest.mark.parametrize("noise_rate", [0.0, NOISE_RATE])
+def test_risk_is_the_written_sum(problems, noise_rate):
+    learned = np.random.default_rng(1).normal(size=problems.reward.shape)
+    rows = zip(learned, problems.sampling, wishes(problems, noise_rate), strict=True)
+    expected = [spell_out_logistic_risk(*row) for row in rows]
+    np.testing.assert_allclose(theory.compute_risk("logistic", learned, problems, noise_rate), expected)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_logistic_fit_is_where_scipy_ends_from_two_starts(problems, index):
+    sampling, probability = problems.sampling[index], wishes(problems, NOISE_RATE)[index]
+    ours = theory.fit_logistic(sampling[None], probability[None])[0]
+    for start in (np.zeros(4), np.array([3.0, -2.0, 1.0, -2.0])):
+        found = minimize(spell_out_logistic_risk, start, (sampling, probability), "L-BFGS-B", tol=1e-15)
+        assert spell_out_logistic_risk(ours, sampling, probability) <= found.fun + 1e-13
+        np.testing.assert_allclose(theory.compute_gaps(ours), theory.compute_gaps(found.x), atol=2e-3)
+
+
+def test_logistic_fit_says_when_it_has_not_converged(problems):
+    with pytest.raises(RuntimeError, match="stopped at a gradient"):
+        theory.fit_logistic(problems.sampling, wishes(problems, NOISE_RATE), tolerance=0.0)
+
+
+def test_clean_logistic_recovers_the_reward(problems):
+    fitted = theory.fit_reward("logistic", problems, 0.0)
+    np.testing.assert_allclose(theory.compute_gaps(fitted), theory.compute_gaps(problems.reward), atol=1e-6)
+
+
+def test_square_fit_is_weighted_least_squares(problems):
+    fitted = theory.fit_reward("square", problems, NOISE_RATE)
+    design = np.array([[1, -1, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1], [0, 1, -1, 0], [0, 1, 0, -1], [0, 0, 1, -1]])
+    for row, sampling, probability in zip(fitted, problems.sampling, wishes(problems, NOISE_RATE), strict=True):
+        root = np.sqrt(sampling)
+        expected = np.linalg.lstsq(root[:, None] * design, root * (2 * probability - 1), rcond=None)[0]
+        np.testing.assert_allclose(row, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("noise_rate", [0.0, NOISE_RATE])
+def test_hinge_fit_reaches_the_optimum_of_the_linear_program(problems, noise_rate):
+    """Variables: 4 rewards, 6 slacks for a win, 6 for a loss."""
+    first, second = np.triu_indices(4, 1)
+    margin = np.zeros((6, 4))
+    margin[range(6), first], margin[range(6), second] = 1, -1
+    constraints = np.block([[-margin, -np.eye(6), np.zeros((6, 6))], [margin, np.zeros((6, 6)), -np.eye(6)]])
+    bounds = [(0, 0)] + [(None, None)] * 3 + [(0, None)] * 12
+    risk = theory.compute_risk("hinge", theory.fit_reward("hinge", problems, noise_rate), problems, noise_rate)
+    for index in range(10):
+        sampling, probability = problems.sampling[index], wishes(problems, noise_rate)[index]
+        cost = np.concatenate([np.zeros(4), sampling * probability, sampling * (1 - probability)])
+        assert risk[index] == pytest.approx(linprog(cost, constraints, -np.ones(12), bounds=bounds).fun)
+
+
+@pytest.mark.parametrize("noise_rate", [0.0, NOISE_RATE])
+def test_ramp_fit_attains_the_sum_of_the_pairs_least_risks(problems, noise_rate):
+    fitted = theory.fit_reward("ramp", problems, noise_rate)
+    probability = wishes(problems, noise_rate)
+    least = (problems.sampling * np.minimum(probability, 1 - probability)).sum(axis=1)
+    np.testing.assert_allclose(theory.compute_risk("ramp", fitted, problems, noise_rate), least)
+    np.testing.assert_array_equal(fitted.argsort(axis=1), problems.reward.argsort(axis=1))
+
+
+def test_sigmoid_fit_is_no_worse_than_scipy_from_many_starts(problems):
+    generator = np.random.default_rng(2)
+    few = theory.Problems(problems.reward[:5], problems.sampling[:5])
+    ours = theory.compute_risk("sigmoid", theory.fit_reward("sigmoid", few, NOISE_RATE, clip=3), few, NOISE_RATE)
+    for index in range(5):
+        one = theory.Problems(few.reward[[index]], few.sampling[[index]])
+
+        def risk(reward, one=one):
+            return theory.compute_risk("sigmoid", reward[None], one, NOISE_RATE)[0]
+
+        starts = generator.uniform(-3, 3, (20, 4))
+        best = min(minimize(risk, start, method="L-BFGS-B", bounds=[(-3, 3)] * 4).fun for start in starts)
+        assert ours[index] == pytest.approx(best, abs=1e-7)
+
+
+def test_fit_reward_asks_for_what_is_missing(problems):
+    with pytest.raises(ValueError, match="clip is missing"):
+        theory.fit_reward("sigmoid", problems, NOISE_RATE)
+    with pytest.raises(ValueError, match="'savage' has no solver"):
+        theory.fit_reward("savage", problems, NOISE_RATE)
+
+
+def test_order_errors_count_ties_apart():
+    learned = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0], [1.0, 2.0, 2.0]])
+    reversed_, tied = theory.find_order_errors(np.array([9.0, 5.0, 4.0]), learned)
+    assert reversed_.tolist() == [False, False, True]
+    assert tied.tolist() == [False, True, False]
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), actions=st.integers(3, 5), noise_rate=st.floats(0, 0.45))
+def test_even_sampling_never_reverses_logistic_or_square(seed, actions, noise_rate):
+    generator = np.random.default_rng(seed)
+    problems = theory.draw_problems(20, actions=actions, spread=2.0, unevenness=0, generator=generator)
+    for loss in ("logistic", "square"):
+        assert not theory.find_order_errors(problems.reward, theory.fit_reward(loss, problems, noise_rate))[0].any()
+
+
+def test_three_actions_are_never_reversed_by_logistic_but_four_are(problems):
+    three = theory.draw_problems(2000, actions=3, spread=2.0, unevenness=2.0, generator=np.random.default_rng(0))
+    assert not theory.find_order_errors(three.reward, theory.fit_reward("logistic", three, NOISE_RATE))[0].any()
+    assert theory.find_order_errors(problems.reward, theory.fit_reward("logistic", problems, NOISE_RATE))[0].any()
+
+
+def test_wrong_orders_add_up_and_name_the_clip(problems):
+    table = theory.tabulate_wrong_orders(
+        problems, noise_rates=(0.0, NOISE_RATE), clips=(3, 20), names=("ramp", "sigmoid")
+    )
+    assert len(table) == 6
+    np.testing.assert_allclose(table.wrong, table.reversed + table.tied)
+    wrong = table.groupby(["loss", "clip"], dropna=False).wrong.max()
+    assert wrong["ramp"].item() == 0
+    assert wrong["sigmoid", 20] == 0 < wrong["sigmoid", 3]
+
+
+def test_a_free_score_memorises_and_an_additive_one_cannot():
+    options = {"actions": 12, "spread": 2.0, "noise_rate": NOISE_RATE, "repeats": 20}
+    means = theory.compare_memorisation(**options, generator=np.random.default_rng(0)).groupby("score").mean()
+    assert means.fits_labels["free"] == 1 > means.fits_labels["additive"]
+    assert means.agrees_with_truth["additive"] > means.agrees_with_truth["free"]
+
+
+def test_tilt_is_the_written_formula_and_keeps_the_support():
+    reference, reward = np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.0, 1.0, 2.0, 900.0])
+    weight = [0.5, 0.3 * np.exp(2), 0.2 * np.exp(4), 0.0]
+    np.testing.assert_allclose(theory.tilt_policy(reference, reward, 0.5), np.array(weight) / sum(weight))
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), beta=st.floats(0.05, 50))
+def test_improvement_is_the_covariance_formula(seed, beta):
+    generator = np.random.default_rng(seed)
+    reference, reward, learned = generator.dirichlet(np.ones(4)), *generator.normal(size=(2, 4))
+    weight = np.exp(learned / beta - (learned / beta).max())
+    products = sum(
+        reference[i] * reference[j] * (reward[i] - reward[j]) * (weight[i] - weight[j])
+        for i in range(4) for j in range(4)
+    )  # fmt: skip
+    expected = products / 2 / (reference @ weight)
+    assert theory.compute_improvement(reference, reward, learned, beta) == pytest.approx(expected, abs=1e-12)
+
+
+def test_kl_by_hand():
+    assert theory.compute_kl([0.5, 0.5, 0.0], [0.25, 0.25, 0.5]) == pytest.approx(np.log(2))
+
+
+H = sympy.Symbol("h", real=True)
+
+
+def written_losses(h):
+    """Each loss in numpy, from the table of definitions; drdpo and repo hold m and w at `h` itself."""
+    s = expit(h)
+    confidence = 0.9 * s / (0.9 * s + 0.1 * (1 - s))
+    return {
+        "dpo": lambda x: -log_expit(x),
+        "cdpo": lambda x: -0.7 * log_expit(x) - 0.3 * log_expit(-x),
+        "rdpo": lambda x: (-0.7 * log_expit(x) + 0.3 * log_expit(-x)) / 0.4,
+        "ipo": lambda x: (x / BETA - 1 / (2 * BETA)) ** 2,
+        "hinge": lambda x: max(0, 1 - x),
+        "ropo": lambda x: 56 / 225 * -log_expit(x) + 784 / 225 * (1 - expit(x)),
+        "repo": lambda x: -confidence * log_expit(x) - (1 - confidence) * log_expit(-x),
+        "drdpo": lambda x: -2 * np.log((expit(x) + expit(0.3)) / 2),  # a batch of two, the other pair at 0.3
+        "holder": lambda x: -3 * expit(x) ** 2 + 2 * expit(x) ** 3,
+        "sympo_sigmoid": lambda x: 1 - expit(x),
+        "sympo_ramp": lambda x: np.clip(0.5 - x / 2, 0, 1),
+        "sympo_erf": lambda x: float(1 - sympy.erf(x / sympy.sqrt(2))) / 2,
+        "sympo_cauchy": lambda x: 0.5 - np.arctan(x) / np.pi,
+    }
+
+
+@pytest.mark.parametrize("at", [-4.0, -1.3, -0.2, 0.4, 2.5])
+def test_weights_are_the_slopes_of_the_losses(at):
+    mean = (expit(at) + expit(0.3)) / 2
+    weights = theory.derive_weights(H, noise_rate=0.3, beta=BETA, batch_mean=mean)
+    expected = written_losses(at)
+    assert set(weights) == set(expected)
+    for name, weight in weights.items():
+        slope = (expected[name](at + 1e-6) - expected[name](at - 1e-6)) / 2e-6
+        assert float(weight.subs(H, at)) == pytest.approx(-slope, rel=1e-6, abs=1e-8), name
+
+
+def test_weights_of_symmetric_losses_alone_are_even():
+    table = theory.tabulate_weights(theory.derive_weights(H, noise_rate=0.2, beta=BETA), H, [-2.5, -0.5, 0.5, 2.5])
+    even = {name for name, rows in table.groupby("method") if np.allclose(rows.weight, rows.weight[::-1])}
+    assert even == {"drdpo", "holder", "sympo_sigmoid", "sympo_ramp", "sympo_erf", "sympo_cauchy"}
+    assert {name.removeprefix("sympo_") for name in even - {"drdpo"}} <= {
+        n for n in losses.LOSSES if losses.get(n).symmetric
+    }
+
+
+def test_relative_weights_are_one_at_zero():
+    table = theory.tabulate_weights(theory.derive_weights(H, noise_rate=0.2, beta=BETA), H, [0.0, 1.5])
+    np.testing.assert_allclose(table[table.margin == 0].relative, 1)
+    dpo = table[(table.method == "dpo") & (table.margin == 1.5)].weight.item()
+    assert dpo == pytest.approx(expit(-1.5))
+
+
+def test_wrong_order_bars_are_as_long_as_the_shares(problems):
+    table = theory.tabulate_wrong_orders(
+        problems, noise_rates=(0.0, NOISE_RATE), clips=(3,), names=("hinge", "sigmoid")
+    )
+    figure = figures.fig_t7_wrong_orders(table.assign(sampling="uneven"))
+    lengths = [bar.get_width() for bar in figure.axes[0].patches]
+    np.testing.assert_allclose(lengths, table[["reversed", "tied"]].to_numpy().ravel())

@@ -1,0 +1,475 @@
+"""Preferences: every row is parsed exactly or counted, splits share no prompt, flips are keyed by what a row says."""
+
+import gzip
+import json
+import os
+from collections import Counter
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from datasets import Dataset, concatenate_datasets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sympo import preferences as prefs
+from sympo.studies.alignment import gold
+
+real_data = pytest.mark.skipif(not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA names no folder with real data")
+H, A = "\n\nHuman: ", "\n\nAssistant: "
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def hh(prompt, chosen, rejected):
+    return {"chosen": prompt + A + chosen, "rejected": prompt + A + rejected}
+
+
+def parse_one(row, **options):
+    """The single row as (prompt, chosen, rejected), and the report."""
+    dataset, report = prefs.parse_rows([row], **options)
+    (kept,) = dataset.to_list()
+    assert not kept["is_flipped"]
+    (chosen,), (rejected,) = kept["chosen"], kept["rejected"]
+    assert chosen["role"] == rejected["role"] == "assistant"
+    return kept["prompt"], chosen["content"], rejected["content"], report
+
+
+def refusal(row, **options):
+    dataset, report = prefs.parse_rows([row], **options)
+    assert len(dataset) == report.kept == 0
+    (reason,) = report.malformed + report.no_preference
+    return reason
+
+
+# HH dialogues
+
+
+def test_a_dialogue_of_several_turns():
+    prompt, chosen, rejected, _ = parse_one(hh(f"{H}hi{A}hello{H}why?", "yes", "no"))
+    assert prompt == [user("hi"), assistant("hello"), user("why?")]
+    assert (chosen, rejected) == ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Human: so you agree?",  # the model speaks for the person, on the same line
+        "ok.  Human: more?  Assistant: sure",
+        "first\n\nHumans: second",
+        "He said:\nHuman: no marker, one line break",
+        "two\n\nparagraphs ",
+        "\n\nstarts with an empty line",
+    ],
+)
+def test_words_that_look_like_a_marker_stay_in_the_answer(answer):
+    prompt, chosen, rejected, _ = parse_one(hh(f"{H}hi", answer, "x"))
+    assert (prompt, chosen, rejected) == ([user("hi")], answer, "x")
+
+
+@pytest.mark.parametrize("other", ["x", f"sure{A}z", f"why not{A}y", ""])
+def test_an_assistant_turn_inside_an_answer_does_not_end_the_prompt(other):
+    answer = f"sure{A}y"
+    for first, second in ((answer, other), (other, answer)):
+        prompt, chosen, rejected, report = parse_one(hh(f"{H}hi", first, second))
+        assert (prompt, chosen, rejected) == ([user("hi")], first, second)
+        assert report.noted["answer holds an Assistant turn"] == 1
+
+
+def test_answers_that_begin_alike_do_not_move_the_end_of_the_prompt():
+    _, chosen, rejected, _ = parse_one(hh(f"{H}hi", "Sure, take the bus", "Sure, take the train"))
+    assert (chosen, rejected) == ("Sure, take the bus", "Sure, take the train")
+
+
+def test_turns_of_one_role_are_one_message_that_keeps_every_character():
+    prompt, *_ = parse_one(hh(f"{H}hi{A}one{A}two{H}three{H}four", "x", "y"))
+    assert prompt == [user("hi"), assistant(f"one{A}two"), user(f"three{H}four")]
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_answer_is_an_answer(empty):
+    prompt, chosen, rejected, report = parse_one(hh(f"{H}hi", empty, "x"))
+    assert (prompt, chosen, rejected) == ([user("hi")], empty, "x")
+    assert report.noted == {"empty answer": 1}
+
+
+def test_an_answer_may_end_right_after_its_marker():
+    row = {"chosen": f"{H}hi\n\nAssistant:", "rejected": f"{H}hi{A}x"}
+    assert parse_one(row)[1:3] == ("", "x")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (hh(f"{H}hi", "same", "same"), "chosen = rejected"),
+        (hh(f"{H}hi", "same ", "same"), "chosen = rejected"),
+        (hh(f"{H}hi", "", ""), "chosen = rejected"),
+        ({"chosen": f"{H}hi{A}x", "rejected": f"{H}ho{A}y"}, "unequal prompts"),
+        ({"chosen": f"{H}hi{A}a{H}b{A}x", "rejected": f"{H}hi{A}a{H}c{A}y"}, "unequal prompts"),
+        ({"chosen": f"{H}hi{A}a{H}b{A}x", "rejected": f"{H}hi{A}y"}, "unequal prompts"),
+        ({"chosen": f"{H}hi{A}x", "rejected": f"{H}hi{A}y{H}thanks"}, "unequal prompts"),
+        ({"chosen": f"{H}hi", "rejected": f"{H}hi"}, "unequal prompts"),
+        ({"chosen": f"{A}x", "rejected": f"{A}y"}, "does not begin with a Human turn"),
+        ({"chosen": f"note{H}hi{A}x", "rejected": f"note{H}hi{A}y"}, "does not begin with a Human turn"),
+        (hh(H, "x", "y"), "no user turn before the answers"),
+        ({"chosen": f"{H}hi{A}x"}, "chosen or rejected is missing"),
+        ({"chosen": 1, "rejected": 2}, "chosen or rejected is missing"),
+        (["chosen"], "not a JSON object"),
+        (None, "not a JSON object"),
+    ],
+)
+def test_every_refusal_has_its_reason(row, reason):
+    assert refusal(row) == reason
+
+
+words = st.text(alphabet="aH: \n.é", max_size=12).filter(lambda s: "\n\nHuman:" not in s and "\n\nAssistant:" not in s)
+# A content that ends in a line break could make a marker of its own with the break of the next one.
+contents = words.map(lambda s: s.strip("\n"))
+
+
+@given(st.lists(contents, min_size=1, max_size=5).filter(lambda t: len(t) % 2 == 1), contents, contents)
+def test_parsing_undoes_writing(turns, chosen, rejected):
+    dialogue = "".join((A if i % 2 else H) + text for i, text in enumerate(turns))
+    prompt, a, b = prefs.split_dialogues(dialogue + A + chosen, dialogue + A + rejected)
+    assert (prompt, a, b) == (dialogue, chosen, rejected)
+    assert [m["content"] for m in prefs.parse_dialogue(prompt)] == turns
+
+
+# Other formats
+
+
+def test_text_messages_and_trl_rows_give_the_same_pair():
+    message_rows = [
+        {"prompt": "hi", "chosen": "x", "rejected": "y"},
+        {"prompt": "hi", "chosen": [user("hi"), assistant("x")], "rejected": [user("hi"), assistant("y")]},
+        {"chosen": [user("hi"), assistant("x")], "rejected": [user("hi"), assistant("y")]},
+        {"prompt": [user("hi")], "chosen": [assistant("x")], "rejected": [assistant("y")]},
+        hh(f"{H}hi", "x", "y"),
+    ]
+    assert [parse_one(row)[:3] for row in message_rows] == [([user("hi")], "x", "y")] * len(message_rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"chosen": [user("a"), assistant("x")], "rejected": [user("b"), assistant("y")]}, "unequal prompts"),
+        ({"chosen": [user("a")], "rejected": [user("a")]}, "does not end with an assistant message"),
+        ({"chosen": [], "rejected": []}, "does not end with an assistant message"),
+        ({"chosen": ["a"], "rejected": ["b"]}, "a message lacks role or content"),
+        ({"chosen": [assistant("x")], "rejected": [assistant("y")]}, "no user turn before the answers"),
+        ({"prompt": "", "chosen": "x", "rejected": "y"}, "no user turn before the answers"),
+        ({"prompt": 3, "chosen": "x", "rejected": "y"}, "a message is not text"),
+        ({"prompt": "hi", "chosen": "x\ud83d", "rejected": "y"}, "a message is not text"),
+        (
+            {"prompt": "hi", "chosen": "x", "rejected": "y", "score_chosen": 1, "score_rejected": 2},
+            "chosen scores below rejected",
+        ),
+    ],
+)
+def test_refusals_of_messages_and_text(row, reason):
+    assert refusal(row) == reason
+
+
+def chatml(*turns, end="<|im_start|>assistant\n"):
+    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + end
+
+
+def test_chatml_is_stripped_with_its_stock_system_turn_only():
+    def prompt(text):
+        return parse_one({"prompt": text, "chosen": "x", "rejected": "y"})[0]
+
+    stock = ("system", "You are a helpful assistant.")
+    assert prompt(chatml(stock, ("user", "a\n\nb\n"))) == [user("a\n\nb\n")]
+    assert prompt(chatml(("user", "a"))) == [user("a")]
+    mine = {"role": "system", "content": "Be brief."}
+    assert prompt(chatml(("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c"))) == [
+        mine, user("a"), assistant("b"), user("c")
+    ]  # fmt: skip
+    assert prompt("what is <|im_start|>?") == [user("what is <|im_start|>?")]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [chatml(("user", "a"), end=""), chatml(("user", "a"))[:-25], chatml(("assistant", "a")), "<|im_start|>user\na"],
+)
+def test_chatml_that_is_cut_is_refused_or_ends_with_its_user(prompt):
+    if prompt == chatml(("user", "a"), end=""):  # without the generation prompt nothing is lost
+        assert prefs.parse_prompt(prompt) == [user("a")]
+    else:
+        assert (
+            refusal({"prompt": prompt, "chosen": "x", "rejected": "y"}) == "ChatML prompt does not end with a user turn"
+        )
+
+
+@pytest.mark.parametrize("nest", [lambda s: s, lambda s: {"metadata": s}])
+def test_score_ties_are_counted_and_dropped_or_kept(nest):
+    row = {"prompt": "hi", "chosen": "x", "rejected": "y"} | nest({"score_chosen": 7.0, "score_rejected": 7.0})
+    assert refusal(row) == "score tie"
+    assert parse_one(row, ties="keep")[3].noted == {"score tie": 1}
+    with pytest.raises(ValueError, match="ties = 'maybe' is not a choice"):
+        prefs.parse_rows([row], ties="maybe")
+
+
+# Files
+
+
+def write_rows(path, rows):
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+def test_each_format_of_file_gives_the_same_rows(tmp_path):
+    rows = [{"prompt": f"p{i}", "chosen": "a\r\nb\u2028c", "rejected": "d"} for i in range(3)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    paths = [write_rows(tmp_path / "rows.jsonl", rows), write_rows(tmp_path / "rows.jsonl.gz", rows)]
+    loaded = [prefs.load_file(path) for path in [*paths, tmp_path / "rows.parquet"]]
+    assert [pairs.dataset.to_list() for pairs in loaded] == [loaded[0].dataset.to_list()] * 3
+    assert loaded[0].dataset["chosen"][0] == [assistant("a\r\nb\u2028c")]
+
+
+def test_a_saved_dataset_keeps_its_flips(tmp_path):
+    flipped = prefs.swap_answers(pairs_of([("p", "a", "b"), ("q", "c", "d")]), [True, False])
+    flipped.to_json(tmp_path / "rows.jsonl")
+    assert prefs.load_file(tmp_path / "rows.jsonl").dataset.to_list() == flipped.to_list()
+
+
+def test_more_than_one_percent_malformed_is_an_error_with_its_counts(tmp_path):
+    good = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(99)]
+    bad = {"prompt": "p", "chosen": "x"}
+    assert prefs.load_file(write_rows(tmp_path / "a.jsonl", [*good, bad])).report.malformed.total() == 1
+    with pytest.raises(ValueError, match=r"b\.jsonl.*99 of 101 rows kept; malformed: chosen or rejected is missing 2"):
+        prefs.load_file(write_rows(tmp_path / "b.jsonl", [*good, bad, bad]))
+
+
+def test_rows_without_a_winner_are_not_malformed(tmp_path):
+    rows = [{"prompt": f"p{i}", "chosen": "x", "rejected": "x" if i % 2 else "y"} for i in range(10)]
+    report = prefs.load_file(write_rows(tmp_path / "a.jsonl", rows)).report
+    assert (report.rows, report.kept, report.no_preference) == (10, 5, {"chosen = rejected": 5})
+
+
+@pytest.mark.parametrize("line", [b'{"prompt": "cut o', b'{"prompt": "caf\xe9", "chosen": "x", "rejected": "y"}'])
+def test_a_line_that_is_not_json_is_counted(tmp_path, line):
+    good = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(150)]
+    path = write_rows(tmp_path / "a.jsonl", good)
+    path.write_bytes(path.read_bytes() + line)
+    assert prefs.load_file(path).report.malformed == {"not a JSON object": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.jsonl.gz", gzip.compress(os.urandom(5000))[:2000]),
+        ("no.jsonl.gz", b"plain text"),
+        ("no.parquet", b"plain text"),
+        ("empty.jsonl", b""),
+        ("rows.csv", b"chosen,rejected\n"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")) as caught:
+        prefs.load_file(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+# Splits
+
+
+def pairs_of(rows):
+    return prefs.parse_rows([{"prompt": p, "chosen": a, "rejected": b} for p, a, b in rows]).dataset
+
+
+def test_dropping_overlap_ignores_case_spacing_and_system_turns():
+    test = pairs_of([("How  are\nyou?", "a", "b")])
+    train = pairs_of([("how are you?", "c", "d"), (chatml(("system", "Brief."), ("user", "How are you?")), "e", "f")])
+    other = pairs_of([("How are they?", "a", "b")])
+    kept, dropped = prefs.drop_overlap(concatenate_datasets([train, other]), test)
+    assert (kept.to_list(), dropped) == (other.to_list(), 2)
+
+
+prompts = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=30)
+
+
+@given(prompts, st.floats(0.01, 0.49), st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_held_out_prompts_are_held_out_whole_and_nested(names, fraction, seed):
+    dataset = pairs_of([(name, f"a{i}", f"b{i}") for i, name in enumerate(names)])
+    train, test = prefs.hold_out(dataset, fraction=fraction, seed=seed)
+    assert not set(prefs.prompt_keys(train)) & set(prefs.prompt_keys(test))
+    everything = [str(row) for part in (train, test) for row in part.to_list()]
+    assert sorted(everything) == sorted(map(str, dataset.to_list()))
+    _, more = prefs.hold_out(dataset, fraction=2 * fraction, seed=seed)
+    assert set(prefs.prompt_keys(test)) <= set(prefs.prompt_keys(more))
+
+
+def test_the_held_out_share_is_the_one_asked_for():
+    dataset = pairs_of([(f"p{i}", "a", "b") for i in range(2000)])
+    share = len(prefs.hold_out(dataset, fraction=0.2, seed=0)[1]) / 2000
+    assert abs(share - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 2000)
+    with pytest.raises(ValueError, match="fraction = 1 is not a share"):
+        prefs.hold_out(dataset, fraction=1, seed=0)
+
+
+# Flips
+
+letters = st.sampled_from("abcdef")
+rows_of = st.lists(st.tuples(letters, letters, letters).filter(lambda r: r[1] != r[2]), min_size=1, max_size=12)
+rate = st.floats(0, 0.49)
+few = settings(max_examples=25, deadline=None)
+
+
+def flags(rows, noise_rate, seed):
+    return prefs.flip_preferences(pairs_of(rows), noise_rate, seed=seed)["is_flipped"][:]
+
+
+@given(rows_of, rate, rate, st.integers(0, 99))
+@few
+def test_flips_nest_over_rates(rows, a, b, seed):
+    low, high = (np.array(flags(rows, r, seed)) for r in sorted((a, b)))
+    assert not (low & ~high).any()
+
+
+@given(rows_of, rate, st.integers(0, 99), st.randoms(use_true_random=False), st.data())
+@few
+def test_a_flip_depends_on_the_row_alone(rows, noise_rate, seed, random, data):
+    expected = dict(zip(rows, flags(rows, noise_rate, seed), strict=True))
+    some = data.draw(st.permutations(rows))[: data.draw(st.integers(1, len(rows)))]
+    assert flags(some, noise_rate, seed) == [expected[row] for row in some]
+
+
+@given(rows_of, rate, st.integers(0, 99))
+@few
+def test_which_answer_is_stored_as_chosen_does_not_change_which_rows_flip(rows, noise_rate, seed):
+    turned = [(p, b, a) for p, a, b in rows]
+    assert flags(turned, noise_rate, seed) == flags(rows, noise_rate, seed)
+
+
+@given(rows_of, rate, st.integers(0, 99))
+@few
+def test_a_flip_swaps_the_answers_and_nothing_else(rows, noise_rate, seed):
+    clean = pairs_of(rows)
+    noisy = prefs.flip_preferences(clean, noise_rate, seed=seed)
+    assert noisy.features == clean.features
+    for before, after in zip(clean.to_list(), noisy.to_list(), strict=True):
+        names = ("rejected", "chosen") if after["is_flipped"] else ("chosen", "rejected")
+        assert (after["chosen"], after["rejected"]) == tuple(before[name] for name in names)
+        assert after["prompt"] == before["prompt"]
+    assert prefs.swap_answers(noisy, noisy["is_flipped"]).to_list() == clean.to_list()
+
+
+@given(st.lists(letters, min_size=2, max_size=2, unique=True), letters, letters)
+@few
+def test_rows_that_say_different_things_draw_different_numbers(answers, p, q):
+    rows = [(p, *answers), (q, *answers), (p, answers[0], "other")]
+    a, b, c = prefs.row_generator(pairs_of(rows), 0).random(3)
+    assert (a == b) == (p == q)
+    assert a != c
+
+
+def test_flips_come_at_the_rate_asked_for_and_differ_between_seeds():
+    rows = [(f"p{i}", "a", "b") for i in range(2000)]
+    first, second = np.array(flags(rows, 0.3, 0)), np.array(flags(rows, 0.3, 1))
+    sd = np.sqrt(0.3 * 0.7 / 2000)
+    assert abs(first.mean() - 0.3) < 5 * sd
+    assert abs((first & second).mean() - 0.09) < 5 * sd  # independent seeds: both flip a row at 0.3²
+
+
+def test_reference_columns_are_swapped_along():
+    columns = {"ref_chosen_logps": [1.0, 2.0], "ref_rejected_logps": [-1.0, -2.0], "score": [7, 8]}
+    dataset = concatenate_datasets([pairs_of([("p", "a", "b"), ("q", "c", "d")]), Dataset.from_dict(columns)], axis=1)
+    swapped = prefs.swap_answers(dataset, [False, True])
+    assert swapped["ref_chosen_logps"][:] == [1.0, -2.0]
+    assert swapped["ref_rejected_logps"][:] == [-1.0, 2.0]
+    assert swapped["score"][:] == [7, 8]
+
+
+def test_bad_flips_are_refused():
+    dataset = pairs_of([("p", "a", "b"), ("q", "a", "b")])
+    with pytest.raises(ValueError, match="already holds flipped rows"):
+        prefs.flip_preferences(prefs.swap_answers(dataset, [True, False]), 0.2, seed=0)
+    with pytest.raises(ValueError, match="≥ 1"):
+        prefs.flip_preferences(dataset, 0.5, seed=0)
+    with pytest.raises(ValueError, match="one bool per row"):
+        prefs.swap_answers(dataset, [True])
+
+
+# Real rows
+
+
+@real_data
+@pytest.mark.parametrize(
+    ("name", "rows", "malformed", "equal", "inner"),
+    [
+        ("harmless-base/test", 2312, 0, 0, 5),
+        ("helpful-base/test", 2354, 0, 2, 9),
+        ("helpful-online/test", 1137, 2, 2, 0),
+        ("helpful-rejection-sampled/test", 2749, 0, 32, 3),
+    ],
+)
+def test_real_hh_rows_are_parsed_exactly(name, rows, malformed, equal, inner):
+    dataset, report = prefs.load_hh(name)
+    assert (report.rows, report.malformed.total(), report.no_preference["chosen = rejected"]) == (
+        rows,
+        malformed,
+        equal,
+    )
+    assert report.noted["answer holds an Assistant turn"] == inner
+    written = Counter()
+    for row in dataset.to_list():
+        roles = [m["role"] for m in row["prompt"]]
+        assert roles == (["user", "assistant"] * len(roles))[: len(roles)]
+        assert roles[-1] == "user"
+        prompt = "".join((H if m["role"] == "user" else A) + m["content"] for m in row["prompt"])
+        written[tuple(prompt + A + row[side][0]["content"] for side in ("chosen", "rejected"))] += 1
+    path = os.path.join(os.environ["SYMPO_DATA"], "hh", name + ".jsonl.gz")
+    with gzip.open(path) as lines:
+        raw = Counter((row["chosen"], row["rejected"]) for row in map(json.loads, lines))
+    # Written back, every kept row is a row of the file, byte for byte.
+    assert written <= raw
+    assert (raw - written).total() == malformed + equal
+
+
+@real_data
+def test_the_hh_split_shares_no_prompt():
+    split = prefs.split_pairs(prefs.load_hh(*gold.HH_TRAIN), prefs.load_hh(*gold.HH_TEST))
+    assert not set(prefs.prompt_keys(split.train)) & set(prefs.prompt_keys(split.test))
+    assert len(split.train) + split.overlap == split.train_report.kept == 3850
+    assert len(split.test) == 2352
+    assert len(split.train_report.files) == 2
+
+
+@real_data
+def test_real_ultrafeedback_rows():
+    train, report = prefs.load_ultrafeedback("train")
+    assert report.rows == 1000
+    # 111 rows tie on score; one of them also has equal answers, and is counted as that.
+    assert report.no_preference == {"chosen = rejected": 4, "score tie": 110}
+    assert prefs.load_ultrafeedback("train", ties="keep").report.kept == 996
+    test, report = prefs.load_ultrafeedback("test")
+    assert report.no_preference == {"chosen = rejected": 1, "score tie": 24}
+    wrapped, report = prefs.load_ultrafeedback("train.parquet")
+    assert (report.rows, report.kept) == (1000, 1000)
+    assert {len(prompt) for prompt in wrapped["prompt"]} == {1}
+    assert not any("<|im_" in prompt[0]["content"] for prompt in wrapped["prompt"])
+    keys = [set(prefs.prompt_keys(part)) for part in (train, test, wrapped)]
+    assert not keys[0] & keys[1]
+    _, dropped = prefs.drop_overlap(wrapped, concatenate_datasets([train, test]))
+    assert dropped == len((keys[0] | keys[1]) & keys[2]) > 0
+
+
+def test_a_split_names_its_files_and_hashes_their_content():
+    def source(place, sha256):
+        reports = (prefs.Report(files=(f"{name}.gz from {place}, sha256 {sha256}",)) for name in ("a", "b"))
+        return prefs.Split(None, None, *reports, 0).source()
+
+    here, there, other = source("SYMPO_DATA", "12"), source("hub x@1", "12"), source("SYMPO_DATA", "34")
+    assert here["data_sha256"] == there["data_sha256"] != other["data_sha256"]
+    assert here["data"] == "a.gz from SYMPO_DATA, sha256 12; b.gz from SYMPO_DATA, sha256 12" != there["data"]

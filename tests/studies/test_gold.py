@@ -1,0 +1,154 @@
+"""The known-reward world against VADER itself, enumeration and counted frequencies."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from sympo import preferences, stats
+from sympo.book import figures
+from sympo.studies.alignment import gold
+from sympo.studies.alignment import sweep as align
+
+PROMPTS = gold.list_prompts()
+
+
+def reviews(count, *, seed=0):
+    generator = np.random.default_rng(seed)
+    prompts = [PROMPTS[i] for i in generator.integers(len(PROMPTS), size=count)]
+    return prompts, [gold.write_review(prompt, generator) for prompt in prompts]
+
+
+def pairs(count):
+    generator = np.random.default_rng(1)
+    prompts, first = reviews(count)
+    return prompts, [(a, gold.write_review(p, generator)) for p, a in zip(prompts, first, strict=True)]
+
+
+def test_reward_is_vader():
+    analyzer = SentimentIntensityAnalyzer()
+    texts = [*reviews(50)[1], "", "What a LOVELY day!!! :)"]
+    assert [gold.reward(text) for text in texts] == [analyzer.polarity_scores(text)["compound"] for text in texts]
+
+
+def test_only_adjectives_have_a_sentiment():
+    lexicon = SentimentIntensityAnalyzer().lexicon
+    things = {thing for place in gold.PLACES.values() for thing in place} | {*gold.EVERYWHERE, *gold.NEUTRAL}
+    assert not things & lexicon.keys()
+    assert all(lexicon[word] > 0 for word in gold.GOOD)
+    assert all(lexicon[word] < 0 for word in gold.BAD)
+
+
+def test_labels_follow_bradley_terry():
+    rewards = np.array([0.1, 0.3])
+    uniform = np.random.default_rng(0).random(20_000)
+    share = stats.wilson(int(gold.prefer_first(*rewards, uniform).sum()), len(uniform), level=0.999)
+    assert share.low < 1 / (1 + np.exp(0.2 / gold.TEMPERATURE)) < share.high
+
+
+def test_pairs_are_labelled_by_bradley_terry():
+    labelled = gold.label_pairs(*pairs(3000), seed=0)
+    gain = np.subtract(labelled["gold_chosen"], labelled["gold_rejected"])
+    expected = 1 / (1 + np.exp(-abs(gain) / gold.TEMPERATURE))
+    spread = np.sqrt((expected * (1 - expected)).sum())
+    assert abs((gain > 0).sum() + (gain == 0).sum() / 2 - expected.sum()) < 3.5 * spread
+    assert 0.05 < (gain < 0).mean() < 0.5  # the labels are random, as Bradley–Terry says
+
+
+def test_labels_do_not_depend_on_order_or_other_rows():
+    prompts, answers = pairs(200)
+    labelled = gold.label_pairs(prompts, answers, seed=0)
+    swapped = gold.label_pairs(prompts[50:], [(b, a) for a, b in answers[50:]], seed=0)
+    assert labelled["chosen"][-len(swapped) :] == swapped["chosen"][:]
+    assert labelled["chosen"][:] != gold.label_pairs(prompts, answers, seed=1)["chosen"][:]
+
+
+def test_pairs_without_information_are_dropped():
+    prompt = PROMPTS[0]
+    assert len(gold.label_pairs([prompt] * 2, [("a good day", "a good day"), ("a", "b")], seed=0)) == 1
+    ordered = gold.order_pairs([prompt] * 2, [("a bad day", "a good day"), ("a", "b")])
+    assert [row[0]["content"] for row in ordered["chosen"]] == ["a good day"]
+
+
+def test_flips_nest_and_swap_the_rewards_too():
+    labelled = gold.label_pairs(*pairs(500), seed=0)
+    low, high = (preferences.flip_preferences(labelled, rate, seed=0) for rate in (0.2, 0.4))
+    low_flips, high_flips = (np.array(data["is_flipped"]) for data in (low, high))
+    assert high_flips[low_flips].all()
+    assert 0.1 < low_flips.mean() < high_flips.mean() < 0.5
+    for data, flips in ((low, low_flips), (high, high_flips)):
+        expected = np.where(flips, labelled["gold_rejected"], labelled["gold_chosen"])
+        assert np.array_equal(data["gold_chosen"], expected)
+        assert [gold.reward(row[0]["content"]) for row in data["chosen"]] == data["gold_chosen"][:]
+
+
+def test_flips_are_independent_of_labels():
+    labelled = gold.label_pairs(*pairs(3000), seed=0)
+    flipped = np.array(preferences.flip_preferences(labelled, 0.4, seed=0)["is_flipped"])
+    wrong = np.less(labelled["gold_chosen"], labelled["gold_rejected"])
+    share = stats.wilson(int(flipped[wrong].sum()), int(wrong.sum()), level=0.999)
+    assert share.low < 0.4 < share.high
+
+
+def test_win_rates_by_enumeration():
+    ours, theirs = np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 0.0, 2.0], [0.5, 0.4, 0.6]])
+    # prompt 1: 1 beats 0, 0, loses to 2; 0 ties 0, 0, loses to 2. Prompt 2: each ties, wins and loses once.
+    assert align.win_rates(ours, theirs) == pytest.approx([(2 + 1) / 6, 0.5])
+    assert align.win_rates(theirs, ours) == pytest.approx([(6 - 3) / 6, 0.5])
+
+
+def test_win_rate_of_a_policy_against_itself_is_one_half():
+    rewards = np.random.default_rng(0).normal(size=(400, 8)).round(1)
+    win_rate = align.summarise("win_rate", align.win_rates(rewards[:, :4], rewards[:, 4:]))
+    assert win_rate["win_rate_low"] < 0.5 < win_rate["win_rate_high"]
+    assert win_rate["win_rate_high"] - win_rate["win_rate_low"] < 0.1
+    assert align.win_rates(rewards, rewards) == pytest.approx(0.5)
+
+
+def test_prompts_are_disjoint():
+    train, held_out = gold.split_prompts(PROMPTS, held_out=100)
+    texts = [{prompt[0]["content"] for prompt in part} for part in (train, held_out)]
+    assert len(texts[1]) == 100
+    assert texts[0] | texts[1] == {prompt[0]["content"] for prompt in PROMPTS}
+    assert not texts[0] & texts[1]
+    with pytest.raises(ValueError, match="held_out = 0"):
+        gold.split_prompts(PROMPTS, held_out=0)
+
+
+def test_reviews_fit_their_prompt_and_the_tokenizer():
+    tokenizer = gold.tiny_tokenizer()
+    for prompt, review in zip(*reviews(200), strict=True):
+        things = {*gold.PLACES[prompt[0]["content"].split()[0]], *gold.EVERYWHERE}
+        clauses = review.removesuffix(" .").replace(" but ", " and ").split(" and ")
+        assert {clause.split()[1] for clause in clauses} <= things
+        ids = tokenizer(review)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == review
+        whole = tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": review}], tokenize=False)
+        assert whole.split() == [*prompt[0]["content"].split(), ":", *review.split(), "<eos>"]
+        assert whole.startswith(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
+
+
+def test_seeds_draw_the_weights():
+    tokenizer = gold.tiny_tokenizer()
+    one, same, other = (gold.tiny_model(tokenizer, seed=seed).lm_head.weight for seed in (0, 0, 1))
+    assert one.equal(same)
+    assert not one.equal(other)
+
+
+def test_figures_draw_the_means_over_seeds():
+    names = ["method", "noise_rate", "beta", "seed"]
+    cells = pd.MultiIndex.from_product([["dpo", "sympo_ramp"], [0.0, 0.4], [0.1, 1.0], [0, 1]], names=names)
+    table = cells.to_frame(index=False)
+    draw = np.random.default_rng(0).random((3, len(table)))
+    table = table.assign(win_rate=draw[0], kl=draw[1], reward=draw[2], reward_sft=0.1)
+    main, frontier = table[table.beta == 0.1], table[table.noise_rate == 0.4]
+    lines = {line.get_color(): line for line in figures.fig3_gold_win_rate(main).axes[0].lines[:4:2]}
+    points = {line.get_color(): line for line in figures.fig4_gold_frontier(frontier).axes[0].lines[1:4:2]}
+    for method in ("dpo", "sympo_ramp"):
+        colour = figures.METHODS[method].colour
+        rows = main[main.method == method].groupby("noise_rate").win_rate.mean()
+        assert np.allclose(lines[colour].get_ydata(), rows)
+        assert np.allclose(
+            points[colour].get_xydata(), frontier[frontier.method == method].groupby("beta")[["kl", "reward"]].mean()
+        )

