@@ -1,7 +1,9 @@
-"""Judges: which of two answers is better, asked in both orders; missing verdicts and position bias are reported apart.
+"""Judges: which of two answers is better, asked in both orders; missing verdicts and position bias
+are reported apart.
 
-A judge is a callable `(prompts, firsts, seconds) -> list[Reply]` that scores the answer shown first. `compare` asks it
-about every pair in both orders, so that no judge has to be trusted to ignore the order.
+A judge is a callable `(prompts, firsts, seconds) -> list[Reply]` that scores the answer shown
+first. `compare` asks it about every pair in both orders, so that no judge has to be trusted to
+ignore the order.
 """
 
 import os
@@ -18,7 +20,9 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 
 class Reply(NamedTuple):
-    """What a judge says of the answer shown first: 1 better, ½ as good, 0 worse; None for no verdict, and why."""
+    """What a judge says of the answer shown first: 1 better, ½ as good, 0 worse; None for no
+    verdict, and why.
+    """
 
     score: float | None
     reason: str = ""
@@ -27,7 +31,9 @@ class Reply(NamedTuple):
 class Judge(Protocol):
     """Anything that scores the first answer of each pair against the second."""
 
-    def __call__(self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[Reply]: ...
+    def __call__(
+        self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]
+    ) -> list[Reply]: ...
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,12 @@ class Comparison:
     """The verdicts on answers a against answers b.
 
     Attributes:
-        scores: per pair 1 (a better in both orders), 0 (b better in both), ½ (else), None (a reply without a verdict).
+        scores: per pair 1 (a better in both orders), 0 (b better in both), ½ (else), None (a reply
+            without a verdict).
         swayed: pairs whose verdict changed with the order.
-        position_bias: mean score of the answer shown first, minus ½, over the parsed pairs: 0 for a judge that ignores
-            the order, ½ for one that always takes the first; NaN where no pair was parsed.
+        position_bias: mean score of the answer shown first, minus ½, over the parsed pairs: 0 for a
+            judge that ignores the order, ½ for one that always takes the first; NaN where no pair
+            was parsed.
         missing: reason → replies without a verdict (a pair has two replies).
     """
 
@@ -61,18 +69,23 @@ class Comparison:
     def win_rate(self) -> Interval:
         """Mean score of a over the parsed pairs with its 95% Wilson interval.
 
-        A ½ enters as half a success: scores in [0, 1] vary at most as much as wins and losses, so the interval is, if
+        A ½ enters as half a success: scores in [0, 1] vary at most as much as wins and losses, so
+            the interval is, if
         anything, too wide.
 
         Raises:
             ValueError: no pair was parsed.
         """
         if not self.parsed:
-            raise ValueError(f"no pair has a verdict, so there is no win rate: {dict(self.missing) or 'no pairs'}")
+            raise ValueError(
+                f"no pair has a verdict, so there is no win rate: {dict(self.missing) or 'no pairs'}"
+            )
         return wilson(sum(self.parsed), len(self.parsed))
 
 
-def compare(judge: Judge, prompts: Sequence[Prompt], answers_a: Sequence[str], answers_b: Sequence[str]) -> Comparison:
+def compare(
+    judge: Judge, prompts: Sequence[Prompt], answers_a: Sequence[str], answers_b: Sequence[str]
+) -> Comparison:
     """Ask the judge about every pair in both orders.
 
     Raises:
@@ -80,13 +93,21 @@ def compare(judge: Judge, prompts: Sequence[Prompt], answers_a: Sequence[str], a
     Check: tests/test_judge.py.
     """
     if not len(prompts) == len(answers_a) == len(answers_b):
-        counts = f"{len(prompts)} prompts, {len(answers_a)} answers_a and {len(answers_b)} answers_b"
+        counts = (
+            f"{len(prompts)} prompts, {len(answers_a)} answers_a and {len(answers_b)} answers_b"
+        )
         raise ValueError(f"{counts} are not pairs: give one of each per pair")
     forward, backward = judge(prompts, answers_a, answers_b), judge(prompts, answers_b, answers_a)
     if not len(forward) == len(backward) == len(prompts):
-        raise ValueError(f"the judge gave {len(forward)} and {len(backward)} replies for {len(prompts)} pairs")
+        raise ValueError(
+            f"the judge gave {len(forward)} and {len(backward)} replies for {len(prompts)} pairs"
+        )
     scores = [_combine(a.score, b.score) for a, b in zip(forward, backward, strict=True)]
-    both = [(a.score, b.score) for a, b, s in zip(forward, backward, scores, strict=True) if s is not None]
+    both = [
+        (a.score, b.score)
+        for a, b, s in zip(forward, backward, scores, strict=True)
+        if s is not None
+    ]
     return Comparison(
         scores=scores,
         swayed=sum(first != 1 - second for first, second in both),
@@ -96,7 +117,9 @@ def compare(judge: Judge, prompts: Sequence[Prompt], answers_a: Sequence[str], a
 
 
 def _combine(first: float | None, second: float | None) -> float | None:
-    """The verdict on a, from its score when shown first and the score of b when b was shown first."""
+    """The verdict on a, from its score when shown first and the score of b when b was shown
+    first.
+    """
     if first is None or second is None:
         return None
     return first if first == 1 - second else 0.5
@@ -115,12 +138,16 @@ class RewardJudge:
     reward: Callable[[str], float]
 
     def __call__(self, prompts, firsts, seconds):
-        return [_reply(self.reward(first), self.reward(second)) for first, second in zip(firsts, seconds, strict=True)]
+        return [
+            _reply(self.reward(first), self.reward(second))
+            for first, second in zip(firsts, seconds, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
 class ModelJudge:
-    """The judge that prefers the answer to which a reward model (a sequence classifier with one output) gives more.
+    """The judge that prefers the answer to which a reward model (a sequence classifier with one
+    output) gives more.
 
     A dialogue longer than the model can read has no score; nothing is truncated.
 
@@ -138,16 +165,23 @@ class ModelJudge:
                 f"a reward model has one output, not {outputs}: load one that was trained with num_labels=1"
             )
         if self.tokenizer.chat_template is None or self.tokenizer.pad_token_id is None:
-            raise ValueError("the tokenizer lacks a chat template or a padding token: set the ones used in training")
-        # The classifier finds the last token of a row by this id; without it a batch of unequal lengths is refused.
+            raise ValueError(
+                "the tokenizer lacks a chat template or a padding token: set the ones used in training"
+            )
+        # The classifier finds the last token of a row by this id; without it a batch of unequal
+        # lengths is refused.
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
 
     @classmethod
     def load(cls, folder: str, *, batch_size: int = 16, **options) -> "ModelJudge":
-        """The reward model saved in `folder` (or on the hub) as safetensors; `options` go to `from_pretrained`."""
+        """The reward model saved in `folder` (or on the hub) as safetensors; `options` go to
+        `from_pretrained`.
+        """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, **options
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return cls(model, tokenizer, batch_size)
 
@@ -161,14 +195,20 @@ class ModelJudge:
         import torch
 
         dialogues = [_dialogue(*pair) for pair in zip(prompts, answers, strict=True)]
-        tokens = [self.tokenizer.apply_chat_template(d, return_dict=True)["input_ids"] for d in dialogues]
+        tokens = [
+            self.tokenizer.apply_chat_template(d, return_dict=True)["input_ids"] for d in dialogues
+        ]
         limit = getattr(self.model.config, "max_position_embeddings", None) or float("inf")
-        fits = sorted((i for i, ids in enumerate(tokens) if len(ids) <= limit), key=lambda i: len(tokens[i]))
+        fits = sorted(
+            (i for i, ids in enumerate(tokens) if len(ids) <= limit), key=lambda i: len(tokens[i])
+        )
         rewards: list[float | None] = [None] * len(tokens)
         self.model.eval()
         for start in range(0, len(fits), self.batch_size):
             rows = fits[start : start + self.batch_size]
-            batch = self.tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, return_tensors="pt")
+            batch = self.tokenizer.pad(
+                {"input_ids": [tokens[i] for i in rows]}, return_tensors="pt"
+            )
             with torch.inference_mode():
                 values = self.model(**batch.to(self.model.device)).logits[:, 0].float().tolist()
             for row, value in zip(rows, values, strict=True):
@@ -177,7 +217,11 @@ class ModelJudge:
 
 
 def _dialogue(prompt: Prompt, answer: str) -> list[dict]:
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(turn) for turn in prompt]
+    turns = (
+        [{"role": "user", "content": prompt}]
+        if isinstance(prompt, str)
+        else [dict(turn) for turn in prompt]
+    )
     return [*turns, {"role": "assistant", "content": answer}]
 
 
@@ -214,16 +258,19 @@ _NO_REPLY = "no reply: "
 
 @dataclass(frozen=True)
 class EndpointJudge:
-    """A language model behind an OpenAI-compatible endpoint: `OPENAI_BASE_URL` with the key `OPENAI_API_KEY`.
+    """A language model behind an OpenAI-compatible endpoint: `OPENAI_BASE_URL` with the key
+    `OPENAI_API_KEY`.
 
-    A request that times out, is rate-limited (429; `Retry-After` is obeyed) or fails (5xx) is repeated `retries` times;
-    then its reply is missing. A request that the endpoint refuses (wrong key or model) and `give_up` missing replies in
-    a row end the comparison. The key stays in the environment and the client: it is in no message, log or repr.
+    A request that times out, is rate-limited (429; `Retry-After` is obeyed) or fails (5xx) is
+    repeated `retries` times; then its reply is missing. A request that the endpoint refuses (wrong
+    key or model) and `give_up` missing replies in a row end the comparison. The key stays in the
+    environment and the client: it is in no message, log or repr.
 
     Attributes:
         timeout: seconds per request.
         workers: requests at a time.
-        options: further fields of the request; some models want `{"max_completion_tokens": 16}` in their place.
+        options: further fields of the request; some models want `{"max_completion_tokens": 16}` in
+            their place.
     """
 
     model: str = "gpt-4o-mini"
@@ -258,9 +305,13 @@ class EndpointJudge:
         try:
             from openai import OpenAI
         except ImportError as error:
-            raise ImportError("the endpoint judge needs the package openai: pip install 'sympo[judge]'") from error
+            raise ImportError(
+                "the endpoint judge needs the package openai: pip install 'sympo[judge]'"
+            ) from error
         if not os.environ.get("OPENAI_API_KEY"):
-            raise ValueError("OPENAI_API_KEY is not set: set it (to any text where the endpoint asks for no key)")
+            raise ValueError(
+                "OPENAI_API_KEY is not set: set it (to any text where the endpoint asks for no key)"
+            )
         return OpenAI(timeout=self.timeout, max_retries=self.retries)
 
     def _ask(self, client, question: str) -> Reply:
@@ -268,7 +319,9 @@ class EndpointJudge:
 
         messages = [{"role": "user", "content": question}]
         try:
-            reply = client.chat.completions.create(model=self.model, messages=messages, **self.options)
+            reply = client.chat.completions.create(
+                model=self.model, messages=messages, **self.options
+            )
             return parse_verdict(reply.choices[0].message.content)
         except openai.APITimeoutError:
             return Reply(None, f"{_NO_REPLY}time-out")

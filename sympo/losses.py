@@ -1,7 +1,8 @@
-"""Margin losses ℓ(z): the torch function that trains, and the sympy expression that the derivations use.
+"""Margin losses ℓ(z): the torch function that trains, and the sympy expression that the derivations
+use.
 
-A loss is symmetric when ℓ(z) + ℓ(−z) = K for every z. Most symmetric ones here are ℓ(z) = F(−z), with F the
-distribution function of a law symmetric about 0, so that K = 1.
+A loss is symmetric when ℓ(z) + ℓ(−z) = K for every z. Most symmetric ones here are ℓ(z) = F(−z),
+with F the distribution function of a law symmetric about 0, so that K = 1.
 """
 
 import difflib
@@ -23,7 +24,8 @@ class Loss:
         fn: maps a margin of any shape to the loss of the same shape and dtype, unreduced.
         expr: maps a real sympy symbol to ℓ as a sympy expression.
         constant: K where ℓ(z) + ℓ(−z) = K for every z, None where there is no such K.
-        calibrated: whether the minimiser of the conditional risk has the sign of 2η − 1 (theory T6).
+        calibrated: whether the minimiser of the conditional risk has the sign of 2η − 1 (theory
+            T6).
         source: where the loss comes from.
     Check: notebook 03, tests/test_losses.py.
     """
@@ -43,13 +45,15 @@ class Loss:
 
 
 def _laplace(margin: Tensor) -> Tensor:
-    # Each branch sees only the margins it is exact for: exp never overflows, and its gradient is never inf · 0.
+    # Each branch sees only the margins it is exact for: exp never overflows, and its gradient is
+    # never inf · 0.
     tail = torch.exp(-margin.clamp(min=0)) / 2
     return torch.where(margin >= 0, tail, 1 - torch.exp(margin.clamp(max=0)) / 2)
 
 
 def _student_t2(margin: Tensor) -> Tensor:
-    # ½ − z/(2√(2+z²)) cancels in the tails, where its gradient then changes sign; this form of it does not.
+    # ½ − z/(2√(2+z²)) cancels in the tails, where its gradient then changes sign; this form of it
+    # does not.
     size = torch.where(margin >= 0, margin.clamp(min=0), -margin.clamp(max=0))
     root = torch.sqrt(2 + size.square())
     tail = 1 / (root * (root + size))
@@ -71,7 +75,14 @@ def _clip01(z: sympy.Expr) -> sympy.Expr:
 
 _LOSSES = (
     # Symmetric.
-    Loss("sigmoid", lambda z: torch.sigmoid(-z), lambda z: _sigma(-z), 1, False, "SymPO Section 4; logistic law"),
+    Loss(
+        "sigmoid",
+        lambda z: torch.sigmoid(-z),
+        lambda z: _sigma(-z),
+        1,
+        False,
+        "SymPO Section 4; logistic law",
+    ),
     Loss(
         "ramp",
         lambda z: ((1 - z) / 2).clamp(0, 1),
@@ -137,7 +148,14 @@ _LOSSES = (
         True,
         "negative log-likelihood of Bradley–Terry",
     ),
-    Loss("hinge", lambda z: (1 - z).clamp(min=0), lambda z: sympy.Max(0, 1 - z), None, True, "support vector machine"),
+    Loss(
+        "hinge",
+        lambda z: (1 - z).clamp(min=0),
+        lambda z: sympy.Max(0, 1 - z),
+        None,
+        True,
+        "support vector machine",
+    ),
     Loss("square", lambda z: (1 - z).square(), lambda z: (1 - z) ** 2, None, True, "least squares"),
     Loss("exponential", lambda z: torch.exp(-z), lambda z: sympy.exp(-z), None, True, "AdaBoost"),
     Loss(

@@ -1,7 +1,7 @@
 """Label noise: flips of ±1 preference labels with explicit, reproducible randomness.
 
-A flip compares one uniform number per pair with a rate, so the flips at a low rate are a subset of those at a
-higher one, and every method of one seed sees the same flips.
+A flip compares one uniform number per pair with a rate, so the flips at a low rate are a subset of
+those at a higher one, and every method of one seed sees the same flips.
 """
 
 import hashlib
@@ -19,16 +19,19 @@ class UniformSource(Protocol):
 
 
 def _plain(key: object) -> object:
-    # numpy's scalars print differently from one numpy to the next, and unlike the Python numbers that they equal.
+    # numpy's scalars print differently from one numpy to the next, and unlike the Python numbers
+    # that they equal.
     if isinstance(key, tuple):
         return tuple(map(_plain, key))
     return key.item() if isinstance(key, np.generic) else key
 
 
 class RowGenerator:
-    """Uniform numbers keyed by row: a row's number depends on (its key, seed) and not on the other rows.
+    """Uniform numbers keyed by row: a row's number depends on (its key, seed) and not on the other
+    rows.
 
-    numpy's generators number rows by position, so that dropping one row would redraw all that follow it.
+    numpy's generators number rows by position, so that dropping one row would redraw all that
+    follow it.
 
     Args:
         keys: one str, bytes, int or tuple per row; rows with equal keys draw equal numbers.
@@ -43,10 +46,14 @@ class RowGenerator:
     def random(self, size: int) -> NDArray[np.float64]:
         """The next `(size,)` uniform numbers in [0, 1); `size` must be the number of keys."""
         if size != len(self._keys):
-            raise ValueError(f"asked for {size} uniform numbers, but there are {len(self._keys)} row keys")
+            raise ValueError(
+                f"asked for {size} uniform numbers, but there are {len(self._keys)} row keys"
+            )
         salt = self._salt + f":{self._draw}".encode()
         self._draw += 1
-        digests = b"".join(hashlib.blake2b(key, digest_size=8, key=salt).digest() for key in self._keys)
+        digests = b"".join(
+            hashlib.blake2b(key, digest_size=8, key=salt).digest() for key in self._keys
+        )
         return (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)) * 2.0**-53
 
 
@@ -107,11 +114,13 @@ def flip_tied(
     *,
     first_rate: float,
 ) -> NDArray:
-    """Noisy labels when the written order is tied to the pair: the longer answer stands first with probability w.
+    """Noisy labels when the written order is tied to the pair: the longer answer stands first with
+    probability w.
 
-    The annotator errs by position: at `rate_pos` when the answer written first is the better one, else at `rate_neg`.
-    So a pair flips at w·rate_pos + (1−w)·rate_neg when its longer answer wins, and at w·rate_neg + (1−w)·rate_pos
-    when it loses: noise that is not symmetric, and that swapping pairs afterwards does not repair.
+    The annotator errs by position: at `rate_pos` when the answer written first is the better one,
+    else at `rate_neg`. So a pair flips at w·rate_pos + (1−w)·rate_neg when its longer answer wins,
+    and at w·rate_neg + (1−w)·rate_pos when it loses: noise that is not symmetric, and that swapping
+    pairs afterwards does not repair.
 
     Args:
         labels: `(pairs,)` of −1 and +1.
@@ -120,8 +129,10 @@ def flip_tied(
     Returns:
         `(pairs,)`, in the orientation of `labels`.
     Raises:
-        ValueError: as `flip`, or a `longer` that does not match the labels, or a first_rate outside [0, 1].
-    Source: theory T2b, a counterexample to Lemma 1 outside its condition. Check: notebook 02, tests/test_noise.py.
+        ValueError: as `flip`, or a `longer` that does not match the labels, or a first_rate outside
+            [0, 1].
+    Source: theory T2b, a counterexample to Lemma 1 outside its condition. Check: notebook 02,
+    tests/test_noise.py.
     """
     if not 0 <= first_rate <= 1:
         raise ValueError(f"first_rate = {first_rate} is not a probability: give a number in [0, 1]")
@@ -135,7 +146,8 @@ def equivalent_rate(rate_pos: float, rate_neg: float, prior: float) -> float:
     """The symmetric rate ε = π·rate_pos + (1−π)·rate_neg that gives the same risk (Lemma 1).
 
     Args:
-        prior: π = P(y=+1), the share of pairs written with the true winner first, independently of the pair.
+        prior: π = P(y=+1), the share of pairs written with the true winner first, independently of
+            the pair.
     Raises:
         ValueError: rates that `check_rates` refuses, a prior outside [0, 1], or ε ≥ ½.
     Source: Lemma 1. Check: notebook 02.

@@ -1,7 +1,9 @@
-"""Preference pairs in TRL's conversational format: Anthropic HH, UltraFeedback-binarized, your own files.
+"""Preference pairs in TRL's conversational format: Anthropic HH, UltraFeedback-binarized, your own
+files.
 
-The columns: `prompt` (messages, the last one a user's), `chosen` and `rejected` (one assistant message each) and
-`is_flipped` (bool). Every row of a file ends up in the dataset or is counted in its `Report` by the reason why not.
+The columns: `prompt` (messages, the last one a user's), `chosen` and `rejected` (one assistant
+message each) and `is_flipped` (bool). Every row of a file ends up in the dataset or is counted in
+its `Report` by the reason why not.
 """
 
 import gzip
@@ -25,7 +27,8 @@ from numpy.typing import ArrayLike
 from sympo import noise
 from sympo.studies import sources
 
-MALFORMED_LIMIT = 0.01  # ours: the HH test files have 2 malformed rows of 8,552, so more means another format
+# ours: the HH test files have 2 malformed rows of 8,552, so more means another format
+MALFORMED_LIMIT = 0.01
 
 _ULTRAFEEDBACK = {  # split → (a sample under SYMPO_DATA, the hub's file)
     "train": ("train_clean.jsonl", "data/train_prefs-00000-of-00001.parquet"),
@@ -33,13 +36,16 @@ _ULTRAFEEDBACK = {  # split → (a sample under SYMPO_DATA, the hub's file)
 }
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
-_FEATURES = Features({**dict.fromkeys(("prompt", "chosen", "rejected"), _MESSAGES), "is_flipped": Value("bool")})
+_FEATURES = Features(
+    {**dict.fromkeys(("prompt", "chosen", "rejected"), _MESSAGES), "is_flipped": Value("bool")}
+)
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>\n", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON can write it, UTF-8 cannot
 _CHATML_END = "<|im_start|>assistant\n"
-_DEFAULT_SYSTEM = "You are a helpful assistant."  # what ChatML templates put there themselves; no part of the prompt
+# what ChatML templates put there themselves; no part of the prompt
+_DEFAULT_SYSTEM = "You are a helpful assistant."
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,9 @@ class Report:
 
     Attributes:
         malformed: reason → rows that could not be read as a pair; more than 1% is an error.
-        no_preference: reason → rows that are sound, but name no winner (equal answers, equal scores). Counted apart:
-            1.2% of helpful-rejection-sampled has chosen = rejected, which is no sign of a wrong format.
+        no_preference: reason → rows that are sound, but name no winner (equal answers, equal
+            scores). Counted apart: 1.2% of helpful-rejection-sampled has chosen = rejected, which
+            is no sign of a wrong format.
         noted: reason → rows that were kept, and look odd.
         files: name, source and sha256 of each file, for a record's provenance.
     """
@@ -80,7 +87,9 @@ class Pairs(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Training and test pairs that share no prompt; `overlap` training rows were dropped for that."""
+    """Training and test pairs that share no prompt; `overlap` training rows were dropped for
+    that.
+    """
 
     train: Dataset
     test: Dataset
@@ -89,10 +98,15 @@ class Split(NamedTuple):
     overlap: int
 
     def source(self) -> dict[str, str]:
-        """The files, and one hash of their names and content, for a record: `data`, `data_sha256`."""
+        """The files, and one hash of their names and content, for a record: `data`,
+        `data_sha256`.
+        """
         files = (*self.train_report.files, *self.test_report.files)
         content = [(name.partition(" from ")[0], name.rpartition(" ")[2]) for name in files]
-        return {"data": "; ".join(files), "data_sha256": hashlib.sha256(repr(content).encode()).hexdigest()}
+        return {
+            "data": "; ".join(files),
+            "data_sha256": hashlib.sha256(repr(content).encode()).hexdigest(),
+        }
 
 
 class _Refused(Exception):
@@ -104,10 +118,12 @@ class _Refused(Exception):
 
 
 def parse_dialogue(text: str) -> list[dict]:
-    """The messages of an HH dialogue; "\\n\\nHuman: " or "\\n\\nAssistant: " before each content gives `text` again.
+    """The messages of an HH dialogue; "\\n\\nHuman: " or "\\n\\nAssistant: " before each content
+    gives `text` again.
 
-    Turns of one role that follow each other are one message with the inner marker kept as text: an annotator typed a
-    paragraph that begins with "Assistant:", and chat templates ask for alternating roles.
+    Turns of one role that follow each other are one message with the inner marker kept as text: an
+    annotator typed a paragraph that begins with "Assistant:", and chat templates ask for
+    alternating roles.
     """
     marks = list(_TURN.finditer(text))
     messages: list[dict] = []
@@ -123,14 +139,17 @@ def parse_dialogue(text: str) -> list[dict]:
 def split_dialogues(chosen: str, rejected: str) -> tuple[str, str, str]:
     """The shared prompt and the two answers of an HH row, as text.
 
-    The prompt ends before the last Assistant turn after a Human turn that both dialogues share, and not before the last
-    one of each: an answer may hold "\\n\\nAssistant:" itself (17 rows of the HH test files). One that holds
-    "\\n\\nHuman:" is refused, since the two dialogues then go on from different prompts; "Human:" in a line is text.
+    The prompt ends before the last Assistant turn after a Human turn that both dialogues share, and
+    not before the last one of each: an answer may hold "\\n\\nAssistant:" itself (17 rows of the HH
+    test files). One that holds "\\n\\nHuman:" is refused, since the two dialogues then go on from
+    different prompts; "Human:" in a line is text.
     """
     if not (chosen.startswith("\n\nHuman:") and rejected.startswith("\n\nHuman:")):
         raise _Refused("does not begin with a Human turn")
     shared = [mark for mark in _TURN.finditer(chosen) if rejected.startswith(chosen[: mark.end()])]
-    starts = [turn for before, turn in pairwise(shared) if (before[1], turn[1]) == ("Human", "Assistant")]
+    starts = [
+        turn for before, turn in pairwise(shared) if (before[1], turn[1]) == ("Human", "Assistant")
+    ]
     if not starts:
         raise _Refused("unequal prompts")
     answers = chosen[starts[-1].end() :], rejected[starts[-1].end() :]
@@ -140,7 +159,9 @@ def split_dialogues(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 
 def parse_prompt(text: str) -> list[dict]:
-    """The messages of a prompt string: one user message, or what a ChatML wrapper holds but for a stock system turn."""
+    """The messages of a prompt string: one user message, or what a ChatML wrapper holds but for a
+    stock system turn.
+    """
     if not text.startswith("<|im_start|>"):
         return [{"role": "user", "content": text}]
     body = text.removesuffix(_CHATML_END)
@@ -152,8 +173,14 @@ def parse_prompt(text: str) -> list[dict]:
 
 def _parse_messages(prompt, chosen: list, rejected: list) -> tuple[list[dict], str, str]:
     try:
-        chosen, rejected = ([{k: m[k] for k in ("role", "content")} for m in side] for side in (chosen, rejected))
-        prompt = [{k: m[k] for k in ("role", "content")} for m in prompt] if isinstance(prompt, list) else []
+        chosen, rejected = (
+            [{k: m[k] for k in ("role", "content")} for m in side] for side in (chosen, rejected)
+        )
+        prompt = (
+            [{k: m[k] for k in ("role", "content")} for m in prompt]
+            if isinstance(prompt, list)
+            else []
+        )
     except (TypeError, KeyError):
         raise _Refused("a message lacks role or content") from None
     if not chosen or not rejected or {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
@@ -174,10 +201,15 @@ def _parse(row: dict) -> tuple[list[dict], str, str]:
         prompt = parse_dialogue(prompt)
     elif isinstance(prompt, str):
         prompt = parse_prompt(prompt)
-    texts = [chosen, rejected, *(m["content"] for m in prompt)] if isinstance(prompt, list) else [None]
+    texts = (
+        [chosen, rejected, *(m["content"] for m in prompt)] if isinstance(prompt, list) else [None]
+    )
     if not all(isinstance(text, str) and not _SURROGATE.search(text) for text in texts):
         raise _Refused("a message is not text")
-    if not any(m["content"].strip() for m in prompt if m["role"] == "user") or prompt[-1]["role"] != "user":
+    if (
+        not any(m["content"].strip() for m in prompt if m["role"] == "user")
+        or prompt[-1]["role"] != "user"
+    ):
         raise _Refused("no user turn before the answers")
     return prompt, chosen, rejected
 
@@ -202,15 +234,21 @@ def _check_preference(row: dict, chosen: str, rejected: str, ties: str) -> Itera
 
 
 def parse_rows(rows: Iterable[dict | None], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
-    """Pairs from rows of any format named in the module's docstring (None: a line that is no JSON object).
+    """Pairs from rows of any format named in the module's docstring (None: a line that is no JSON
+    object).
 
     Args:
-        ties: what becomes of rows whose two scores are equal. They name no winner, so they are dropped (and counted)
-            unless "keep" asks for the data set as published. A row without scores is never a tie.
+        ties: what becomes of rows whose two scores are equal. They name no winner, so they are
+            dropped (and counted) unless "keep" asks for the data set as published. A row without
+            scores is never a tie.
     """
     if ties not in ("drop", "keep"):
         raise ValueError(f"ties = {ties!r} is not a choice: give 'drop' or 'keep'")
-    kept, counts, total = [], {kind: Counter() for kind in ("malformed", "no_preference", "noted")}, 0
+    kept, counts, total = (
+        [],
+        {kind: Counter() for kind in ("malformed", "no_preference", "noted")},
+        0,
+    )
     for row in rows:
         total += 1
         try:
@@ -245,36 +283,50 @@ def read_rows(path: Path) -> list[dict | None]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as lines:
             return [_json_or_none(line) for line in lines if line.strip()]
     except (OSError, EOFError, ValueError, pyarrow.ArrowException) as error:
-        raise ValueError(f"cannot read {path.name} as preferences: {error}; fetch it again or convert it") from error
+        raise ValueError(
+            f"cannot read {path.name} as preferences: {error}; fetch it again or convert it"
+        ) from error
 
 
 def load_file(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
-    """The pairs of one file: HH dialogues, `prompt`/`chosen`/`rejected` text, or messages in TRL's or the hub's form.
+    """The pairs of one file: HH dialogues, `prompt`/`chosen`/`rejected` text, or messages in TRL's
+    or the hub's form.
 
     Raises:
-        ValueError: the file cannot be read, or more than 1% of its rows are malformed; the message has the counts.
+        ValueError: the file cannot be read, or more than 1% of its rows are malformed; the message
+            has the counts.
     Check: tests/test_preferences.py.
     """
     pairs = parse_rows(read_rows(Path(path)), ties=ties)
     report = pairs.report
     if report.malformed.total() > MALFORMED_LIMIT * report.rows or not report.rows:
-        raise ValueError(f"{Path(path).name} is not a file of preference pairs ({report}); convert or repair it")
+        raise ValueError(
+            f"{Path(path).name} is not a file of preference pairs ({report}); convert or repair it"
+        )
     return pairs
 
 
 def load_hh(*names: str) -> Pairs:
-    """Anthropic HH: the pairs of `subset/split` files, as in `load_hh("helpful-base/test", "harmless-base/test")`."""
+    """Anthropic HH: the pairs of `subset/split` files, as in
+    `load_hh("helpful-base/test", "harmless-base/test")`.
+    """
     return _load("hh", [f"{name}.jsonl.gz" for name in names])
 
 
 def load_ultrafeedback(*names: str, ties: Literal["drop", "keep"] = "drop") -> Pairs:
-    """UltraFeedback-binarized: the pairs of the splits "train" and "test", or of files called otherwise.
+    """UltraFeedback-binarized: the pairs of the splits "train" and "test", or of files called
+    otherwise.
 
-    SYMPO_DATA may hold a sample of a split in place of the hub's file; the report's `files` say which one was read.
+    SYMPO_DATA may hold a sample of a split in place of the hub's file; the report's `files` say
+    which one was read.
     """
     folder = Path(os.environ.get("SYMPO_DATA") or os.devnull, "ultrafeedback")
     places = (_ULTRAFEEDBACK.get(name, (name, name)) for name in names)
-    return _load("ultrafeedback", [sample if (folder / sample).is_file() else hub for sample, hub in places], ties=ties)
+    return _load(
+        "ultrafeedback",
+        [sample if (folder / sample).is_file() else hub for sample, hub in places],
+        ties=ties,
+    )
 
 
 def _load(dataset: str, names: Sequence[str], **options) -> Pairs:
@@ -282,12 +334,19 @@ def _load(dataset: str, names: Sequence[str], **options) -> Pairs:
         raise ValueError(f"no file of '{dataset}' is named: give at least one")
     found = [sources.preference_file(dataset, name) for name in names]
     parts = [load_file(asset.path, **options) for asset in found]
-    files = tuple(f"{n} from {a.source}, sha256 {a.sha256[:12]}" for n, a in zip(names, found, strict=True))
-    return Pairs(concatenate_datasets([p.dataset for p in parts]), sum((p.report for p in parts), Report(files=files)))
+    files = tuple(
+        f"{n} from {a.source}, sha256 {a.sha256[:12]}" for n, a in zip(names, found, strict=True)
+    )
+    return Pairs(
+        concatenate_datasets([p.dataset for p in parts]),
+        sum((p.report for p in parts), Report(files=files)),
+    )
 
 
 def split_pairs(train: Pairs, test: Pairs) -> Split:
-    """Training and test pairs that share no prompt; the overlap is taken out of the training pairs."""
+    """Training and test pairs that share no prompt; the overlap is taken out of the training
+    pairs.
+    """
     kept, overlap = drop_overlap(train.dataset, test.dataset)
     return Split(kept, test.dataset, train.report, test.report, overlap)
 
@@ -295,7 +354,11 @@ def split_pairs(train: Pairs, test: Pairs) -> Split:
 def prompt_keys(dataset: Dataset) -> list[tuple]:
     """What makes two prompts the same: the turns but for system turns, case and spacing."""
     return [
-        tuple((m["role"], " ".join(m["content"].casefold().split())) for m in prompt if m["role"] != "system")
+        tuple(
+            (m["role"], " ".join(m["content"].casefold().split()))
+            for m in prompt
+            if m["role"] != "system"
+        )
         for prompt in dataset["prompt"]
     ]
 
@@ -308,9 +371,11 @@ def drop_overlap(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
 
 
 def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """A training and a test part that share no prompt; each prompt is held out with probability `fraction`.
+    """A training and a test part that share no prompt; each prompt is held out with probability
+    `fraction`.
 
-    The draw is keyed by the prompt: it does not depend on the other rows, and a larger fraction holds out a superset.
+    The draw is keyed by the prompt: it does not depend on the other rows, and a larger fraction
+    holds out a superset.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction = {fraction} is not a share: give a number in (0, 1)")
@@ -319,36 +384,48 @@ def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, 
     return dataset.select(np.flatnonzero(~held)), dataset.select(np.flatnonzero(held))
 
 
-def take_fitting(dataset: Dataset, tokenizer, *, count: int, max_prompt: int, max_length: int) -> Dataset:
-    """The first `count` pairs, or all there are, whose prompt, and prompt with either answer, fit these many tokens."""
+def take_fitting(
+    dataset: Dataset, tokenizer, *, count: int, max_prompt: int, max_length: int
+) -> Dataset:
+    """The first `count` pairs, or all there are, whose prompt, and prompt with either answer, fit
+    these many tokens.
+    """
 
     def fits(row: dict) -> bool:
         texts = (row["prompt"], row["prompt"] + row["chosen"], row["prompt"] + row["rejected"])
-        prompt, *whole = (len(tokenizer.apply_chat_template(m, return_dict=True)["input_ids"]) for m in texts)
+        prompt, *whole = (
+            len(tokenizer.apply_chat_template(m, return_dict=True)["input_ids"]) for m in texts
+        )
         return prompt <= max_prompt and max(whole) <= max_length
 
     return dataset.select(list(islice((i for i, row in enumerate(dataset) if fits(row)), count)))
 
 
 def row_generator(dataset: Dataset, seed: int) -> noise.RowGenerator:
-    """Uniform numbers keyed by (prompt, the set of the two answers): neither row order nor who won changes a number."""
+    """Uniform numbers keyed by (prompt, the set of the two answers): neither row order nor who won
+    changes a number.
+    """
     columns = (dataset[name] for name in ("prompt", "chosen", "rejected"))
     texts = ([[(m["role"], m["content"]) for m in cell] for cell in column] for column in columns)
-    return noise.RowGenerator([(prompt, *sorted(answers)) for prompt, *answers in zip(*texts, strict=True)], seed)
+    return noise.RowGenerator(
+        [(prompt, *sorted(answers)) for prompt, *answers in zip(*texts, strict=True)], seed
+    )
 
 
 def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
     """The dataset with chosen and rejected swapped where `flipped`, and `is_flipped` toggled there.
 
-    Every pair of columns named alike (`ref_chosen_logps` and `ref_rejected_logps`) is swapped along, so that one
-    reference pass serves every noise rate.
+    Every pair of columns named alike (`ref_chosen_logps` and `ref_rejected_logps`) is swapped
+    along, so that one reference pass serves every noise rate.
 
     Args:
         flipped: `(rows,)` bool, from any pattern of `sympo.noise`.
     """
     flipped = np.asarray(flipped, dtype=bool)
     if flipped.shape != (len(dataset),):
-        raise ValueError(f"flipped has shape {flipped.shape}, but there are {len(dataset)} rows: give one bool per row")
+        raise ValueError(
+            f"flipped has shape {flipped.shape}, but there are {len(dataset)} rows: give one bool per row"
+        )
     columns = dataset.to_dict()
     for name in [name for name in columns if "chosen" in name]:
         other = name.replace("chosen", "rejected")
@@ -361,7 +438,8 @@ def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
 
 
 def flip_preferences(dataset: Dataset, noise_rate: float, *, seed: int) -> Dataset:
-    """The dataset with each label flipped with probability `noise_rate`; the flips at a low rate stay at a higher one.
+    """The dataset with each label flipped with probability `noise_rate`; the flips at a low rate
+    stay at a higher one.
 
     Args:
         dataset: clean pairs, no row flipped yet.
@@ -371,6 +449,10 @@ def flip_preferences(dataset: Dataset, noise_rate: float, *, seed: int) -> Datas
     Check: tests/test_preferences.py.
     """
     if any(dataset["is_flipped"]):
-        raise ValueError("the dataset already holds flipped rows: flip the clean dataset, since rates do not add up")
+        raise ValueError(
+            "the dataset already holds flipped rows: flip the clean dataset, since rates do not add up"
+        )
     labels = np.ones(len(dataset), dtype=int)
-    return swap_answers(dataset, noise.flip(labels, noise_rate, noise_rate, row_generator(dataset, seed)) < 0)
+    return swap_answers(
+        dataset, noise.flip(labels, noise_rate, noise_rate, row_generator(dataset, seed)) < 0
+    )

@@ -12,15 +12,17 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# You will see the whole companion on one page: what the paper claims, where each claim is derived or tested, and what
-# came out. Every verdict below is computed from the data behind the figures.
+# You will see the whole companion on one page: what the paper claims, where each claim is derived
+# or tested, and what came out. Every verdict below is computed from the data behind the figures.
 #
-# - Paper: *On Symmetric Losses for Robust Policy Optimization with Noisy Preferences*, arXiv 2505.24709.
+# - Paper: *On Symmetric Losses for Robust Policy Optimization with Noisy Preferences*, arXiv
+#   2505.24709.
 # - Reads → writes: the tables and the executed notebooks of the profile → `table0_claims`.
 # - Time: seconds.
 
 # %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
+# Colab only: fetch this repository and install the package beside Colab's own torch. It does
+# nothing elsewhere.
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
@@ -30,10 +32,15 @@ if "google.colab" in sys.modules:
     from importlib.metadata import version
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
+    subprocess.run(
+        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
+        check=True,
+    )
     pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
     open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
+    )
     os.chdir("companion/notebooks")
 
 # %% tags=["parameters"]
@@ -54,18 +61,20 @@ pd.options.display.max_colwidth = None  # claims are sentences
 # %% [markdown]
 # ## The idea in five minutes
 #
-# A reward model learns from comparisons: shown two answers, an annotator says which is better. Annotators err. The
-# standard loss, the logistic one behind DPO, takes every label at its word, and the more wrong a label looks to it, the
-# harder it pulls.
+# A reward model learns from comparisons: shown two answers, an annotator says which is better.
+# Annotators err. The standard loss, the logistic one behind DPO, takes every label at its word, and
+# the more wrong a label looks to it, the harder it pulls.
 #
 # Write a comparison as a label $y \in \{-1, +1\}$ on a pair, and the model's opinion as a score
-# $r(a_1) - r(a_2)$. Their product, the *margin* $z$, is positive where the two agree. A loss is *symmetric* when
+# $r(a_1) - r(a_2)$. Their product, the *margin* $z$, is positive where the two agree. A loss is
+# *symmetric* when
 #
 # $$\ell(z) + \ell(-z) = K \quad\text{for every } z.$$
 #
-# A wrong label turns $z$ into $-z$. With a symmetric loss it costs $K - \ell(z)$ instead of $\ell(z)$, and on average
-# over wrong and right labels only a factor and a constant are left of the noise: the minimisers stay where they were.
-# Here is that sentence as a computation, for two losses and labels of which 40% lie.
+# A wrong label turns $z$ into $-z$. With a symmetric loss it costs $K - \ell(z)$ instead of
+# $\ell(z)$, and on average over wrong and right labels only a factor and a constant are left of the
+# noise: the minimisers stay where they were. Here is that sentence as a computation, for two losses
+# and labels of which 40% lie.
 
 # %% tags=["check"]
 margins = torch.linspace(-4, 4, 9, dtype=torch.float64)
@@ -76,27 +85,31 @@ for name in ("sigmoid", "logistic"):
     table[f"{name}, clean"] = loss(margins)
     table[f"{name}, noisy"] = (1 - noise_rate) * loss(margins) + noise_rate * loss(-margins)
 change = {
-    name: table[f"{name}, noisy"] - (1 - 2 * noise_rate) * table[f"{name}, clean"] for name in ("sigmoid", "logistic")
+    name: table[f"{name}, noisy"] - (1 - 2 * noise_rate) * table[f"{name}, clean"]
+    for name in ("sigmoid", "logistic")
 }
 assert change["sigmoid"].max() - change["sigmoid"].min() < 1e-12  # a constant
-assert change["logistic"].max() - change["logistic"].min() > 1  # not a constant: a pull towards z = 0
+# not a constant: a pull towards z = 0
+assert change["logistic"].max() - change["logistic"].min() > 1
 table.round(3)
 
 # %% [markdown]
-# The noisy sigmoid column is a shrunken, shifted copy of the clean one: it still falls all the way. The noisy logistic
-# column turns up again at the right: certainty is punished. The rest of the paper builds on this:
+# The noisy sigmoid column is a shrunken, shifted copy of the clean one: it still falls all the way.
+# The noisy logistic column turns up again at the right: certainty is punished. The rest of the
+# paper builds on this:
 #
-# 1. noise that errs more in one direction is symmetric noise in disguise, as long as the order in which a pair is
-#    written says nothing about the pair (notebook 02);
-# 2. so symmetric losses that never increase keep the *order* of rewards under it (03, 04), though not their size;
+# 1. noise that errs more in one direction is symmetric noise in disguise, as long as the order in
+#    which a pair is written says nothing about the pair (notebook 02);
+# 2. so symmetric losses that never increase keep the *order* of rewards under it (03, 04), though
+#    not their size;
 # 3. and the order is enough to improve a policy (04).
 #
 # ## The claims and their verdicts
 #
-# *derived*: proved step by step, and every check cell of the notebook passes (the evidence is per notebook: claims of
-# one notebook share it). *reproduced*, *contradicted*, *not seen
-# at this scale*: measured, by the rules of `sympo.stats.verdict` and `verdict_agreement`, with the difference and its
-# 95% interval as evidence.
+# *derived*: proved step by step, and every check cell of the notebook passes (the evidence is per
+# notebook: claims of one notebook share it). *reproduced*, *contradicted*, *not seen
+# at this scale*: measured, by the rules of `sympo.stats.verdict` and `verdict_agreement`, with the
+# difference and its 95% interval as evidence.
 
 # %%
 verdicts = claims.judge_claims(profile)
@@ -104,11 +117,15 @@ figures.save_table(verdicts.assign(profile=profile), "table0_claims", profile=pr
 
 # %%
 counts = verdicts.verdict.value_counts()
-Markdown(f"In profile {profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".")
+Markdown(
+    f"In profile {profile}: "
+    + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    + "."
+)
 
 # %% [markdown]
-# *not measured*: the study needs a GPU, and this repository holds no records of it yet. Where it does, a laptop shows
-# those of profile gpu.
+# *not measured*: the study needs a GPU, and this repository holds no records of it yet. Where it
+# does, a laptop shows those of profile gpu.
 #
 # ## The map
 #
@@ -131,12 +148,14 @@ results = claims.list_results(profile)
 results
 
 # %% [markdown]
-# The figure that the paper's first experiment comes down to, if it has been made: reward accuracy on clean test pairs
-# against the share of wrong training labels.
+# The figure that the paper's first experiment comes down to, if it has been made: reward accuracy
+# on clean test pairs against the share of wrong training labels.
 
 # %%
 figure = profiles.figures_folder(profile) / "fig1_mnist_losses.png"
-Image(figure, width=600) if figure.is_file() else Markdown(f"`{figure.name}` has not been made in profile {profile}.")
+Image(figure, width=600) if figure.is_file() else Markdown(
+    f"`{figure.name}` has not been made in profile {profile}."
+)
 
 # %%
 figures.save_provenance("00_start_here", profile=profile)

@@ -12,15 +12,16 @@
 # %% [markdown]
 # # 01 · Preferences as classification
 #
-# You will see that fitting a reward to preferences is binary classification with one odd feature: every example can be
-# written down in two ways. That oddity is what the rest of the paper lives on.
+# You will see that fitting a reward to preferences is binary classification with one odd feature:
+# every example can be written down in two ways. That oddity is what the rest of the paper lives on.
 #
 # - Paper: Section 2.2 (reward modelling as binary classification).
 # - Reads → writes: nothing → nothing.
 # - Time: under a minute in every profile.
 
 # %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
+# Colab only: fetch this repository and install the package beside Colab's own torch. It does
+# nothing elsewhere.
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
@@ -30,10 +31,15 @@ if "google.colab" in sys.modules:
     from importlib.metadata import version
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
+    subprocess.run(
+        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
+        check=True,
+    )
     pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
     open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
+    )
     os.chdir("companion/notebooks")
 
 # %% tags=["parameters"]
@@ -65,30 +71,31 @@ profile = profiles.resolve_profile(profile)
 # %% [markdown]
 # ## T1 · Reward modelling is binary classification
 #
-# **Why it matters.** Nobody can say that an answer is worth 2.7. People can say which of two answers is better, so
-# that is what is collected, and a *reward model* $r$ is fitted to it. If that fit is a classification problem, then all
-# that is known about classification with wrong labels can be put to work on wrong preferences, and this is what the
-# paper does.
+# **Why it matters.** Nobody can say that an answer is worth 2.7. People can say which of two
+# answers is better, so that is what is collected, and a *reward model* $r$ is fitted to it. If that
+# fit is a classification problem, then all that is known about classification with wrong labels can
+# be put to work on wrong preferences, and this is what the paper does.
 #
 # ### The words
 #
-# A *pair* $(a_1, a_2)$ is two answers to one prompt, in the order in which they are written down. Its *label* is
-# $y = +1$ when $a_1$ is preferred and $y = -1$ when $a_2$ is. The *score* of a pair is $g(a_1, a_2) = r(a_1) - r(a_2)$,
-# and its *margin* is
+# A *pair* $(a_1, a_2)$ is two answers to one prompt, in the order in which they are written down.
+# Its *label* is $y = +1$ when $a_1$ is preferred and $y = -1$ when $a_2$ is. The *score* of a pair
+# is $g(a_1, a_2) = r(a_1) - r(a_2)$, and its *margin* is
 #
 # $$z = y \cdot g(a_1, a_2) = r(\text{chosen}) - r(\text{rejected}).$$
 #
-# A positive margin means that the reward model agrees with the label. A *margin loss* $\ell(z)$ charges for small
-# margins, and the *risk* is its average, $R(g) = \mathbb{E}\,\ell(z)$.
+# A positive margin means that the reward model agrees with the label. A *margin loss* $\ell(z)$
+# charges for small margins, and the *risk* is its average, $R(g) = \mathbb{E}\,\ell(z)$.
 #
-# Where do labels come from? The usual model is **Bradley–Terry**: each answer has a true reward $r^*$, and $a_1$ is
-# preferred with probability
+# Where do labels come from? The usual model is **Bradley–Terry**: each answer has a true reward
+# $r^*$, and $a_1$ is preferred with probability
 #
-# $$\eta(a_1, a_2) = \frac{e^{r^*(a_1)}}{e^{r^*(a_1)} + e^{r^*(a_2)}} = \sigma\big(r^*(a_1) - r^*(a_2)\big),
-# \qquad \sigma(t) = \frac{1}{1 + e^{-t}}.$$
+# $$\eta(a_1, a_2) = \frac{e^{r^*(a_1)}}{e^{r^*(a_1)} + e^{r^*(a_2)}} = \sigma\big(r^*(a_1) -
+# r^*(a_2)\big), \qquad \sigma(t) = \frac{1}{1 + e^{-t}}.$$
 #
-# Here is the smallest object that has all of this in it: three answers with known rewards. Row beats column with the
-# probability in the table. Before you look: what is the sum of two entries that mirror each other on the diagonal?
+# Here is the smallest object that has all of this in it: three answers with known rewards. Row
+# beats column with the probability in the table. Before you look: what is the sum of two entries
+# that mirror each other on the diagonal?
 
 # %%
 rewards = pd.Series({"rude": 0.0, "plain": 1.0, "kind": 2.5}, name="r*")
@@ -97,16 +104,18 @@ wins = pd.DataFrame(expit(gaps), index=rewards.index, columns=rewards.index)
 wins.round(3)
 
 # %% [markdown]
-# Each mirrored couple sums to 1: somebody must win. That is $\sigma(-t) = 1 - \sigma(t)$, and the only thing about
-# $\sigma$ that most of the theory needs. The paper allows any increasing $F$ with $F(-t) = 1 - F(t)$ in its place.
+# Each mirrored couple sums to 1: somebody must win. That is $\sigma(-t) = 1 - \sigma(t)$, and the
+# only thing about $\sigma$ that most of the theory needs. The paper allows any increasing $F$ with
+# $F(-t) = 1 - F(t)$ in its place.
 #
 # ### Statement 1: the Bradley–Terry likelihood is the logistic loss of the margin
 #
 # $$-\log P(y \mid a_1, a_2) = \log\big(1 + e^{-z}\big), \qquad z = y\,\big(r(a_1) - r(a_2)\big).$$
 #
-# So maximising the likelihood of the labels, the classical way to fit Bradley–Terry, *is* training a binary classifier
-# with the logistic loss, the loss of logistic regression. The derivation takes each label in turn and writes $e^{r_1}$
-# and $e^{r_2}$ as positive numbers. It compares exponentials: $-\log P = \ell$ says that $e^{\ell} \cdot P = 1$.
+# So maximising the likelihood of the labels, the classical way to fit Bradley–Terry, *is* training
+# a binary classifier with the logistic loss, the loss of logistic regression. The derivation takes
+# each label in turn and writes $e^{r_1}$ and $e^{r_2}$ as positive numbers. It compares
+# exponentials: $-\log P = \ell$ says that $e^{\ell} \cdot P = 1$.
 
 # %% tags=["check"]
 e1, e2 = sympy.symbols("e1 e2", positive=True)  # e^{r(a₁)}, e^{r(a₂)}
@@ -117,13 +126,13 @@ for y in (+1, -1):
     assert sympy.simplify(sympy.exp(logistic) * probability[y]) == 1
 
 # %% [markdown]
-# **Numeric check.** A classifier with two classes, "first" and "second", whose two outputs are the two rewards, is
-# trained with `cross_entropy` everywhere. PyTorch's own implementation must give the logistic loss of our registry, on
-# random rewards and random labels.
+# **Numeric check.** A classifier with two classes, "first" and "second", whose two outputs are the
+# two rewards, is trained with `cross_entropy` everywhere. PyTorch's own implementation must give
+# the logistic loss of our registry, on random rewards and random labels.
 #
-# **Counterexample.** The statement hangs on Bradley–Terry. Under Thurstone's model the probability is
-# $\Phi(r^*(a_1) - r^*(a_2))$ with the normal distribution function $\Phi$. Its likelihood is a margin loss too, but
-# not the logistic one, and the same comparison fails.
+# **Counterexample.** The statement hangs on Bradley–Terry. Under Thurstone's model the probability
+# is $\Phi(r^*(a_1) - r^*(a_2))$ with the normal distribution function $\Phi$. Its likelihood is a
+# margin loss too, but not the logistic one, and the same comparison fails.
 
 # %% tags=["check"]
 generator = torch.Generator().manual_seed(seed)
@@ -139,15 +148,15 @@ assert not torch.allclose(thurstone, logistic)
 # %% [markdown]
 # ### What it means in practice: logistic regression without an intercept
 #
-# Describe each pair by a row with $+1$ for the answer written first, $-1$ for the one written second, and 0 elsewhere.
-# Then $g = r(a_1) - r(a_2)$ is a linear function of that row, with the rewards as weights. So any program for logistic
-# regression fits rewards. We simulate comparisons of the three answers and hand them to `statsmodels`, which has never
-# heard of preferences.
+# Describe each pair by a row with $+1$ for the answer written first, $-1$ for the one written
+# second, and 0 elsewhere. Then $g = r(a_1) - r(a_2)$ is a linear function of that row, with the
+# rewards as weights. So any program for logistic regression fits rewards. We simulate comparisons
+# of the three answers and hand them to `statsmodels`, which has never heard of preferences.
 #
-# Two things to expect. The rewards come out right only *up to a constant*: adding 5 to every reward changes no
-# difference, hence no probability. (In linear algebra: the columns of the table sum to zero, so one of them is
-# redundant. We drop "rude", which fixes its reward at 0.) And the estimates miss by about their standard errors, which
-# the regression reports.
+# Two things to expect. The rewards come out right only *up to a constant*: adding 5 to every reward
+# changes no difference, hence no probability. (In linear algebra: the columns of the table sum to
+# zero, so one of them is redundant. We drop "rude", which fixes its reward at 0.) And the estimates
+# miss by about their standard errors, which the regression reports.
 
 # %% tags=["check"]
 numbers = np.random.default_rng(seed)
@@ -170,16 +179,18 @@ Markdown(
 # %% [markdown]
 # ### Statement 2: how a pair is written down does not matter
 #
-# The score is *antisymmetric*: $g(a_2, a_1) = -g(a_1, a_2)$. Swapping the two answers turns "first is better" into
-# "second is better", so the label flips as well. Two minus signs cancel:
+# The score is *antisymmetric*: $g(a_2, a_1) = -g(a_1, a_2)$. Swapping the two answers turns "first
+# is better" into "second is better", so the label flips as well. Two minus signs cancel:
 #
 # $$z' = (-y) \cdot g(a_2, a_1) = (-y) \cdot \big(-g(a_1, a_2)\big) = z.$$
 #
-# The margin is unchanged, and with it *every* margin loss and *every* risk, whichever pairs are swapped. In ordinary
-# classification nothing of the kind holds: there is no way to rewrite the picture of a cat as a picture of a dog.
+# The margin is unchanged, and with it *every* margin loss and *every* risk, whichever pairs are
+# swapped. In ordinary classification nothing of the kind holds: there is no way to rewrite the
+# picture of a cat as a picture of a dog.
 #
-# sympy knows nothing about the function $r$ or the loss $\ell$ below, so the assertion covers all of them. A score
-# that is not antisymmetric gives a different margin, and the difference names the culprit.
+# sympy knows nothing about the function $r$ or the loss $\ell$ below, so the assertion covers all
+# of them. A score that is not antisymmetric gives a different margin, and the difference names the
+# culprit.
 
 # %% tags=["check"]
 a1, a2, y, b = sympy.symbols("a1 a2 y b", real=True)
@@ -195,14 +206,16 @@ assert sympy.expand(biased_written - biased_swapped) != 0
 sympy.expand(biased_written - biased_swapped)
 
 # %% [markdown]
-# **Numeric check.** We store the simulated comparisons with the chosen answer first, as many data sets do, so that
-# every label is $+1$. Then we swap a random half of them and flip the labels of that half. The risk of some arbitrary
-# rewards must not change, whatever the loss. It must change once a bonus for the answer written first enters the score.
+# **Numeric check.** We store the simulated comparisons with the chosen answer first, as many data
+# sets do, so that every label is $+1$. Then we swap a random half of them and flip the labels of
+# that half. The risk of some arbitrary rewards must not change, whatever the loss. It must change
+# once a bonus for the answer written first enters the score.
 
 # %% tags=["check"]
 learned = np.array([0.4, -0.2, 1.1])  # any rewards will do
 gap = labels * (learned[first] - learned[second])  # r(chosen) − r(rejected)
-y = np.where(numbers.random(comparisons) < 0.5, -1, 1)  # −1 where the chosen answer is moved to second place
+# −1 where the chosen answer is moved to second place
+y = np.where(numbers.random(comparisons) < 0.5, -1, 1)
 margins = {"chosen first": gap, "half swapped": y * (y * gap)}
 margins |= {"bonus": gap + first_bonus, "bonus, half swapped": y * (y * gap + first_bonus)}
 risks = pd.DataFrame(index=list(losses.LOSSES), columns=list(margins), dtype=float)
@@ -213,23 +226,28 @@ assert not np.isclose(risks["bonus"], risks["bonus, half swapped"], rtol=0, atol
 risks.assign(change=risks["half swapped"] - risks["chosen first"]).round(4)
 
 # %% [markdown]
-# A bonus for the first place is no invention. A reward model that reads both answers in one text, or a judge that is
-# shown both, has exactly this freedom, and position bias is its best known fault. Subtracting two rewards removes the
-# freedom by construction.
+# A bonus for the first place is no invention. A reward model that reads both answers in one text,
+# or a judge that is shown both, has exactly this freedom, and position bias is its best known
+# fault. Subtracting two rewards removes the freedom by construction.
 #
-# The same holds for the intercept of a logistic regression: an intercept *is* such a bonus. That is why the regression
-# above had none.
+# The same holds for the intercept of a logistic regression: an intercept *is* such a bonus. That is
+# why the regression above had none.
 #
 # ### What is counted in the end: reward accuracy is one minus the 0–1 risk
 #
-# The studies report *reward accuracy*, the share of pairs whose better answer gets the higher reward. In these words it
-# is $P(z > 0)$ on clean labels, that is, one minus the risk of the 0–1 loss $\mathbb{1}[z \le 0]$. It depends on
-# the *order* of the learned rewards and on nothing else: doubling all rewards, or cubing them, leaves it as it is.
-# With Bradley–Terry labels even the true rewards do not reach accuracy 1, for the label itself is a throw of dice.
+# The studies report *reward accuracy*, the share of pairs whose better answer gets the higher
+# reward. In these words it is $P(z > 0)$ on clean labels, that is, one minus the risk of the 0–1
+# loss $\mathbb{1}[z \le 0]$. It depends on the *order* of the learned rewards and on nothing else:
+# doubling all rewards, or cubing them, leaves it as it is. With Bradley–Terry labels even the true
+# rewards do not reach accuracy 1, for the label itself is a throw of dice.
 
 # %% tags=["check"]
 accuracy = {}
-for name, guess in {"true": rewards, "cubed": rewards**3, "first two exchanged": rewards.iloc[[1, 0, 2]]}.items():
+for name, guess in {
+    "true": rewards,
+    "cubed": rewards**3,
+    "first two exchanged": rewards.iloc[[1, 0, 2]],
+}.items():
     pairs = theory.list_pairs(rewards.to_numpy(), guess.to_numpy())
     accuracy[name] = pairs.probability[pairs.margin > 0].sum()
 assert accuracy["true"] == accuracy["cubed"]  # the order is the same
@@ -247,85 +265,101 @@ Markdown(
 # %% [markdown]
 # ### The same for language models: DPO's margin is a score too
 #
-# A language model gives probabilities $\pi(a \mid x)$ to answers, not rewards. The policy that is best for a reward $r$
-# while staying close to a reference $\pi_\text{ref}$ (in the sense of a KL penalty with weight $\beta$) is
+# A language model gives probabilities $\pi(a \mid x)$ to answers, not rewards. The policy that is
+# best for a reward $r$ while staying close to a reference $\pi_\text{ref}$ (in the sense of a KL
+# penalty with weight $\beta$) is
 #
 # $$\pi_r(a \mid x) = \frac{1}{Z(x)}\,\pi_\text{ref}(a \mid x)\,e^{r(x, a)/\beta}.$$
 #
-# Read backwards, every policy *is* a reward: $r(x, a) = \beta \log\frac{\pi(a \mid x)}{\pi_\text{ref}(a \mid x)} +
-# \beta \log Z(x)$. The unpleasant normaliser $Z(x)$ depends on the prompt alone, so in the difference of two
-# answers to one prompt it cancels:
+# Read backwards, every policy *is* a reward:
+# $r(x, a) = \beta \log\frac{\pi(a \mid x)}{\pi_\text{ref}(a \mid x)} + \beta \log Z(x)$. The
+# unpleasant normaliser $Z(x)$ depends on the prompt alone, so in the difference of two answers to
+# one prompt it cancels:
 #
 # $$h = \beta \log\frac{\pi(a_1 \mid x)}{\pi_\text{ref}(a_1 \mid x)}
 # - \beta \log\frac{\pi(a_2 \mid x)}{\pi_\text{ref}(a_2 \mid x)}
 # = r(x, a_1) - r(x, a_2).$$
 #
-# So this is an antisymmetric score, and all of the above applies: DPO is the logistic loss of this margin, and SymPO
-# puts a symmetric loss in its place. The check computes the left side from $\pi_r$, normaliser and all, and expects the
-# right side. Its counterexample compares answers to two *different* prompts, where the normalisers do not cancel.
+# So this is an antisymmetric score, and all of the above applies: DPO is the logistic loss of this
+# margin, and SymPO puts a symmetric loss in its place. The check computes the left side from
+# $\pi_r$, normaliser and all, and expects the right side. Its counterexample compares answers to
+# two *different* prompts, where the normalisers do not cancel.
 
 # %% tags=["check"]
 temperature = sympy.Symbol("beta", positive=True)
 worth = sympy.symbols("r1:4", real=True)  # rewards of three answers to one prompt
 reference = sympy.symbols("q1:4", positive=True)
 weights = [q * sympy.exp(reward / temperature) for q, reward in zip(reference, worth, strict=True)]
-implicit = [temperature * sympy.log(w / sum(weights) / q) for w, q in zip(weights, reference, strict=True)]
-gap = sympy.simplify(sympy.expand_log(implicit[0] - implicit[1], force=True) - (worth[0] - worth[1]))
+implicit = [
+    temperature * sympy.log(w / sum(weights) / q) for w, q in zip(weights, reference, strict=True)
+]
+gap = sympy.simplify(
+    sympy.expand_log(implicit[0] - implicit[1], force=True) - (worth[0] - worth[1])
+)
 assert gap == 0  # log Z has cancelled
 
 other_prompt = temperature * sympy.log(weights[1] / (2 * weights[0] + weights[1]) / reference[1])
-numbers_in = {temperature: beta, **dict(zip((*worth, *reference), (0.1, 0.2, 0.3, 0.2, 0.3, 0.5), strict=True))}
+numbers_in = {
+    temperature: beta,
+    **dict(zip((*worth, *reference), (0.1, 0.2, 0.3, 0.2, 0.3, 0.5), strict=True)),
+}
 assert not abs((implicit[0] - other_prompt - (worth[0] - worth[1])).subs(numbers_in)) < 1e-6
 
 # %% [markdown]
 # ## What to take along
 #
-# 1. Fitting a reward to preferences is binary classification, and the usual loss is the logistic one.
-# 2. Nothing forces that loss. Any margin loss may stand in its place, and notebook 03 asks which should.
-# 3. Pairs may be swapped freely. Notebook 02 uses this freedom to turn any position-dependent label noise into
-#    symmetric noise.
+# 1. Fitting a reward to preferences is binary classification, and the usual loss is the logistic
+#    one.
+# 2. Nothing forces that loss. Any margin loss may stand in its place, and notebook 03 asks which
+#    should.
+# 3. Pairs may be swapped freely. Notebook 02 uses this freedom to turn any position-dependent label
+#    noise into symmetric noise.
 #
 # Points 1 and 3 are the paper's (Sections 2.2 and 3.1). The reading as a regression
 # without intercept and the two counterexamples are ours.
 #
 # ## Exercises
 #
-# **1.** Under the Bradley–Terry model, what determines the probability of preferring one action over another?
+# **1.** Under the Bradley–Terry model, what determines the probability of preferring one action
+# over another?
 #
 # <details><summary>Answer</summary>
 #
-# The difference of their rewards, through $\sigma(r^*(a_1) - r^*(a_2))$, and nothing else: not the size of the rewards,
-# nor the other actions, nor the order in which the two are shown. Notebook 02 is about annotators for whom that last
-# point is not true.
+# The difference of their rewards, through $\sigma(r^*(a_1) - r^*(a_2))$, and nothing else: not the
+# size of the rewards, nor the other actions, nor the order in which the two are shown. Notebook 02
+# is about annotators for whom that last point is not true.
 # </details>
 #
 # **2.** How does Direct Preference Optimization (DPO) avoid the need for a separate reward model?
 #
 # <details><summary>Answer</summary>
 #
-# A policy and its reference determine a reward up to a term that depends on the prompt alone, and that term cancels in
-# the margin of a pair. So the logistic loss can be written in the policy's own log-probabilities, and the policy is
-# trained as the classifier.
+# A policy and its reference determine a reward up to a term that depends on the prompt alone, and
+# that term cancels in the margin of a pair. So the logistic loss can be written in the policy's own
+# log-probabilities, and the policy is trained as the classifier.
 # </details>
 #
-# **3.** Which of these scores are antisymmetric: $r(a_1)^3 - r(a_2)^3$; $r(a_1)\,r(a_2)$; $\tanh(r(a_1) - r(a_2))$;
-# $r(a_1) - 2\,r(a_2)$?
+# **3.** Which of these scores are antisymmetric: $r(a_1)^3 - r(a_2)^3$; $r(a_1)\,r(a_2)$;
+# $\tanh(r(a_1) - r(a_2))$; $r(a_1) - 2\,r(a_2)$?
 #
 # <details><summary>Answer</summary>
 #
-# The first and the third. The second does not change sign, and the fourth gives the answer written first an advantage
-# that depends on the rewards. Note that $\tanh(r(a_1) - r(a_2))$ is antisymmetric without being a difference of two
-# rewards: rewards are one way to get antisymmetry, and notebook 04 shows why the difference matters as well.
+# The first and the third. The second does not change sign, and the fourth gives the answer written
+# first an advantage that depends on the rewards. Note that $\tanh(r(a_1) - r(a_2))$ is
+# antisymmetric without being a difference of two rewards: rewards are one way to get antisymmetry,
+# and notebook 04 shows why the difference matters as well.
 # </details>
 #
-# **4.** All labels of a data set are $+1$, because it stores the chosen answer first. Can one train a classifier on it?
+# **4.** All labels of a data set are $+1$, because it stores the chosen answer first. Can one train
+# a classifier on it?
 #
 # <details><summary>Answer</summary>
 #
-# Yes, if its score is antisymmetric: the risk is the one of the same data with half of the pairs swapped, where both
-# classes are equally frequent. A score with a bonus for the first place would learn to say "first" and be done. Try
-# it: multiply the rows of `table` by their labels, set all labels to $+1$, and fit again, with and without a column of
-# ones. With it, the fit runs away and `statsmodels` warns of perfect separation.
+# Yes, if its score is antisymmetric: the risk is the one of the same data with half of the pairs
+# swapped, where both classes are equally frequent. A score with a bonus for the first place would
+# learn to say "first" and be done. Try it: multiply the rows of `table` by their labels, set all
+# labels to $+1$, and fit again, with and without a column of ones. With it, the fit runs away and
+# `statsmodels` warns of perfect separation.
 # </details>
 #
 # ## Provenance

@@ -12,16 +12,19 @@
 # %% [markdown]
 # # 02 · Noise equivalence
 #
-# You will see that an annotator who errs more often in one position than in the other does no more harm than one who
-# errs evenly, when this fails, and why a symmetric loss can ignore such errors without being told how frequent they
-# are.
+# You will see that an annotator who errs more often in one position than in the other does no more
+# harm than one who errs evenly, when this fails, and why a symmetric loss can ignore such errors
+# without being told how frequent they are.
 #
-# - Paper: Section 3.1 (Lemma 1), Section 4 (symmetric losses, SymPO); rDPO is the baseline of Chowdhury et al. 2024.
-# - Reads → writes: nothing → `fig_t2_tied_order`, `fig_t3_logistic_penalty`, `fig_t4_wrong_rate` and their data.
+# - Paper: Section 3.1 (Lemma 1), Section 4 (symmetric losses, SymPO); rDPO is the baseline of
+#   Chowdhury et al. 2024.
+# - Reads → writes: nothing → `fig_t2_tied_order`, `fig_t3_logistic_penalty`, `fig_t4_wrong_rate`
+#   and their data.
 # - Time: under a minute in every profile.
 
 # %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
+# Colab only: fetch this repository and install the package beside Colab's own torch. It does
+# nothing elsewhere.
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
@@ -31,10 +34,15 @@ if "google.colab" in sys.modules:
     from importlib.metadata import version
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
+    subprocess.run(
+        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
+        check=True,
+    )
     pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
     open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
+    )
     os.chdir("companion/notebooks")
 
 # %% tags=["parameters"]
@@ -68,25 +76,29 @@ problems = 50 if profile == "smoke" else problems
 # %% [markdown]
 # ## The setting, in a minute
 #
-# Two answers to one prompt are written down as a pair $(a_1, a_2)$. The *true label* is $y = +1$ if $a_1$ is the
-# winner and $y = -1$ if $a_2$ is. A reward model $r$ gives the pair the *score* $g(a_1, a_2) = r(a_1) - r(a_2)$, and a
-# *margin loss* charges $\ell(z)$ for the *margin* $z = y \cdot g = r(\text{winner}) - r(\text{loser})$. The *clean
-# risk* is $R = \mathbb{E}\,\ell(y\,g)$.
+# Two answers to one prompt are written down as a pair $(a_1, a_2)$. The *true label* is $y = +1$ if
+# $a_1$ is the winner and $y = -1$ if $a_2$ is. A reward model $r$ gives the pair the *score*
+# $g(a_1, a_2) = r(a_1) - r(a_2)$, and a *margin loss* charges $\ell(z)$ for the *margin*
+# $z = y \cdot g = r(\text{winner}) - r(\text{loser})$. The *clean risk* is
+# $R = \mathbb{E}\,\ell(y\,g)$.
 #
-# We do not see $y$. We see a *noisy label* $\tilde y$ that is sometimes flipped, and can only minimise the *noisy
-# risk* $\tilde R = \mathbb{E}\,\ell(\tilde y\,g)$. The paper's noise has two rates,
+# We do not see $y$. We see a *noisy label* $\tilde y$ that is sometimes flipped, and can only
+# minimise the *noisy risk* $\tilde R = \mathbb{E}\,\ell(\tilde y\,g)$. The paper's noise has two
+# rates,
 #
-# $$P(\tilde y = -1 \mid y = +1) = \varepsilon_p, \qquad P(\tilde y = +1 \mid y = -1) = \varepsilon_n, \qquad
-# \varepsilon_p + \varepsilon_n < 1,$$
+# $$P(\tilde y = -1 \mid y = +1) = \varepsilon_p, \qquad P(\tilde y = +1 \mid y = -1) =
+# \varepsilon_n, \qquad \varepsilon_p + \varepsilon_n < 1,$$
 #
-# in the code `rate_pos` and `rate_neg`. Note what the label says: *which position* won. So two different rates
-# describe an annotator who favours a position. With $\varepsilon_p = 0.1$ and $\varepsilon_n = 0.4$, a better answer
-# in first place is nearly always recognised and one in second place often is not: this annotator likes what comes
-# first. The noise is *symmetric* when both rates are equal to one $\varepsilon$.
+# in the code `rate_pos` and `rate_neg`. Note what the label says: *which position* won. So two
+# different rates describe an annotator who favours a position. With $\varepsilon_p = 0.1$ and
+# $\varepsilon_n = 0.4$, a better answer in first place is nearly always recognised and one in
+# second place often is not: this annotator likes what comes first. The noise is *symmetric* when
+# both rates are equal to one $\varepsilon$.
 #
-# The smallest problem with all of this in it has three answers. Their true rewards produce winners by Bradley–Terry,
-# $P(a \text{ beats } b) = \sigma(r^*(a) - r^*(b))$, and some learned rewards produce margins. The table is the whole
-# population, six outcomes with their probabilities, so that a risk is a sum and needs no sampling.
+# The smallest problem with all of this in it has three answers. Their true rewards produce winners
+# by Bradley–Terry, $P(a \text{ beats } b) = \sigma(r^*(a) - r^*(b))$, and some learned rewards
+# produce margins. The table is the whole population, six outcomes with their probabilities, so that
+# a risk is a sum and needs no sampling.
 
 # %%
 rewards, learned = np.array([0.0, 1.0, 2.5]), np.array([0.4, -0.2, 1.1])
@@ -94,9 +106,9 @@ pairs = theory.list_pairs(rewards, learned)
 pairs.round(3)
 
 # %% [markdown]
-# The annotation splits each of these rows in four: the winner is written first (probability $\pi$, in the code
-# `prior`) or second, and the label is kept or flipped. Here is what becomes of the first row. The product of `noisy`
-# and `score` is what the loss gets to see.
+# The annotation splits each of these rows in four: the winner is written first (probability $\pi$,
+# in the code `prior`) or second, and the label is kept or flipped. Here is what becomes of the
+# first row. The product of `noisy` and `score` is what the loss gets to see.
 
 # %%
 outcomes = theory.annotate(pairs, rate_pos, rate_neg, prior=prior)
@@ -106,24 +118,28 @@ first_row.assign(**{"ỹ·g": first_row.noisy * first_row.score}).round(4)
 # %% [markdown]
 # ## T2 (a) · Asymmetric noise is symmetric noise in disguise
 #
-# **Why it matters.** Most of what is known about wrong labels is known for symmetric noise. Real annotators have
-# favourite positions. The paper's Lemma 1 says that for preferences this makes no difference.
+# **Why it matters.** Most of what is known about wrong labels is known for symmetric noise. Real
+# annotators have favourite positions. The paper's Lemma 1 says that for preferences this makes no
+# difference.
 #
-# **Statement.** Let the written order be independent of who wins and who loses, with the winner first with probability
-# $\pi$. Then for every margin loss the noisy risk is the one under symmetric noise of rate
+# **Statement.** Let the written order be independent of who wins and who loses, with the winner
+# first with probability $\pi$. Then for every margin loss the noisy risk is the one under symmetric
+# noise of rate
 #
 # $$\varepsilon = \pi\,\varepsilon_p + (1 - \pi)\,\varepsilon_n .$$
 #
-# Moreover, if a fair coin decides for each pair whether to swap it, together with its noisy label, then no risk
-# changes and the label noise itself becomes symmetric with this $\varepsilon$.
+# Moreover, if a fair coin decides for each pair whether to swap it, together with its noisy label,
+# then no risk changes and the label noise itself becomes symmetric with this $\varepsilon$.
 #
-# The paper proves the second part, with the random swap as its tool. The first part, that the risks agree before
-# anything is swapped, is a small sharpening of ours: the swap is a device of the proof, and nobody has to do it.
+# The paper proves the second part, with the random swap as its tool. The first part, that the risks
+# agree before anything is swapped, is a small sharpening of ours: the swap is a device of the
+# proof, and nobody has to do it.
 #
-# **Why it is true.** Look at `ỹ·g` in the table. The margin of a pair is $m = r(\text{winner}) - r(\text{loser})$ in
-# either order, because swapping turns both the label and the score around. So the loss sees $m$ if the label was kept
-# and $-m$ if it was flipped, and *that is all it sees*. All that remains of the two rates is how often a flip happens
-# on the whole. The derivation lets sympy add up the four outcomes, for a loss of which it knows nothing.
+# **Why it is true.** Look at `ỹ·g` in the table. The margin of a pair is
+# $m = r(\text{winner}) - r(\text{loser})$ in either order, because swapping turns both the label
+# and the score around. So the loss sees $m$ if the label was kept and $-m$ if it was flipped, and
+# *that is all it sees*. All that remains of the two rates is how often a flip happens on the whole.
+# The derivation lets sympy add up the four outcomes, for a loss of which it knows nothing.
 
 # %% tags=["check"]
 e_p, e_n, pi, m = sympy.symbols("epsilon_p epsilon_n pi m", real=True)
@@ -135,16 +151,17 @@ for y, written, rate in ((+1, pi, e_p), (-1, 1 - pi, e_n)):
         risk += written * share * ell(noisy * g)
 equivalent = pi * e_p + (1 - pi) * e_n
 assert sympy.expand(risk - ((1 - equivalent) * ell(m) + equivalent * ell(-m))) == 0
-# After the coin: P(ỹ ≠ y | y = +1), half from pairs left alone and half from pairs that were turned around.
+# After the coin: P(ỹ ≠ y | y = +1), half from pairs left alone and half from pairs that were turned
+# around.
 half = sympy.Rational(1, 2)
 assert sympy.expand((half * pi * e_p + half * (1 - pi) * e_n) / half - equivalent) == 0
 sympy.collect(sympy.expand(risk), [ell(m), ell(-m)])
 
 # %% [markdown]
-# **Exact check.** On the three answers, with every loss of the registry: the risk under the two rates, the risk under
-# the equivalent symmetric noise, and the risk after swapping a random half. Expect three equal columns. And the rates
-# *given the label*, which is what the words "asymmetric noise" mean, must be `rate_pos` and `rate_neg` before the swap
-# and equal after it.
+# **Exact check.** On the three answers, with every loss of the registry: the risk under the two
+# rates, the risk under the equivalent symmetric noise, and the risk after swapping a random half.
+# Expect three equal columns. And the rates *given the label*, which is what the words "asymmetric
+# noise" mean, must be `rate_pos` and `rate_neg` before the swap and equal after it.
 
 # %% tags=["check"]
 epsilon = noise.equivalent_rate(rate_pos, rate_neg, prior)
@@ -161,9 +178,10 @@ assert np.allclose(theory.measure_rates(swapped), epsilon)
 risks.round(4)
 
 # %% [markdown]
-# **Monte Carlo check.** The table above could share a mistake with the derivation. `noise.flip`, the function that
-# makes the noise of every study in this repository, shares nothing with it: it draws one uniform number per pair and
-# compares it with a rate. Its sample means must lie within four standard errors of the exact risks.
+# **Monte Carlo check.** The table above could share a mistake with the derivation. `noise.flip`,
+# the function that makes the noise of every study in this repository, shares nothing with it: it
+# draws one uniform number per pair and compares it with a rate. Its sample means must lie within
+# four standard errors of the exact risks.
 
 # %% tags=["check"]
 generator = np.random.default_rng(seed)
@@ -179,13 +197,16 @@ for name in ("logistic", "ramp"):
         assert abs(cost.mean() - risks.loc[name, "symmetric"]) < 4 * cost.std() / np.sqrt(draws)
 
 # %% [markdown]
-# **Counterexample.** The argument used that the score is antisymmetric, $g(a_2, a_1) = -g(a_1, a_2)$. Give the answer
-# written first a bonus, as a model that reads both answers in one text may do, and the risks part.
+# **Counterexample.** The argument used that the score is antisymmetric,
+# $g(a_2, a_1) = -g(a_1, a_2)$. Give the answer written first a bonus, as a model that reads both
+# answers in one text may do, and the risks part.
 
 # %% tags=["check"]
 bonus = 0.5
 with_bonus = {how: table.assign(score=table.score + bonus) for how, table in tables.items()}
-parted = {how: theory.measure_risk(table, losses.get("ramp").fn) for how, table in with_bonus.items()}
+parted = {
+    how: theory.measure_risk(table, losses.get("ramp").fn) for how, table in with_bonus.items()
+}
 assert not np.isclose(parted["two rates"], parted["symmetric"], rtol=0, atol=1e-3)
 assert not np.isclose(parted["two rates"], parted["two rates, half swapped"], rtol=0, atol=1e-3)
 
@@ -199,20 +220,23 @@ Markdown(
 # %% [markdown]
 # ### Chosen first: why the order should be drawn before the annotation
 #
-# The equivalent rate depends on $\pi$. Suppose the better answer always stands first, as when the winner comes from a
-# stronger model that is always listed first. Then $\pi = 1$, every true label is $+1$, $\varepsilon_n$ never acts, and
-# $\varepsilon = \varepsilon_p$. The same happens when noise is *added* to a file that stores the chosen answer first,
-# as preference files do. (For the annotators' own errors, what counts is the order in which they saw the pair, and not
-# how it was filed afterwards.)
+# The equivalent rate depends on $\pi$. Suppose the better answer always stands first, as when the
+# winner comes from a stronger model that is always listed first. Then $\pi = 1$, every true label
+# is $+1$, $\varepsilon_n$ never acts, and $\varepsilon = \varepsilon_p$. The same happens when
+# noise is *added* to a file that stores the chosen answer first, as preference files do. (For the
+# annotators' own errors, what counts is the order in which they saw the pair, and not how it was
+# filed afterwards.)
 #
-# The condition $\varepsilon_p + \varepsilon_n < 1$ does not help then. With rates $(0.6, 0.3)$ it holds, yet at
-# $\pi = 1$ the equivalent rate is $0.6$: noisy labels point the wrong way more often than not. The condition
-# guarantees $\varepsilon < \tfrac12$ only at $\pi = \tfrac12$, and that can be had for nothing: draw the order of each
-# pair by a coin *before* showing it to the annotator. This also makes the condition of the statement, an order that is
-# independent of the pair, true for any data.
+# The condition $\varepsilon_p + \varepsilon_n < 1$ does not help then. With rates $(0.6, 0.3)$ it
+# holds, yet at $\pi = 1$ the equivalent rate is $0.6$: noisy labels point the wrong way more often
+# than not. The condition guarantees $\varepsilon < \tfrac12$ only at $\pi = \tfrac12$, and that can
+# be had for nothing: draw the order of each pair by a coin *before* showing it to the annotator.
+# This also makes the condition of the statement, an order that is independent of the pair, true for
+# any data.
 #
-# `noise.equivalent_rate` refuses a rate of ½ or more, with the reason. The check confirms by enumeration that it is
-# right to: at $\pi = 1$ the noisy ramp risk prefers the three answers ranked upside down.
+# `noise.equivalent_rate` refuses a rate of ½ or more, with the reason. The check confirms by
+# enumeration that it is right to: at $\pi = 1$ the noisy ramp risk prefers the three answers ranked
+# upside down.
 
 # %% tags=["check"]
 refusal = None
@@ -228,36 +252,40 @@ for order in (1.0, 0.5):
     upside_down = theory.measure_risk(table.assign(score=-table.score), losses.get("ramp").fn)
     preferred[order] = "upright" if upright < upside_down else "upside down"
 assert preferred == {1.0: "upside down", 0.5: "upright"}
-Markdown(f"At π = 1: *{refusal}*.\n\nAt π = ½: ε = {noise.equivalent_rate(0.6, 0.3, prior=0.5):g}, ranked upright.")
+Markdown(
+    f"At π = 1: *{refusal}*.\n\nAt π = ½: ε = {noise.equivalent_rate(0.6, 0.3, prior=0.5):g}, ranked upright."
+)
 
 # %% [markdown]
 # ## T2 (b) · When the order is tied to the pair
 #
-# **Why it matters.** Files have orders of their own. The longer answer may come first, or the one from the newer
-# model. Then the written order is not independent of *which answers* these are, and the lemma has lost its condition.
-# This part goes beyond the paper.
+# **Why it matters.** Files have orders of their own. The longer answer may come first, or the one
+# from the newer model. Then the written order is not independent of *which answers* these are, and
+# the lemma has lost its condition. This part goes beyond the paper.
 #
-# **Statement.** Let the longer answer of a pair be written first with probability $w$. Then the pair is flipped at
-# rate
+# **Statement.** Let the longer answer of a pair be written first with probability $w$. Then the
+# pair is flipped at rate
 #
-# $$\varepsilon_+ = w\,\varepsilon_p + (1-w)\,\varepsilon_n \ \text{ when the longer answer wins}, \qquad
-# \varepsilon_- = w\,\varepsilon_n + (1-w)\,\varepsilon_p \ \text{ when it loses.}$$
+# $$\varepsilon_+ = w\,\varepsilon_p + (1-w)\,\varepsilon_n \ \text{ when the longer answer wins},
+# \qquad \varepsilon_- = w\,\varepsilon_n + (1-w)\,\varepsilon_p \ \text{ when it loses.}$$
 #
-# These rates are no longer about positions but about *answers*. If the longer one truly wins with probability $\eta$,
-# the noisy labels say so with probability $\tilde\eta = \eta\,(1 - \varepsilon_+) + (1 - \eta)\,\varepsilon_-$. That
-# passes through ½ not at $\eta = \tfrac12$ but at
-# $\eta_0 = \frac{1/2 - \varepsilon_-}{1 - \varepsilon_+ - \varepsilon_-}$, and every pair between
-# the two is *mis-ranked*: the noisy majority is for the worse answer.
+# These rates are no longer about positions but about *answers*. If the longer one truly wins with
+# probability $\eta$, the noisy labels say so with probability
+# $\tilde\eta = \eta\,(1 - \varepsilon_+) + (1 - \eta)\,\varepsilon_-$. That passes through ½ not at
+# $\eta = \tfrac12$ but at $\eta_0 = \frac{1/2 - \varepsilon_-}{1 - \varepsilon_+ - \varepsilon_-}$,
+# and every pair between the two is *mis-ranked*: the noisy majority is for the worse answer.
 #
-# sympy lists who wins, who stands first and whether the label flips, adds up the outcomes that speak for the longer
-# answer, and solves for the threshold. At $w = \tfrac12$ it must return to ½, for any rates.
+# sympy lists who wins, who stands first and whether the label flips, adds up the outcomes that
+# speak for the longer answer, and solves for the threshold. At $w = \tfrac12$ it must return to ½,
+# for any rates.
 
 # %% tags=["check"]
 w, eta = sympy.symbols("w eta", real=True)
 says_longer = 0
 for longer_wins, chance in ((True, eta), (False, 1 - eta)):
     for longer_first, written in ((True, w), (False, 1 - w)):
-        rate = e_p if longer_wins == longer_first else e_n  # the label is +1 where the winner stands first
+        # the label is +1 where the winner stands first
+        rate = e_p if longer_wins == longer_first else e_n
         says_longer += chance * written * ((1 - rate) if longer_wins else rate)
 plus, minus = w * e_p + (1 - w) * e_n, w * e_n + (1 - w) * e_p
 assert sympy.expand(says_longer - (eta * (1 - plus) + (1 - eta) * minus)) == 0
@@ -268,45 +296,62 @@ at = {w: first_rate, e_p: rate_pos, e_n: rate_neg}
 {"ε₊": plus.subs(at), "ε₋": minus.subs(at), "threshold η₀": threshold.subs(at)}
 
 # %% [markdown]
-# **A pair that is mis-ranked.** A short answer is the better one by half a unit of reward. The annotator likes what
-# comes first, and the longer answer usually does. We enumerate all outcomes of this one pair, and draw the same with
-# `noise.flip_tied`.
+# **A pair that is mis-ranked.** A short answer is the better one by half a unit of reward. The
+# annotator likes what comes first, and the longer answer usually does. We enumerate all outcomes of
+# this one pair, and draw the same with `noise.flip_tied`.
 
 # %% tags=["check"]
 two = np.array([0.0, -0.5])  # true rewards: 0 is the short answer, 1 the long one
 true_eta = expit(two[1] - two[0])
 pair = theory.list_pairs(two, two)
-tied = theory.annotate(pair, rate_pos, rate_neg, prior=np.where(pair.winner == 1, first_rate, 1 - first_rate))
-for_long = (tied.winner == 1) == (tied.noisy == tied.label)  # the noisy label speaks for the long answer
+tied = theory.annotate(
+    pair, rate_pos, rate_neg, prior=np.where(pair.winner == 1, first_rate, 1 - first_rate)
+)
+# the noisy label speaks for the long answer
+for_long = (tied.winner == 1) == (tied.noisy == tied.label)
 seen = tied.probability[for_long].sum()
 assert np.isclose(seen, float(says_longer.subs(at | {eta: true_eta})))
 truth = np.where(generator.random(draws) < true_eta, 1, -1)  # +1: the long answer wins
 noisy = noise.flip_tied(truth, np.ones(draws), rate_pos, rate_neg, generator, first_rate=first_rate)
 assert abs((noisy > 0).mean() - seen) < 4 * 0.5 / np.sqrt(draws)
 assert (true_eta > 0.5) != (seen > 0.5)  # mis-ranked
-pd.Series({"long wins, truly": true_eta, "noisy label says long": seen}, name="probability").round(3).to_frame()
+pd.Series({"long wins, truly": true_eta, "noisy label says long": seen}, name="probability").round(
+    3
+).to_frame()
 
 # %% [markdown]
-# **Swapping afterwards does not repair it.** Lemma 1's coin is now tossed over the finished data. The swap does what
-# it promises: the rates *given the label* come out equal, so a look at the labels alone suggests perfectly symmetric
-# noise. But the rates *given who wins* stay apart, for the flips had already been drawn, and a swap moves a pair
-# together with its flip. The share of labels for the long answer does not move, and each loss still prefers the wrong
-# order.
+# **Swapping afterwards does not repair it.** Lemma 1's coin is now tossed over the finished data.
+# The swap does what it promises: the rates *given the label* come out equal, so a look at the
+# labels alone suggests perfectly symmetric noise. But the rates *given who wins* stay apart, for
+# the flips had already been drawn, and a swap moves a pair together with its flip. The share of
+# labels for the long answer does not move, and each loss still prefers the wrong order.
 #
-# **Randomising before the annotation does.** With the order drawn by a coin, $w = \tfrac12$, the same annotator
-# produces the same rate for both winners, and the pair is ranked as it should be.
+# **Randomising before the annotation does.** With the order drawn by a coin, $w = \tfrac12$, the
+# same annotator produces the same rate for both winners, and the pair is ranked as it should be.
 
 # %% tags=["check"]
 late, early = theory.swap_half(tied), theory.annotate(pair, rate_pos, rate_neg, prior=0.5)
 rows = {}
-for how, table in {"tied": tied, "tied, half swapped afterwards": late, "order drawn before": early}.items():
+for how, table in {
+    "tied": tied,
+    "tied, half swapped afterwards": late,
+    "order drawn before": early,
+}.items():
     share = table.probability[(table.winner == 1) == (table.noisy == table.label)].sum()
-    right, wrong = (table.assign(score=side * table.score) for side in (1, -1))  # the scores are r*, or upside down
+    # the scores are r*, or upside down
+    right, wrong = (table.assign(score=side * table.score) for side in (1, -1))
     fns = [loss.fn for loss in losses.LOSSES.values()]
     ranked = sum(theory.measure_risk(right, fn) < theory.measure_risk(wrong, fn) for fn in fns)
     by_label, by_winner = theory.measure_rates(table), theory.measure_rates(table, by="winner")
     rows[how] = [by_label[1], by_label[-1], by_winner[1], by_winner[0], share, ranked]
-columns = ["rate | y=+1", "rate | y=−1", "rate | long wins", "rate | short wins", "says long", "losses that are right"]
+columns = [
+    "rate | y=+1",
+    "rate | y=−1",
+    "rate | long wins",
+    "rate | short wins",
+    "says long",
+    "losses that are right",
+]
 report = pd.DataFrame(rows, index=columns).T
 assert np.isclose(*report.loc["tied, half swapped afterwards", columns[:2]])  # it looks symmetric …
 assert report.loc["tied, half swapped afterwards", columns[-1]] == 0  # … and is not repaired
@@ -314,17 +359,22 @@ assert report.loc["order drawn before", columns[-1]] == len(fns)
 report.round(3)
 
 # %% [markdown]
-# **The figure.** Across: how often the longer answer of a pair truly wins. Up: how often the noisy labels say so.
-# Where a line crosses the horizontal ½ decides what is learned. Expect a straight line through the centre when the
-# order was drawn by a coin, shallower than the diagonal because of the noise. With the longer answer first, expect
-# the line to be lifted, so that it crosses too early. If the shaded strip had no width, T2 (b) would be refuted.
+# **The figure.** Across: how often the longer answer of a pair truly wins. Up: how often the noisy
+# labels say so. Where a line crosses the horizontal ½ decides what is learned. Expect a straight
+# line through the centre when the order was drawn by a coin, shallower than the diagonal because of
+# the noise. With the longer answer first, expect the line to be lifted, so that it crosses too
+# early. If the shaded strip had no width, T2 (b) would be refuted.
 
 # %%
 grid = np.linspace(0, 1, 401)
-curve = sympy.lambdify(eta, says_longer.subs({e_p: rate_pos, e_n: rate_neg}).subs(w, first_rate))(grid)
+curve = sympy.lambdify(eta, says_longer.subs({e_p: rate_pos, e_n: rate_neg}).subs(w, first_rate))(
+    grid
+)
 fair = sympy.lambdify(eta, says_longer.subs({e_p: rate_pos, e_n: rate_neg}).subs(w, half))(grid)
 lines = {"drawn before annotation": fair, "longer first": curve}
-table = pd.concat([pd.DataFrame({"eta": grid, "order": k, "noisy_eta": v}) for k, v in lines.items()])
+table = pd.concat(
+    [pd.DataFrame({"eta": grid, "order": k, "noisy_eta": v}) for k, v in lines.items()]
+)
 figures.save(figures.fig_t2_tied_order(table), "fig_t2_tied_order", table, profile=profile)
 
 # %%
@@ -338,24 +388,27 @@ Markdown(
 # %% [markdown]
 # ## T3 · Symmetric losses do not see symmetric noise
 #
-# **Why it matters.** By T2 we may think of one rate $\varepsilon < \tfrac12$. What does minimising $\tilde R$ instead
-# of $R$ do to the solution? It depends on one property of the loss.
+# **Why it matters.** By T2 we may think of one rate $\varepsilon < \tfrac12$. What does minimising
+# $\tilde R$ instead of $R$ do to the solution? It depends on one property of the loss.
 #
 # **Statement.** For any loss,
 #
 # $$\tilde R = (1 - 2\varepsilon)\,R + \varepsilon\;\mathbb{E}\big[\ell(z) + \ell(-z)\big].$$
 #
-# A loss is *symmetric* if $\ell(z) + \ell(-z) = K$ for every $z$. Then $\tilde R = (1 - 2\varepsilon)\,R + \varepsilon
-# K$: the same minimisers, and gradients that are $1 - 2\varepsilon$ times as long and point the same way. At
-# $\varepsilon = \tfrac12$, and not before, everything is lost.
+# A loss is *symmetric* if $\ell(z) + \ell(-z) = K$ for every $z$. Then
+# $\tilde R = (1 - 2\varepsilon)\,R + \varepsilon K$: the same minimisers, and gradients that are
+# $1 - 2\varepsilon$ times as long and point the same way. At $\varepsilon = \tfrac12$, and not
+# before, everything is lost.
 #
-# **Derivation.** `theory.add_noise` writes down the loss of a pair whose label is flipped with probability
-# $\varepsilon$: $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$. The rest is algebra.
+# **Derivation.** `theory.add_noise` writes down the loss of a pair whose label is flipped with
+# probability $\varepsilon$: $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$. The rest is
+# algebra.
 
 # %% tags=["check"]
 z, eps, K = sympy.symbols("z epsilon K", real=True)
 noisy_loss = theory.add_noise(ell, eps)(z)
-assert sympy.expand(noisy_loss - ((1 - 2 * eps) * ell(z) + eps * (ell(z) + ell(-z)))) == 0  # for any loss
+# for any loss
+assert sympy.expand(noisy_loss - ((1 - 2 * eps) * ell(z) + eps * (ell(z) + ell(-z)))) == 0
 
 symmetric_loss = noisy_loss.subs(ell(-z), K - ell(z))
 assert sympy.expand(symmetric_loss - ((1 - 2 * eps) * ell(z) + eps * K)) == 0
@@ -367,19 +420,24 @@ assert sympy.simplify(extra) != 0  # the logistic loss is left with a gradient o
 sympy.factor(symmetric_loss - eps * K) + eps * K
 
 # %% [markdown]
-# **Numeric check.** We let the three answers have many learned rewards, all points of a grid, and ask which has the
-# least risk, clean and noisy. For the sigmoid and the ramp loss the noisy risk must be the predicted line over the
-# clean one, at every point of the grid, with the same winner. At $\varepsilon = \tfrac12$ it must be flat. **The
-# counterexample is the logistic loss**: its winner moves.
+# **Numeric check.** We let the three answers have many learned rewards, all points of a grid, and
+# ask which has the least risk, clean and noisy. For the sigmoid and the ramp loss the noisy risk
+# must be the predicted line over the clean one, at every point of the grid, with the same winner.
+# At $\varepsilon = \tfrac12$ it must be flat. **The counterexample is the logistic loss**: its
+# winner moves.
 
 # %% tags=["check"]
 steps = np.linspace(-4, 4, 65)
-candidates = np.array([(0.0, b, c) for b in steps for c in steps])[:, None]  # only differences count, so r(a₁) = 0
+# only differences count, so r(a₁) = 0
+candidates = np.array([(0.0, b, c) for b in steps for c in steps])[:, None]
 problem = theory.Problems(rewards[None], np.full((1, 3), 1 / 3))
 best = {}
 for name in ("sigmoid", "ramp", "logistic"):
-    clean, noisy, blind = (theory.compute_risk(name, candidates, problem, rate)[:, 0] for rate in (0, noise_rate, 0.5))
-    affine = np.allclose(noisy, (1 - 2 * noise_rate) * clean + noise_rate, rtol=0, atol=1e-12)  # K = 1
+    clean, noisy, blind = (
+        theory.compute_risk(name, candidates, problem, rate)[:, 0] for rate in (0, noise_rate, 0.5)
+    )
+    # K = 1
+    affine = np.allclose(noisy, (1 - 2 * noise_rate) * clean + noise_rate, rtol=0, atol=1e-12)
     assert affine == (name != "logistic")
     assert np.isclose(np.ptp(blind), 0) == (name != "logistic")
     best[name] = {"clean": candidates[clean.argmin(), 0], "noisy": candidates[noisy.argmin(), 0]}
@@ -387,9 +445,10 @@ for name in ("sigmoid", "ramp", "logistic"):
 pd.DataFrame(best).T
 
 # %% [markdown]
-# The true rewards are 0, 1 and 2.5. On clean labels the logistic loss finds them, and under noise it shrinks them. The
-# sigmoid loss runs to the edge of the grid either way, and the ramp loss stops as soon as its steps are 1 wide: neither
-# knows *how much* better an answer is. That is the price of ignoring noise; notebook 03 proves that it must be paid.
+# The true rewards are 0, 1 and 2.5. On clean labels the logistic loss finds them, and under noise
+# it shrinks them. The sigmoid loss runs to the edge of the grid either way, and the ramp loss stops
+# as soon as its steps are 1 wide: neither knows *how much* better an answer is. That is the price
+# of ignoring noise; notebook 03 proves that it must be paid.
 #
 # Which losses have the property? The spread of $\ell(z) + \ell(-z)$ over the margins tells.
 
@@ -402,20 +461,27 @@ spread.map("{:.2g}".format).rename("spread of ℓ(z) + ℓ(−z), |z| ≤ 5").to
 # %% [markdown]
 # ### What noise does to the logistic loss: a penalty on every margin
 #
-# The term $\varepsilon\,\mathbb{E}[\ell(z) + \ell(-z)]$ is an added penalty. For the logistic loss, which is DPO's,
+# The term $\varepsilon\,\mathbb{E}[\ell(z) + \ell(-z)]$ is an added penalty. For the logistic loss,
+# which is DPO's,
 #
 # $$\ell(z) + \ell(-z) = \log(2 + 2\cosh z), \qquad \text{slope } \tanh\tfrac z2, \qquad
 # \text{curvature } \tfrac12 \operatorname{sech}^2\tfrac z2 > 0 .$$
 #
-# It is least at 0, grows like $2\log 2 + z^2/4$ near it, as weight decay does, and like $|z|$ far out. It pulls
-# *every* margin to 0, the right ones too. How far? Take a pair that is always won, for which clean labels ask for an
-# infinite margin. Under noise its minimum lies at $z = \log\frac{1-\varepsilon}{\varepsilon}$.
+# It is least at 0, grows like $2\log 2 + z^2/4$ near it, as weight decay does, and like $|z|$ far
+# out. It pulls *every* margin to 0, the right ones too. How far? Take a pair that is always won,
+# for which clean labels ask for an infinite margin. Under noise its minimum lies at
+# $z = \log\frac{1-\varepsilon}{\varepsilon}$.
 
 # %% tags=["check"]
 penalty = logistic(z) + logistic(-z)
-assert sympy.simplify(sympy.expand(sympy.exp(penalty)) - (2 + 2 * sympy.cosh(z)).rewrite(sympy.exp)) == 0
+assert (
+    sympy.simplify(sympy.expand(sympy.exp(penalty)) - (2 + 2 * sympy.cosh(z)).rewrite(sympy.exp))
+    == 0
+)
 assert sympy.simplify((sympy.diff(penalty, z) - sympy.tanh(z / 2)).rewrite(sympy.exp)) == 0
-assert sympy.simplify((sympy.diff(penalty, z, 2) - sympy.sech(z / 2) ** 2 / 2).rewrite(sympy.exp)) == 0
+assert (
+    sympy.simplify((sympy.diff(penalty, z, 2) - sympy.sech(z / 2) ** 2 / 2).rewrite(sympy.exp)) == 0
+)
 assert sympy.series(penalty, z, 0, 4).removeO() == 2 * sympy.log(2) + z**2 / 4
 far = sympy.log(1 + sympy.exp(-z)) + sympy.log(1 + sympy.exp(-z))  # log(1+e^z) = z + log(1+e^(−z))
 assert sympy.limit(far, z, sympy.oo) == 0  # so penalty − z → 0
@@ -425,10 +491,11 @@ sigmoid = losses.get("sigmoid").expr
 assert sympy.simplify(sigmoid(z) + sigmoid(-z)) == 1  # the sigmoid loss: a constant, no penalty
 
 # %% [markdown]
-# **The figure.** Left, at the highest rate: the noisy logistic loss is the sum of a falling curve (its clean part) and
-# of the penalty, a bowl around 0; the sigmoid loss's penalty should be a flat line. Right, a pair that is always won:
-# expect no minimum without noise, and minima that move towards 0 as the rate grows. Were the logistic loss as robust
-# as the sigmoid loss, the dots would not be there.
+# **The figure.** Left, at the highest rate: the noisy logistic loss is the sum of a falling curve
+# (its clean part) and of the penalty, a bowl around 0; the sigmoid loss's penalty should be a flat
+# line. Right, a pair that is always won: expect no minimum without noise, and minima that move
+# towards 0 as the rate grows. Were the logistic loss as robust as the sigmoid loss, the dots would
+# not be there.
 
 # %%
 span = np.linspace(-2, 5, 701)
@@ -438,10 +505,16 @@ for name, rate in [("logistic", rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4)] + [
     part = pd.DataFrame({"loss": name, "noise_rate": rate, "margin": span})
     parts.append(part.assign(clean=(1 - 2 * rate) * value, penalty=rate * (value + mirror)))
 table = pd.concat(parts).assign(risk=lambda rows: rows.clean + rows.penalty).reset_index(drop=True)
-figures.save(figures.fig_t3_logistic_penalty(table), "fig_t3_logistic_penalty", table, profile=profile)
+figures.save(
+    figures.fig_t3_logistic_penalty(table), "fig_t3_logistic_penalty", table, profile=profile
+)
 
 # %%
-lowest = table[table.loss == "logistic"].groupby("noise_rate").apply(lambda rows: rows.margin[rows.risk.idxmin()])
+lowest = (
+    table[table.loss == "logistic"]
+    .groupby("noise_rate")
+    .apply(lambda rows: rows.margin[rows.risk.idxmin()])
+)
 Markdown(
     f"**Reading.** With noise of 0.1 the logistic loss wants a margin of {lowest[0.1]:.2f} for a pair that is always "
     f"won, and with noise of 0.4 one of {lowest[0.4]:.2f}. The sign is still right: on a single pair the penalty only "
@@ -452,24 +525,29 @@ Markdown(
 # %% [markdown]
 # ## T4 · Correcting a loss, and why a symmetric one corrects itself
 #
-# **Why it matters.** There is another way to deal with noise: know its rate and undo it. rDPO does this for the
-# logistic loss. SymPO is the case in which the correction needs no rate.
+# **Why it matters.** There is another way to deal with noise: know its rate and undo it. rDPO does
+# this for the logistic loss. SymPO is the case in which the correction needs no rate.
 #
 # **Statement.** The *corrected loss*
 #
-# $$\ell_\varepsilon(z) = \frac{(1-\varepsilon)\,\ell(z) - \varepsilon\,\ell(-z)}{1 - 2\varepsilon}$$
+# $$\ell_\varepsilon(z) = \frac{(1-\varepsilon)\,\ell(z) - \varepsilon\,\ell(-z)}{1 -
+# 2\varepsilon}$$
 #
-# is *unbiased*: its average over flips at rate $\varepsilon$ is $\ell(z)$, for every loss. For a symmetric loss it is
-# $\ell_\varepsilon(z) = \big(\ell(z) - \varepsilon K\big)/(1 - 2\varepsilon)$, the same loss scaled and shifted, so
-# minimising $\ell$ minimises $\ell_\varepsilon$ *for every $\varepsilon$ at once*.
+# is *unbiased*: its average over flips at rate $\varepsilon$ is $\ell(z)$, for every loss. For a
+# symmetric loss it is $\ell_\varepsilon(z) = \big(\ell(z) - \varepsilon K\big)/(1 - 2\varepsilon)$,
+# the same loss scaled and shifted, so minimising $\ell$ minimises $\ell_\varepsilon$ *for every
+# $\varepsilon$ at once*.
 #
-# **Derivation.** Where does the formula come from? We look for two numbers, the corrected losses at $z$ and at $-z$,
-# whose averages over the flip are $\ell(z)$ and $\ell(-z)$. Two equations, two unknowns: sympy solves them, so the
-# correction is the only one there is.
+# **Derivation.** Where does the formula come from? We look for two numbers, the corrected losses at
+# $z$ and at $-z$, whose averages over the flip are $\ell(z)$ and $\ell(-z)$. Two equations, two
+# unknowns: sympy solves them, so the correction is the only one there is.
 
 # %% tags=["check"]
 plain, mirrored = sympy.symbols("A B")  # the corrected loss at z and at −z
-equations = [(1 - eps) * plain + eps * mirrored - ell(z), (1 - eps) * mirrored + eps * plain - ell(-z)]
+equations = [
+    (1 - eps) * plain + eps * mirrored - ell(z),
+    (1 - eps) * mirrored + eps * plain - ell(-z),
+]
 solution = sympy.solve(equations, [plain, mirrored], dict=True)[0]
 corrected = theory.correct(ell, eps)(z)
 assert sympy.simplify(solution[plain] - corrected) == 0
@@ -480,10 +558,11 @@ assert sympy.simplify(corrected.subs(ell(-z), K - ell(z)) - affine) == 0  # wher
 affine
 
 # %% [markdown]
-# **Numeric check.** For every loss of the registry and three rates: is the correction unbiased, and does it differ
-# from $\ell/(1-2\varepsilon)$ by a constant only? The second answer must be yes for the symmetric losses, and **it
-# fails for all others**. Then the whole of it by sampling: the mean corrected logistic loss on *flipped* labels must
-# meet the mean plain one on *true* labels. Without the correction it does not.
+# **Numeric check.** For every loss of the registry and three rates: is the correction unbiased, and
+# does it differ from $\ell/(1-2\varepsilon)$ by a constant only? The second answer must be yes for
+# the symmetric losses, and **it fails for all others**. Then the whole of it by sampling: the mean
+# corrected logistic loss on *flipped* labels must meet the mean plain one on *true* labels. Without
+# the correction it does not.
 
 # %% tags=["check"]
 axis = torch.linspace(-5, 5, 101, dtype=torch.float64)
@@ -505,20 +584,22 @@ assert not abs(plain_mean.item() - target) < 4 * error
 # %% [markdown]
 # ### What the correction costs: signal and noise
 #
-# Unbiased is not free. A flipped pair pushes its margin the wrong way, and the correction amplifies the push by
-# $1/(1-2\varepsilon)$. It amplifies the right pushes equally, so the fair comparison is the *signal-to-noise ratio*:
-# the mean of the gradient that a pair sends to its margin over the standard deviation that the flips cause. This
-# comparison is ours. Carried out for a pair of clean margin $z$ it gives
+# Unbiased is not free. A flipped pair pushes its margin the wrong way, and the correction amplifies
+# the push by $1/(1-2\varepsilon)$. It amplifies the right pushes equally, so the fair comparison is
+# the *signal-to-noise ratio*: the mean of the gradient that a pair sends to its margin over the
+# standard deviation that the flips cause. This comparison is ours. Carried out for a pair of clean
+# margin $z$ it gives
 #
 # $$\text{sigmoid, and every symmetric loss where its slope is not 0: }
 # \frac{1-2\varepsilon}{2\sqrt{\varepsilon(1-\varepsilon)}}, \qquad
 # \text{rDPO: } \frac{1-2\varepsilon}{\sqrt{\varepsilon(1-\varepsilon)}}\;\sigma(-z).$$
 #
-# Both go to 0 as $\varepsilon \to \tfrac12$: nobody gets around that. They agree at $z = 0$, where training starts.
-# rDPO is the clearer one on pairs that the model still has wrong ($z < 0$, up to twice as clear), SymPO on pairs that
-# it has right. The check compares the formulas with the two outcomes of a flip, listed. Correcting the sigmoid loss
-# as well multiplies its spread and leaves its ratio alone: **a comparison of raw variances would have called the same
-# method twice as noisy.**
+# Both go to 0 as $\varepsilon \to \tfrac12$: nobody gets around that. They agree at $z = 0$, where
+# training starts. rDPO is the clearer one on pairs that the model still has wrong ($z < 0$, up to
+# twice as clear), SymPO on pairs that it has right. The check compares the formulas with the two
+# outcomes of a flip, listed. Correcting the sigmoid loss as well multiplies its spread and leaves
+# its ratio alone: **a comparison of raw variances would have called the same method twice as
+# noisy.**
 
 # %% tags=["check"]
 at_margins = np.array([-2.0, 0.0, 2.0])
@@ -526,27 +607,33 @@ rows = []
 for rate in (0.1, 0.3, 0.45):
     common = (1 - 2 * rate) / np.sqrt(rate * (1 - rate))
     signals = {name: theory.correct(losses.get(name).fn, rate) for name in ("logistic", "sigmoid")}
-    signals = {name: theory.measure_signal(fn, at_margins, noise_rate=rate) for name, fn in signals.items()}
+    signals = {
+        name: theory.measure_signal(fn, at_margins, noise_rate=rate) for name, fn in signals.items()
+    }
     raw = theory.measure_signal(losses.get("sigmoid").fn, at_margins, noise_rate=rate)
     assert np.allclose(signals["logistic"].snr, common * expit(-at_margins))
     assert np.allclose(raw.snr, common / 2)
     assert np.allclose(signals["sigmoid"].snr, raw.snr)
     assert not np.allclose(signals["sigmoid"].spread, raw.spread)
     rows.append([rate, raw.snr[0], *signals["logistic"].snr])
-pd.DataFrame(rows, columns=["ε", "sigmoid, any z", *(f"rDPO, z = {z:g}" for z in at_margins)]).round(3)
+pd.DataFrame(
+    rows, columns=["ε", "sigmoid, any z", *(f"rDPO, z = {z:g}" for z in at_margins)]
+).round(3)
 
 # %% [markdown]
 # ### What a wrong rate costs
 #
-# rDPO has to be *told* the rate, and nobody knows it. Let the truth be $\varepsilon$ and let it be told
-# $\hat\varepsilon$. Then what it minimises is the plain loss under noise of the *residual rate*
+# rDPO has to be *told* the rate, and nobody knows it. Let the truth be $\varepsilon$ and let it be
+# told $\hat\varepsilon$. Then what it minimises is the plain loss under noise of the *residual
+# rate*
 #
 # $$\varepsilon' = \frac{\varepsilon - \hat\varepsilon}{1 - 2\hat\varepsilon}.$$
 #
-# Told too little, $\varepsilon' > 0$: some noise is left, and with it some of the penalty of T3. Told too much,
-# $\varepsilon' < 0$: the penalty changes sign and *pushes margins apart*. It makes a pair won with probability $\eta$
-# look like one won with probability $\tfrac12 + \frac{1-2\varepsilon}{1-2\hat\varepsilon}(\eta - \tfrac12)$, which
-# may exceed 1. Then no finite margin is large enough. (The formula and the figure are ours.)
+# Told too little, $\varepsilon' > 0$: some noise is left, and with it some of the penalty of T3.
+# Told too much, $\varepsilon' < 0$: the penalty changes sign and *pushes margins apart*. It makes a
+# pair won with probability $\eta$ look like one won with probability
+# $\tfrac12 + \frac{1-2\varepsilon}{1-2\hat\varepsilon}(\eta - \tfrac12)$, which may exceed 1. Then
+# no finite margin is large enough. (The formula and the figure are ours.)
 #
 # For a symmetric loss the residual rate does what any rate does, which is nothing.
 
@@ -558,29 +645,37 @@ assert sympy.simplify(minimised - theory.add_noise(ell, residual)(z)) == 0
 assert sympy.simplify(minimised.subs(hat, eps) - ell(z)) == 0
 assert sympy.simplify(minimised - ell(z)) != 0  # a wrong rate is not unbiased
 shrunk = sympy.diff(minimised.subs(ell(-z), K - ell(z)), z) / sympy.diff(ell(z), z)
-assert sympy.simplify(shrunk - (1 - 2 * eps) / (1 - 2 * hat)) == 0  # symmetric: a positive factor, the same minimisers
+# symmetric: a positive factor, the same minimisers
+assert sympy.simplify(shrunk - (1 - 2 * eps) / (1 - 2 * hat)) == 0
 residual
 
 # %% [markdown]
-# **The figure.** Left: the margin that rDPO learns for three pairs of known true margin (0.5, 1 and 2), against the
-# rate that it is told. Expect each line to cross its dotted true value at the grey line, the true rate, and to shoot
-# up beyond it. Right: random problems with four answers, infinite data and unevenly sampled pairs; the share in which
-# the best rDPO rewards, kept within ±20 as in the paper's MNIST experiments, get a pair of ranks the wrong way round
-# or tie it at the bounds. Expect zero at the true rate and only there. The ramp loss is told nothing, so it has one
-# value, drawn across; T3 says that it is zero.
+# **The figure.** Left: the margin that rDPO learns for three pairs of known true margin (0.5, 1 and
+# 2), against the rate that it is told. Expect each line to cross its dotted true value at the grey
+# line, the true rate, and to shoot up beyond it. Right: random problems with four answers, infinite
+# data and unevenly sampled pairs; the share in which the best rDPO rewards, kept within ±20 as in
+# the paper's MNIST experiments, get a pair of ranks the wrong way round or tie it at the bounds.
+# Expect zero at the true rate and only there. The ramp loss is told nothing, so it has one value,
+# drawn across; T3 says that it is zero.
 
 # %%
 told_rates = np.unique([*np.linspace(0, 0.48, 49).round(2), noise_rate])
-worlds = theory.draw_problems(problems, spread=2.0, unevenness=1.5, generator=np.random.default_rng(seed))
+worlds = theory.draw_problems(
+    problems, spread=2.0, unevenness=1.5, generator=np.random.default_rng(seed)
+)
 orders = theory.tabulate_wrong_rate(worlds, told_rates, noise_rate=noise_rate, clip=20.0)
-ramp = theory.tabulate_wrong_orders(worlds, noise_rates=[noise_rate], clips=[], names=["ramp"]).wrong.item()
+ramp = theory.tabulate_wrong_orders(
+    worlds, noise_rates=[noise_rate], clips=[], names=["ramp"]
+).wrong.item()
 series = {("order", "rDPO: reversed"): orders.reversed, ("order", "rDPO: tied"): orders.tied}
 series["order", "ramp: wrong"] = ramp
 for true_margin in (0.5, 1.0, 2.0):
     looks_like = 0.5 + (1 - 2 * noise_rate) / (1 - 2 * told_rates) * (expit(true_margin) - 0.5)
     series["margin", f"{true_margin:g}"] = logit(np.where(looks_like < 1, looks_like, np.nan))
 key = {"noise_rate": noise_rate, "assumed_rate": told_rates}
-table = pd.concat([pd.DataFrame({"panel": p, "series": s, **key, "value": v}) for (p, s), v in series.items()])
+table = pd.concat(
+    [pd.DataFrame({"panel": p, "series": s, **key, "value": v}) for (p, s), v in series.items()]
+)
 figures.save(figures.fig_t4_wrong_rate(table), "fig_t4_wrong_rate", table, profile=profile)
 
 # %% tags=["check"]
@@ -597,62 +692,71 @@ Markdown(
 )
 
 # %% [markdown]
-# A word of fairness. Told the truth, rDPO recovers the *size* of the rewards as well, which no symmetric loss does.
-# And the problems of the right panel were drawn uneven on purpose: most of them are ordered rightly by plain DPO too.
+# A word of fairness. Told the truth, rDPO recovers the *size* of the rewards as well, which no
+# symmetric loss does. And the problems of the right panel were drawn uneven on purpose: most of
+# them are ordered rightly by plain DPO too.
 #
 # ## What to take along
 #
-# 1. Position-dependent noise is symmetric noise for any antisymmetric score, provided the order was independent of the
+# 1. Position-dependent noise is symmetric noise for any antisymmetric score, provided the order was
+#    independent of the
 # pair. Draw the order by a coin before the annotation, and it is.
-# 2. For a symmetric loss, symmetric noise is a factor $1 - 2\varepsilon$ on the gradient. For the logistic loss it is
-#    a penalty on every margin.
-# 3. Correcting the logistic loss undoes that if the rate is right. A symmetric loss is its own correction.
+# 2. For a symmetric loss, symmetric noise is a factor $1 - 2\varepsilon$ on the gradient. For the
+#    logistic loss it is a penalty on every margin.
+# 3. Correcting the logistic loss undoes that if the rate is right. A symmetric loss is its own
+#    correction.
 #
 # ## Exercises
 #
-# **1.** How does a symmetric loss differ from a standard logistic loss in its robustness to label noise?
+# **1.** How does a symmetric loss differ from a standard logistic loss in its robustness to label
+# noise?
 #
 # <details><summary>Answer</summary>
 #
-# Under flips at rate $\varepsilon$ its risk becomes $(1-2\varepsilon)R + \varepsilon K$, with the same minimisers.
-# The logistic risk becomes $(1-2\varepsilon)R + \varepsilon\,\mathbb{E}\log(2 + 2\cosh z)$, whose second term pulls
-# margins to 0, so that its minimiser depends on the noise rate.
+# Under flips at rate $\varepsilon$ its risk becomes $(1-2\varepsilon)R + \varepsilon K$, with the
+# same minimisers. The logistic risk becomes
+# $(1-2\varepsilon)R + \varepsilon\,\mathbb{E}\log(2 + 2\cosh z)$, whose second term pulls margins
+# to 0, so that its minimiser depends on the noise rate.
 # </details>
 #
-# **2.** An annotator has rates $(0.05, 0.55)$. Is anything lost? Does it matter how the pairs were ordered?
+# **2.** An annotator has rates $(0.05, 0.55)$. Is anything lost? Does it matter how the pairs were
+# ordered?
 #
 # <details><summary>Answer</summary>
 #
-# The sum is 0.6, so with a random order $\varepsilon = 0.3$ and all is well. If the better answer stood second in most
-# pairs ($\pi < 0.1$), $\varepsilon = 0.55 - 0.5\pi$ would exceed ½ and the ranking would be learned upside down.
+# The sum is 0.6, so with a random order $\varepsilon = 0.3$ and all is well. If the better answer
+# stood second in most pairs ($\pi < 0.1$), $\varepsilon = 0.55 - 0.5\pi$ would exceed ½ and the
+# ranking would be learned upside down.
 # </details>
 #
 # **3.** In T2 (b), set $\varepsilon_p = \varepsilon_n$. Is a tied order still harmful?
 #
 # <details><summary>Answer</summary>
 #
-# No: $\varepsilon_+ = \varepsilon_- = \varepsilon_p$ whatever $w$ is. An annotator without a favourite position
-# cannot be misled by positions. It takes both, a position bias and an order that is tied to the answers.
+# No: $\varepsilon_+ = \varepsilon_- = \varepsilon_p$ whatever $w$ is. An annotator without a
+# favourite position cannot be misled by positions. It takes both, a position bias and an order that
+# is tied to the answers.
 # </details>
 #
-# **4.** Show that the corrected logistic loss is $\log(1 + e^{-z}) - \frac{\varepsilon}{1-2\varepsilon}\,z$. Is it
-# convex? Is it bounded below?
+# **4.** Show that the corrected logistic loss is
+# $\log(1 + e^{-z}) - \frac{\varepsilon}{1-2\varepsilon}\,z$. Is it convex? Is it bounded below?
 #
 # <details><summary>Answer</summary>
 #
-# Use $\log(1 + e^{z}) = z + \log(1 + e^{-z})$. It is convex, a convex function plus a line, but falls without bound
-# as $z \to \infty$. As long as flipped labels show up with rate $\varepsilon$ at every pair, their large cost holds
-# it back. A model that memorises each label meets no such resistance, and its margins grow for ever, even with the
-# true rate.
+# Use $\log(1 + e^{z}) = z + \log(1 + e^{-z})$. It is convex, a convex function plus a line, but
+# falls without bound as $z \to \infty$. As long as flipped labels show up with rate $\varepsilon$
+# at every pair, their large cost holds it back. A model that memorises each label meets no such
+# resistance, and its margins grow for ever, even with the true rate.
 # </details>
 #
-# **5.** Set `rate_neg` to the value of `rate_pos` above and run all. Which check stops the notebook, and is it right
-# to? Comment it out: which is next?
+# **5.** Set `rate_neg` to the value of `rate_pos` above and run all. Which check stops the
+# notebook, and is it right to? Comment it out: which is next?
 #
 # <details><summary>Answer</summary>
 #
-# The first counterexample: with equal rates there is nothing to symmetrise, so the risks agree even with the bonus for
-# the first place. Next the mis-ranked pair, by exercise 3. A check that cannot fail would not be worth running.
+# The first counterexample: with equal rates there is nothing to symmetrise, so the risks agree even
+# with the bonus for the first place. Next the mis-ranked pair, by exercise 3. A check that cannot
+# fail would not be worth running.
 # </details>
 #
 # ## Provenance

@@ -12,16 +12,18 @@
 # %% [markdown]
 # # 03 · Symmetric losses
 #
-# You will build a whole family of symmetric losses out of probability distributions, see which well-known losses do
-# not belong to it, and prove what such a loss can learn (the sign of a preference) and what it never can (its
-# strength).
+# You will build a whole family of symmetric losses out of probability distributions, see which
+# well-known losses do not belong to it, and prove what such a loss can learn (the sign of a
+# preference) and what it never can (its strength).
 #
-# - Paper: Section 4 (symmetric losses), 4.2 (calibration), 4.3 (why reward magnitudes are lost), open question 3.
+# - Paper: Section 4 (symmetric losses), 4.2 (calibration), 4.3 (why reward magnitudes are lost),
+#   open question 3.
 # - Reads → writes: nothing → `fig_t5_losses`, `fig_t6_minimisers` with the data behind them.
 # - Time: under a minute in every profile.
 
 # %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
+# Colab only: fetch this repository and install the package beside Colab's own torch. It does
+# nothing elsewhere.
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
@@ -31,10 +33,15 @@ if "google.colab" in sys.modules:
     from importlib.metadata import version
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
+    subprocess.run(
+        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
+        check=True,
+    )
     pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
     open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
+    )
     os.chdir("companion/notebooks")
 
 # %% tags=["parameters"]
@@ -61,38 +68,54 @@ z = sympy.Symbol("z", real=True)
 # %% [markdown]
 # ## T5 · A family of losses from distribution functions
 #
-# Notebook 02 showed why the sum $\ell(z) + \ell(-z)$ matters. A label that is flipped turns the margin $z$ into $-z$,
-# so noise mixes $\ell(-z)$ into the risk, and if the sum is a constant $K$, then all that this adds is a constant.
+# Notebook 02 showed why the sum $\ell(z) + \ell(-z)$ matters. A label that is flipped turns the
+# margin $z$ into $-z$, so noise mixes $\ell(-z)$ into the risk, and if the sum is a constant $K$,
+# then all that this adds is a constant.
 #
 # **Definition.** A loss is *symmetric* when $\ell(z) + \ell(-z) = K$ for every $z$.
 #
-# In words: what a pair costs when it is right and what it costs when it is equally wrong always add up to the same
-# amount. The smallest object that states it is a short table of margins. The logistic loss, which DPO uses, stands
-# beside the sigmoid loss; only one of the two rightmost columns stands still.
+# In words: what a pair costs when it is right and what it costs when it is equally wrong always add
+# up to the same amount. The smallest object that states it is a short table of margins. The
+# logistic loss, which DPO uses, stands beside the sigmoid loss; only one of the two rightmost
+# columns stands still.
 
 # %%
 margins = torch.linspace(0, 3, 4, dtype=torch.float64)
 sides = {"z": margins}
 for name in ("sigmoid", "logistic"):
     fn = losses.get(name).fn
-    sides |= {f"{name} ℓ(z)": fn(margins), f"{name} ℓ(−z)": fn(-margins), f"{name} sum": fn(margins) + fn(-margins)}
-pd.DataFrame(sides)[["z", *(f"{name} {part}" for part in ("ℓ(z)", "ℓ(−z)", "sum") for name in ("sigmoid", "logistic"))]]
+    sides |= {
+        f"{name} ℓ(z)": fn(margins),
+        f"{name} ℓ(−z)": fn(-margins),
+        f"{name} sum": fn(margins) + fn(-margins),
+    }
+pd.DataFrame(sides)[
+    [
+        "z",
+        *(
+            f"{name} {part}"
+            for part in ("ℓ(z)", "ℓ(−z)", "sum")
+            for name in ("sigmoid", "logistic")
+        ),
+    ]
+]
 
 # %% [markdown]
 # ### Where to find such losses
 #
 # One does not have to be clever: there is a symmetric loss for every bell curve.
 #
-# **Statement.** Let $F(z) = \int_{-\infty}^z f(t)\,dt$ be the distribution function of a law with density $f$ that is
-# symmetric about 0, $f(-t) = f(t)$. Then $\ell(z) = F(-z)$ is symmetric with $K = 1$.
+# **Statement.** Let $F(z) = \int_{-\infty}^z f(t)\,dt$ be the distribution function of a law with
+# density $f$ that is symmetric about 0, $f(-t) = f(t)$. Then $\ell(z) = F(-z)$ is symmetric with
+# $K = 1$.
 #
-# **Why.** By $f(-t) = f(t)$, the mass below $-z$ equals the mass above $z$, and the mass below $z$ and the mass above
-# $z$ make up everything. With calculus: the derivative of $F(z) + F(-z)$ is $f(z) - f(-z) = 0$, so the sum does not
-# move; for large $z$ it is $1 + 0$.
+# **Why.** By $f(-t) = f(t)$, the mass below $-z$ equals the mass above $z$, and the mass below $z$
+# and the mass above $z$ make up everything. With calculus: the derivative of $F(z) + F(-z)$ is
+# $f(z) - f(-z) = 0$, so the sum does not move; for large $z$ it is $1 + 0$.
 #
-# The derivation asks sympy the same about a density of which it knows nothing but its evenness. Every even function
-# of $t$ is a function of $t^2$, so we write $f(t) = h(t^2)$ with $h$ left open. Right below stands the same
-# derivation without evenness, $f(t) = h(t)$, which must fail.
+# The derivation asks sympy the same about a density of which it knows nothing but its evenness.
+# Every even function of $t$ is a function of $t^2$, so we write $f(t) = h(t^2)$ with $h$ left open.
+# Right below stands the same derivation without evenness, $f(t) = h(t)$, which must fail.
 
 # %% tags=["check"]
 t, h = sympy.Symbol("t", real=True), sympy.Function("h", positive=True)
@@ -107,13 +130,13 @@ slope
 # %% [markdown]
 # ### Its members
 #
-# Each row of the next cell takes a textbook law from `sympy.stats`, which knows nothing of our losses, forms $F(-z)$,
-# and demands that it be the loss in our registry, on every interval between the kinks. The paper trains with the
-# first two; the others are ours, obtained by the same recipe.
+# Each row of the next cell takes a textbook law from `sympy.stats`, which knows nothing of our
+# losses, forms $F(-z)$, and demands that it be the loss in our registry, on every interval between
+# the kinks. The paper trains with the first two; the others are ours, obtained by the same recipe.
 #
-# Differentiating $\ell(z) = F(-z)$ gives $-\ell'(z) = f(-z) = f(z)$: **the weight that a pair's gradient gets is the
-# density of the law at its margin.** Remember this for the figure: the tails of the law say how far out a pair still
-# gets gradient.
+# Differentiating $\ell(z) = F(-z)$ gives $-\ell'(z) = f(-z) = f(z)$: **the weight that a pair's
+# gradient gets is the density of the law at its margin.** Remember this for the figure: the tails
+# of the law say how far out a pair still gets gradient.
 
 # %% tags=["check"]
 laws = {
@@ -127,50 +150,71 @@ laws = {
 for name, law in laws.items():
     loss = losses.get(name).expr(z)
     assert set(theory.split_pieces(cdf(law)(-z) - loss, z)) == {0}  # ℓ(z) = F(−z)
-    assert {sympy.simplify(gap) for gap in theory.split_pieces(sympy.diff(loss, z) + density(law)(z), z)} == {0}
+    assert {
+        sympy.simplify(gap) for gap in theory.split_pieces(sympy.diff(loss, z) + density(law)(z), z)
+    } == {0}
 pd.DataFrame({"−ℓ′(z) = f(z)": {name: str(density(law)(z)) for name, law in laws.items()}})
 
 # %% [markdown]
 # ### What such a loss measures
 #
-# $F(-z) = P(X \le -z)$ is also $P(z + X \le 0)$: the probability that the pair ends up on the wrong side when a
-# random tremor $X$ is added to its margin. So these losses are the 0–1 error itself, seen through a shaking hand, and
-# the law of the shaking is the law of $X$. For the logistic law this is $1 - \sigma(z)$, the Bradley–Terry
-# probability that the *other* answer wins: SymPO with the sigmoid loss minimises $1 - p$ where DPO minimises
-# $-\log p$.
+# $F(-z) = P(X \le -z)$ is also $P(z + X \le 0)$: the probability that the pair ends up on the wrong
+# side when a random tremor $X$ is added to its margin. So these losses are the 0–1 error itself,
+# seen through a shaking hand, and the law of the shaking is the law of $X$. For the logistic law
+# this is $1 - \sigma(z)$, the Bradley–Terry probability that the *other* answer wins: SymPO with
+# the sigmoid loss minimises $1 - p$ where DPO minimises $-\log p$.
 #
-# The reading can be tested without any formula: draw tremors, count errors. Each count may stray from the loss by a
-# few standard errors and no more. A tremor of the wrong law must be caught by the same count.
+# The reading can be tested without any formula: draw tremors, count errors. Each count may stray
+# from the loss by a few standard errors and no more. A tremor of the wrong law must be caught by
+# the same count.
 
 # %% tags=["check"]
 generator = np.random.default_rng(seed)
 grid = np.linspace(-2, 2, 9)
-scipy_laws = {"sigmoid": scipy.stats.logistic(), "ramp": scipy.stats.uniform(-1, 2), "erf": scipy.stats.norm()}
-scipy_laws |= {"cauchy": scipy.stats.cauchy(), "laplace": scipy.stats.laplace(), "student_t2": scipy.stats.t(2)}
-tremors = {name: law.rvs(size=(draws, 1), random_state=generator) for name, law in scipy_laws.items()}
+scipy_laws = {
+    "sigmoid": scipy.stats.logistic(),
+    "ramp": scipy.stats.uniform(-1, 2),
+    "erf": scipy.stats.norm(),
+}
+scipy_laws |= {
+    "cauchy": scipy.stats.cauchy(),
+    "laplace": scipy.stats.laplace(),
+    "student_t2": scipy.stats.t(2),
+}
+tremors = {
+    name: law.rvs(size=(draws, 1), random_state=generator) for name, law in scipy_laws.items()
+}
 errors = {name: (grid + tremor <= 0).mean(axis=0) for name, tremor in tremors.items()}
 formulas = {name: losses.get(name).fn(torch.tensor(grid)).numpy() for name in errors}
 tolerance = 5 * np.sqrt(0.25 / draws)  # five standard errors at their largest
 assert all(np.abs(errors[name] - formulas[name]).max() < tolerance for name in errors)
-assert not np.abs(errors["cauchy"] - formulas["erf"]).max() < tolerance  # the wrong tremor is caught
-pd.concat({"counted": pd.DataFrame(errors, grid), "ℓ": pd.DataFrame(formulas, grid)}, axis=1)[::2].round(3)
+# the wrong tremor is caught
+assert not np.abs(errors["cauchy"] - formulas["erf"]).max() < tolerance
+pd.concat({"counted": pd.DataFrame(errors, grid), "ℓ": pd.DataFrame(formulas, grid)}, axis=1)[
+    ::2
+].round(3)
 
 # %% [markdown]
 # ### A counterexample: the centre matters
 #
-# Drop the condition "symmetric about 0" and keep everything else. Two known losses are distribution functions too, of
-# laws that are centred elsewhere:
+# Drop the condition "symmetric about 0" and keep everything else. Two known losses are distribution
+# functions too, of laws that are centred elsewhere:
 #
-# - the uniform law on $[-1, 0]$ gives $\text{clip}(1 - z, 0, 1)$, the **truncated hinge**. The authors' released code
-#   calls it `ramp`, next to the symmetric ramp $\text{clip}(\tfrac12 - \tfrac z2, 0, 1)$. The two differ in a shift
-#   and a scale, and the shift is what breaks the symmetry. Here `ramp` always means the symmetric one.
-# - the larger of two logistic tremors has $F = \sigma^2$ and gives the **Savage loss** $\sigma(-z)^2$. It is bounded,
-#   like the sigmoid loss, which shows that being bounded is not enough.
+# - the uniform law on $[-1, 0]$ gives $\text{clip}(1 - z, 0, 1)$, the **truncated hinge**. The
+#   authors' released code calls it `ramp`, next to the symmetric ramp
+#   $\text{clip}(\tfrac12 - \tfrac z2, 0, 1)$. The two differ in a shift and a scale, and the shift
+#   is what breaks the symmetry. Here `ramp` always means the symmetric one.
+# - the larger of two logistic tremors has $F = \sigma^2$ and gives the **Savage loss**
+#   $\sigma(-z)^2$. It is bounded, like the sigmoid loss, which shows that being bounded is not
+#   enough.
 #
 # A sum that takes different values at two margins is all it takes to refute a constant.
 
 # %% tags=["check"]
-off_centre = {"truncated_hinge": cdf(Uniform("X", -1, 0))(-z), "savage": (1 / (1 + sympy.exp(z))) ** 2}
+off_centre = {
+    "truncated_hinge": cdf(Uniform("X", -1, 0))(-z),
+    "savage": (1 / (1 + sympy.exp(z))) ** 2,
+}
 sums = {}
 for name, distribution in off_centre.items():
     loss = losses.get(name).expr(z)
@@ -183,17 +227,19 @@ pd.DataFrame(sums, index=["ℓ(z) + ℓ(−z) at z = 0", "at z = 1", "at z = 3"]
 # %% [markdown]
 # ### Two more members, found elsewhere
 #
-# The **unhinged** loss $1 - z$ sums to 2 but comes from no law: it has no lower bound, so its minimiser exists only
-# where scores are clipped.
+# The **unhinged** loss $1 - z$ sums to 2 but comes from no law: it has no lower bound, so its
+# minimiser exists only where scores are clipped.
 #
-# **Hölder-DPO** with $\gamma$ has the loss $-(1+\gamma)s^\gamma + \gamma s^{1+\gamma}$, $s = \sigma(z)$. At
-# $\gamma = 2$ it is $-3s^2 + 2s^3$, and this is symmetric with $K = -1$. Going beyond the paper:
-# $-\ell'(z) = 6 s^2 (1-s)^2$ is the density of the log-odds of a Beta(2, 2) variable, just as the logistic law is
-# that of a Beta(1, 1) variable. So Hölder-DPO at $\gamma = 2$ is a member of the family, shifted by 1.
+# **Hölder-DPO** with $\gamma$ has the loss $-(1+\gamma)s^\gamma + \gamma s^{1+\gamma}$,
+# $s = \sigma(z)$. At $\gamma = 2$ it is $-3s^2 + 2s^3$, and this is symmetric with $K = -1$. Going
+# beyond the paper: $-\ell'(z) = 6 s^2 (1-s)^2$ is the density of the log-odds of a Beta(2, 2)
+# variable, just as the logistic law is that of a Beta(1, 1) variable. So Hölder-DPO at $\gamma = 2$
+# is a member of the family, shifted by 1.
 #
-# Is $\gamma = 2$ special? The sum tends to $-1$ for large $z$ and is $-2^{1-\gamma}(1 + \gamma/2)$ at $z = 0$. They
-# agree where $d(\gamma) = 2^{\gamma - 1} - 1 - \gamma/2$ vanishes. This $d$ is convex and negative at 0, so it
-# vanishes at one positive $\gamma$ only: **no other positive $\gamma$ gives a symmetric loss.**
+# Is $\gamma = 2$ special? The sum tends to $-1$ for large $z$ and is $-2^{1-\gamma}(1 + \gamma/2)$
+# at $z = 0$. They agree where $d(\gamma) = 2^{\gamma - 1} - 1 - \gamma/2$ vanishes. This $d$ is
+# convex and negative at 0, so it vanishes at one positive $\gamma$ only: **no other positive
+# $\gamma$ gives a symmetric loss.**
 
 # %% tags=["check"]
 assert theory.find_constant(losses.get("unhinged").expr(z), z) == 2
@@ -202,11 +248,13 @@ assert theory.find_constant(losses.get("holder").expr(z), z) == -1
 s, gamma = 1 / (1 + sympy.exp(-z)), sympy.Symbol("gamma", positive=True)
 general = -(1 + gamma) * s**gamma + gamma * s ** (1 + gamma)
 assert sympy.simplify(general.subs(gamma, 2) - losses.get("holder").expr(z)) == 0
-log_odds_density = sympy.integrate(6 * t * (1 - t), (t, 0, s))  # P(Beta(2, 2) ≤ σ(z)) = P(log-odds ≤ z)
+# P(Beta(2, 2) ≤ σ(z)) = P(log-odds ≤ z)
+log_odds_density = sympy.integrate(6 * t * (1 - t), (t, 0, s))
 assert sympy.simplify(log_odds_density.subs(z, -z) - 1 - losses.get("holder").expr(z)) == 0
 
 d = 2 ** (gamma - 1) - 1 - gamma / 2
-assert sympy.simplify(2 * general.subs(z, 0) + 1 - 2 ** (1 - gamma) * d) == 0  # the two sums agree where d = 0
+# the two sums agree where d = 0
+assert sympy.simplify(2 * general.subs(z, 0) + 1 - 2 ** (1 - gamma) * d) == 0
 assert d.subs(gamma, 2) == 0
 assert sympy.limit(d, gamma, 0) < 0
 assert sympy.diff(d, gamma, 2).is_positive
@@ -215,18 +263,20 @@ assert not theory.find_constant(general.subs(gamma, 1), z)  # γ = 1: the same c
 # %% [markdown]
 # ### Which losses are symmetric, all of them
 #
-# A summary of the paper proposes to try the exponential and the squared loss as "other symmetric loss functions".
-# Neither is symmetric. There is a reason that settles both, and the hinge and logistic losses with them.
+# A summary of the paper proposes to try the exponential and the squared loss as "other symmetric
+# loss functions". Neither is symmetric. There is a reason that settles both, and the hinge and
+# logistic losses with them.
 #
-# **Statement.** A convex symmetric loss is a straight line. **Why.** Symmetry at 0 gives $\ell(0) = K/2$, so
-# $\tfrac12(\ell(z) + \ell(-z)) = \ell(0)$ for every $z$: the middle of every chord through $\pm z$ lies *on* the
-# curve. More generally $\ell(z) = K - \ell(-z)$, and the right side is concave where $\ell$ is convex; only a
-# straight line is both.
+# **Statement.** A convex symmetric loss is a straight line. **Why.** Symmetry at 0 gives
+# $\ell(0) = K/2$, so $\tfrac12(\ell(z) + \ell(-z)) = \ell(0)$ for every $z$: the middle of every
+# chord through $\pm z$ lies *on* the curve. More generally $\ell(z) = K - \ell(-z)$, and the right
+# side is concave where $\ell$ is convex; only a straight line is both.
 #
-# So the unhinged loss, up to scale and an added constant, is the only convex member that falls, and every other
-# symmetric loss pays for its robustness
-# with non-convexity. The table below lists each loss of the registry: the constant that sympy proves, the sum at two
-# margins, and by how much the chord from $-1$ to $1$ passes above the curve at 0.
+# So the unhinged loss, up to scale and an added constant, is the only convex member that falls, and
+# every other symmetric loss pays for its robustness
+# with non-convexity. The table below lists each loss of the registry: the constant that sympy
+# proves, the sum at two margins, and by how much the chord from $-1$ to $1$ passes above the curve
+# at 0.
 
 # %% tags=["check"]
 rows = {}
@@ -244,9 +294,10 @@ assert list(registry.index[registry["K, proved"].isna() & ~bent]) == ["hinge"]
 registry
 
 # %% [markdown]
-# The hinge is the one loss whose sums at 0 and at 1 agree while its table row says "no constant": its sum is flat at
-# 2 on $[-1, 1]$ and climbs outside. This is what a weak check looks like: two margins that happen to agree. The next
-# cell writes out, in full, the sums of the three losses most often mistaken for symmetric.
+# The hinge is the one loss whose sums at 0 and at 1 agree while its table row says "no constant":
+# its sum is flat at 2 on $[-1, 1]$ and climbs outside. This is what a weak check looks like: two
+# margins that happen to agree. The next cell writes out, in full, the sums of the three losses most
+# often mistaken for symmetric.
 
 # %% tags=["check"]
 named = {name: losses.get(name).expr(z) for name in ("square", "exponential", "hinge")}
@@ -254,36 +305,43 @@ mirrored = {name: theory.split_pieces(loss + loss.subs(z, -z), z) for name, loss
 assert mirrored["square"] == [2 * z**2 + 2]
 assert mirrored["exponential"] == [2 * sympy.cosh(z)]
 assert mirrored["hinge"] == [1 - z, 2, 1 + z]
-pd.DataFrame({"ℓ(z) + ℓ(−z), piece by piece": {name: str(pieces) for name, pieces in mirrored.items()}})
+pd.DataFrame(
+    {"ℓ(z) + ℓ(−z), piece by piece": {name: str(pieces) for name, pieces in mirrored.items()}}
+)
 
 # %% [markdown]
 # ### The formula that trains is the formula that was proved
 #
-# All proofs above are about sympy expressions; training uses torch. So the two forms are compared on a grid. If the
-# registry's two columns were mixed up, as `ramp` and `truncated_hinge` invite, this would show: the last line
-# compares the wrong two and must fail.
+# All proofs above are about sympy expressions; training uses torch. So the two forms are compared
+# on a grid. If the registry's two columns were mixed up, as `ramp` and `truncated_hinge` invite,
+# this would show: the last line compares the wrong two and must fail.
 
 # %% tags=["check"]
 grid = np.linspace(-12, 12, 241)
 gaps = {}
 for name, loss in losses.LOSSES.items():
     symbolic = sympy.lambdify(z, loss.expr(z), ["scipy", "numpy"])(grid)
-    gaps[name] = float((np.abs(loss.fn(torch.tensor(grid)).numpy() - symbolic) / (1 + np.abs(symbolic))).max())
+    gaps[name] = float(
+        (np.abs(loss.fn(torch.tensor(grid)).numpy() - symbolic) / (1 + np.abs(symbolic))).max()
+    )
 assert max(gaps.values()) < 1e-12
 
 ramp = sympy.lambdify(z, losses.get("ramp").expr(z), "numpy")(grid)
 assert not np.allclose(losses.get("truncated_hinge").fn(torch.tensor(grid)).numpy(), ramp)
-Markdown(f"Largest relative gap between the two forms, over {len(gaps)} losses: {max(gaps.values()):.1e}.")
+Markdown(
+    f"Largest relative gap between the two forms, over {len(gaps)} losses: {max(gaps.values()):.1e}."
+)
 
 # %% [markdown]
 # ### The family in one figure
 #
-# **What to expect.** Top: the losses. Middle: each loss plus its mirror image. On the left all these must be flat; a
-# single bent line on the left, or a flat one on the right, would refute what was just derived. Bottom: the weight
-# $-\ell'(z)$ on a log scale. Symmetric losses have weights that are even in $z$: a pair that is very wrong gets as
-# little as one that is very right. Of the others, logistic, hinge, square and exponential give most weight to the
-# pairs that are most wrong, and those are, under noise, the flipped ones. (The square loss is left out of the log
-# scale where it pushes margins back down, beyond $z = 1$.)
+# **What to expect.** Top: the losses. Middle: each loss plus its mirror image. On the left all
+# these must be flat; a single bent line on the left, or a flat one on the right, would refute what
+# was just derived. Bottom: the weight $-\ell'(z)$ on a log scale. Symmetric losses have weights
+# that are even in $z$: a pair that is very wrong gets as little as one that is very right. Of the
+# others, logistic, hinge, square and exponential give most weight to the pairs that are most wrong,
+# and those are, under noise, the flipped ones. (The square loss is left out of the log scale where
+# it pushes margins back down, beyond $z = 1$.)
 
 # %%
 table = theory.tabulate_losses(losses.LOSSES, np.linspace(-8, 8, 161))
@@ -292,12 +350,15 @@ figures.save(figures.fig_t5_losses(table), "fig_t5_losses", table, profile=profi
 # %% [markdown]
 # ### Reading: tails
 #
-# How far out does a pair still get gradient? The table gives the margin at which the weight has fallen to half of its
-# peak and to one hundredth. The last column, their ratio, has no scale: it describes the shape of the tail alone.
+# How far out does a pair still get gradient? The table gives the margin at which the weight has
+# fallen to half of its peak and to one hundredth. The last column, their ratio, has no scale: it
+# describes the shape of the tail alone.
 
 # %%
 family = [name for name, loss in losses.LOSSES.items() if loss.symmetric and name != "unhinged"]
-half, hundredth = ({name: theory.find_reach(name, share=share) for name in family} for share in (0.5, 0.01))
+half, hundredth = (
+    {name: theory.find_reach(name, share=share) for name in family} for share in (0.5, 0.01)
+)
 reach = pd.DataFrame({"to 1/2": half, "to 1/100": hundredth})
 reach["ratio"] = reach["to 1/100"] / reach["to 1/2"]
 reach.sort_values("ratio").round(2)
@@ -314,10 +375,11 @@ Markdown(
 # %% [markdown]
 # ### Temperature
 #
-# $\ell(z/\tau)$ stays symmetric with the same $K$: the law of $\tau X$ is as symmetric as that of $X$. It stretches
-# the tails by $\tau$ but never changes the ratio above, so **no temperature turns a ramp into a Cauchy loss**. In
-# DPO-like losses $\beta$ multiplies the margin and acts as $1/\tau$. What is *not* allowed is a shift $\ell(z - c)$,
-# a target margin as some preference losses have: the law of $X$ is then centred at $-c$, and the symmetry is gone.
+# $\ell(z/\tau)$ stays symmetric with the same $K$: the law of $\tau X$ is as symmetric as that of
+# $X$. It stretches the tails by $\tau$ but never changes the ratio above, so **no temperature turns
+# a ramp into a Cauchy loss**. In DPO-like losses $\beta$ multiplies the margin and acts as
+# $1/\tau$. What is *not* allowed is a shift $\ell(z - c)$, a target margin as some preference
+# losses have: the law of $X$ is then centred at $-c$, and the symmetry is gone.
 
 # %% tags=["check"]
 tau = sympy.Rational(5, 2)
@@ -325,21 +387,27 @@ for name in family:
     loss = losses.get(name)
     assert theory.find_constant(loss.expr(z).subs(z, z / tau), z) == loss.constant
     shifted = loss.expr(z).subs(z, z - 1)
-    assert sympy.simplify((shifted + shifted.subs(z, -z)).subs(z, sympy.Rational(1, 2)) - loss.constant) != 0  # a shift
+    # a shift
+    assert (
+        sympy.simplify(
+            (shifted + shifted.subs(z, -z)).subs(z, sympy.Rational(1, 2)) - loss.constant
+        )
+        != 0
+    )
 
 # %% [markdown]
 # ## T6 · What a symmetric loss can learn
 #
-# Robustness has a price. To see it, look at one pair of answers in isolation: $a_1$ wins with probability $\eta$, and
-# we choose its margin $z$. The expected loss is the *conditional risk*
+# Robustness has a price. To see it, look at one pair of answers in isolation: $a_1$ wins with
+# probability $\eta$, and we choose its margin $z$. The expected loss is the *conditional risk*
 #
 # $$C_\eta(z) = \eta\,\ell(z) + (1-\eta)\,\ell(-z).$$
 #
 # **Statement.** If $\ell$ is symmetric, then $C_\eta(z) = (2\eta - 1)\,\ell(z) + (1-\eta)K$.
 #
-# Only the factor $2\eta - 1$ and a constant depend on $\eta$. The check replaces $\ell(-z)$ by $K - \ell(z)$, with
-# $\ell(z)$ a symbol of its own, so it holds for every symmetric loss. For the logistic loss no constant does the job:
-# the same difference keeps depending on $z$.
+# Only the factor $2\eta - 1$ and a constant depend on $\eta$. The check replaces $\ell(-z)$ by
+# $K - \ell(z)$, with $\ell(z)$ a symbol of its own, so it holds for every symmetric loss. For the
+# logistic loss no constant does the job: the same difference keeps depending on $z$.
 
 # %% tags=["check"]
 eta, K, value = sympy.symbols("eta K ell", real=True)
@@ -348,36 +416,41 @@ assert sympy.expand(risk - ((2 * eta - 1) * value + (1 - eta) * K)) == 0
 
 logistic = losses.get("logistic").expr(z)
 leftover = eta * logistic + (1 - eta) * logistic.subs(z, -z) - (2 * eta - 1) * logistic
-assert sympy.simplify(sympy.diff(leftover, z)) != 0  # not symmetric: what is left over is no constant
+# not symmetric: what is left over is no constant
+assert sympy.simplify(sympy.diff(leftover, z)) != 0
 sympy.factor(sympy.simplify(sympy.diff(leftover, z)))
 
 # %% [markdown]
 # ### When it learns the sign: calibration
 #
-# The least one asks of a loss is that its minimiser ranks the pair correctly, $z > 0$ when $\eta > \tfrac12$. A loss
-# is *classification-calibrated* when a wrong or missing sign always costs: for every $\eta \ne \tfrac12$,
+# The least one asks of a loss is that its minimiser ranks the pair correctly, $z > 0$ when
+# $\eta > \tfrac12$. A loss is *classification-calibrated* when a wrong or missing sign always
+# costs: for every $\eta \ne \tfrac12$,
 #
 # $$\inf_{z(2\eta-1) \le 0} C_\eta(z) \;>\; \inf_z C_\eta(z).$$
 #
-# **Statement** (Charoenphakdee, Lee and Sugiyama 2019, in our words). A symmetric loss is calibrated if and only if
+# **Statement** (Charoenphakdee, Lee and Sugiyama 2019, in our words). A symmetric loss is
+# calibrated if and only if
 #
 # $$\inf_{z > 0} \ell(z) \;<\; \inf_{z \le 0} \ell(z).$$
 #
-# **Derivation.** Let $\eta > \tfrac12$. By the formula above, $C_\eta$ is $\ell$, multiplied by the positive number
-# $2\eta - 1$ and shifted. So the wrong side $z \le 0$ costs $(2\eta-1)\big(\inf_{z \le 0}\ell - \inf_z \ell\big)$ too
-# much, which is positive if and only if the infimum over all $z$ is that over $z > 0$ and lies strictly lower. For
-# $\eta < \tfrac12$ swap the two answers: $C_\eta(z) = C_{1-\eta}(-z)$, and the first case applies. $\square$
+# **Derivation.** Let $\eta > \tfrac12$. By the formula above, $C_\eta$ is $\ell$, multiplied by the
+# positive number $2\eta - 1$ and shifted. So the wrong side $z \le 0$ costs
+# $(2\eta-1)\big(\inf_{z \le 0}\ell - \inf_z \ell\big)$ too much, which is positive if and only if
+# the infimum over all $z$ is that over $z > 0$ and lies strictly lower. For $\eta < \tfrac12$ swap
+# the two answers: $C_\eta(z) = C_{1-\eta}(-z)$, and the first case applies. $\square$
 #
-# For a loss that never increases there is nothing left to compute: the infimum over $z \le 0$ is $\ell(0) = K/2$, and
-# that over $z > 0$ is the limit at infinity. So **every member of the family is calibrated**: it falls from $K/2$ to
-# 0.
+# For a loss that never increases there is nothing left to compute: the infimum over $z \le 0$ is
+# $\ell(0) = K/2$, and that over $z > 0$ is the limit at infinity. So **every member of the family
+# is calibrated**: it falls from $K/2$ to 0.
 
 # %% tags=["check"]
 rows = {}
 for name, loss in losses.LOSSES.items():
     if loss.symmetric:
         expr = loss.expr(z)
-        assert all(piece.is_nonpositive for piece in theory.split_pieces(sympy.diff(expr, z), z))  # never increases
+        # never increases
+        assert all(piece.is_nonpositive for piece in theory.split_pieces(sympy.diff(expr, z), z))
         right = sympy.limit(theory.split_pieces(expr, z)[-1], z, sympy.oo)
         rows[name] = {"inf over z > 0": right, "inf over z ≤ 0": expr.subs(z, 0)}
         assert expr.subs(z, 0) == sympy.Rational(loss.constant, 2)
@@ -385,18 +458,23 @@ for name, loss in losses.LOSSES.items():
 pd.DataFrame.from_dict(rows, orient="index")
 
 # %% [markdown]
-# The other losses of the registry are calibrated as well, for other reasons: a convex loss is, if and only if it
-# slopes down at 0 (Bartlett, Jordan and McAuliffe 2006), and the last two can be tested on a grid. So calibration is
-# not what sets SymPO apart. The next cell measures the price of a wrong sign for *all* losses and many $\eta$, by
-# brute force and with no use of the theorems. For the symmetric ones it must come out as $|2\eta - 1|$ times the gap
-# of the table above.
+# The other losses of the registry are calibrated as well, for other reasons: a convex loss is, if
+# and only if it slopes down at 0 (Bartlett, Jordan and McAuliffe 2006), and the last two can be
+# tested on a grid. So calibration is not what sets SymPO apart. The next cell measures the price of
+# a wrong sign for *all* losses and many $\eta$, by brute force and with no use of the theorems. For
+# the symmetric ones it must come out as $|2\eta - 1|$ times the gap of the table above.
 
 # %% tags=["check"]
 margins = np.linspace(-30, 30, 6001)
 etas = np.array([0.01, 0.2, 0.45, 0.49, 0.51, 0.55, 0.8, 0.99])
-prices = {name: theory.measure_calibration(loss.fn, margins, etas) for name, loss in losses.LOSSES.items()}
-assert all(loss.calibrated == bool((prices[name] > 1e-6).all()) for name, loss in losses.LOSSES.items())
-for name in ("sigmoid", "ramp", "erf", "laplace", "holder"):  # at z = 30 the others are still on their way down
+prices = {
+    name: theory.measure_calibration(loss.fn, margins, etas) for name, loss in losses.LOSSES.items()
+}
+assert all(
+    loss.calibrated == bool((prices[name] > 1e-6).all()) for name, loss in losses.LOSSES.items()
+)
+# at z = 30 the others are still on their way down
+for name in ("sigmoid", "ramp", "erf", "laplace", "holder"):
     assert np.allclose(prices[name], np.abs(2 * etas - 1) / 2, atol=1e-9)
 for loss in losses.LOSSES.values():
     if loss.convex:
@@ -406,20 +484,28 @@ pd.DataFrame(prices, index=pd.Index(etas, name="η")).T
 # %% [markdown]
 # ### Counterexamples: symmetric and useless
 #
-# Symmetry alone promises nothing. Three symmetric losses, each with $K = 1$, that are not calibrated:
+# Symmetry alone promises nothing. Three symmetric losses, each with $K = 1$, that are not
+# calibrated:
 #
 # - the constant $\tfrac12$, for which every margin is as good as any other;
 # - $\sigma(z)$, the sigmoid loss upside down, whose minimiser has the wrong sign every time;
-# - $\tfrac12 - \tfrac12 \sin z$. It slopes down at 0, which for a convex loss would settle the matter. But it reaches
-#   its infimum, 0, at $z = \pi/2$ and at $z = -3\pi/2$ alike: the right sign and the wrong one are equally good.
+# - $\tfrac12 - \tfrac12 \sin z$. It slopes down at 0, which for a convex loss would settle the
+#   matter. But it reaches its infimum, 0, at $z = \pi/2$ and at $z = -3\pi/2$ alike: the right sign
+#   and the wrong one are equally good.
 #
 # Each must pass the symmetry check and fail the check that every loss above has passed.
 
 # %% tags=["check"]
-useless = [sympy.Rational(1, 2) + 0 * z, 1 / (1 + sympy.exp(-z)), sympy.Rational(1, 2) - sympy.sin(z) / 2]
+useless = [
+    sympy.Rational(1, 2) + 0 * z,
+    1 / (1 + sympy.exp(-z)),
+    sympy.Rational(1, 2) - sympy.sin(z) / 2,
+]
 half_turns = np.arange(-40, 41) * np.pi / 2
 rows = {}
-for expr, fn in zip(useless, (lambda z: 0 * z + 0.5, torch.sigmoid, lambda z: 0.5 - torch.sin(z) / 2), strict=True):
+for expr, fn in zip(
+    useless, (lambda z: 0 * z + 0.5, torch.sigmoid, lambda z: 0.5 - torch.sin(z) / 2), strict=True
+):
     assert theory.find_constant(expr, z) == 1
     rows[str(expr)] = theory.measure_calibration(fn, half_turns, etas)
     assert not (rows[str(expr)] > 1e-6).all()
@@ -431,35 +517,41 @@ pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
 # %% [markdown]
 # ### What it never learns: the magnitude
 #
-# Can a symmetric loss also estimate class probabilities, so that the reward's magnitude is recovered? The paper says
-# no and cites earlier work for it (Section 4.3); open question 3 asks for a construction, or for a proof that there
-# is none. Here is a proof, short enough to keep in one's head.
+# Can a symmetric loss also estimate class probabilities, so that the reward's magnitude is
+# recovered? The paper says no and cites earlier work for it (Section 4.3); open question 3 asks for
+# a construction, or for a proof that there is none. Here is a proof, short enough to keep in one's
+# head.
 #
-# **Definition.** A loss allows *class-probability estimation* (CPE) when $\eta$ can be computed from the minimiser:
-# there is a function (the inverse link) that maps every minimiser of $C_\eta$ back to $\eta$.
+# **Definition.** A loss allows *class-probability estimation* (CPE) when $\eta$ can be computed
+# from the minimiser: there is a function (the inverse link) that maps every minimiser of $C_\eta$
+# back to $\eta$.
 #
 # **Theorem.** No symmetric loss allows CPE, whatever its shape.
 #
-# **Proof.** Take two different probabilities on the same side, $\tfrac12 < \eta < \eta'$. By the formula for the
-# conditional risk,
+# **Proof.** Take two different probabilities on the same side, $\tfrac12 < \eta < \eta'$. By the
+# formula for the conditional risk,
 #
 # $$C_{\eta'}(z) = a\,C_\eta(z) + b, \qquad a = \frac{2\eta'-1}{2\eta-1} > 0,$$
 #
-# with $b$ free of $z$. So the two risks order *all* margins alike. They have the same minimisers; where there is
-# none, they have the same minimising sequences; clipped to any range of scores, they have the same minimisers again.
-# A function that reads $\eta$ off a minimiser would have to give two answers for one input. $\square$
+# with $b$ free of $z$. So the two risks order *all* margins alike. They have the same minimisers;
+# where there is none, they have the same minimising sequences; clipped to any range of scores, they
+# have the same minimisers again. A function that reads $\eta$ off a minimiser would have to give
+# two answers for one input. $\square$
 #
-# The proof uses nothing but the sum, so continuity, boundedness or a clever shape do not help. Nor does leaving
-# margins: it holds for any two costs $\ell_+(v)$, $\ell_-(v)$ of a prediction $v$ with $\ell_+(v) + \ell_-(v) = K$.
-# It also shows what is kept: $a < 0$ exactly when $\eta'$ lies on the other side of $\tfrac12$, so the sign survives.
+# The proof uses nothing but the sum, so continuity, boundedness or a clever shape do not help. Nor
+# does leaving margins: it holds for any two costs $\ell_+(v)$, $\ell_-(v)$ of a prediction $v$ with
+# $\ell_+(v) + \ell_-(v) = K$. It also shows what is kept: $a < 0$ exactly when $\eta'$ lies on the
+# other side of $\tfrac12$, so the sign survives.
 
 # %% tags=["check"]
 other = sympy.Symbol("eta'", real=True)
 a = (2 * other - 1) / (2 * eta - 1)
 b = sympy.simplify(risk.subs(eta, other) - a * risk)
 assert value not in b.free_symbols  # b does not depend on the margin, for any symmetric loss
-assert a.subs({eta: sympy.Rational(3, 5), other: sympy.Rational(9, 10)}) > 0  # same side: same order
-assert a.subs({eta: sympy.Rational(3, 5), other: sympy.Rational(2, 5)}) < 0  # other side: order reversed
+# same side: same order
+assert a.subs({eta: sympy.Rational(3, 5), other: sympy.Rational(9, 10)}) > 0
+# other side: order reversed
+assert a.subs({eta: sympy.Rational(3, 5), other: sympy.Rational(2, 5)}) < 0
 
 logistic_risk = eta * logistic + (1 - eta) * logistic.subs(z, -z)
 slope = sympy.diff(logistic_risk.subs(eta, other) - a * logistic_risk, z)
@@ -468,11 +560,12 @@ assert abs(float(at_one)) > 0.01  # the logistic loss: the same step fails
 b
 
 # %% [markdown]
-# Two pairs make it concrete: one is nearly a tie ($\eta = 0.6$), the other nearly certain ($\eta = 0.9$). We draw
-# labels for each, flip some at the noise rate, and minimise the average loss of those labels over all clipped
-# margins. This is training, with a model that has one number per pair. A symmetric loss must give both pairs the same
-# margins. The logistic loss must tell them apart. So must Savage, which is bounded and not convex: it is the constant
-# sum, and neither boundedness nor non-convexity, that erases the magnitude.
+# Two pairs make it concrete: one is nearly a tie ($\eta = 0.6$), the other nearly certain
+# ($\eta = 0.9$). We draw labels for each, flip some at the noise rate, and minimise the average
+# loss of those labels over all clipped margins. This is training, with a model that has one number
+# per pair. A symmetric loss must give both pairs the same margins. The logistic loss must tell them
+# apart. So must Savage, which is bounded and not convex: it is the constant sum, and neither
+# boundedness nor non-convexity, that erases the magnitude.
 
 # %% tags=["check"]
 margins = np.linspace(-bound, bound, 801)
@@ -480,29 +573,41 @@ shares = []
 for probability in (0.6, 0.9):
     labels = np.where(generator.random(draws) < probability, 1, -1)
     shares.append((noise.flip(labels, noise_rate, noise_rate, generator) == 1).mean())
-found = {name: theory.find_minimisers(loss.fn, margins, shares) for name, loss in losses.LOSSES.items()}
+found = {
+    name: theory.find_minimisers(loss.fn, margins, shares) for name, loss in losses.LOSSES.items()
+}
 assert all(np.array_equal(*found[name]) for name, loss in losses.LOSSES.items() if loss.symmetric)
-assert not any(np.array_equal(*found[name]) for name in ("logistic", "square", "exponential", "savage"))
-ranges = {name: [f"{best.min():.2f} … {best.max():.2f}" for best in both] for name, both in found.items()}
+assert not any(
+    np.array_equal(*found[name]) for name in ("logistic", "square", "exponential", "savage")
+)
+ranges = {
+    name: [f"{best.min():.2f} … {best.max():.2f}" for best in both] for name, both in found.items()
+}
 pd.DataFrame.from_dict(ranges, orient="index", columns=["η = 0.6", "η = 0.9"])
 
 # %% [markdown]
-# The hinge and the truncated hinge also give both pairs the same margins, without being symmetric. So the theorem has
-# no converse: a loss can fail at magnitudes for other reasons.
+# The hinge and the truncated hinge also give both pairs the same margins, without being symmetric.
+# So the theorem has no converse: a loss can fail at magnitudes for other reasons.
 #
 # ### For contrast: losses that do read the magnitude, and what noise does to it
 #
-# The minimiser of the logistic risk solves $C_\eta'(z) = 0$, which gives the log-odds $\log\frac{\eta}{1-\eta}$.
-# Under Bradley–Terry this is $r^*(a_1) - r^*(a_2)$ exactly: clean labels reveal the reward difference. With flips at
-# rate $\epsilon$ the loss sees $\tilde\eta = (1-2\epsilon)\eta + \epsilon$ instead and returns *its* log-odds, which
-# never exceed $\log\frac{1-\epsilon}{\epsilon}$, however certain the pair. The sign is still right. What is lost is
-# additivity: these shrunken log-odds are no longer differences of any reward, and notebook 04 shows how this can turn
-# a ranking over.
+# The minimiser of the logistic risk solves $C_\eta'(z) = 0$, which gives the log-odds
+# $\log\frac{\eta}{1-\eta}$. Under Bradley–Terry this is $r^*(a_1) - r^*(a_2)$ exactly: clean labels
+# reveal the reward difference. With flips at rate $\epsilon$ the loss sees
+# $\tilde\eta = (1-2\epsilon)\eta + \epsilon$ instead and returns *its* log-odds, which never exceed
+# $\log\frac{1-\epsilon}{\epsilon}$, however certain the pair. The sign is still right. What is lost
+# is additivity: these shrunken log-odds are no longer differences of any reward, and notebook 04
+# shows how this can turn a ranking over.
 
 # %% tags=["check"]
 rate, p = sympy.symbols("epsilon p", positive=True)
 log_odds = sympy.log(p / (1 - p))
-minimisers = {"logistic": log_odds, "savage": log_odds, "exponential": log_odds / 2, "square": 2 * p - 1}
+minimisers = {
+    "logistic": log_odds,
+    "savage": log_odds,
+    "exponential": log_odds / 2,
+    "square": 2 * p - 1,
+}
 for name, minimiser in minimisers.items():
     expr = losses.get(name).expr(z)
     slope = sympy.diff(p * expr + (1 - p) * expr.subs(z, -z), z)
@@ -512,21 +617,25 @@ for name, minimiser in minimisers.items():
 seen = (1 - 2 * rate) * p + rate
 noisy = log_odds.subs(p, seen)
 assert sympy.simplify(noisy.subs(p, 1) - sympy.log((1 - rate) / rate)) == 0  # the cap
-assert sympy.expand(minimisers["square"].subs(p, seen) - (1 - 2 * rate) * (2 * p - 1)) == 0  # shrunk by 1 − 2ε
+# shrunk by 1 − 2ε
+assert sympy.expand(minimisers["square"].subs(p, seen) - (1 - 2 * rate) * (2 * p - 1)) == 0
 noisy
 
 # %% [markdown]
 # ### The minimisers in one figure
 #
-# **What to expect.** On clean labels (left) the logistic and square curves rise with $\eta$: a minimiser from which
-# $\eta$ can be read. The sigmoid and the ramp must be steps: nothing but the side of $\tfrac12$ shows. Where many
-# margins are equally good the range is shaded: the ramp accepts any margin of at least 1. With noise (right) the
-# steps must not move at all, and the curves must be crushed towards 0. A step that moved or a curve that did not
-# would refute the derivation.
+# **What to expect.** On clean labels (left) the logistic and square curves rise with $\eta$: a
+# minimiser from which $\eta$ can be read. The sigmoid and the ramp must be steps: nothing but the
+# side of $\tfrac12$ shows. Where many margins are equally good the range is shaded: the ramp
+# accepts any margin of at least 1. With noise (right) the steps must not move at all, and the
+# curves must be crushed towards 0. A step that moved or a curve that did not would refute the
+# derivation.
 
 # %%
 shown = ("ramp", "sigmoid", "logistic", "square", "hinge")
-table = theory.tabulate_minimisers(shown, noise_rates=[0, noise_rate], etas=np.arange(4, 97) / 100, margins=margins)
+table = theory.tabulate_minimisers(
+    shown, noise_rates=[0, noise_rate], etas=np.arange(4, 97) / 100, margins=margins
+)
 figures.save(figures.fig_t6_minimisers(table), "fig_t6_minimisers", table, profile=profile)
 
 # %% tags=["check"]
@@ -545,63 +654,68 @@ Markdown(
 )
 
 # %% [markdown]
-# **Reading.** A reward trained with a symmetric loss is a ranking. Its steps say where the clipping is, not how much
-# better an answer is; two such rewards must not be averaged or compared across prompts as if they had a unit. For
-# improving a policy a ranking is enough, which is what notebook 04 proves.
+# **Reading.** A reward trained with a symmetric loss is a ranking. Its steps say where the clipping
+# is, not how much better an answer is; two such rewards must not be averaged or compared across
+# prompts as if they had a unit. For improving a policy a ranking is enough, which is what notebook
+# 04 proves.
 #
-# One number does keep a trace of $\eta$: not the minimiser but the *minimum*. With $K = 1$ and infimum 0 the least
-# risk is $\min(\tilde\eta, 1 - \tilde\eta)$. It needs many labels for the same pair and the noise rate to undo
-# $\tilde\eta$, so it is no way round the theorem. (This remark is ours, as are the uniqueness of $\gamma = 2$ and the
-# form of the impossibility proof.)
+# One number does keep a trace of $\eta$: not the minimiser but the *minimum*. With $K = 1$ and
+# infimum 0 the least risk is $\min(\tilde\eta, 1 - \tilde\eta)$. It needs many labels for the same
+# pair and the noise rate to undo $\tilde\eta$, so it is no way round the theorem. (This remark is
+# ours, as are the uniqueness of $\gamma = 2$ and the form of the impossibility proof.)
 #
 # ## Exercises
 #
-# **1.** How does a symmetric loss differ from a standard logistic loss in its robustness to label noise?
+# **1.** How does a symmetric loss differ from a standard logistic loss in its robustness to label
+# noise?
 #
 # <details><summary>Answer</summary>
 #
-# Noise adds $\epsilon\,E[\ell(z) + \ell(-z)]$ to the risk. For a symmetric loss this is the constant $\epsilon K$ and
-# changes no minimiser. For the logistic loss it is $\epsilon\,E[2\log(1 + e^{z}) - z]$, smallest at $z = 0$: a
-# penalty on large margins. In the figure of the weights: the logistic loss gives the most gradient to the pairs it
-# gets most wrong, flipped ones among them; a symmetric loss gives them as little as those it gets most right.
+# Noise adds $\epsilon\,E[\ell(z) + \ell(-z)]$ to the risk. For a symmetric loss this is the
+# constant $\epsilon K$ and changes no minimiser. For the logistic loss it is
+# $\epsilon\,E[2\log(1 + e^{z}) - z]$, smallest at $z = 0$: a penalty on large margins. In the
+# figure of the weights: the logistic loss gives the most gradient to the pairs it gets most wrong,
+# flipped ones among them; a symmetric loss gives them as little as those it gets most right.
 # </details>
 #
 # **2.** Let $X$ be 0 with certainty. Which loss is $F(-z)$, and at which margins is it symmetric?
 #
 # <details><summary>Answer</summary>
 #
-# $F(-z) = 1$ for $z \le 0$ and $0$ for $z > 0$: the 0–1 error that counts a tie as an error. The sum is 1 everywhere
-# but at $z = 0$, where it is 2. In general $F(z) + F(-z) = 1 + P(X = z)$, so the recipe needs a law without atoms.
-# Counting a tie as half an error mends it.
+# $F(-z) = 1$ for $z \le 0$ and $0$ for $z > 0$: the 0–1 error that counts a tie as an error. The
+# sum is 1 everywhere but at $z = 0$, where it is 2. In general $F(z) + F(-z) = 1 + P(X = z)$, so
+# the recipe needs a law without atoms. Counting a tie as half an error mends it.
 # </details>
 #
-# **3.** Take any loss and form $\ell(z) - \ell(-z)$. Is it symmetric? What does the logistic loss become?
+# **3.** Take any loss and form $\ell(z) - \ell(-z)$. Is it symmetric? What does the logistic loss
+# become?
 #
 # <details><summary>Answer</summary>
 #
-# It is odd, so symmetric with $K = 0$. The logistic loss becomes $\log(1+e^{-z}) - \log(1+e^{z}) = -z$, the unhinged
-# loss up to a constant; the square loss becomes $-4z$, the same up to scale. Indeed a loss is symmetric if and only
-# if $\ell(z) - K/2$ is odd.
+# It is odd, so symmetric with $K = 0$. The logistic loss becomes
+# $\log(1+e^{-z}) - \log(1+e^{z}) = -z$, the unhinged loss up to a constant; the square loss becomes
+# $-4z$, the same up to scale. Indeed a loss is symmetric if and only if $\ell(z) - K/2$ is odd.
 # </details>
 #
-# **4.** $\ell(z) = \tfrac12 - z/(1 + z^2)$ is symmetric and turns up again beyond $z = 1$. Is it calibrated? Would
-# you train with it?
+# **4.** $\ell(z) = \tfrac12 - z/(1 + z^2)$ is symmetric and turns up again beyond $z = 1$. Is it
+# calibrated? Would you train with it?
 #
 # <details><summary>Answer</summary>
 #
-# Calibrated: its infimum over $z > 0$ is 0, at $z = 1$, and over $z \le 0$ it is $\tfrac12$. But at $z < -1$ its
-# slope is positive: gradient descent pushes a pair that is very wrong further away. Calibration speaks about
-# minimisers, not about how to reach them.
+# Calibrated: its infimum over $z > 0$ is 0, at $z = 1$, and over $z \le 0$ it is $\tfrac12$. But at
+# $z < -1$ its slope is positive: gradient descent pushes a pair that is very wrong further away.
+# Calibration speaks about minimisers, not about how to reach them.
 # </details>
 #
-# **5.** Add a little logistic loss to the sigmoid loss, $\lambda > 0$ times. Can $\eta$ be read off now?
+# **5.** Add a little logistic loss to the sigmoid loss, $\lambda > 0$ times. Can $\eta$ be read off
+# now?
 #
 # <details><summary>Answer</summary>
 #
 # Yes. With $s = \sigma(z)$ and $u = s - \tfrac12$ the derivative vanishes where
-# $\eta = \tfrac12 + \lambda u/(\lambda + \tfrac12 - 2u^2)$, which rises with $u$ from 0 to 1: every $\eta$ has its
-# own minimiser. The theorem is not contradicted, for the sum is no longer constant; and what you read is
-# $\tilde\eta$, not $\eta$. The robustness is gone to the same degree.
+# $\eta = \tfrac12 + \lambda u/(\lambda + \tfrac12 - 2u^2)$, which rises with $u$ from 0 to 1: every
+# $\eta$ has its own minimiser. The theorem is not contradicted, for the sum is no longer constant;
+# and what you read is $\tilde\eta$, not $\eta$. The robustness is gone to the same degree.
 # </details>
 #
 # ## Provenance

@@ -12,17 +12,18 @@
 # %% [markdown]
 # # 06 · MNIST: asymmetric noise is symmetric noise in disguise
 #
-# You will put Lemma 1 to the test with trained networks: noise that errs more often one way than the other, its
-# symmetric equivalent, and a third kind of noise that breaks the lemma's condition.
+# You will put Lemma 1 to the test with trained networks: noise that errs more often one way than
+# the other, its symmetric equivalent, and a third kind of noise that breaks the lemma's condition.
 #
 # - Paper: Section 3.1, Lemma 1 (Figure 2 here).
-# - Reads → writes: MNIST, the section `mnist_noise` of the profile → `fig2_mnist_noise`, `table2_mnist_noise`,
-#   `table2_mnist_noise_rates`,
+# - Reads → writes: MNIST, the section `mnist_noise` of the profile → `fig2_mnist_noise`,
+#   `table2_mnist_noise`, `table2_mnist_noise_rates`,
 #   with the data behind them.
 # - Time: seconds in smoke, two to three minutes on two cores in laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
+# Colab only: fetch this repository and install the package beside Colab's own torch. It does
+# nothing elsewhere.
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
@@ -32,10 +33,15 @@ if "google.colab" in sys.modules:
     from importlib.metadata import version
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
+    subprocess.run(
+        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
+        check=True,
+    )
     pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
     open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
+    )
     os.chdir("companion/notebooks")
 
 # %% tags=["parameters"]
@@ -58,21 +64,24 @@ config.table()
 # %% [markdown]
 # ## The claim
 #
-# Let the annotator err at rate $\varepsilon_p$ when the first answer is the better one, and at $\varepsilon_n$ when
-# the second is. Lemma 1: if the order in which a pair is written says nothing about the pair, training on such labels
-# minimises the same risk as training under *symmetric* noise of rate
+# Let the annotator err at rate $\varepsilon_p$ when the first answer is the better one, and at
+# $\varepsilon_n$ when the second is. Lemma 1: if the order in which a pair is written says nothing
+# about the pair, training on such labels minimises the same risk as training under *symmetric*
+# noise of rate
 #
 # $$\varepsilon = \pi\,\varepsilon_p + (1-\pi)\,\varepsilon_n,$$
 #
-# with $\pi$ the share of pairs whose true winner is written first. Notebook 02 proves it and shows exactly where it
-# ends: the order must not be *tied* to the pair. Here we watch both sides with networks trained on images.
+# with $\pi$ the share of pairs whose true winner is written first. Notebook 02 proves it and shows
+# exactly where it ends: the order must not be *tied* to the pair. Here we watch both sides with
+# networks trained on images.
 #
 # Three kinds of noise, for each pair of rates:
 #
 # - **asymmetric**: flips at $(\varepsilon_p, \varepsilon_n)$, order drawn by a coin;
 # - **equivalent**: flips at $(\varepsilon, \varepsilon)$, the same coin;
-# - **tied**: flips at $(\varepsilon_p, \varepsilon_n)$, but the image with more ink tends to be written first, as a
-#   longer answer may in a real data set. The lemma's condition is broken and nothing else.
+# - **tied**: flips at $(\varepsilon_p, \varepsilon_n)$, but the image with more ink tends to be
+#   written first, as a longer answer may in a real data set. The lemma's condition is broken and
+#   nothing else.
 
 # %% tags=["check"]
 data = sources.mnist()
@@ -91,9 +100,10 @@ rates = pd.DataFrame(rows)
 rates.round(3)
 
 # %% [markdown]
-# Read the table by columns. Overall, all three kinds flip about equally many labels. Asymmetric noise differs by
-# *position* (first or second wins), which says nothing about the images. Tied noise differs by *ink*, which does. The
-# next cell checks these readings against the formulas, within four standard errors.
+# Read the table by columns. Overall, all three kinds flip about equally many labels. Asymmetric
+# noise differs by *position* (first or second wins), which says nothing about the images. Tied
+# noise differs by *ink*, which does. The next cell checks these readings against the formulas,
+# within four standard errors.
 
 # %% tags=["check"]
 w, error = config.first_rate, 4 * np.sqrt(0.25 / (config.pairs / 2.5))
@@ -101,26 +111,34 @@ for row in rates.itertuples():
     rate_pos, rate_neg = map(float, row.rates.split("-"))
     mean = noise.equivalent_rate(rate_pos, rate_neg, config.class_prior)
     expected = {"asymmetric": (rate_pos, rate_neg, mean, mean), "equivalent": (mean,) * 4}
-    expected["tied"] = (mean, mean, w * rate_pos + (1 - w) * rate_neg, w * rate_neg + (1 - w) * rate_pos)
+    expected["tied"] = (
+        mean,
+        mean,
+        w * rate_pos + (1 - w) * rate_neg,
+        w * rate_neg + (1 - w) * rate_pos,
+    )
     positions = slice(2) if row.noise != "tied" else slice(2, 4)
     measured = np.array(row[4:8], dtype=float)
     assert (abs(measured - expected[row.noise])[positions] < error).all(), row
 tied = rates[rates.noise == "tied"]
-assert ((tied["less ink wins"] - tied["more ink wins"]) > error).all()  # and so this noise is not symmetric
+# and so this noise is not symmetric
+assert ((tied["less ink wins"] - tied["more ink wins"]) > error).all()
 
 # %% [markdown]
 # ## What to expect, before looking
 #
-# - **Asymmetric and equivalent agree**: the clean test risk follows the same curve, and the rewards rank test images
-#   alike. The rule for "agree" is that the 95% interval of the paired difference in reward accuracy lies inside ±0.02.
-#   The pairs are (loss, rates, seed). If the interval lies beyond ±0.02 on one side, the lemma is contradicted here.
-# - How alike can two rankings be? Two networks of different seeds (other pairs, initial weights and batches) under the
-#   *same* noise are never identical either. Their Kendall τ is the yardstick, and a lenient one: the compared networks
-#   share all of these. Rankings under asymmetric and equivalent noise should agree at least that well. (Two seeds
-#   give one yardstick, so the test has half the pairs. It was added after the first run.)
-# - **Tied noise does not agree**: the labels now favour one side of ink, and a network can learn that. Accuracy
-#   should fall significantly below that under the equivalent noise, for symmetric losses too. Notebook 02 says which
-#   pairs must be mis-ranked.
+# - **Asymmetric and equivalent agree**: the clean test risk follows the same curve, and the rewards
+#   rank test images alike. The rule for "agree" is that the 95% interval of the paired difference
+#   in reward accuracy lies inside ±0.02. The pairs are (loss, rates, seed). If the interval lies
+#   beyond ±0.02 on one side, the lemma is contradicted here.
+# - How alike can two rankings be? Two networks of different seeds (other pairs, initial weights and
+#   batches) under the *same* noise are never identical either. Their Kendall τ is the yardstick,
+#   and a lenient one: the compared networks share all of these. Rankings under asymmetric and
+#   equivalent noise should agree at least that well. (Two seeds give one yardstick, so the test has
+#   half the pairs. It was added after the first run.)
+# - **Tied noise does not agree**: the labels now favour one side of ink, and a network can learn
+#   that. Accuracy should fall significantly below that under the equivalent noise, for symmetric
+#   losses too. Notebook 02 says which pairs must be mis-ranked.
 
 # %%
 runs = mnist.run_study(config)
@@ -128,21 +146,26 @@ print(runs)
 
 # %%
 columns = ["method", "noise_pair", "condition", "seed"]
-risks = records.history_table(runs.records)[[*columns, "epoch", "test_risk", "train_risk", "accuracy"]]
+risks = records.history_table(runs.records)[
+    [*columns, "epoch", "test_risk", "train_risk", "accuracy"]
+]
 rankings = stats.compare_rankings(runs.records)
 tables = {"risks": risks, "rankings": rankings}
 figures.save(figures.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tables, profile=profile)
 
 # %% [markdown]
-# **Figure 2.** Left: clean test risk along training, a line per seed. Right: how alike the rewards rank 1,000 test
-# images, by Kendall's τ (1: the same order; 0: unrelated).
+# **Figure 2.** Left: clean test risk along training, a line per seed. Right: how alike the rewards
+# rank 1,000 test images, by Kendall's τ (1: the same order; 0: unrelated).
 #
 # ## The claims, tested
 
 # %% tags=["check"]
 final = records.metrics_table(runs.records)
 wide = final.pivot(index=["method", "noise_pair", "seed"], columns="condition", values="accuracy")
-assert wide.notna().all(axis=None) and len(wide) == len(config.losses) * len(config.noise_pairs) * config.seeds
+assert (
+    wide.notna().all(axis=None)
+    and len(wide) == len(config.losses) * len(config.noise_pairs) * config.seeds
+)
 same = stats.paired_difference(wide.asymmetric, wide.equivalent)
 broken = stats.paired_difference(wide.tied, wide.equivalent)
 taus = rankings.pivot(index=["method", "noise_pair", "seed"], columns="comparison", values="tau")
@@ -179,8 +202,14 @@ Markdown(
 # ## By rates
 
 # %%
-by_rates = (wide.asymmetric - wide.equivalent).groupby(["method", "noise_pair"]).agg(["mean", "min", "max"])
-by_rates["tied − equivalent"] = (wide.tied - wide.equivalent).groupby(["method", "noise_pair"]).mean()
+by_rates = (
+    (wide.asymmetric - wide.equivalent)
+    .groupby(["method", "noise_pair"])
+    .agg(["mean", "min", "max"])
+)
+by_rates["tied − equivalent"] = (
+    (wide.tied - wide.equivalent).groupby(["method", "noise_pair"]).mean()
+)
 figures.save_table(by_rates.reset_index(), "table2_mnist_noise_rates", profile=profile)
 
 # %%
@@ -199,14 +228,18 @@ Markdown(
 # ## Exercises
 #
 # 1. Data is often stored with the chosen answer first. What is π then, and which rate acts?
-#    <details><summary>Answer</summary>π = 1, so ε = ε_p: only errors on pairs whose first answer is better can
-#    happen, since it always is.</details>
-# 2. The rates (0.6, 0.3) sum to less than 1. Why does `noise.equivalent_rate(0.6, 0.3, 1.0)` refuse them?
-#    <details><summary>Answer</summary>At π = 1 they are equivalent to ε = 0.6 ≥ ½: labels that are wrong more often
-#    than right. Randomising the order before annotation makes it 0.45.</details>
+#    <details><summary>Answer</summary>π = 1, so ε = ε_p: only errors on pairs whose first answer is
+#    better can happen, since it always is.</details>
+# 2. The rates (0.6, 0.3) sum to less than 1. Why does `noise.equivalent_rate(0.6, 0.3, 1.0)` refuse
+#    them?
+#    <details><summary>Answer</summary>At π = 1 they are equivalent to ε = 0.6 ≥ ½: labels that are
+#    wrong more often than right. Randomising the order before annotation makes it 0.45.</details>
 # 3. Could you repair tied noise by swapping a random half of the pairs after annotation?
-#    <details><summary>Answer</summary>No. The swap makes labels look balanced, but which pairs were flipped is
-#    already settled, and it depends on ink. Notebook 02 shows it by enumeration.</details>
+#    <details><summary>Answer</summary>No. The swap makes labels look balanced, but which pairs were
+#    flipped is already settled, and it depends on ink. Notebook 02 shows it by
+#    enumeration.</details>
 
 # %%
-figures.save_provenance("06_mnist_noise", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256)
+figures.save_provenance(
+    "06_mnist_noise", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256
+)

@@ -12,17 +12,20 @@
 # %% [markdown]
 # # 07 · Alignment in a world whose reward is known
 #
-# You will fine-tune language models on preferences that lie, and read off by how much each policy really improved,
-# because here the true reward is known.
+# You will fine-tune language models on preferences that lie, and read off by how much each policy
+# really improved, because here the true reward is known.
 #
-# - Paper: Section 6.2 asks this of large models and a model judge (notebooks 08 and 09). This study is ours.
-# - Reads → writes: the section `gold` of the profile (in gpu also SmolLM2 and Anthropic HH) → `fig3_gold_win_rate`,
-#   `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`, `table_gold_frontier`, with the data behind
-#   them.
-# - Time: under a minute in smoke, about seven minutes on two cores in laptop; not timed on a GPU yet.
+# - Paper: Section 6.2 asks this of large models and a model judge (notebooks 08 and 09). This study
+#   is ours.
+# - Reads → writes: the section `gold` of the profile (in gpu also SmolLM2 and Anthropic HH) →
+#   `fig3_gold_win_rate`, `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`,
+#   `table_gold_frontier`, with the data behind them.
+# - Time: under a minute in smoke, about seven minutes on two cores in laptop; not timed on a GPU
+#   yet.
 
 # %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does nothing elsewhere.
+# Colab only: fetch this repository and install the package beside Colab's own torch. It does
+# nothing elsewhere.
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
@@ -32,10 +35,15 @@ if "google.colab" in sys.modules:
     from importlib.metadata import version
 
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(), check=True)
+    subprocess.run(
+        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
+        check=True,
+    )
     pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
     open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
+    )
     os.chdir("companion/notebooks")
 
 # %% tags=["parameters"]
@@ -59,27 +67,37 @@ config.table()
 # %% [markdown]
 # ## Why a known reward
 #
-# Whether a policy trained on noisy preferences is *better* depends on a reward that nobody can look up. The paper asks
-# a language model to judge. A judge has tastes of its own, and it cannot say whether a policy gained reward or merely
-# moved far from where it began.
+# Whether a policy trained on noisy preferences is *better* depends on a reward that nobody can look
+# up. The paper asks a language model to judge. A judge has tastes of its own, and it cannot say
+# whether a policy gained reward or merely moved far from where it began.
 #
-# So we make a world in which the truth can be computed. The **gold reward** $r^*$ of an answer is the sentiment that
-# VADER, a lexicon with rules, finds in it: a number in $[-1, 1]$. Its rules are not a sum over words:
+# So we make a world in which the truth can be computed. The **gold reward** $r^*$ of an answer is
+# the sentiment that VADER, a lexicon with rules, finds in it: a number in $[-1, 1]$. Its rules are
+# not a sum over words:
 
 # %%
-answers = ["the cake was good .", "the cake was very good .", "the cake was not good .", "the cake was plain ."]
-answers += ["the cake was good but the staff was rude .", "the cake was rude but the staff was good ."]
+answers = [
+    "the cake was good .",
+    "the cake was very good .",
+    "the cake was not good .",
+    "the cake was plain .",
+]
+answers += [
+    "the cake was good but the staff was rude .",
+    "the cake was rude but the staff was good .",
+]
 pd.DataFrame({"answer": answers, "gold reward": map(gold.reward, answers)})
 
 # %% [markdown]
 # The annotator of this world compares two answers $a_1, a_2$ by Bradley–Terry with temperature $T$,
 # $$P(a_1 \succ a_2) = \sigma\!\left(\frac{r^*(a_1) - r^*(a_2)}{T}\right),$$
-# and then each label is flipped with probability $\varepsilon$. The policy never sees $r^*$. Afterwards $r^*$ itself
-# judges it.
+# and then each label is flipped with probability $\varepsilon$. The policy never sees $r^*$.
+# Afterwards $r^*$ itself judges it.
 #
-# In the laptop profile the language model is tiny: 2 layers, 128 wide, trained from scratch within seconds on reviews
-# from a small grammar. The prompt names a place, a day and a companion, and the answer reviews the place. Good, neutral
-# and bad words are equally frequent whatever the prompt, so that the model before alignment (SFT) has no preference.
+# In the laptop profile the language model is tiny: 2 layers, 128 wide, trained from scratch within
+# seconds on reviews from a small grammar. The prompt names a place, a day and a companion, and the
+# answer reviews the place. Good, neutral and bad words are equally frequent whatever the prompt, so
+# that the model before alignment (SFT) has no preference.
 
 # %%
 prompts = gold.list_prompts()
@@ -90,93 +108,122 @@ asked = [prompt[0]["content"] for prompt in shown]
 pd.DataFrame({"prompt": asked, "review": reviews, "gold reward": map(gold.reward, reviews)})
 
 # %% [markdown]
-# Before training, three checks of this world: labels follow Bradley–Terry, no evaluation prompt is a training prompt,
-# and the flips at a low rate are a subset of those at a higher one, so that two noise rates differ in *how many*
-# labels lie and not in which.
+# Before training, three checks of this world: labels follow Bradley–Terry, no evaluation prompt is
+# a training prompt, and the flips at a low rate are a subset of those at a higher one, so that two
+# noise rates differ in *how many* labels lie and not in which.
 
 # %% tags=["check"]
 high, low = 0.6, 0.4
 uniform = np.random.default_rng(0).random(20_000)
 share = stats.wilson(int(gold.prefer_first(high, low, uniform).sum()), len(uniform), level=0.999)
 assert share.low < 1 / (1 + np.exp((low - high) / gold.TEMPERATURE)) < share.high
-Markdown(f"T = {gold.TEMPERATURE}: an answer that is better by {high - low:.1f} is preferred in {share.estimate:.1%}.")
+Markdown(
+    f"T = {gold.TEMPERATURE}: an answer that is better by {high - low:.1f} is preferred in {share.estimate:.1%}."
+)
 
 # %% tags=["check"]
 train_prompts, held_out = gold.split_prompts(prompts, held_out=100)
 assert not {p[0]["content"] for p in train_prompts} & {p[0]["content"] for p in held_out}
-drawn = [(gold.write_review(prompt, generator), gold.write_review(prompt, generator)) for prompt in train_prompts]
+drawn = [
+    (gold.write_review(prompt, generator), gold.write_review(prompt, generator))
+    for prompt in train_prompts
+]
 pairs = gold.label_pairs(train_prompts, drawn, seed=0)
-flips = {e: np.array(preferences.flip_preferences(pairs, e, seed=0)["is_flipped"]) for e in (0.2, 0.4)}
+flips = {
+    e: np.array(preferences.flip_preferences(pairs, e, seed=0)["is_flipped"]) for e in (0.2, 0.4)
+}
 assert flips[0.4][flips[0.2]].all() and flips[0.4].sum() > flips[0.2].sum() > 0
 wrong = np.less(pairs["gold_chosen"], pairs["gold_rejected"]).mean()
-Markdown(f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is random by itself.")
+Markdown(
+    f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is random by itself."
+)
 
 # %% [markdown]
 # ## One run
 #
-# 1. **SFT.** One model per seed, shared by every method and noise rate: the reference policy $\pi_{\mathrm{ref}}$.
-# 2. **Pairs.** Two answers of the SFT model itself to each training prompt (on-policy), labelled, then flipped.
-# 3. **Reference pass.** $\log\pi_{\mathrm{ref}}$ of every answer, once per seed. A flip only swaps two columns, so one
-#    pass serves the whole sweep.
-# 4. **Preference training** with one of the losses, from the SFT weights, all with the same budget: pairs, order,
-#    learning rate, steps.
-# 5. **Measurement** on prompts that nothing was trained on. The policy answers each of them several times at
-#    temperature 1.
-#    - *True win rate*: how often its answer has a higher $r^*$ than the SFT model's; a tie counts ½, so that no change
-#      gives ½.
+# 1. **SFT.** One model per seed, shared by every method and noise rate: the reference policy
+#    $\pi_{\mathrm{ref}}$.
+# 2. **Pairs.** Two answers of the SFT model itself to each training prompt (on-policy), labelled,
+#    then flipped.
+# 3. **Reference pass.** $\log\pi_{\mathrm{ref}}$ of every answer, once per seed. A flip only swaps
+#    two columns, so one pass serves the whole sweep.
+# 4. **Preference training** with one of the losses, from the SFT weights, all with the same budget:
+#    pairs, order, learning rate, steps.
+# 5. **Measurement** on prompts that nothing was trained on. The policy answers each of them several
+#    times at temperature 1.
+#    - *True win rate*: how often its answer has a higher $r^*$ than the SFT model's; a tie counts
+#      ½, so that no change gives ½.
 #    - *True reward*: the mean of $r^*$.
-#    - *KL*: $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}) = \mathbb E_{y\sim\pi}\sum_t \mathrm{KL}\big(\pi(\cdot\mid
-#      x, y_{<t})\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x, y_{<t})\big)$. Each step is exact, and only the path is sampled,
+#    - *KL*:
+#      $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}) = \mathbb E_{y\sim\pi}\sum_t \mathrm{KL}\big(\pi(\cdot\mid x, y_{<t})\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x, y_{<t})\big)$. Each step is exact, and only the path is sampled,
 #      so that the estimate is unbiased and never negative.
 #
-# cDPO and rDPO are told the true noise rate, which nobody knows in practice. The others are not. The laptop's learning
-# rate is tuned for no robust method: of {1e-4, 2e-4, 5e-4, 1e-3, 2e-3} it gives **DPO on clean labels** the highest
-# value of what DPO maximises, $\mathbb E\,r^*/T - \beta\,\mathrm{KL}$, on two seeds that the study does not use. The
-# win rate alone would have chosen a larger one, at which policies please the lexicon with text from outside the
-# grammar; that was our first rule, and it was replaced after part of a sweep with it had been seen.
+# cDPO and rDPO are told the true noise rate, which nobody knows in practice. The others are not.
+# The laptop's learning rate is tuned for no robust method: of {1e-4, 2e-4, 5e-4, 1e-3, 2e-3} it
+# gives **DPO on clean labels** the highest value of what DPO maximises,
+# $\mathbb E\,r^*/T - \beta\,\mathrm{KL}$, on two seeds that the study does not use. The win rate
+# alone would have chosen a larger one, at which policies please the lexicon with text from outside
+# the grammar; that was our first rule, and it was replaced after part of a sweep with it had been
+# seen.
 #
-# At $h = 0$ the gradient weight of SymPO sigmoid is ¼, half of that of DPO and ramp (T9). Like the paper we do nothing
-# about it: Adam divides a constant factor out, and no bound on the gradient norm brings it back. (Our first sweep had
-# the library's bound of 1, which cut every step of rDPO at the highest noise and few of the others.)
+# At $h = 0$ the gradient weight of SymPO sigmoid is ¼, half of that of DPO and ramp (T9). Like the
+# paper we do nothing about it: Adam divides a constant factor out, and no bound on the gradient
+# norm brings it back. (Our first sweep had the library's bound of 1, which cut every step of rDPO
+# at the highest noise and few of the others.)
 
 # %% [markdown]
 # ## What to expect, before looking
 #
 # - Clean labels: all methods gain about alike. cDPO and rDPO, told $\varepsilon = 0$, *are* DPO.
-# - Noise: everyone falls towards ½, for there is less to learn from: a share $\varepsilon$ of flips leaves a signal
-#   $(1 - 2\varepsilon)$. The claim of the paper is that the SymPO losses fall **less** than DPO.
-# - The claim, fixed before the run: at the highest noise rate, the true win rate of each SymPO loss minus that of DPO,
-#   paired by seed, with a 95% interval and p values corrected for two tests (Holm). It is *reproduced* if significantly
-#   above 0, *contradicted* if significantly below, else *not seen at this scale*.
-# - What speaks against it here: one pass over the pairs leaves little time to memorise flips, and memorised flips are
-#   what hurt the logistic loss most on MNIST (notebook 05). And the logistic loss under noise carries a penalty on
-#   large margins (T3), which in alignment also acts as a brake on the KL. A symmetric loss has no such brake.
+# - Noise: everyone falls towards ½, for there is less to learn from: a share $\varepsilon$ of flips
+#   leaves a signal $(1 - 2\varepsilon)$. The claim of the paper is that the SymPO losses fall
+#   **less** than DPO.
+# - The claim, fixed before the run: at the highest noise rate, the true win rate of each SymPO loss
+#   minus that of DPO, paired by seed, with a 95% interval and p values corrected for two tests
+#   (Holm). It is *reproduced* if significantly above 0, *contradicted* if significantly below, else
+#   *not seen at this scale*.
+# - What speaks against it here: one pass over the pairs leaves little time to memorise flips, and
+#   memorised flips are what hurt the logistic loss most on MNIST (notebook 05). And the logistic
+#   loss under noise carries a penalty on large margins (T3), which in alignment also acts as a
+#   brake on the KL. A symmetric loss has no such brake.
 
 # %%
 runs = gold.run_study(config)
 print(runs)
 
 # %%
-columns = ["method", "noise_rate", "beta", "seed", "win_rate", "win_rate_low", "win_rate_high", "reward", "reward_sft"]
+columns = [
+    "method",
+    "noise_rate",
+    "beta",
+    "seed",
+    "win_rate",
+    "win_rate_low",
+    "win_rate_high",
+    "reward",
+    "reward_sft",
+]
 columns += ["kl", "kl_low", "kl_high", "accuracy", "margin", "fit_flipped", "length"]
 table = records.metrics_table(runs.records)[columns]
 main = table[(table.beta == config.beta) & table.method.isin(config.methods)]
 figures.save(figures.fig3_gold_win_rate(main), "fig3_gold_win_rate", main, profile=profile)
 
 # %% [markdown]
-# **Figure 3.** True win rate against the SFT model, at the paper's β. Small points are seeds, and bars are 95% t
-# intervals over seeds where there are at least three. The paired differences below are the sharper instrument.
+# **Figure 3.** True win rate against the SFT model, at the paper's β. Small points are seeds, and
+# bars are 95% t intervals over seeds where there are at least three. The paired differences below
+# are the sharper instrument.
 #
-# Each run also has an interval of its own, over evaluation prompts (`win_rate_low`, `win_rate_high` in the data): it
-# says how well *this* policy was measured, and not how another seed would turn out. First, the two sanity checks that
-# were announced.
+# Each run also has an interval of its own, over evaluation prompts (`win_rate_low`, `win_rate_high`
+# in the data): it says how well *this* policy was measured, and not how another seed would turn
+# out. First, the two sanity checks that were announced.
 
 # %% tags=["check"]
 clean = main[main.noise_rate == 0].pivot(index="seed", columns="method", values="win_rate")
 told = [method for method in ("cdpo", "rdpo") if method in clean]
 width = (main.win_rate_high - main.win_rate_low).mean()
 gap = max((abs(clean[method] - clean.dpo).max() for method in told), default=0.0)
-assert gap <= (width if any(record["provenance"]["gpu"] for record in runs.records) else 1e-6)  # a GPU rounds anew
+# a GPU rounds anew
+assert gap <= (width if any(record["provenance"]["gpu"] for record in runs.records) else 1e-6)
 assert main.groupby(["method", "noise_rate", "seed"]).size().eq(1).all()
 Markdown(
     f"Told ε = 0, {' and '.join(told)} differ from dpo by at most {gap:.2g}. "
@@ -185,11 +232,16 @@ Markdown(
 
 # %%
 summary = figures.interval_table(main, by=["method", "noise_rate"], value="win_rate")
-others = main.groupby(["method", "noise_rate"])[["reward", "kl", "accuracy", "length"]].mean().reset_index()
+others = (
+    main.groupby(["method", "noise_rate"])[["reward", "kl", "accuracy", "length"]]
+    .mean()
+    .reset_index()
+)
 figures.save_table(summary.merge(others), "table_gold_win_rate", profile=profile)
 
 # %% [markdown]
-# `accuracy` is the share of held-out pairs that the implicit reward orders as $r^*$ does, and `length` is in tokens.
+# `accuracy` is the share of held-out pairs that the implicit reward orders as $r^*$ does, and
+# `length` is in tokens.
 #
 # ## The claim, tested
 
@@ -197,7 +249,9 @@ figures.save_table(summary.merge(others), "table_gold_win_rate", profile=profile
 highest = max(config.noise_rates)
 headline = main[main.noise_rate == highest]
 ours = [method for method in config.headline_methods if method.startswith("sympo_")]
-contrasts = stats.contrasts(headline, value="win_rate", method="method", methods=ours, baselines=["dpo"])
+contrasts = stats.contrasts(
+    headline, value="win_rate", method="method", methods=ours, baselines=["dpo"]
+)
 contrasts["verdict"] = [stats.verdict(row) for row in contrasts.itertuples()]
 assert (contrasts.n == config.headline_seeds).all()  # no run was dropped
 figures.save_table(contrasts.assign(noise_rate=highest), "table_gold_contrasts", profile=profile)
@@ -212,13 +266,14 @@ Markdown("\n".join(
 # %% [markdown]
 # ## What the reward cost: the frontier
 #
-# A win rate alone can be bought: drift far enough from the SFT model and a lexicon can be pleased by text that nobody
-# would write. β is the price of drifting, and the fair comparison is the whole curve: true reward against KL as β
-# varies. At the highest noise rate we expect a small β to give more KL, with more reward only up to a point; beyond it
-# lies over-optimisation. A method is better if its curve lies *above* another's at the same KL.
+# A win rate alone can be bought: drift far enough from the SFT model and a lexicon can be pleased
+# by text that nobody would write. β is the price of drifting, and the fair comparison is the whole
+# curve: true reward against KL as β varies. At the highest noise rate we expect a small β to give
+# more KL, with more reward only up to a point; beyond it lies over-optimisation. A method is better
+# if its curve lies *above* another's at the same KL.
 #
-# An answer from the grammar costs at most as many nats as the SFT model finds surprising in it. A mean KL far above
-# that says that the policy has left the language it was taught.
+# An answer from the grammar costs at most as many nats as the SFT model finds surprising in it. A
+# mean KL far above that says that the policy has left the language it was taught.
 
 # %%
 frontier = table[(table.noise_rate == highest) & table.method.isin(config.frontier_methods)]
@@ -226,17 +281,24 @@ frontier = frontier[frontier.seed < config.frontier_seeds]
 figures.save(figures.fig4_gold_frontier(frontier), "fig4_gold_frontier", frontier, profile=profile)
 
 # %% [markdown]
-# **Figure 4.** True reward against KL to the SFT model at the highest noise rate; large points are means over seeds,
-# small ones are single seeds.
+# **Figure 4.** True reward against KL to the SFT model at the highest noise rate; large points are
+# means over seeds, small ones are single seeds.
 
 # %%
-curve = frontier.groupby(["method", "beta"])[["kl", "reward", "win_rate", "length"]].mean().reset_index()
+curve = (
+    frontier.groupby(["method", "beta"])[["kl", "reward", "win_rate", "length"]]
+    .mean()
+    .reset_index()
+)
 figures.save_table(curve, "table_gold_frontier", profile=profile)
 
 # %%
 best = curve.loc[curve.groupby("method").reward.idxmax()].set_index("method")
 cost = main[main.noise_rate == highest].groupby("method").kl.mean()
-lines = [f"{m}: {row.reward:+.2f} at β = {row.beta:g}, for {row.kl:.1f} nats" for m, row in best.iterrows()]
+lines = [
+    f"{m}: {row.reward:+.2f} at β = {row.beta:g}, for {row.kl:.1f} nats"
+    for m, row in best.iterrows()
+]
 Markdown(
     f"Best mean true reward over β at ε = {highest:g} ({frontier.seed.nunique()} seeds, SFT "
     f"{frontier.reward_sft.mean():+.2f}): {'; '.join(lines)}. At the paper's β the KL is largest for {cost.idxmax()} "
@@ -244,8 +306,8 @@ Markdown(
 )
 
 # %% [markdown]
-# This comparison of best points is a description and no test: the maximum over β was chosen after the fact, and there
-# are few seeds.
+# This comparison of best points is a description and no test: the maximum over β was chosen after
+# the fact, and there are few seeds.
 #
 # ## Do they memorise the flips?
 
@@ -255,9 +317,10 @@ fits["win_rate"] = headline.groupby("method").win_rate.mean()
 fits.sort_values("fit_flipped")
 
 # %% [markdown]
-# `fit_flipped` is the share of *flipped* training pairs whose wrong label the trained policy agrees with. A policy that
-# knew the truth and nothing else would agree with few, one that knows its training set by heart with all; ½ is the
-# coin. On MNIST, where training goes on for many epochs, this number separates the losses (notebook 05).
+# `fit_flipped` is the share of *flipped* training pairs whose wrong label the trained policy agrees
+# with. A policy that knew the truth and nothing else would agree with few, one that knows its
+# training set by heart with all; ½ is the coin. On MNIST, where training goes on for many epochs,
+# this number separates the losses (notebook 05).
 
 # %%
 apart = fits.fit_flipped.max() - fits.fit_flipped.min()
@@ -287,27 +350,32 @@ Markdown(
 # | where a batch is cut into micro-batches (gpu), Dr. DPO couples the pairs of each | of a batch |
 # | β varied for the frontier | β = 0.1 |
 #
-# An answer that has not ended after `max_new_tokens` is cut there. In training, TRL's chat template ends it like the
-# others, chosen and rejected alike.
+# An answer that has not ended after `max_new_tokens` is cut there. In training, TRL's chat template
+# ends it like the others, chosen and rejected alike.
 #
 # ## Exercises
 #
 # 1. At ε = 0.5, what is the best win rate that any method could have?
-#    <details><summary>Answer</summary>½ in expectation. The labels are coins, so that nothing about r* can be learned
-#    from them (T3: the factor 1 − 2ε is 0).</details>
-# 2. Under the Bradley–Terry model, what determines the probability of preferring one answer over another, and why does
-#    the table of unflipped labels already show wrong ones?
-#    <details><summary>Answer</summary>The difference of the two rewards, divided by the temperature, through σ. Answers
-#    of nearly equal reward are preferred nearly at random.</details>
+#    <details><summary>Answer</summary>½ in expectation. The labels are coins, so that nothing about
+#    r* can be learned from them (T3: the factor 1 − 2ε is 0).</details>
+# 2. Under the Bradley–Terry model, what determines the probability of preferring one answer over
+#    another, and why does the table of unflipped labels already show wrong ones?
+#    <details><summary>Answer</summary>The difference of the two rewards, divided by the
+#    temperature, through σ. Answers of nearly equal reward are preferred nearly at
+#    random.</details>
 # 3. How does DPO avoid a separate reward model, and what is its counterpart of the reward here?
-#    <details><summary>Answer</summary>It reads β·log(π/π_ref) as the reward, because the policy that maximises reward
-#    minus β·KL is π_ref·exp(r/β) up to a factor. `accuracy` above measures that implicit reward.</details>
+#    <details><summary>Answer</summary>It reads β·log(π/π_ref) as the reward, because the policy
+#    that maximises reward minus β·KL is π_ref·exp(r/β) up to a factor. `accuracy` above measures
+#    that implicit reward.</details>
 # 4. Why does the KL here sum exact divergences of single steps instead of averaging log π/π_ref?
-#    <details><summary>Answer</summary>Both are unbiased. The first takes the expectation over the next token in closed
-#    form and leaves less to chance; it is also never negative.</details>
-# 5. Set `overrides = {"epochs": 3, "seeds": 1, "headline_seeds": 3, "frontier_seeds": 0}`, restart and run all. Does
-#    DPO now fit more of the flipped labels than SymPO? (The claims are then those of another experiment.)
+#    <details><summary>Answer</summary>Both are unbiased. The first takes the expectation over the
+#    next token in closed form and leaves less to chance; it is also never negative.</details>
+# 5. Set `overrides = {"epochs": 3, "seeds": 1, "headline_seeds": 3, "frontier_seeds": 0}`, restart
+#    and run all. Does DPO now fit more of the flipped labels than SymPO? (The claims are then those
+#    of another experiment.)
 
 # %%
 weights = runs.records[0]["provenance"]["weights"]
-figures.save_provenance("09_gold", runs.records, profile=profile, overrides=overrides, weights=weights)
+figures.save_provenance(
+    "09_gold", runs.records, profile=profile, overrides=overrides, weights=weights
+)

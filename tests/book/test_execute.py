@@ -54,7 +54,9 @@ def write_section(root: Path, text: str, profile: str = "smoke") -> None:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A repository with three notebooks: the first imports `alpha` and so `gamma`, the second `beta`."""
+    """A repository with three notebooks: the first imports `alpha` and so `gamma`, the second
+    `beta`.
+    """
     folder = tmp_path / "repository"
     write_section(folder, "minutes: {01_one: 2, 02_two: 3.5}\none: {epochs: 1}\ntwo: {epochs: 2}\n")
     write_twin(folder, "01_one", "from sympo import alpha", "print(profile)")
@@ -62,7 +64,12 @@ def root(tmp_path, monkeypatch):
     write_twin(folder, "03_three", "3")
     package = folder / "sympo"
     package.mkdir()
-    for name, text in {"__init__": "", "alpha": "def f():\n    from . import gamma\n", "beta": "", "gamma": ""}.items():
+    for name, text in {
+        "__init__": "",
+        "alpha": "def f():\n    from . import gamma\n",
+        "beta": "",
+        "gamma": "",
+    }.items():
         (package / f"{name}.py").write_text(text)
     (folder / "constraints.txt").write_text("numpy==2.0\n")
     monkeypatch.setattr(profiles, "root", lambda: folder)
@@ -144,10 +151,13 @@ class TestInputs:
             (lambda folder: (folder / "fig.pdf").unlink(), ["02_two"]),
             (lambda folder: (folder / "data" / "fig.csv").write_text("an exercise"), ["02_two"]),
             (lambda folder: (folder / "fig.pdf").write_text("drawn again"), []),
-            (lambda folder: (folder / "other.pdf").unlink(), []),  # not made by any of these notebooks
+            # not made by any of these notebooks
+            (lambda folder: (folder / "other.pdf").unlink(), []),
         ],
     )
-    def test_results_that_are_not_as_made_make_their_notebook_stale(self, root, monkeypatch, change, expected):
+    def test_results_that_are_not_as_made_make_their_notebook_stale(
+        self, root, monkeypatch, change, expected
+    ):
         folder = root / "build/smoke/figures"
         write_twin(root, "02_two", "import sympo.beta", "plots.save(drawn, 'fig', table)")
 
@@ -171,7 +181,11 @@ class TestParameters:
 
     def test_the_profile_and_values_of_the_cell(self, root):
         cell = 'profile = "auto"  #@param ["auto"]\nrate = 0.4\ncount = 3'
-        assert self.given(root, cell=cell, rate=1, count=5) == {"profile": "smoke", "rate": 1.0, "count": 5}
+        assert self.given(root, cell=cell, rate=1, count=5) == {
+            "profile": "smoke",
+            "rate": 1.0,
+            "count": 5,
+        }
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -196,7 +210,9 @@ class TestParameters:
     def test_overrides_are_validated_as_the_study_would(self, root, monkeypatch):
         asked = []
         monkeypatch.setattr(
-            config, "study_config", lambda study, profile, **fields: asked.append((study, profile, fields))
+            config,
+            "study_config",
+            lambda study, profile, **fields: asked.append((study, profile, fields)),
         )
         given = self.given(root, cell='profile = "auto"\noverrides = {}', epochs=2)
         assert given == {"profile": "smoke", "overrides": {"epochs": 2}}
@@ -223,7 +239,10 @@ class TestParameters:
             (["run", "01_onee"], "Did you mean '01_one'?"),
             (["run", "01_one", "--profile", "smok"], "smoke"),
             (["run", "01_one", "--set", "epochs"], "--set takes name=value, got 'epochs'"),
-            (["run", "01_one", "--set", "epochs=1", "--profile", "smoke"], "unknown parameter of 01_one 'epochs'"),
+            (
+                ["run", "01_one", "--set", "epochs=1", "--profile", "smoke"],
+                "unknown parameter of 01_one 'epochs'",
+            ),
             (["inputs", "--profile", "lptop"], "Did you mean 'laptop'?"),
             (["badges", "owner"], "got 'owner'"),
             (["notebooks", "--profile", "smoke"], "run make paper PROFILE=smoke first"),
@@ -251,7 +270,9 @@ class TestRun:
         # A kernel of the same name in the user's folders runs `false`.
         kernel = tmp_path / "jupyter/kernels/python3"
         kernel.mkdir(parents=True)
-        (kernel / "kernel.json").write_text('{"argv": ["false"], "display_name": "other", "language": "python"}')
+        (kernel / "kernel.json").write_text(
+            '{"argv": ["false"], "display_name": "other", "language": "python"}'
+        )
         monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
         monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
         before = dict(os.environ)
@@ -269,7 +290,9 @@ class TestRun:
             assert "raise ArithmeticError('too few pairs')" in shown
             assert "build/smoke/03_three.failed.ipynb" in shown
             assert "\x1b" not in shown
-            assert [path.name for path in (root / "build/smoke").glob("*.ipynb")] == ["03_three.failed.ipynb"]
+            assert [path.name for path in (root / "build/smoke").glob("*.ipynb")] == [
+                "03_three.failed.ipynb"
+            ]
             assert "03_three" in stale()
         twin.write_text(twin.read_text().replace("raise ArithmeticError('too few pairs')", "pass"))
         assert execute.main(["run", "03_three", "--profile", "smoke"]) == 0
@@ -294,7 +317,10 @@ class TestRun:
         write_section(root, "minutes: {}", "laptop")
         path = execute.run("03_three", "laptop", size=7)
         assert path.name == "03_three.custom.ipynb"
-        assert nbformat.read(path, as_version=4).cells[-1].outputs[0].text == f"7 {root / 'build/laptop/custom'}\n"
+        assert (
+            nbformat.read(path, as_version=4).cells[-1].outputs[0].text
+            == f"7 {root / 'build/laptop/custom'}\n"
+        )
         assert not execute.output("03_three", "laptop").exists()
 
     def test_figures_follow_the_runner(self, monkeypatch, tmp_path):
@@ -316,7 +342,8 @@ class TestRun:
         runner = subprocess.Popen(
             [sys.executable, "-m", "sympo.book.execute", "run", "03_three", "--profile", "smoke"],
             cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a job in a shell's background ignores Ctrl-C
+            # a job in a shell's background ignores Ctrl-C
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         )  # fmt: skip
         try:
             wait_until(lambda: note.is_file() and note.read_text())
@@ -350,7 +377,10 @@ def is_running(pid: int) -> bool:
 def copy_package(root: Path) -> None:
     """Put the real package into a made-up repository, so that its root is that repository."""
     shutil.copytree(
-        REPOSITORY / "sympo", root / "sympo", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+        REPOSITORY / "sympo",
+        root / "sympo",
+        ignore=shutil.ignore_patterns("__pycache__"),
+        dirs_exist_ok=True,
     )
 
 
@@ -359,8 +389,14 @@ class TestMake:
         # The environment stands already: any file that exists may be its stamp.
         given = [f"PYTHON={sys.executable}", "STAMP=constraints.txt", "PROFILE=smoke", *arguments]
         # The flags of the make that runs these tests are not for the make under test.
-        env = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-        return subprocess.run(["make", *given], cwd=root, capture_output=True, text=True, check=False, env=env)
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+        }
+        return subprocess.run(
+            ["make", *given], cwd=root, capture_output=True, text=True, check=False, env=env
+        )
 
     def test_paper_runs_what_is_out_of_date(self, root):
         copy_package(root)
@@ -403,11 +439,26 @@ class TestMake:
         (root / "pyproject.toml").write_text("")
         tools = tmp_path / "tools"
         tools.mkdir()
-        for tool in ("sh", "cat", "cksum", "cut", "make", "test", "echo", "sed", "touch", "mkdir", "rm", "sort"):
+        for tool in (
+            "sh",
+            "cat",
+            "cksum",
+            "cut",
+            "make",
+            "test",
+            "echo",
+            "sed",
+            "touch",
+            "mkdir",
+            "rm",
+            "sort",
+        ):
             (tools / tool).symlink_to(shutil.which(tool))
         (tools / "python3").write_text("#!/bin/sh\nexit 1\n")  # what an older Python answers
         (tools / "python3").chmod(0o755)
-        refused = subprocess.run(["make", "env"], cwd=root, env={"PATH": str(tools)}, capture_output=True, text=True)
+        refused = subprocess.run(
+            ["make", "env"], cwd=root, env={"PATH": str(tools)}, capture_output=True, text=True
+        )
         assert refused.returncode != 0
         assert "no Python 3.11 or later on the PATH" in refused.stderr
         assert not (root / ".venv").exists()
@@ -416,7 +467,9 @@ class TestMake:
         shutil.copy(REPOSITORY / "Makefile", root)
         (root / "pyproject.toml").write_text("")
         shown = self.make(root).stdout
-        rules = (REPOSITORY / "Makefile").read_text().partition(".PHONY:")[2].splitlines()[0].split()
+        rules = (
+            (REPOSITORY / "Makefile").read_text().partition(".PHONY:")[2].splitlines()[0].split()
+        )
         for target in {*rules} - {"executed", "force"}:
             assert f"\n  {target} " in shown
 
@@ -447,7 +500,9 @@ class TestCommitted:
     def test_refresh_refuses_another_text(self, root, quick):
         execute.run("03_three", "smoke")
         write_twin(root, "03_three", "4")
-        with pytest.raises(ValueError, match="another text of 03_three: run make paper PROFILE=smoke first"):
+        with pytest.raises(
+            ValueError, match="another text of 03_three: run make paper PROFILE=smoke first"
+        ):
             execute.refresh("03_three", "smoke")
 
     def test_badges_are_written_once(self, root, quick):
@@ -461,7 +516,9 @@ class TestCommitted:
         assert "colab.research.google.com/github/some-one/sympo/blob/v" in twin
         assert "notebooks/01_one.ipynb" in twin
         cells = nbformat.read(root / "notebooks/01_one.ipynb", as_version=4).cells
-        assert [cell.source for cell in cells] == [cell.source for cell in execute.read_twin("01_one").cells]
+        assert [cell.source for cell in cells] == [
+            cell.source for cell in execute.read_twin("01_one").cells
+        ]
         assert cells[0].source.startswith("# 01_one\n\n[![Open in Colab]")
         assert execute.write_badges("some-one/sympo") == []
         execute.write_badges("other/place")
@@ -470,7 +527,9 @@ class TestCommitted:
         assert "some-one" not in text
         assert text.count("Open in Colab") == 1
 
-    @pytest.mark.parametrize("address", ["", "owner", "https://github.com/a/b", "a/b/c", 'a/b"', "a b/c"])
+    @pytest.mark.parametrize(
+        "address", ["", "owner", "https://github.com/a/b", "a/b/c", 'a/b"', "a b/c"]
+    )
     def test_badges_refuse_what_is_no_address(self, root, address):
         with pytest.raises(ValueError, match="owner and name"):
             execute.write_badges(address)
@@ -481,8 +540,18 @@ class TestFigures:
         data = root / "figures/laptop/data"
         data.mkdir(parents=True)
         drawn = {}
-        monkeypatch.setattr(figures, "fig_a", lambda table: drawn.update(a=table) or figures.subplots()[0], raising=False)
-        monkeypatch.setattr(figures, "fig_b", lambda x, y: drawn.update(x=x, y=y) or figures.subplots()[0], raising=False)
+        monkeypatch.setattr(
+            figures,
+            "fig_a",
+            lambda table: drawn.update(a=table) or figures.subplots()[0],
+            raising=False,
+        )
+        monkeypatch.setattr(
+            figures,
+            "fig_b",
+            lambda x, y: drawn.update(x=x, y=y) or figures.subplots()[0],
+            raising=False,
+        )
         for stem in ("fig_a", "fig_b_x", "fig_b_y", "table_c"):
             (data / f"{stem}.csv").write_text("method,estimate\nramp,0.25\n")
         before = {path: path.read_bytes() for path in data.iterdir()}
@@ -490,7 +559,14 @@ class TestFigures:
         assert all(table["estimate"].tolist() == [0.25] for table in drawn.values())
         assert set(drawn) == {"a", "x", "y"}
         made = {path.name for path in data.parent.iterdir() if path.is_file()}
-        assert made == {"fig_a.pdf", "fig_a.png", "fig_b.pdf", "fig_b.png", "table_c.md", "table_c.tex"}
+        assert made == {
+            "fig_a.pdf",
+            "fig_a.png",
+            "fig_b.pdf",
+            "fig_b.png",
+            "table_c.md",
+            "table_c.tex",
+        }
         assert {path: path.read_bytes() for path in data.iterdir()} == before
 
         (data / "fig_d.csv").write_text("x\n1\n")
@@ -519,11 +595,15 @@ class TestEnvironment:
         environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
         names = [re.split(r"[<>=]", entry)[0] for entry in environment["dependencies"][:-1]]
         assert names == ["python", "pip", "make"]
-        assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[paper,test]"]}
+        assert environment["dependencies"][-1] == {
+            "pip": ["-c constraints.txt", "-e .[paper,test]"]
+        }
 
 
 class TestVerify:
-    table = pd.DataFrame({"method": ["ramp", "dpo"], "n": [5, 5], "accuracy": [0.75, 0.5], "p": [0.01, 0.5]})
+    table = pd.DataFrame(
+        {"method": ["ramp", "dpo"], "n": [5, 5], "accuracy": [0.75, 0.5], "p": [0.01, 0.5]}
+    )
 
     def test_the_same_table(self):
         assert execute.compare(self.table, self.table.copy(), kind="theory") == []
@@ -553,8 +633,12 @@ class TestVerify:
         assert execute.compare(holed, holed.copy(), kind="study") == []
 
     def test_columns_and_rows(self):
-        assert "columns" in execute.compare(self.table, self.table.drop(columns="n"), kind="study")[0]
-        assert execute.compare(self.table, self.table[:1], kind="study") == ["1 rows here, 2 committed"]
+        assert (
+            "columns" in execute.compare(self.table, self.table.drop(columns="n"), kind="study")[0]
+        )
+        assert execute.compare(self.table, self.table[:1], kind="study") == [
+            "1 rows here, 2 committed"
+        ]
 
     def test_against_the_last_commit(self, root, capsys):
         data = root / "figures/laptop/data"
@@ -563,7 +647,9 @@ class TestVerify:
             self.table.to_csv(data / f"{name}.csv", index=False)
         for command in (["init", "-q"], ["add", "figures"], ["commit", "-qm", "figures"]):
             subprocess.run(
-                ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *command], cwd=root, check=True
+                ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *command],
+                cwd=root,
+                check=True,
             )
         assert execute.main(["verify", "--profile", "laptop"]) == 0
         self.table.assign(accuracy=[0.75, 0.6]).to_csv(data / "fig_a.csv", index=False)
@@ -583,7 +669,9 @@ class TestVerify:
 
     def test_what_training_made_has_the_wider_tolerance(self, root, monkeypatch):
         monkeypatch.setattr(profiles, "STUDIES", {"two": ("sympo.beta", "Config")})
-        write_twin(root, "01_one", 'plots.save(figures.fig_x(table), "fig_x", table, profile=profile)')
+        write_twin(
+            root, "01_one", 'plots.save(figures.fig_x(table), "fig_x", table, profile=profile)'
+        )
         write_twin(root, "02_two", 'plots.save_table(table, "table1_two", profile=profile)')
         assert [execute._kind(stem) for stem in ("fig_x", "table1_two", "table1_two_curves")] == [
             "theory",

@@ -13,7 +13,19 @@ from sympo import losses
 from sympo.book import figures
 from sympo.studies import profiles
 
-ALL_METHODS = ("dpo", "cdpo", "rdpo", "ipo", "hinge", "ropo", "drdpo", "holder", "repo", "sympo_sigmoid", "sympo_ramp")
+ALL_METHODS = (
+    "dpo",
+    "cdpo",
+    "rdpo",
+    "ipo",
+    "hinge",
+    "ropo",
+    "drdpo",
+    "holder",
+    "repo",
+    "sympo_sigmoid",
+    "sympo_ramp",
+)
 
 
 @pytest.fixture
@@ -25,7 +37,12 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def history():
     generator = np.random.default_rng(0)
-    axes = {"method": ["sigmoid", "logistic"], "noise_rate": [0.0, 0.4], "seed": [0, 1, 2], "epoch": [1, 2, 3]}
+    axes = {
+        "method": ["sigmoid", "logistic"],
+        "noise_rate": [0.0, 0.4],
+        "seed": [0, 1, 2],
+        "epoch": [1, 2, 3],
+    }
     table = pd.MultiIndex.from_product(axes.values(), names=axes).to_frame(index=False)
     table["accuracy"] = generator.uniform(0.6, 0.9, len(table))
     table["fit_flipped"] = np.where(table.noise_rate > 0, generator.random(len(table)), np.nan)
@@ -64,7 +81,8 @@ def test_saving_again_gives_the_same_bytes(folder, history):
 
 def test_saving_the_same_figure_again_moves_nothing(folder):
     with figures.style():
-        figure, axes = figures.subplots(1, 3)  # the layout of three narrow panels goes on moving at each drawing
+        # the layout of three narrow panels goes on moving at each drawing
+        figure, axes = figures.subplots(1, 3)
         for axis in axes:
             axis.plot([0, 1], [0, 1e4])
     figures.save(figure, "fig", pd.DataFrame(), profile="laptop")
@@ -74,7 +92,9 @@ def test_saving_the_same_figure_again_moves_nothing(folder):
 
 
 def test_files_hold_no_date_no_program_and_editable_letters(folder, history):
-    figures.save(figures.fig1_mnist_losses(history[history.epoch == 3]), "fig", history, profile="laptop")
+    figures.save(
+        figures.fig1_mnist_losses(history[history.epoch == 3]), "fig", history, profile="laptop"
+    )
     files = read_all(folder)
     for word in (b"CreationDate", b"Producer", b"/Type3"):
         assert word not in files["fig.pdf"]
@@ -92,7 +112,12 @@ def test_several_tables_go_to_several_files(folder, noise_tables):
     risks, rankings = noise_tables
     figure = figures.fig2_mnist_noise(risks, rankings)
     figures.save(figure, "fig2", {"risks": risks, "rankings": rankings}, profile="laptop")
-    assert read_all(folder).keys() == {"fig2.pdf", "fig2.png", "data/fig2_risks.csv", "data/fig2_rankings.csv"}
+    assert read_all(folder).keys() == {
+        "fig2.pdf",
+        "fig2.png",
+        "data/fig2_risks.csv",
+        "data/fig2_rankings.csv",
+    }
 
 
 def test_an_unknown_profile_is_refused_and_writes_nothing(tmp_path, folder):
@@ -124,7 +149,9 @@ def test_every_loss_and_method_has_a_look_of_its_own():
         if f"sympo_{name}" in figures.METHODS:
             assert figures.METHODS[f"sympo_{name}"][:3] == figures.METHODS[name][:3]
     for name in ALL_METHODS:
-        assert (figures.METHODS[name].linestyle == "-") == (name.startswith("sympo_") or name == "holder")
+        assert (figures.METHODS[name].linestyle == "-") == (
+            name.startswith("sympo_") or name == "holder"
+        )
     with pytest.raises(ValueError, match="no look for method 'ram'"):
         figures.look("ram")
 
@@ -134,7 +161,9 @@ def test_names_stand_apart_inside_the_axes_and_in_order():
         figure, axes = figures.subplots(height=2)
         axes.set_ylim(0, 1)
         figures.direct_labels(
-            axes, [(0.99, "c", "k"), (0.99, "b", "k"), (0.5, "a", "k"), (np.nan, "gone", "k")], points=9
+            axes,
+            [(0.99, "c", "k"), (0.99, "b", "k"), (0.5, "a", "k"), (np.nan, "gone", "k")],
+            points=9,
         )
     figure.draw_without_rendering()
     boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
@@ -162,8 +191,14 @@ def test_figure_1_draws_means_with_t_bands(history):
     line, values = lines[figures.METHODS["sigmoid"].colour], final[final.method == "sigmoid"]
     means = values.groupby("noise_rate").accuracy.mean()
     assert line.get_ydata() == pytest.approx(means.to_numpy())
-    low, high = scipy_stats.t.interval(0.95, 2, means[0.4], scipy_stats.sem(values.accuracy[values.noise_rate == 0.4]))
-    (band,) = [band for band in axes.collections if to_hex(band.get_facecolor()[0]).upper() == line.get_color()]
+    low, high = scipy_stats.t.interval(
+        0.95, 2, means[0.4], scipy_stats.sem(values.accuracy[values.noise_rate == 0.4])
+    )
+    (band,) = [
+        band
+        for band in axes.collections
+        if to_hex(band.get_facecolor()[0]).upper() == line.get_color()
+    ]
     edge = [y for x, y in band.get_paths()[0].vertices if x == 0.4]
     assert (min(edge), max(edge)) == pytest.approx((low, high))
     assert {"sigmoid", "logistic", "chance"} == {text.get_text() for text in axes.texts}
@@ -173,14 +208,19 @@ def test_one_seed_draws_lines_without_bands(history, recwarn):
     one = history[history.seed == 0]
     figures.fig1_mnist_losses(one[one.epoch == 3]).draw_without_rendering()
     figures.fig1_learning_curves(one).draw_without_rendering()
-    # Earlier tests leave clients of kernels to the garbage collector, which may come by during this one.
+    # Earlier tests leave clients of kernels to the garbage collector, which may come by during this
+    # one.
     assert not [warning for warning in recwarn if not issubclass(warning.category, ResourceWarning)]
 
 
 def test_learning_curves_say_where_nothing_is_flipped(history):
     (_, _), (clean, noisy) = np.reshape(figures.fig1_learning_curves(history).axes, (2, 2))
     assert [text.get_text() for text in clean.texts] == ["no label\nis flipped"]
-    expected = history[(history.noise_rate == 0.4) & (history.method == "logistic")].groupby("epoch").fit_flipped.mean()
+    expected = (
+        history[(history.noise_rate == 0.4) & (history.method == "logistic")]
+        .groupby("epoch")
+        .fit_flipped.mean()
+    )
     assert any(np.allclose(line.get_ydata(), expected) for line in noisy.lines)
 
 
@@ -188,7 +228,9 @@ def test_figure_2_draws_a_line_and_a_point_per_seed(noise_tables):
     risks, rankings = noise_tables
     first, _, right, *_ = figures.fig2_mnist_noise(risks, rankings).axes
     assert len(first.lines) == 3 * 2
-    drawn = sorted(tau for line in right.lines if line.get_marker() == "o" for tau in line.get_xdata())
+    drawn = sorted(
+        tau for line in right.lines if line.get_marker() == "o" for tau in line.get_xdata()
+    )
     assert drawn == sorted(rankings.tau[rankings.method == "ramp"])  # ramp stands first in METHODS
     assert [label.get_text() for label in right.get_yticklabels()] == ["same", "tied"]
 
@@ -197,7 +239,9 @@ def test_figure_2_draws_a_line_and_a_point_per_seed(noise_tables):
 def judged():
     generator = np.random.default_rng(0)
     names = ["method", "noise_rate", "seed"]
-    cells = pd.MultiIndex.from_product([["sympo_ramp", "dpo"], [0.0, 0.3, 0.4], [0, 1, 2]], names=names)
+    cells = pd.MultiIndex.from_product(
+        [["sympo_ramp", "dpo"], [0.0, 0.3, 0.4], [0, 1, 2]], names=names
+    )
     table = cells.to_frame(index=False)
     for name in ("win_rate", "accuracy"):
         table[name] = generator.uniform(0.5, 0.7, len(table))
@@ -210,26 +254,36 @@ def test_figures_5_and_6_draw_the_means_over_seeds_of_both_measures(draw, judged
     figure = draw(judged)
     pd.testing.assert_frame_equal(judged, before)
     for axes, value in zip(figure.axes, ("win_rate", "accuracy"), strict=True):
-        for method, aside in (("dpo", -0.003), ("sympo_ramp", 0.003)):  # moved apart, so that both can be seen
+        # moved apart, so that both can be seen
+        for method, aside in (("dpo", -0.003), ("sympo_ramp", 0.003)):
             rows = judged[judged.method == method]
             means = {
-                rate: np.mean([row[value] for _, row in part.iterrows()]) for rate, part in rows.groupby("noise_rate")
+                rate: np.mean([row[value] for _, row in part.iterrows()])
+                for rate, part in rows.groupby("noise_rate")
             }
-            colour = [line for line in axes.lines if line.get_color() == figures.METHODS[method].colour]
+            colour = [
+                line for line in axes.lines if line.get_color() == figures.METHODS[method].colour
+            ]
             line, points = sorted(colour, key=lambda line: line.get_markersize(), reverse=True)
             assert line.get_xdata() == pytest.approx(np.array(list(means)) + aside)
             assert line.get_ydata() == pytest.approx(list(means.values()))
             assert sorted(points.get_ydata()) == sorted(rows[value])
             (bars,) = [
-                bar.get_segments() for bar in axes.collections if to_hex(bar.get_color()[0]) == line.get_color().lower()
+                bar.get_segments()
+                for bar in axes.collections
+                if to_hex(bar.get_color()[0]) == line.get_color().lower()
             ]
             for (low, high), (rate, mean) in zip(bars, means.items(), strict=True):
-                found = scipy_stats.t.interval(0.95, 2, mean, scipy_stats.sem(rows[value][rows.noise_rate == rate]))
+                found = scipy_stats.t.interval(
+                    0.95, 2, mean, scipy_stats.sem(rows[value][rows.noise_rate == rate])
+                )
                 assert (low[1], high[1]) == pytest.approx(found)
     heights = {text.get_text(): text.xy[1] for text in figure.axes[1].texts}
     assert heights["the judge"] == pytest.approx(0.61)
     assert {"SymPO ramp", "DPO", "chance", "the judge"} == set(heights)
-    assert {"SymPO ramp", "DPO", "the SFT model"} == {text.get_text() for text in figure.axes[0].texts}
+    assert {"SymPO ramp", "DPO", "the SFT model"} == {
+        text.get_text() for text in figure.axes[0].texts
+    }
 
 
 def test_two_seeds_are_drawn_without_bars(judged, recwarn):
@@ -241,4 +295,9 @@ def test_two_seeds_are_drawn_without_bars(judged, recwarn):
 
 def test_drawing_needs_no_torch():
     code = "import sys, sympo.book.figures.style; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )

@@ -11,8 +11,13 @@ from sympo.book import execute
 from sympo.studies import profiles
 
 NAMES = execute.notebooks()
-OFFLINE = ("10_hh", "11_ultrafeedback")  # run on made-up pairs in test_offline.py: the test needs no network
-THEORY = [name for name in NAMES if name not in execute.LAST and name.partition("_")[2] not in profiles.STUDIES]
+# run on made-up pairs in test_offline.py: the test needs no network
+OFFLINE = ("10_hh", "11_ultrafeedback")
+THEORY = [
+    name
+    for name in NAMES
+    if name not in execute.LAST and name.partition("_")[2] not in profiles.STUDIES
+]
 FOLDER = profiles.root() / "notebooks"
 
 each_notebook = pytest.mark.parametrize("name", NAMES)
@@ -41,19 +46,27 @@ def test_pair(name):
         [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
         for notebook in (committed(name), execute.read_twin(name))
     ]
-    assert pair[0] == pair[1], f"{name}.ipynb and its twin differ: make notebooks writes the first from the second"
+    assert pair[0] == pair[1], (
+        f"{name}.ipynb and its twin differ: make notebooks writes the first from the second"
+    )
 
 
 @each_notebook
 def test_cells(name):
     cells = code(execute.read_twin(name))
     assert len(cells) <= 30
-    long = [cell.source for cell in cells if sum(bool(line.strip()) for line in cell.source.splitlines()) > 15]
+    long = [
+        cell.source
+        for cell in cells
+        if sum(bool(line.strip()) for line in cell.source.splitlines()) > 15
+    ]
     assert not long
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     assert not [ast.unparse(node) for node in nodes if isinstance(node, definitions)]
-    named = [node.value for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)]
+    named = [
+        node.value for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+    ]
     assert not [ast.unparse(value) for value in named if isinstance(value, ast.Lambda)]
 
 
@@ -97,16 +110,33 @@ def test_committed_outputs(name):
     outputs = [output for cell in code(notebook) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     text = nbformat.writes(notebook)
-    places = ("/home/", "/Users/", "/root/", "/tmp/", "site-packages", str(profiles.root()), "widget-view", "papermill")
+    places = (
+        "/home/",
+        "/Users/",
+        "/root/",
+        "/tmp/",
+        "site-packages",
+        str(profiles.root()),
+        "widget-view",
+        "papermill",
+    )
     assert not [place for place in places if place in text]
-    assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    assert [cell.execution_count for cell in code(notebook)] == list(
+        range(1, len(code(notebook)) + 1)
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OFFLINE])
 def test_runs_in_the_smoke_profile(name):
     path = execute.run(name, "smoke")
-    outputs = [output for cell in code(nbformat.read(path, as_version=4)) for output in cell.outputs]
-    warned = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    outputs = [
+        output for cell in code(nbformat.read(path, as_version=4)) for output in cell.outputs
+    ]
+    warned = [
+        output.text
+        for output in outputs
+        if output.output_type == "stream" and output.name == "stderr"
+    ]
     assert not [text for text in warned if re.search(r"Warning", text)], (
         "a warning in a notebook is a question unanswered"
     )

@@ -94,15 +94,21 @@ def test_noise_undoes_the_correction(name):
 def test_corrected_logistic_is_rdpo():
     h = sympy.Symbol("h", real=True)
     s = 1 / (1 + sympy.exp(-h))
-    rdpo = (-sympy.Rational(7, 10) * sympy.log(s) + sympy.Rational(3, 10) * sympy.log(1 - s)) / sympy.Rational(4, 10)
+    rdpo = (
+        -sympy.Rational(7, 10) * sympy.log(s) + sympy.Rational(3, 10) * sympy.log(1 - s)
+    ) / sympy.Rational(4, 10)
     corrected = theory.correct(get("logistic").expr, sympy.Rational(3, 10))(h)
-    assert [float((corrected - rdpo).subs(h, at).evalf(30)) for at in (-3, 0, 2)] == pytest.approx([0, 0, 0], abs=1e-15)
+    assert [float((corrected - rdpo).subs(h, at).evalf(30)) for at in (-3, 0, 2)] == pytest.approx(
+        [0, 0, 0], abs=1e-15
+    )
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4])
 def test_signal_by_sampled_flips_and_closed_form(rate):
     margins = np.array([-2.0, 0.0, 1.5])
-    logistic = theory.measure_signal(theory.correct(get("logistic").fn, rate), margins, noise_rate=rate)
+    logistic = theory.measure_signal(
+        theory.correct(get("logistic").fn, rate), margins, noise_rate=rate
+    )
     sigmoid = theory.measure_signal(get("sigmoid").fn, margins, noise_rate=rate)
     common = (1 - 2 * rate) / np.sqrt(rate * (1 - rate))
     assert logistic.snr.to_numpy() == pytest.approx(expit(-margins) * common)
@@ -110,7 +116,9 @@ def test_signal_by_sampled_flips_and_closed_form(rate):
     signs = np.where(np.random.default_rng(0).random(200_000) < rate, -1.0, 1.0)
     z = torch.full((len(signs),), 1.5, dtype=torch.float64, requires_grad=True)
     get("sigmoid").fn(z * torch.from_numpy(signs)).sum().backward()
-    assert z.grad.mean().item() == pytest.approx(sigmoid["mean"][2], abs=5 * sigmoid.spread[2] / np.sqrt(len(signs)))
+    assert z.grad.mean().item() == pytest.approx(
+        sigmoid["mean"][2], abs=5 * sigmoid.spread[2] / np.sqrt(len(signs))
+    )
     assert z.grad.std().item() == pytest.approx(sigmoid.spread[2], rel=0.01)
 
 
@@ -119,7 +127,9 @@ PROBLEMS = theory.draw_problems(8, spread=2, unevenness=1.5, generator=np.random
 
 def test_the_true_rate_recovers_the_true_rewards():
     learned = theory.fit_corrected_logistic(PROBLEMS, noise_rate=0.3, assumed_rate=0.3, clip=20)
-    np.testing.assert_allclose(theory.compute_gaps(learned), theory.compute_gaps(PROBLEMS.reward), atol=1e-6)
+    np.testing.assert_allclose(
+        theory.compute_gaps(learned), theory.compute_gaps(PROBLEMS.reward), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("assumed", [0.0, 0.2, 0.33, 0.45])
@@ -135,7 +145,11 @@ def test_corrected_fit_is_scipys(assumed):
             return sampling @ (wins * corrected(z) + (1 - wins) * corrected(-z))
 
         best = minimize(
-            risk, np.zeros(4), method="SLSQP", bounds=[(-5, 5)] * 4, options={"ftol": 1e-14, "maxiter": 999}
+            risk,
+            np.zeros(4),
+            method="SLSQP",
+            bounds=[(-5, 5)] * 4,
+            options={"ftol": 1e-14, "maxiter": 999},
         )
         assert abs(found).max() <= 5
         assert risk(found) == pytest.approx(best.fun, abs=1e-6)

@@ -1,4 +1,6 @@
-"""T5 and T6: the family of symmetric losses, their calibration, their minimisers, and the claims of notebook 03."""
+"""T5 and T6: the family of symmetric losses, their calibration, their minimisers, and the claims of
+notebook 03.
+"""
 
 import numpy as np
 import pytest
@@ -31,16 +33,24 @@ def sum_with_mirror(expr):
 
 
 def test_split_pieces_cuts_at_every_seam_and_nowhere_else():
-    assert theory.split_pieces(sympy.Abs(Z) + sympy.Max(0, 1 - Z), Z) == [1 - 2 * Z, sympy.Integer(1), Z]
+    assert theory.split_pieces(sympy.Abs(Z) + sympy.Max(0, 1 - Z), Z) == [
+        1 - 2 * Z,
+        sympy.Integer(1),
+        Z,
+    ]
     assert theory.split_pieces(Z**2, Z) == [Z**2]
 
 
 @pytest.mark.parametrize("name", ["ramp", "laplace", "hinge", "truncated_hinge"])
 def test_pieces_are_the_loss_between_the_seams(name):
-    at = {"ramp": (-2, 0, 2), "laplace": (-1, 1), "hinge": (0, 2), "truncated_hinge": (-1, 0.5, 2)}[name]
+    at = {"ramp": (-2, 0, 2), "laplace": (-1, 1), "hinge": (0, 2), "truncated_hinge": (-1, 0.5, 2)}[
+        name
+    ]
     pieces = theory.split_pieces(get(name).expr(Z), Z)
     expected = get(name).fn(torch.tensor(at, dtype=torch.float64)).tolist()
-    assert [float(piece.subs(Z, point)) for piece, point in zip(pieces, at, strict=True)] == pytest.approx(expected)
+    assert [
+        float(piece.subs(Z, point)) for piece, point in zip(pieces, at, strict=True)
+    ] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -86,7 +96,9 @@ def test_off_centre_laws_give_the_truncated_hinge_and_savage():
     table = theory.tabulate_losses(["truncated_hinge", "savage"], z).pivot_table(
         "value", index="margin", columns="loss"
     )
-    np.testing.assert_allclose(table.truncated_hinge, scipy.stats.uniform(-1, 1).cdf(-z), atol=1e-12)
+    np.testing.assert_allclose(
+        table.truncated_hinge, scipy.stats.uniform(-1, 1).cdf(-z), atol=1e-12
+    )
     np.testing.assert_allclose(table.savage, scipy.stats.logistic().cdf(-z) ** 2, atol=1e-12)
 
 
@@ -111,7 +123,9 @@ def test_reach_to_one_hundredth(name, expected):
 def test_conditional_risk_is_the_mean_over_the_two_labels(name):
     expr, z, eta = get(name).expr(Z), 0.7, 0.3
     expected = 0.3 * float(expr.subs(Z, z)) + 0.7 * float(expr.subs(Z, -z))
-    assert theory.compute_conditional_risk(get(name).fn, [0.0, z], [0.9, eta])[1, 1] == pytest.approx(expected)
+    assert theory.compute_conditional_risk(get(name).fn, [0.0, z], [0.9, eta])[
+        1, 1
+    ] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["logistic", "square", "exponential", "savage"])
@@ -119,7 +133,9 @@ def test_conditional_risk_is_the_mean_over_the_two_labels(name):
 def test_minimiser_agrees_with_a_continuous_optimiser(name, eta):
     fn = get(name).fn
     found = scipy.optimize.minimize_scalar(
-        lambda z: theory.compute_conditional_risk(fn, [z], [eta]).item(), bounds=(-4, 4), method="bounded"
+        lambda z: theory.compute_conditional_risk(fn, [z], [eta]).item(),
+        bounds=(-4, 4),
+        method="bounded",
     )
     (best,) = theory.find_minimisers(fn, MARGINS, [eta])
     assert best == pytest.approx(found.x, abs=0.01)
@@ -136,7 +152,8 @@ def test_every_tied_minimiser_is_found():
 def test_no_symmetric_loss_tells_two_probabilities_apart(name, eta, other, bound):
     margins = np.linspace(-bound, bound, 101)
     low, high = theory.find_minimisers(get(name).fn, margins, [eta, other])
-    # Near its limit a loss is flat to within rounding, and how many margins then tie depends on the factor 2η − 1.
+    # Near its limit a loss is flat to within rounding, and how many margins then tie depends on the
+    # factor 2η − 1.
     both = np.intersect1d(low, high)
     assert bound in both
     assert (both > 0).all()
@@ -155,7 +172,9 @@ def test_noise_shrinks_the_logistic_minimiser_and_leaves_symmetric_ones():
     ).set_index(["loss", "noise_rate"])
     for rate in (0, 0.3):
         seen = (1 - rate) * etas + rate * (1 - etas)  # clean and kept, or lost and flipped
-        np.testing.assert_allclose(table.loc[("logistic", rate), "low"], np.log(seen / (1 - seen)), atol=0.006)
+        np.testing.assert_allclose(
+            table.loc[("logistic", rate), "low"], np.log(seen / (1 - seen)), atol=0.006
+        )
     for name in ("ramp", "sigmoid"):
         np.testing.assert_array_equal(table.loc[(name, 0)], table.loc[(name, 0.3)])
 
@@ -163,7 +182,10 @@ def test_noise_shrinks_the_logistic_minimiser_and_leaves_symmetric_ones():
 def test_price_of_a_wrong_sign_in_closed_form():
     etas = np.array([0.05, 0.4, 0.6, 0.95])
     entropy = -etas * np.log(etas) - (1 - etas) * np.log(1 - etas)
-    measured = {name: theory.measure_calibration(get(name).fn, MARGINS, etas) for name in ("logistic", "hinge", "ramp")}
+    measured = {
+        name: theory.measure_calibration(get(name).fn, MARGINS, etas)
+        for name in ("logistic", "hinge", "ramp")
+    }
     np.testing.assert_allclose(measured["logistic"], np.log(2) - entropy, atol=1e-5)
     np.testing.assert_allclose(measured["hinge"], np.abs(2 * etas - 1), atol=1e-12)
     np.testing.assert_allclose(measured["ramp"], np.abs(2 * etas - 1) / 2, atol=1e-12)
@@ -197,7 +219,9 @@ def test_exercise_three_the_odd_part_of_logistic_and_square_is_a_line():
 @pytest.mark.parametrize("eta", [0.2, 0.55, 0.9])
 def test_exercise_five_some_logistic_loss_makes_eta_readable(share, eta):
     margins = np.linspace(-12, 12, 240_001)
-    (best,) = theory.find_minimisers(lambda z: get("sigmoid").fn(z) + share * get("logistic").fn(z), margins, [eta])
+    (best,) = theory.find_minimisers(
+        lambda z: get("sigmoid").fn(z) + share * get("logistic").fn(z), margins, [eta]
+    )
     u = scipy.special.expit(best.mean()) - 0.5
     assert 0.5 + share * u / (share + 0.5 - 2 * u**2) == pytest.approx(eta, abs=1e-3)
 

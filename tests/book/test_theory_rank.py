@@ -1,4 +1,6 @@
-"""T7, T8, T9: the solvers against scipy's, the policy identity by brute force, the gradient weights by differences."""
+"""T7, T8, T9: the solvers against scipy's, the policy identity by brute force, the gradient weights
+by differences.
+"""
 
 import numpy as np
 import pytest
@@ -30,7 +32,9 @@ def spell_out_logistic_risk(reward, sampling, probability):
     for i in range(len(reward)):
         for j in range(i + 1, len(reward)):
             gap = reward[i] - reward[j]
-            total -= sampling[pair] * (probability[pair] * log_expit(gap) + (1 - probability[pair]) * log_expit(-gap))
+            total -= sampling[pair] * (
+                probability[pair] * log_expit(gap) + (1 - probability[pair]) * log_expit(-gap)
+            )
             pair += 1
     return total
 
@@ -52,7 +56,9 @@ def test_risk_is_the_written_sum(problems, noise_rate):
     learned = np.random.default_rng(1).normal(size=problems.reward.shape)
     rows = zip(learned, problems.sampling, wishes(problems, noise_rate), strict=True)
     expected = [spell_out_logistic_risk(*row) for row in rows]
-    np.testing.assert_allclose(theory.compute_risk("logistic", learned, problems, noise_rate), expected)
+    np.testing.assert_allclose(
+        theory.compute_risk("logistic", learned, problems, noise_rate), expected
+    )
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -60,9 +66,13 @@ def test_logistic_fit_is_where_scipy_ends_from_two_starts(problems, index):
     sampling, probability = problems.sampling[index], wishes(problems, NOISE_RATE)[index]
     ours = theory.fit_logistic(sampling[None], probability[None])[0]
     for start in (np.zeros(4), np.array([3.0, -2.0, 1.0, -2.0])):
-        found = minimize(spell_out_logistic_risk, start, (sampling, probability), "L-BFGS-B", tol=1e-15)
+        found = minimize(
+            spell_out_logistic_risk, start, (sampling, probability), "L-BFGS-B", tol=1e-15
+        )
         assert spell_out_logistic_risk(ours, sampling, probability) <= found.fun + 1e-13
-        np.testing.assert_allclose(theory.compute_gaps(ours), theory.compute_gaps(found.x), atol=2e-3)
+        np.testing.assert_allclose(
+            theory.compute_gaps(ours), theory.compute_gaps(found.x), atol=2e-3
+        )
 
 
 def test_logistic_fit_says_when_it_has_not_converged(problems):
@@ -72,15 +82,23 @@ def test_logistic_fit_says_when_it_has_not_converged(problems):
 
 def test_clean_logistic_recovers_the_reward(problems):
     fitted = theory.fit_reward("logistic", problems, 0.0)
-    np.testing.assert_allclose(theory.compute_gaps(fitted), theory.compute_gaps(problems.reward), atol=1e-6)
+    np.testing.assert_allclose(
+        theory.compute_gaps(fitted), theory.compute_gaps(problems.reward), atol=1e-6
+    )
 
 
 def test_square_fit_is_weighted_least_squares(problems):
     fitted = theory.fit_reward("square", problems, NOISE_RATE)
-    design = np.array([[1, -1, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1], [0, 1, -1, 0], [0, 1, 0, -1], [0, 0, 1, -1]])
-    for row, sampling, probability in zip(fitted, problems.sampling, wishes(problems, NOISE_RATE), strict=True):
+    design = np.array(
+        [[1, -1, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1], [0, 1, -1, 0], [0, 1, 0, -1], [0, 0, 1, -1]]
+    )
+    for row, sampling, probability in zip(
+        fitted, problems.sampling, wishes(problems, NOISE_RATE), strict=True
+    ):
         root = np.sqrt(sampling)
-        expected = np.linalg.lstsq(root[:, None] * design, root * (2 * probability - 1), rcond=None)[0]
+        expected = np.linalg.lstsq(
+            root[:, None] * design, root * (2 * probability - 1), rcond=None
+        )[0]
         np.testing.assert_allclose(row, expected, atol=1e-7)
 
 
@@ -90,13 +108,19 @@ def test_hinge_fit_reaches_the_optimum_of_the_linear_program(problems, noise_rat
     first, second = np.triu_indices(4, 1)
     margin = np.zeros((6, 4))
     margin[range(6), first], margin[range(6), second] = 1, -1
-    constraints = np.block([[-margin, -np.eye(6), np.zeros((6, 6))], [margin, np.zeros((6, 6)), -np.eye(6)]])
+    constraints = np.block(
+        [[-margin, -np.eye(6), np.zeros((6, 6))], [margin, np.zeros((6, 6)), -np.eye(6)]]
+    )
     bounds = [(0, 0)] + [(None, None)] * 3 + [(0, None)] * 12
-    risk = theory.compute_risk("hinge", theory.fit_reward("hinge", problems, noise_rate), problems, noise_rate)
+    risk = theory.compute_risk(
+        "hinge", theory.fit_reward("hinge", problems, noise_rate), problems, noise_rate
+    )
     for index in range(10):
         sampling, probability = problems.sampling[index], wishes(problems, noise_rate)[index]
         cost = np.concatenate([np.zeros(4), sampling * probability, sampling * (1 - probability)])
-        assert risk[index] == pytest.approx(linprog(cost, constraints, -np.ones(12), bounds=bounds).fun)
+        assert risk[index] == pytest.approx(
+            linprog(cost, constraints, -np.ones(12), bounds=bounds).fun
+        )
 
 
 @pytest.mark.parametrize("noise_rate", [0.0, NOISE_RATE])
@@ -111,7 +135,9 @@ def test_ramp_fit_attains_the_sum_of_the_pairs_least_risks(problems, noise_rate)
 def test_sigmoid_fit_is_no_worse_than_scipy_from_many_starts(problems):
     generator = np.random.default_rng(2)
     few = theory.Problems(problems.reward[:5], problems.sampling[:5])
-    ours = theory.compute_risk("sigmoid", theory.fit_reward("sigmoid", few, NOISE_RATE, clip=3), few, NOISE_RATE)
+    ours = theory.compute_risk(
+        "sigmoid", theory.fit_reward("sigmoid", few, NOISE_RATE, clip=3), few, NOISE_RATE
+    )
     for index in range(5):
         one = theory.Problems(few.reward[[index]], few.sampling[[index]])
 
@@ -119,7 +145,9 @@ def test_sigmoid_fit_is_no_worse_than_scipy_from_many_starts(problems):
             return theory.compute_risk("sigmoid", reward[None], one, NOISE_RATE)[0]
 
         starts = generator.uniform(-3, 3, (20, 4))
-        best = min(minimize(risk, start, method="L-BFGS-B", bounds=[(-3, 3)] * 4).fun for start in starts)
+        best = min(
+            minimize(risk, start, method="L-BFGS-B", bounds=[(-3, 3)] * 4).fun for start in starts
+        )
         assert ours[index] == pytest.approx(best, abs=1e-7)
 
 
@@ -141,15 +169,25 @@ def test_order_errors_count_ties_apart():
 @given(seed=st.integers(0, 2**32 - 1), actions=st.integers(3, 5), noise_rate=st.floats(0, 0.45))
 def test_even_sampling_never_reverses_logistic_or_square(seed, actions, noise_rate):
     generator = np.random.default_rng(seed)
-    problems = theory.draw_problems(20, actions=actions, spread=2.0, unevenness=0, generator=generator)
+    problems = theory.draw_problems(
+        20, actions=actions, spread=2.0, unevenness=0, generator=generator
+    )
     for loss in ("logistic", "square"):
-        assert not theory.find_order_errors(problems.reward, theory.fit_reward(loss, problems, noise_rate))[0].any()
+        assert not theory.find_order_errors(
+            problems.reward, theory.fit_reward(loss, problems, noise_rate)
+        )[0].any()
 
 
 def test_three_actions_are_never_reversed_by_logistic_but_four_are(problems):
-    three = theory.draw_problems(2000, actions=3, spread=2.0, unevenness=2.0, generator=np.random.default_rng(0))
-    assert not theory.find_order_errors(three.reward, theory.fit_reward("logistic", three, NOISE_RATE))[0].any()
-    assert theory.find_order_errors(problems.reward, theory.fit_reward("logistic", problems, NOISE_RATE))[0].any()
+    three = theory.draw_problems(
+        2000, actions=3, spread=2.0, unevenness=2.0, generator=np.random.default_rng(0)
+    )
+    assert not theory.find_order_errors(
+        three.reward, theory.fit_reward("logistic", three, NOISE_RATE)
+    )[0].any()
+    assert theory.find_order_errors(
+        problems.reward, theory.fit_reward("logistic", problems, NOISE_RATE)
+    )[0].any()
 
 
 def test_wrong_orders_add_up_and_name_the_clip(problems):
@@ -165,7 +203,11 @@ def test_wrong_orders_add_up_and_name_the_clip(problems):
 
 def test_a_free_score_memorises_and_an_additive_one_cannot():
     options = {"actions": 12, "spread": 2.0, "noise_rate": NOISE_RATE, "repeats": 20}
-    means = theory.compare_memorisation(**options, generator=np.random.default_rng(0)).groupby("score").mean()
+    means = (
+        theory.compare_memorisation(**options, generator=np.random.default_rng(0))
+        .groupby("score")
+        .mean()
+    )
     assert means.fits_labels["free"] == 1 > means.fits_labels["additive"]
     assert means.agrees_with_truth["additive"] > means.agrees_with_truth["free"]
 
@@ -173,7 +215,9 @@ def test_a_free_score_memorises_and_an_additive_one_cannot():
 def test_tilt_is_the_written_formula_and_keeps_the_support():
     reference, reward = np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.0, 1.0, 2.0, 900.0])
     weight = [0.5, 0.3 * np.exp(2), 0.2 * np.exp(4), 0.0]
-    np.testing.assert_allclose(theory.tilt_policy(reference, reward, 0.5), np.array(weight) / sum(weight))
+    np.testing.assert_allclose(
+        theory.tilt_policy(reference, reward, 0.5), np.array(weight) / sum(weight)
+    )
 
 
 @settings(deadline=None)
@@ -187,7 +231,9 @@ def test_improvement_is_the_covariance_formula(seed, beta):
         for i in range(4) for j in range(4)
     )  # fmt: skip
     expected = products / 2 / (reference @ weight)
-    assert theory.compute_improvement(reference, reward, learned, beta) == pytest.approx(expected, abs=1e-12)
+    assert theory.compute_improvement(reference, reward, learned, beta) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_kl_by_hand():
@@ -198,7 +244,9 @@ H = sympy.Symbol("h", real=True)
 
 
 def written_losses(h):
-    """Each loss in numpy, from the table of definitions; drdpo and repo hold m and w at `h` itself."""
+    """Each loss in numpy, from the table of definitions; drdpo and repo hold m and w at `h`
+    itself.
+    """
     s = expit(h)
     confidence = 0.9 * s / (0.9 * s + 0.1 * (1 - s))
     return {
@@ -209,7 +257,8 @@ def written_losses(h):
         "hinge": lambda x: max(0, 1 - x),
         "ropo": lambda x: 56 / 225 * -log_expit(x) + 784 / 225 * (1 - expit(x)),
         "repo": lambda x: -confidence * log_expit(x) - (1 - confidence) * log_expit(-x),
-        "drdpo": lambda x: -2 * np.log((expit(x) + expit(0.3)) / 2),  # a batch of two, the other pair at 0.3
+        # a batch of two, the other pair at 0.3
+        "drdpo": lambda x: -2 * np.log((expit(x) + expit(0.3)) / 2),
         "holder": lambda x: -3 * expit(x) ** 2 + 2 * expit(x) ** 3,
         "sympo_sigmoid": lambda x: 1 - expit(x),
         "sympo_ramp": lambda x: np.clip(0.5 - x / 2, 0, 1),
@@ -230,8 +279,14 @@ def test_weights_are_the_slopes_of_the_losses(at):
 
 
 def test_weights_of_symmetric_losses_alone_are_even():
-    table = theory.tabulate_weights(theory.derive_weights(H, noise_rate=0.2, beta=BETA), H, [-2.5, -0.5, 0.5, 2.5])
-    even = {name for name, rows in table.groupby("method") if np.allclose(rows.weight, rows.weight[::-1])}
+    table = theory.tabulate_weights(
+        theory.derive_weights(H, noise_rate=0.2, beta=BETA), H, [-2.5, -0.5, 0.5, 2.5]
+    )
+    even = {
+        name
+        for name, rows in table.groupby("method")
+        if np.allclose(rows.weight, rows.weight[::-1])
+    }
     assert even == {"drdpo", "holder", "sympo_sigmoid", "sympo_ramp", "sympo_erf", "sympo_cauchy"}
     assert {name.removeprefix("sympo_") for name in even - {"drdpo"}} <= {
         n for n in losses.LOSSES if losses.get(n).symmetric
@@ -239,7 +294,9 @@ def test_weights_of_symmetric_losses_alone_are_even():
 
 
 def test_relative_weights_are_one_at_zero():
-    table = theory.tabulate_weights(theory.derive_weights(H, noise_rate=0.2, beta=BETA), H, [0.0, 1.5])
+    table = theory.tabulate_weights(
+        theory.derive_weights(H, noise_rate=0.2, beta=BETA), H, [0.0, 1.5]
+    )
     np.testing.assert_allclose(table[table.margin == 0].relative, 1)
     dpo = table[(table.method == "dpo") & (table.margin == 1.5)].weight.item()
     assert dpo == pytest.approx(expit(-1.5))

@@ -1,4 +1,6 @@
-"""Judges: both orders, no verdict is no loss, and an endpoint that misbehaves neither hangs nor leaks the key."""
+"""Judges: both orders, no verdict is no loss, and an endpoint that misbehaves neither hangs nor
+leaks the key.
+"""
 
 import json
 import logging
@@ -14,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sympo import judge
-from sympo.judge import Comparison, EndpointJudge, ModelJudge, Reply, RewardJudge, compare, parse_verdict
+from sympo.judge import (
+    Comparison,
+    EndpointJudge,
+    ModelJudge,
+    Reply,
+    RewardJudge,
+    compare,
+    parse_verdict,
+)
 
 KEY = "sk-loopback-0123456789abcdef"
 answers = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4)), min_size=1, max_size=12)
@@ -24,7 +34,9 @@ scores = st.sampled_from([1.0, 0.5, 0.0, None])
 def scripted(forward, backward):
     """A judge that gives prepared scores: the first call's, then the second's."""
     calls = iter([forward, backward])
-    return lambda prompts, firsts, seconds: [Reply(s, "" if s is not None else "mute") for s in next(calls)]
+    return lambda prompts, firsts, seconds: [
+        Reply(s, "" if s is not None else "mute") for s in next(calls)
+    ]
 
 
 def run(forward, backward) -> Comparison:
@@ -39,7 +51,8 @@ def run(forward, backward) -> Comparison:
     ("first", "second", "verdict"),
     [
         (1, 0, 1), (0, 1, 0), (0.5, 0.5, 0.5),  # both orders agree
-        (1, 1, 0.5), (0, 0, 0.5), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0.5, 0.5), (0.5, 0, 0.5),  # the order decided
+        # the order decided
+        (1, 1, 0.5), (0, 0, 0.5), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0.5, 0.5), (0.5, 0, 0.5),
         (None, 0, None), (1, None, None), (None, None, None),
     ],
 )  # fmt: skip
@@ -53,7 +66,9 @@ def test_missing_verdicts_are_neither_wins_nor_losses(replies):
     result = run(forward, backward)
     parsed = [pair for pair in replies if None not in pair]
     assert result.unparsed == len(replies) - len(parsed)
-    assert result.missing == Counter({"mute": n} if (n := [*forward, *backward].count(None)) else {})
+    assert result.missing == Counter(
+        {"mute": n} if (n := [*forward, *backward].count(None)) else {}
+    )
     if not parsed:
         assert math.isnan(result.position_bias)
         with pytest.raises(ValueError, match=r"no pair has a verdict.*mute"):
@@ -122,10 +137,14 @@ def tiny_tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<unk>", "s", "u", "a", "e", *"bcdfghij"])}
+    vocabulary = {
+        word: i for i, word in enumerate(["<pad>", "<unk>", "s", "u", "a", "e", *"bcdfghij"])
+    }
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"
+    )
     tokenizer.chat_template = CHAT
     return tokenizer
 
@@ -134,8 +153,15 @@ def tiny_model(**options):
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=14, max_position_embeddings=24, num_labels=1, attention_dropout=0.5, **sizes)
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = LlamaConfig(
+        vocab_size=14, max_position_embeddings=24, num_labels=1, attention_dropout=0.5, **sizes
+    )
     config.update(options)
     return LlamaForSequenceClassification(config).train()
 
@@ -153,7 +179,9 @@ def test_the_model_judge_scores_a_batch_as_the_model_scores_each_dialogue(reward
     scored = reward_model.score(prompts, WORDS)
     for prompt, answer, reward in zip(prompts, WORDS, scored, strict=True):
         written = "u b c e" if isinstance(prompt, str) else "s d e u b e"
-        ids = torch.tensor([[reward_model.tokenizer.get_vocab()[w] for w in f"{written} a {answer} e".split()]])
+        ids = torch.tensor(
+            [[reward_model.tokenizer.get_vocab()[w] for w in f"{written} a {answer} e".split()]]
+        )
         with torch.no_grad():
             # The head on the last token, by hand: no padding, no dropout.
             hidden = reward_model.model.model(ids).last_hidden_state[0, -1]
@@ -164,7 +192,9 @@ def test_the_model_judge_is_blind_to_the_order(reward_model):
     a, b = WORDS, WORDS[1:] + WORDS[:1]
     result = compare(reward_model, ["b"] * 6, a, b)
     rewards = reward_model.score(["b"] * 6, WORDS)
-    assert result.scores == [float(x > y) for x, y in zip(rewards, rewards[1:] + rewards[:1], strict=True)]
+    assert result.scores == [
+        float(x > y) for x, y in zip(rewards, rewards[1:] + rewards[:1], strict=True)
+    ]
     assert (result.swayed, result.position_bias) == (0, 0)
 
 
@@ -179,7 +209,9 @@ def test_a_saved_reward_model_loads_without_code_or_pickle(tmp_path, reward_mode
     reward_model.model.save_pretrained(tmp_path)
     reward_model.tokenizer.save_pretrained(tmp_path)
     loaded = ModelJudge.load(str(tmp_path))
-    assert loaded.score(["b"] * 6, WORDS) == pytest.approx(reward_model.score(["b"] * 6, WORDS), abs=1e-6)
+    assert loaded.score(["b"] * 6, WORDS) == pytest.approx(
+        reward_model.score(["b"] * 6, WORDS), abs=1e-6
+    )
     (tmp_path / "model.safetensors").unlink()
     torch.save(reward_model.model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
@@ -216,7 +248,9 @@ def test_only_one_clear_verdict_is_read(text, score):
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Answers by `behave(question, tries)`: a verdict, (status, headers, body), or seconds before it hangs up."""
+    """Answers by `behave(question, tries)`: a verdict, (status, headers, body), or seconds before
+    it hangs up.
+    """
 
     daemon_threads = True
 
@@ -243,7 +277,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, headers, body):
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": len(body), **headers}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": len(body),
+            **headers,
+        }.items():
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body)
@@ -253,8 +291,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def completion(text):
-    message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    fields = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [message]}
+    message = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text},
+    }
+    fields = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [message],
+    }
     return json.dumps(fields).encode()
 
 
@@ -266,7 +314,9 @@ def endpoint(monkeypatch):
 
     def start(behave):
         servers.append(Endpoint(behave))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{servers[-1].server_port}/v1")
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -304,7 +354,10 @@ def test_an_endpoint_is_asked_in_both_orders_with_the_whole_dialogue(endpoint):
     ]
     result = compare(EndpointJudge("m"), [prompt], ["longer {answer}"], ["short"])
     assert (result.scores, result.position_bias, result.unparsed) == ([1], 0, 0)
-    assert {shown(q) for q in server.tries} == {("longer {answer}", "short"), ("short", "longer {answer}")}
+    assert {shown(q) for q in server.tries} == {
+        ("longer {answer}", "short"),
+        ("short", "longer {answer}"),
+    }
     assert all("user: hi {x}\n\nassistant: yo\n\nuser: so?" in q for q in server.tries)
     assert server.keys == {f"Bearer {KEY}"}
 
@@ -315,7 +368,9 @@ def test_replies_keep_the_order_of_the_pairs(endpoint):
         return "A" if min(shown(question)) in ("0", "2") and "long" in shown(question)[0] else "tie"
 
     endpoint(slow_first)
-    assert [r.score for r in EndpointJudge("m")(["?"] * 3, ["0 long", "1 long", "2 long"], list("012"))] == [1, 0.5, 1]
+    assert [
+        r.score for r in EndpointJudge("m")(["?"] * 3, ["0 long", "1 long", "2 long"], list("012"))
+    ] == [1, 0.5, 1]
 
 
 def test_a_position_biased_endpoint_is_found_out(endpoint):
@@ -325,7 +380,9 @@ def test_a_position_biased_endpoint_is_found_out(endpoint):
 
 
 def test_a_rate_limit_waits_as_long_as_it_is_told(endpoint):
-    server = endpoint(lambda q, tries: (429, {"Retry-After": "1"}, b"{}") if tries == 1 else longer_wins(q))
+    server = endpoint(
+        lambda q, tries: (429, {"Retry-After": "1"}, b"{}") if tries == 1 else longer_wins(q)
+    )
     result = ask(workers=1)
     assert result.scores == [1]
     gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
@@ -343,7 +400,8 @@ def test_a_server_error_is_tried_again(endpoint):
     ("act", "reason"),
     [
         ((429, {"Retry-After": "0.01"}, b"{}"), "no reply: HTTP 429"),
-        ((429, {"Retry-After": "99999"}, b"{}"), "no reply: HTTP 429"),  # longer than the client is ready to wait
+        # longer than the client is ready to wait
+        ((429, {"Retry-After": "99999"}, b"{}"), "no reply: HTTP 429"),
         ((500, {"Retry-After": "0.01"}, b"<html>"), "no reply: HTTP 500"),
         (1.0, "no reply: time-out"),
         (0.0, "no reply: no connection"),  # hangs up without a word
@@ -381,14 +439,19 @@ def test_a_reply_without_a_verdict_is_reported_apart(endpoint, act, reason):
 def test_a_dead_endpoint_ends_the_comparison_soon(endpoint):
     server = endpoint(lambda *_: (503, {"Retry-After": "0.01"}, b"{}"))
     with pytest.raises(
-        ConnectionError, match=r"left 3 requests in a row without a reply \(HTTP 503\), each asked 2 times"
+        ConnectionError,
+        match=r"left 3 requests in a row without a reply \(HTTP 503\), each asked 2 times",
     ):
         ask(50, retries=1, give_up=3)
     assert len(server.tries) < 20
 
 
 def test_scattered_failures_do_not_end_it(endpoint):
-    endpoint(lambda q, tries: (503, {"Retry-After": "0.01"}, b"{}") if int(min(shown(q))) % 3 else longer_wins(q))
+    endpoint(
+        lambda q, tries: (
+            (503, {"Retry-After": "0.01"}, b"{}") if int(min(shown(q))) % 3 else longer_wins(q)
+        )
+    )
     result = ask(9, retries=0, give_up=3)
     assert result.scores == [1, None, None] * 3
 
@@ -420,7 +483,14 @@ def test_the_key_is_in_no_output_log_or_repr(endpoint, caplog, capfd):
         compare(examiner, ["?"], ["a"], ["b"])
     logged = [record.getMessage() for record in caplog.records]
     assert any("chat/completions" in line for line in logged)  # the logs were really on
-    texts += [repr(examiner), repr(result), str(vars(examiner)), str(caught.value), caplog.text, *capfd.readouterr()]
+    texts += [
+        repr(examiner),
+        repr(result),
+        str(vars(examiner)),
+        str(caught.value),
+        caplog.text,
+        *capfd.readouterr(),
+    ]
     assert not any(KEY in text for text in texts + logged)
 
 

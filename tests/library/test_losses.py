@@ -36,10 +36,14 @@ def test_torch_and_sympy_agree(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_is_the_sympy_derivative(name):
     expected = sympy_values(name, GRID, order=1)
-    np.testing.assert_allclose(gradient(name, torch.from_numpy(GRID)).numpy(), expected, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(
+        gradient(name, torch.from_numpy(GRID)).numpy(), expected, rtol=1e-10, atol=1e-14
+    )
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "erf", "cauchy", "laplace", "student_t2", "ramp", "holder"])
+@pytest.mark.parametrize(
+    "name", ["sigmoid", "erf", "cauchy", "laplace", "student_t2", "ramp", "holder"]
+)
 def test_gradient_at_zero_where_every_margin_starts(name):
     step = 1e-6
     below, above = LOSSES[name].fn(torch.tensor([-step, step], dtype=torch.float64))
@@ -59,12 +63,23 @@ def test_symmetric(name):
 
 
 def test_the_symmetric_losses_are_these():
-    assert SYMMETRIC == ["sigmoid", "ramp", "erf", "cauchy", "laplace", "student_t2", "unhinged", "holder"]
+    assert SYMMETRIC == [
+        "sigmoid",
+        "ramp",
+        "erf",
+        "cauchy",
+        "laplace",
+        "student_t2",
+        "unhinged",
+        "holder",
+    ]
 
 
 @pytest.mark.parametrize("law", ["logistic", "uniform", "norm", "cauchy", "laplace", "t"])
 def test_family_from_distribution_functions(law):
-    name = {"logistic": "sigmoid", "uniform": "ramp", "norm": "erf", "t": "student_t2"}.get(law, law)
+    name = {"logistic": "sigmoid", "uniform": "ramp", "norm": "erf", "t": "student_t2"}.get(
+        law, law
+    )
     frozen = {"uniform": stats.uniform(-1, 2), "t": stats.t(2)}.get(law) or getattr(stats, law)()
     values = LOSSES[name].fn(torch.from_numpy(GRID)).numpy()
     np.testing.assert_allclose(values, frozen.cdf(-GRID), rtol=1e-10, atol=1e-15)
@@ -111,7 +126,10 @@ def minimiser_has_the_right_sign(fn, eta):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_calibrated(name):
-    found = all(minimiser_has_the_right_sign(LOSSES[name].fn, eta) for eta in (0.05, 0.3, 0.45, 0.55, 0.7, 0.95))
+    found = all(
+        minimiser_has_the_right_sign(LOSSES[name].fn, eta)
+        for eta in (0.05, 0.3, 0.45, 0.55, 0.7, 0.95)
+    )
     assert found == LOSSES[name].calibrated
 
 
@@ -122,7 +140,9 @@ def test_the_calibration_check_can_fail(fn):
 
 def test_get():
     assert get("ramp") is LOSSES["ramp"]
-    with pytest.raises(ValueError, match=r"unknown loss 'sigmiod'\. Did you mean 'sigmoid'\? Losses: sigmoid, .*"):
+    with pytest.raises(
+        ValueError, match=r"unknown loss 'sigmiod'\. Did you mean 'sigmoid'\? Losses: sigmoid, .*"
+    ):
         get("sigmiod")
     with pytest.raises(ValueError, match=r"unknown loss 'xyz'\. Losses: "):
         get("xyz")

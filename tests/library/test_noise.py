@@ -13,13 +13,17 @@ from sympo.noise import RowGenerator, check_rates, equivalent_rate, flip, flip_t
 
 labels_of = st.lists(st.sampled_from([-1, 1]), min_size=1, max_size=40).map(np.array)
 seeds = st.integers(0, 2**32 - 1)
-row_keys = st.lists(st.text() | st.integers() | st.tuples(st.integers(), st.text()), min_size=1, unique_by=repr)
+row_keys = st.lists(
+    st.text() | st.integers() | st.tuples(st.integers(), st.text()), min_size=1, unique_by=repr
+)
 # Both rates below ½: every such pair can be learned from.
 rate = st.floats(0, 0.49)
 
 
 class Stratified:
-    """A uniform source that runs through every cell of a `cells`-fold grid over all the draws of a function."""
+    """A uniform source that runs through every cell of a `cells`-fold grid over all the draws of a
+    function.
+    """
 
     def __init__(self, cells, draws):
         middles = (np.arange(cells) + 0.5) / cells
@@ -43,13 +47,25 @@ def test_flips_at_a_low_rate_are_a_subset_of_those_at_a_higher_one(labels, a, b,
 def test_tied_flips_are_nested_too(labels, a, b, c, d, first_rate, seed):
     (low_pos, high_pos), (low_neg, high_neg) = sorted((a, b)), sorted((c, d))
     longer = np.resize([1, -1, -1], len(labels))
-    low = flip_tied(labels, longer, low_pos, low_neg, np.random.default_rng(seed), first_rate=first_rate) != labels
-    high = flip_tied(labels, longer, high_pos, high_neg, np.random.default_rng(seed), first_rate=first_rate) != labels
+    low = (
+        flip_tied(
+            labels, longer, low_pos, low_neg, np.random.default_rng(seed), first_rate=first_rate
+        )
+        != labels
+    )
+    high = (
+        flip_tied(
+            labels, longer, high_pos, high_neg, np.random.default_rng(seed), first_rate=first_rate
+        )
+        != labels
+    )
     assert not (low & ~high).any()
 
 
 @given(
-    st.lists(st.text() | st.integers() | st.tuples(st.integers(), st.text()), min_size=1, unique_by=repr),
+    st.lists(
+        st.text() | st.integers() | st.tuples(st.integers(), st.text()), min_size=1, unique_by=repr
+    ),
     seeds,
     st.data(),
 )
@@ -66,7 +82,10 @@ def test_numpy_keys_draw_what_python_keys_draw(keys, seed):
     assert (RowGenerator(np.array(keys), np.int64(seed)).random(len(keys)) == plain).all()
     pairs = [(key, "a") for key in keys]
     numpy_pairs = [(np.int64(key), np.str_("a")) for key in keys]
-    assert (RowGenerator(numpy_pairs, seed).random(len(keys)) == RowGenerator(pairs, seed).random(len(keys))).all()
+    assert (
+        RowGenerator(numpy_pairs, seed).random(len(keys))
+        == RowGenerator(pairs, seed).random(len(keys))
+    ).all()
 
 
 def test_row_numbers_are_uniform_and_differ_between_seeds_and_draws():
@@ -81,7 +100,8 @@ def test_row_numbers_are_uniform_and_differ_between_seeds_and_draws():
 
 
 def test_row_numbers_are_the_same_on_every_machine():
-    # Written down once: another hash, salt or conversion would silently give every study other flips.
+    # Written down once: another hash, salt or conversion would silently give every study other
+    # flips.
     assert RowGenerator(["a", 1, (2, "b")], 7).random(3).tolist() == [
         0.8471669694609062,
         0.26294517626222524,
@@ -98,12 +118,18 @@ def test_row_generator_refuses_another_number_of_rows():
 @given(rate, rate, seeds)
 def test_empirical_rates(rate_pos, rate_neg, seed):
     labels = np.repeat([1, -1], 20_000)
-    flipped = (flip(labels, rate_pos, rate_neg, np.random.default_rng(seed)) != labels).reshape(2, -1).mean(axis=1)
+    flipped = (
+        (flip(labels, rate_pos, rate_neg, np.random.default_rng(seed)) != labels)
+        .reshape(2, -1)
+        .mean(axis=1)
+    )
     spread = np.sqrt([rate_pos * (1 - rate_pos) / 20_000, rate_neg * (1 - rate_neg) / 20_000])
     assert (abs(flipped - [rate_pos, rate_neg]) <= 6 * spread + 1e-3).all()
 
 
-@pytest.mark.parametrize(("rate_pos", "rate_neg", "first_rate"), [(0.1, 0.4, 0.9), (0.3, 0.05, 0.65), (0.2, 0.35, 0.5)])
+@pytest.mark.parametrize(
+    ("rate_pos", "rate_neg", "first_rate"), [(0.1, 0.4, 0.9), (0.3, 0.05, 0.65), (0.2, 0.35, 0.5)]
+)
 @pytest.mark.parametrize("longer", [1, -1])
 @pytest.mark.parametrize("label", [1, -1])
 def test_tied_rates_are_those_of_t2b(label, longer, rate_pos, rate_neg, first_rate):
@@ -111,7 +137,9 @@ def test_tied_rates_are_those_of_t2b(label, longer, rate_pos, rate_neg, first_ra
         20, 2
     )  # the rates are multiples of 1/20, so that the average over its cells is the expectation
     labels, orders = np.full(uniform.size, label), np.full(uniform.size, longer)
-    flipped = flip_tied(labels, orders, rate_pos, rate_neg, uniform, first_rate=first_rate) != labels
+    flipped = (
+        flip_tied(labels, orders, rate_pos, rate_neg, uniform, first_rate=first_rate) != labels
+    )
     won, lost = (rate_pos, rate_neg) if label == longer else (rate_neg, rate_pos)
     assert flipped.mean() == pytest.approx(first_rate * won + (1 - first_rate) * lost, abs=1e-12)
 
@@ -139,7 +167,11 @@ def test_type_and_input_are_kept(labels, seed):
         (-0.1, 0.2, r"rate_pos = -0\.1 is not a noise rate: give a number in \[0, 1\)"),
         (0.2, 1.0, r"rate_neg = 1\.0 is not a noise rate"),
         (float("nan"), 0.2, "rate_pos = nan is not a noise rate"),
-        (0.6, 0.4, "rate_pos \\+ rate_neg = 1 ≥ 1: the noisy label no longer points to the true one"),
+        (
+            0.6,
+            0.4,
+            "rate_pos \\+ rate_neg = 1 ≥ 1: the noisy label no longer points to the true one",
+        ),
         (0.7, 0.5, "give rates whose sum is below 1"),
     ],
 )
@@ -147,7 +179,9 @@ def test_rates_that_cannot_be_learned_from(rate_pos, rate_neg, message):
     for refuse in (
         lambda: check_rates(rate_pos, rate_neg),
         lambda: flip([1, -1], rate_pos, rate_neg, np.random.default_rng(0)),
-        lambda: flip_tied([1, -1], [1, 1], rate_pos, rate_neg, np.random.default_rng(0), first_rate=0.5),
+        lambda: flip_tied(
+            [1, -1], [1, 1], rate_pos, rate_neg, np.random.default_rng(0), first_rate=0.5
+        ),
         lambda: equivalent_rate(rate_pos, rate_neg, 0.5),
     ):
         with pytest.raises(ValueError, match=message):
@@ -156,7 +190,9 @@ def test_rates_that_cannot_be_learned_from(rate_pos, rate_neg, message):
 
 @pytest.mark.parametrize("labels", [[0, 1], [[1, -1]], [1, 2], [0.5]])
 def test_labels_other_than_one_and_minus_one(labels):
-    with pytest.raises(ValueError, match="labels must be one-dimensional and hold only −1 and \\+1"):
+    with pytest.raises(
+        ValueError, match="labels must be one-dimensional and hold only −1 and \\+1"
+    ):
         flip(labels, 0.1, 0.1, np.random.default_rng(0))
 
 
@@ -183,7 +219,9 @@ def test_equivalent_rate_by_hand():
     assert equivalent_rate(0.1, 0.4, 0.5) == pytest.approx(0.25)
     assert equivalent_rate(0.1, 0.4, 1.0) == 0.1  # "chosen first": only rate_pos acts
     assert equivalent_rate(0.6, 0.3, 0.5) == pytest.approx(0.45)
-    with pytest.raises(ValueError, match=r"symmetric noise of rate 0\.6 ≥ ½.*prior = 0\.5\) to bring it to 0\.45"):
+    with pytest.raises(
+        ValueError, match=r"symmetric noise of rate 0\.6 ≥ ½.*prior = 0\.5\) to bring it to 0\.45"
+    ):
         equivalent_rate(0.6, 0.3, 1.0)
     with pytest.raises(ValueError, match="prior = 2 is not a probability"):
         equivalent_rate(0.1, 0.1, 2)

@@ -1,4 +1,6 @@
-"""Preferences: every row is parsed exactly or counted, splits share no prompt, flips are keyed by what a row says."""
+"""Preferences: every row is parsed exactly or counted, splits share no prompt, flips are keyed by
+what a row says.
+"""
 
 import gzip
 import json
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 from sympo import preferences as prefs
 from sympo.studies.alignment import gold
 
-real_data = pytest.mark.skipif(not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA names no folder with real data")
+real_data = pytest.mark.skipif(
+    not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA names no folder with real data"
+)
 H, A = "\n\nHuman: ", "\n\nAssistant: "
 
 
@@ -117,7 +121,10 @@ def test_an_answer_may_end_right_after_its_marker():
         ({"chosen": f"{H}hi{A}x", "rejected": f"{H}hi{A}y{H}thanks"}, "unequal prompts"),
         ({"chosen": f"{H}hi", "rejected": f"{H}hi"}, "unequal prompts"),
         ({"chosen": f"{A}x", "rejected": f"{A}y"}, "does not begin with a Human turn"),
-        ({"chosen": f"note{H}hi{A}x", "rejected": f"note{H}hi{A}y"}, "does not begin with a Human turn"),
+        (
+            {"chosen": f"note{H}hi{A}x", "rejected": f"note{H}hi{A}y"},
+            "does not begin with a Human turn",
+        ),
         (hh(H, "x", "y"), "no user turn before the answers"),
         ({"chosen": f"{H}hi{A}x"}, "chosen or rejected is missing"),
         ({"chosen": 1, "rejected": 2}, "chosen or rejected is missing"),
@@ -129,12 +136,16 @@ def test_every_refusal_has_its_reason(row, reason):
     assert refusal(row) == reason
 
 
-words = st.text(alphabet="aH: \n.é", max_size=12).filter(lambda s: "\n\nHuman:" not in s and "\n\nAssistant:" not in s)
+words = st.text(alphabet="aH: \n.é", max_size=12).filter(
+    lambda s: "\n\nHuman:" not in s and "\n\nAssistant:" not in s
+)
 # A content that ends in a line break could make a marker of its own with the break of the next one.
 contents = words.map(lambda s: s.strip("\n"))
 
 
-@given(st.lists(contents, min_size=1, max_size=5).filter(lambda t: len(t) % 2 == 1), contents, contents)
+@given(
+    st.lists(contents, min_size=1, max_size=5).filter(lambda t: len(t) % 2 == 1), contents, contents
+)
 def test_parsing_undoes_writing(turns, chosen, rejected):
     dialogue = "".join((A if i % 2 else H) + text for i, text in enumerate(turns))
     prompt, a, b = prefs.split_dialogues(dialogue + A + chosen, dialogue + A + rejected)
@@ -148,27 +159,48 @@ def test_parsing_undoes_writing(turns, chosen, rejected):
 def test_text_messages_and_trl_rows_give_the_same_pair():
     message_rows = [
         {"prompt": "hi", "chosen": "x", "rejected": "y"},
-        {"prompt": "hi", "chosen": [user("hi"), assistant("x")], "rejected": [user("hi"), assistant("y")]},
+        {
+            "prompt": "hi",
+            "chosen": [user("hi"), assistant("x")],
+            "rejected": [user("hi"), assistant("y")],
+        },
         {"chosen": [user("hi"), assistant("x")], "rejected": [user("hi"), assistant("y")]},
         {"prompt": [user("hi")], "chosen": [assistant("x")], "rejected": [assistant("y")]},
         hh(f"{H}hi", "x", "y"),
     ]
-    assert [parse_one(row)[:3] for row in message_rows] == [([user("hi")], "x", "y")] * len(message_rows)
+    assert [parse_one(row)[:3] for row in message_rows] == [([user("hi")], "x", "y")] * len(
+        message_rows
+    )
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"chosen": [user("a"), assistant("x")], "rejected": [user("b"), assistant("y")]}, "unequal prompts"),
-        ({"chosen": [user("a")], "rejected": [user("a")]}, "does not end with an assistant message"),
+        (
+            {"chosen": [user("a"), assistant("x")], "rejected": [user("b"), assistant("y")]},
+            "unequal prompts",
+        ),
+        (
+            {"chosen": [user("a")], "rejected": [user("a")]},
+            "does not end with an assistant message",
+        ),
         ({"chosen": [], "rejected": []}, "does not end with an assistant message"),
         ({"chosen": ["a"], "rejected": ["b"]}, "a message lacks role or content"),
-        ({"chosen": [assistant("x")], "rejected": [assistant("y")]}, "no user turn before the answers"),
+        (
+            {"chosen": [assistant("x")], "rejected": [assistant("y")]},
+            "no user turn before the answers",
+        ),
         ({"prompt": "", "chosen": "x", "rejected": "y"}, "no user turn before the answers"),
         ({"prompt": 3, "chosen": "x", "rejected": "y"}, "a message is not text"),
         ({"prompt": "hi", "chosen": "x\ud83d", "rejected": "y"}, "a message is not text"),
         (
-            {"prompt": "hi", "chosen": "x", "rejected": "y", "score_chosen": 1, "score_rejected": 2},
+            {
+                "prompt": "hi",
+                "chosen": "x",
+                "rejected": "y",
+                "score_chosen": 1,
+                "score_rejected": 2,
+            },
             "chosen scores below rejected",
         ),
     ],
@@ -197,20 +229,28 @@ def test_chatml_is_stripped_with_its_stock_system_turn_only():
 
 @pytest.mark.parametrize(
     "prompt",
-    [chatml(("user", "a"), end=""), chatml(("user", "a"))[:-25], chatml(("assistant", "a")), "<|im_start|>user\na"],
+    [
+        chatml(("user", "a"), end=""),
+        chatml(("user", "a"))[:-25],
+        chatml(("assistant", "a")),
+        "<|im_start|>user\na",
+    ],
 )
 def test_chatml_that_is_cut_is_refused_or_ends_with_its_user(prompt):
     if prompt == chatml(("user", "a"), end=""):  # without the generation prompt nothing is lost
         assert prefs.parse_prompt(prompt) == [user("a")]
     else:
         assert (
-            refusal({"prompt": prompt, "chosen": "x", "rejected": "y"}) == "ChatML prompt does not end with a user turn"
+            refusal({"prompt": prompt, "chosen": "x", "rejected": "y"})
+            == "ChatML prompt does not end with a user turn"
         )
 
 
 @pytest.mark.parametrize("nest", [lambda s: s, lambda s: {"metadata": s}])
 def test_score_ties_are_counted_and_dropped_or_kept(nest):
-    row = {"prompt": "hi", "chosen": "x", "rejected": "y"} | nest({"score_chosen": 7.0, "score_rejected": 7.0})
+    row = {"prompt": "hi", "chosen": "x", "rejected": "y"} | nest(
+        {"score_chosen": 7.0, "score_rejected": 7.0}
+    )
     assert refusal(row) == "score tie"
     assert parse_one(row, ties="keep")[3].noted == {"score tie": 1}
     with pytest.raises(ValueError, match="ties = 'maybe' is not a choice"):
@@ -229,7 +269,10 @@ def write_rows(path, rows):
 def test_each_format_of_file_gives_the_same_rows(tmp_path):
     rows = [{"prompt": f"p{i}", "chosen": "a\r\nb\u2028c", "rejected": "d"} for i in range(3)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    paths = [write_rows(tmp_path / "rows.jsonl", rows), write_rows(tmp_path / "rows.jsonl.gz", rows)]
+    paths = [
+        write_rows(tmp_path / "rows.jsonl", rows),
+        write_rows(tmp_path / "rows.jsonl.gz", rows),
+    ]
     loaded = [prefs.load_file(path) for path in [*paths, tmp_path / "rows.parquet"]]
     assert [pairs.dataset.to_list() for pairs in loaded] == [loaded[0].dataset.to_list()] * 3
     assert loaded[0].dataset["chosen"][0] == [assistant("a\r\nb\u2028c")]
@@ -244,18 +287,28 @@ def test_a_saved_dataset_keeps_its_flips(tmp_path):
 def test_more_than_one_percent_malformed_is_an_error_with_its_counts(tmp_path):
     good = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(99)]
     bad = {"prompt": "p", "chosen": "x"}
-    assert prefs.load_file(write_rows(tmp_path / "a.jsonl", [*good, bad])).report.malformed.total() == 1
-    with pytest.raises(ValueError, match=r"b\.jsonl.*99 of 101 rows kept; malformed: chosen or rejected is missing 2"):
+    assert (
+        prefs.load_file(write_rows(tmp_path / "a.jsonl", [*good, bad])).report.malformed.total()
+        == 1
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"b\.jsonl.*99 of 101 rows kept; malformed: chosen or rejected is missing 2",
+    ):
         prefs.load_file(write_rows(tmp_path / "b.jsonl", [*good, bad, bad]))
 
 
 def test_rows_without_a_winner_are_not_malformed(tmp_path):
-    rows = [{"prompt": f"p{i}", "chosen": "x", "rejected": "x" if i % 2 else "y"} for i in range(10)]
+    rows = [
+        {"prompt": f"p{i}", "chosen": "x", "rejected": "x" if i % 2 else "y"} for i in range(10)
+    ]
     report = prefs.load_file(write_rows(tmp_path / "a.jsonl", rows)).report
     assert (report.rows, report.kept, report.no_preference) == (10, 5, {"chosen = rejected": 5})
 
 
-@pytest.mark.parametrize("line", [b'{"prompt": "cut o', b'{"prompt": "caf\xe9", "chosen": "x", "rejected": "y"}'])
+@pytest.mark.parametrize(
+    "line", [b'{"prompt": "cut o', b'{"prompt": "caf\xe9", "chosen": "x", "rejected": "y"}']
+)
 def test_a_line_that_is_not_json_is_counted(tmp_path, line):
     good = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(150)]
     path = write_rows(tmp_path / "a.jsonl", good)
@@ -289,7 +342,12 @@ def pairs_of(rows):
 
 def test_dropping_overlap_ignores_case_spacing_and_system_turns():
     test = pairs_of([("How  are\nyou?", "a", "b")])
-    train = pairs_of([("how are you?", "c", "d"), (chatml(("system", "Brief."), ("user", "How are you?")), "e", "f")])
+    train = pairs_of(
+        [
+            ("how are you?", "c", "d"),
+            (chatml(("system", "Brief."), ("user", "How are you?")), "e", "f"),
+        ]
+    )
     other = pairs_of([("How are they?", "a", "b")])
     kept, dropped = prefs.drop_overlap(concatenate_datasets([train, other]), test)
     assert (kept.to_list(), dropped) == (other.to_list(), 2)
@@ -321,7 +379,9 @@ def test_the_held_out_share_is_the_one_asked_for():
 # Flips
 
 letters = st.sampled_from("abcdef")
-rows_of = st.lists(st.tuples(letters, letters, letters).filter(lambda r: r[1] != r[2]), min_size=1, max_size=12)
+rows_of = st.lists(
+    st.tuples(letters, letters, letters).filter(lambda r: r[1] != r[2]), min_size=1, max_size=12
+)
 rate = st.floats(0, 0.49)
 few = settings(max_examples=25, deadline=None)
 
@@ -379,12 +439,15 @@ def test_flips_come_at_the_rate_asked_for_and_differ_between_seeds():
     first, second = np.array(flags(rows, 0.3, 0)), np.array(flags(rows, 0.3, 1))
     sd = np.sqrt(0.3 * 0.7 / 2000)
     assert abs(first.mean() - 0.3) < 5 * sd
-    assert abs((first & second).mean() - 0.09) < 5 * sd  # independent seeds: both flip a row at 0.3²
+    # independent seeds: both flip a row at 0.3²
+    assert abs((first & second).mean() - 0.09) < 5 * sd
 
 
 def test_reference_columns_are_swapped_along():
     columns = {"ref_chosen_logps": [1.0, 2.0], "ref_rejected_logps": [-1.0, -2.0], "score": [7, 8]}
-    dataset = concatenate_datasets([pairs_of([("p", "a", "b"), ("q", "c", "d")]), Dataset.from_dict(columns)], axis=1)
+    dataset = concatenate_datasets(
+        [pairs_of([("p", "a", "b"), ("q", "c", "d")]), Dataset.from_dict(columns)], axis=1
+    )
     swapped = prefs.swap_answers(dataset, [False, True])
     assert swapped["ref_chosen_logps"][:] == [1.0, -2.0]
     assert swapped["ref_rejected_logps"][:] == [-1.0, 2.0]
@@ -467,9 +530,19 @@ def test_real_ultrafeedback_rows():
 
 def test_a_split_names_its_files_and_hashes_their_content():
     def source(place, sha256):
-        reports = (prefs.Report(files=(f"{name}.gz from {place}, sha256 {sha256}",)) for name in ("a", "b"))
+        reports = (
+            prefs.Report(files=(f"{name}.gz from {place}, sha256 {sha256}",)) for name in ("a", "b")
+        )
         return prefs.Split(None, None, *reports, 0).source()
 
-    here, there, other = source("SYMPO_DATA", "12"), source("hub x@1", "12"), source("SYMPO_DATA", "34")
+    here, there, other = (
+        source("SYMPO_DATA", "12"),
+        source("hub x@1", "12"),
+        source("SYMPO_DATA", "34"),
+    )
     assert here["data_sha256"] == there["data_sha256"] != other["data_sha256"]
-    assert here["data"] == "a.gz from SYMPO_DATA, sha256 12; b.gz from SYMPO_DATA, sha256 12" != there["data"]
+    assert (
+        here["data"]
+        == "a.gz from SYMPO_DATA, sha256 12; b.gz from SYMPO_DATA, sha256 12"
+        != there["data"]
+    )

@@ -67,7 +67,9 @@ def test_differences_without_a_spread_have_a_p(a, b, p, recwarn):
     difference = stats.paired_difference(a, b)
     assert difference.p == p
     assert difference.n == len(a)
-    assert (difference.low, difference.high) == ((-np.inf, np.inf) if len(a) == 1 else (difference.estimate,) * 2)
+    assert (difference.low, difference.high) == (
+        (-np.inf, np.inf) if len(a) == 1 else (difference.estimate,) * 2
+    )
     assert not recwarn
 
 
@@ -77,7 +79,8 @@ def test_a_pair_needs_both():
 
 
 def test_holm_by_hand():
-    # sorted 0.01, 0.02, 0.03, 0.5: ×4 = 0.04, ×3 = 0.06, ×2 = 0.06, ×1 = 0.5; each at least the one before
+    # sorted 0.01, 0.02, 0.03, 0.5: ×4 = 0.04, ×3 = 0.06, ×2 = 0.06, ×1 = 0.5; each at least the one
+    # before
     assert stats.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert stats.holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
     assert stats.holm([]).size == 0
@@ -87,7 +90,13 @@ def test_holm_by_hand():
 
 @pytest.mark.parametrize(
     ("low", "high", "inside"),
-    [(-0.01, 0.015, True), (-0.02, 0.02, True), (-0.03, 0.01, False), (0.01, 0.021, False), (-np.inf, np.inf, False)],
+    [
+        (-0.01, 0.015, True),
+        (-0.02, 0.02, True),
+        (-0.03, 0.01, False),
+        (0.01, 0.021, False),
+        (-np.inf, np.inf, False),
+    ],
 )
 def test_agree_asks_for_the_whole_interval(low, high, inside):
     assert stats.agree(stats.Interval(0.0, low, high, 5)) is inside
@@ -121,8 +130,15 @@ def accuracies():
     for seed in range(5):
         luck = generator.normal(0, 0.1)
         for method, mean in (("sigmoid", 0.8), ("ramp", 0.7), ("logistic", 0.7), ("hinge", 0.9)):
-            rows.append({"method": method, "seed": seed, "accuracy": mean + luck + generator.normal(0, 0.01)})
-    return pd.DataFrame(rows).sample(frac=1, random_state=0)  # pairs must not depend on the order of rows
+            rows.append(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "accuracy": mean + luck + generator.normal(0, 0.01),
+                }
+            )
+    # pairs must not depend on the order of rows
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
 
 
 def compare(table, **options):
@@ -132,8 +148,20 @@ def compare(table, **options):
 
 def test_contrasts_pair_by_seed_and_correct_over_all_rows(accuracies):
     result = compare(accuracies)
-    assert list(result.columns) == ["method", "baseline", "estimate", "low", "high", "n", "p", "p_holm"]
-    by_method = {name: rows.sort_values("seed").accuracy.to_numpy() for name, rows in accuracies.groupby("method")}
+    assert list(result.columns) == [
+        "method",
+        "baseline",
+        "estimate",
+        "low",
+        "high",
+        "n",
+        "p",
+        "p_holm",
+    ]
+    by_method = {
+        name: rows.sort_values("seed").accuracy.to_numpy()
+        for name, rows in accuracies.groupby("method")
+    }
     for row in result.itertuples():
         theirs = scipy_stats.ttest_rel(by_method[row.method], by_method[row.baseline])
         assert (row.p, row.low) == pytest.approx((theirs.pvalue, theirs.confidence_interval().low))

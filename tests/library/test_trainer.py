@@ -1,4 +1,6 @@
-"""Contract tests of the TRL drop-ins, on a tiny Llama and a tokenizer that are made here: nothing is downloaded."""
+"""Contract tests of the TRL drop-ins, on a tiny Llama and a tokenizer that are made here: nothing
+is downloaded.
+"""
 
 import gc
 import inspect
@@ -23,10 +25,17 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from sympo import losses, trainer
-from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer, SymPOConfig, SymPOTrainer, pair_loss
+from sympo.trainer import (
+    SymmetricRewardConfig,
+    SymmetricRewardTrainer,
+    SymPOConfig,
+    SymPOTrainer,
+    pair_loss,
+)
 
 WORDS = [f"w{i}" for i in range(20)]
-BETA = 0.7  # large enough for margins to differ between a policy and a reference drawn from two seeds
+# large enough for margins to differ between a policy and a reference drawn from two seeds
+BETA = 0.7
 RATES = {"cdpo": 0.2, "rdpo": 0.2}
 OWN = [name for name in trainer.LOSS_TYPES if name not in trainer.TRL_LOSSES]
 TABLE = [*OWN, "ipo", "hinge"]
@@ -35,7 +44,8 @@ LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_collection():
-    # Each training ends in a full garbage collection, which walks every imported module; freezing them halves the time.
+    # Each training ends in a full garbage collection, which walks every imported module; freezing
+    # them halves the time.
     gc.collect()
     gc.freeze()
     yield
@@ -43,7 +53,9 @@ def _quick_collection():
 
 
 def tokenizer():
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<eos>", "<unk>", "user:", "bot:", *WORDS])}
+    vocabulary = {
+        word: i for i, word in enumerate(["<pad>", "<eos>", "<unk>", "user:", "bot:", *WORDS])
+    }
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -58,9 +70,22 @@ def tokenizer():
 
 def model(seed=0, kind=LlamaForCausalLM, **settings):
     torch.manual_seed(seed)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=25, max_position_embeddings=64, pad_token_id=0, eos_token_id=1, **shape, **settings)
-    # Wide initial weights: the implicit rewards then differ by whole nats, and a wrong formula shows at the first step.
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = LlamaConfig(
+        vocab_size=25,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        eos_token_id=1,
+        **shape,
+        **settings,
+    )
+    # Wide initial weights: the implicit rewards then differ by whole nats, and a wrong formula
+    # shows at the first step.
     config.initializer_range = 0.3
     return kind(config)
 
@@ -72,15 +97,29 @@ def reward_model():
 def preferences(rows=16, *, seed=0, flips=True):
     draw = np.random.default_rng(seed)
     text = lambda low, high: " ".join(draw.choice(WORDS, draw.integers(low, high)))  # noqa: E731
-    made = [{"prompt": text(2, 4) + " ", "chosen": text(1, 6), "rejected": text(1, 6)} for _ in range(rows)]
+    made = [
+        {"prompt": text(2, 4) + " ", "chosen": text(1, 6), "rejected": text(1, 6)}
+        for _ in range(rows)
+    ]
     if flips:
         made = [row | {"is_flipped": bool(i % 3 == 0)} for i, row in enumerate(made)]
     return Dataset.from_list(made)
 
 
 def settings(folder, **changes):
-    fixed = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": [], "disable_tqdm": True}
-    fixed |= {"output_dir": str(folder), "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-2}
+    fixed = {
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+    fixed |= {
+        "output_dir": str(folder),
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "learning_rate": 1e-2,
+    }
     return fixed | {"max_steps": 3, "dataloader_pin_memory": False} | changes
 
 
@@ -93,8 +132,12 @@ class Recorded:
         return loss
 
 
-def build(loss_type, folder, *, base=SymPOTrainer, data=None, evaluation=None, peft_config=None, **changes):
-    """A trainer whose policy (seed 0) is not its reference (seed 1), so that margins are not 0 at the start."""
+def build(
+    loss_type, folder, *, base=SymPOTrainer, data=None, evaluation=None, peft_config=None, **changes
+):
+    """A trainer whose policy (seed 0) is not its reference (seed 1), so that margins are not 0 at
+    the start.
+    """
     config = SymPOConfig if base is SymPOTrainer else DPOConfig
     if base is SymPOTrainer and isinstance(loss_type, str):
         changes = {"noise_rate": RATES.get(loss_type)} | changes
@@ -116,7 +159,9 @@ def train(*args, resume=None, **kwargs):
 
 
 def weights(trained):
-    return {name: parameter.detach().clone() for name, parameter in trained.model.named_parameters()}
+    return {
+        name: parameter.detach().clone() for name, parameter in trained.model.named_parameters()
+    }
 
 
 def gap(left, right):
@@ -126,7 +171,9 @@ def gap(left, right):
 
 
 def independent_rewards(made, rows):
-    """Implicit rewards `(2, rows)` from full softmaxes of both models, one sequence at a time: none of TRL's code."""
+    """Implicit rewards `(2, rows)` from full softmaxes of both models, one sequence at a time: none
+    of TRL's code.
+    """
     words = made.processing_class
 
     def log_prob(network, prompt, answer):
@@ -139,7 +186,11 @@ def independent_rewards(made, rows):
     return np.array(
         [
             [
-                BETA * (log_prob(made.model, r["prompt"], r[side]) - log_prob(made.ref_model, r["prompt"], r[side]))
+                BETA
+                * (
+                    log_prob(made.model, r["prompt"], r[side])
+                    - log_prob(made.ref_model, r["prompt"], r[side])
+                )
                 for r in rows
             ]
             for side in ("chosen", "rejected")
@@ -161,15 +212,27 @@ def independent_rewards(made, rows):
         ({"loss_type": "rdpo", "noise_rate": 0.5}, "noise_rate = 0.5 is out of range"),
         ({"loss_type": "cdpo", "noise_rate": -0.1}, "noise_rate = -0.1 is out of range"),
         ({"loss_type": "cdpo", "noise_rate": math.nan}, "noise_rate = nan is out of range"),
-        ({"loss_type": "dpo", "noise_rate": 0.1}, "noise_rate = 0.1 does not act on loss_type 'dpo'"),
+        (
+            {"loss_type": "dpo", "noise_rate": 0.1},
+            "noise_rate = 0.1 does not act on loss_type 'dpo'",
+        ),
         ({"loss_type": "sigmoid", "noise_rate": 0.1}, "does not act on loss_type 'sigmoid'"),
-        ({"loss_type": "rdpo", "noise_rate": 0.1, "label_smoothing": 0.1}, "give the noise rate as noise_rate"),
-        ({"loss_type": "dpo", "f_divergence_type": "forward_kl"}, "f_divergence_type = 'forward_kl' does not act"),
+        (
+            {"loss_type": "rdpo", "noise_rate": 0.1, "label_smoothing": 0.1},
+            "give the noise rate as noise_rate",
+        ),
+        (
+            {"loss_type": "dpo", "f_divergence_type": "forward_kl"},
+            "f_divergence_type = 'forward_kl' does not act",
+        ),
         ({"loss_type": "dpo", "ld_alpha": 0.5}, "ld_alpha = 0.5 does not act"),
         ({"loss_type": "dpo", "use_weighting": True}, "use_weighting = True does not act"),
         ({"loss_type": "dpo", "loss_weights": [2.0]}, "loss_weights = "),
         ({"loss_type": ["sigmoid", "sympo_ramp"]}, "loss_type 'sympo_ramp' cannot be mixed"),
-        ({"loss_type": "hinge", "reward_clip": 5.0}, "reward_clip does not act on TRL's loss 'hinge'"),
+        (
+            {"loss_type": "hinge", "reward_clip": 5.0},
+            "reward_clip does not act on TRL's loss 'hinge'",
+        ),
         ({"reward_clip": 0}, "reward_clip = 0"),
         ({"reward_clip": "ten"}, "reward_clip = 'ten'"),
         ({"reward_clip": math.inf}, "reward_clip = inf"),
@@ -187,27 +250,52 @@ def test_reward_config_refuses():
         SymmetricRewardConfig(use_cpu=True, bf16=False, reward_clip=-1)
 
 
-@pytest.mark.parametrize(("loss_type", "clip"), [("sympo_ramp", 10.0), ("dpo", None), ("holder", None), ("ipo", None)])
+@pytest.mark.parametrize(
+    ("loss_type", "clip"), [("sympo_ramp", 10.0), ("dpo", None), ("holder", None), ("ipo", None)]
+)
 def test_clip_is_ten_for_sympo_and_off_elsewhere(loss_type, clip, tmp_path):
     config = SymPOConfig(loss_type=loss_type, **settings(tmp_path))
     assert config.reward_clip == clip
-    assert SymPOConfig(loss_type=loss_type, reward_clip=None, **settings(tmp_path)).reward_clip is None
-    assert SymPOConfig(**config.to_dict()).reward_clip == clip  # a config that was saved and read again
+    assert (
+        SymPOConfig(loss_type=loss_type, reward_clip=None, **settings(tmp_path)).reward_clip is None
+    )
+    # a config that was saved and read again
+    assert SymPOConfig(**config.to_dict()).reward_clip == clip
 
 
 def test_config_reads_the_command_line():
-    line = ["--loss_type=rdpo", "--noise_rate=0.2", "--reward_clip=5", "--use_cpu=true", "--bf16=false"]
+    line = [
+        "--loss_type=rdpo",
+        "--noise_rate=0.2",
+        "--reward_clip=5",
+        "--use_cpu=true",
+        "--bf16=false",
+    ]
     (config,) = HfArgumentParser((SymPOConfig,)).parse_args_into_dataclasses(line)
     assert (config.loss_type, config.noise_rate, config.reward_clip) == (["rdpo"], 0.2, 5.0)
 
 
 def test_every_name_of_trl_is_known():
-    dispatched = set(re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss)))
+    dispatched = set(
+        re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))
+    )
     assert dispatched == trainer.TRL_LOSSES
 
 
 def test_every_row_and_every_symmetric_loss_has_a_name():
-    rows = ["dpo", "cdpo", "rdpo", "ipo", "hinge", "ropo", "drdpo", "holder", "repo", "sympo_sigmoid", "sympo_ramp"]
+    rows = [
+        "dpo",
+        "cdpo",
+        "rdpo",
+        "ipo",
+        "hinge",
+        "ropo",
+        "drdpo",
+        "holder",
+        "repo",
+        "sympo_sigmoid",
+        "sympo_ramp",
+    ]
     family = [f"sympo_{loss.name}" for loss in losses.LOSSES.values() if loss.symmetric]
     assert {*rows, *family} <= set(trainer.LOSS_TYPES)
     assert len(family) == 8
@@ -217,7 +305,9 @@ def test_a_plain_config_is_refused(tmp_path):
     with pytest.raises(TypeError, match="SymPOTrainer takes a SymPOConfig"):
         SymPOTrainer(model(), args=DPOConfig(**settings(tmp_path)), train_dataset=preferences())
     with pytest.raises(TypeError, match="SymmetricRewardTrainer takes a SymmetricRewardConfig"):
-        SymmetricRewardTrainer(reward_model(), RewardConfig(**settings(tmp_path)), train_dataset=preferences())
+        SymmetricRewardTrainer(
+            reward_model(), RewardConfig(**settings(tmp_path)), train_dataset=preferences()
+        )
 
 
 # --- values and gradients, against formulas written out here
@@ -268,7 +358,10 @@ def test_pair_loss_gradient_is_its_finite_difference(name):
     (gradient,) = torch.autograd.grad(pair_loss(name, margin, rate=rate_of(name)).mean(), margin)
     at = margin.detach().numpy()
     step = 1e-6 * np.eye(len(at))
-    numeric = [(formula(name, at + d, frozen=at).mean() - formula(name, at - d, frozen=at).mean()) / 2e-6 for d in step]
+    numeric = [
+        (formula(name, at + d, frozen=at).mean() - formula(name, at - d, frozen=at).mean()) / 2e-6
+        for d in step
+    ]
     np.testing.assert_allclose(gradient.numpy(), numeric, atol=1e-8)
 
 
@@ -302,7 +395,9 @@ def test_trainer_minimises_the_formula(name, tmp_path):
         assert np.abs(margin - (chosen - rejected)).max() > 0.1
     if name == "ipo":  # per token, and against 1/(2τ) with τ = β
         length = lambda side: np.array([len(row[side].split()) + 1 for row in rows])  # noqa: E731
-        expected = (chosen / BETA / length("chosen") - rejected / BETA / length("rejected") - 1 / (2 * BETA)) ** 2
+        expected = (
+            chosen / BETA / length("chosen") - rejected / BETA / length("rejected") - 1 / (2 * BETA)
+        ) ** 2
     else:
         expected = formula(name, margin)
     assert made.evaluate()["eval_loss"] == pytest.approx(expected.mean(), abs=2e-6)
@@ -311,7 +406,9 @@ def test_trainer_minimises_the_formula(name, tmp_path):
 # --- training
 
 
-@pytest.mark.parametrize(("ours", "theirs", "smoothing"), [("dpo", "sigmoid", 0.0), ("rdpo", "robust", 0.2)])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "smoothing"), [("dpo", "sigmoid", 0.0), ("rdpo", "robust", 0.2)]
+)
 def test_equals_trl_step_for_step(ours, theirs, smoothing, tmp_path):
     data = {"data": preferences(), "evaluation": preferences(5, seed=1)}
     left = train(ours, tmp_path, max_steps=6, **data)
@@ -320,11 +417,19 @@ def test_equals_trl_step_for_step(ours, theirs, smoothing, tmp_path):
     assert left.seen[-1] != left.seen[0]
     assert gap(left, right) < 1e-5
     ours_metrics, theirs_metrics = left.evaluate(), right.evaluate()
-    for name in ("eval_loss", "eval_rewards/margins", "eval_rewards/accuracies", "eval_logps/chosen", "eval_entropy"):
+    for name in (
+        "eval_loss",
+        "eval_rewards/margins",
+        "eval_rewards/accuracies",
+        "eval_logps/chosen",
+        "eval_entropy",
+    ):
         assert ours_metrics[name] == pytest.approx(theirs_metrics[name], abs=1e-5), name
 
 
-@pytest.mark.parametrize("trl", [{"loss_type": ["sigmoid", "sft"]}, {"loss_type": "hinge", "ld_alpha": 0.5}])
+@pytest.mark.parametrize(
+    "trl", [{"loss_type": ["sigmoid", "sft"]}, {"loss_type": "hinge", "ld_alpha": 0.5}]
+)
 def test_names_of_trl_run_its_code(trl, tmp_path):
     left, right = train(folder=tmp_path, **trl), train(folder=tmp_path, base=DPOTrainer, **trl)
     assert left.seen == right.seen
@@ -337,7 +442,9 @@ def test_moves_every_parameter_and_accumulates(name, tmp_path):
     before = weights(build(name, tmp_path))
     whole = train(name, tmp_path, per_device_train_batch_size=8, **plain)
     assert [n for n, moved in weights(whole).items() if torch.equal(moved, before[n])] == []
-    halves = train(name, tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, **plain)
+    halves = train(
+        name, tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, **plain
+    )
     if name == "drdpo":
         assert gap(whole, halves) > 1e-4
     else:
@@ -345,7 +452,9 @@ def test_moves_every_parameter_and_accumulates(name, tmp_path):
         assert whole.eta == pytest.approx(halves.eta, abs=1e-7)
 
 
-@pytest.mark.parametrize(("name", "lora"), [("repo", None), ("sympo_sigmoid", None), ("sympo_ramp", LORA)])
+@pytest.mark.parametrize(
+    ("name", "lora"), [("repo", None), ("sympo_sigmoid", None), ("sympo_ramp", LORA)]
+)
 def test_resumed_run_equals_an_uninterrupted_one(name, lora, tmp_path):
     saved = {
         "peft_config": lora,
@@ -368,7 +477,9 @@ def test_resumed_run_equals_an_uninterrupted_one(name, lora, tmp_path):
 
 
 def test_eta_moves_once_per_optimiser_step(tmp_path):
-    """With a learning rate of 0 the posteriors depend on η alone, and the recursion can be written out."""
+    """With a learning rate of 0 the posteriors depend on η alone, and the recursion can be written
+    out.
+    """
     rows = preferences(8)
     made = train("repo", tmp_path, data=rows, learning_rate=0.0, max_steps=3, gradient_accumulation_steps=2,
                  per_device_train_batch_size=4, evaluation=rows)  # fmt: skip
@@ -383,7 +494,14 @@ def test_eta_moves_once_per_optimiser_step(tmp_path):
 
 def test_metrics_use_true_labels(tmp_path):
     rows = preferences(7, seed=3)
-    made = build("sympo_ramp", tmp_path, data=rows, evaluation=rows, reward_clip=1.0, per_device_eval_batch_size=4)
+    made = build(
+        "sympo_ramp",
+        tmp_path,
+        data=rows,
+        evaluation=rows,
+        reward_clip=1.0,
+        per_device_eval_batch_size=4,
+    )
     rewards = independent_rewards(made, rows)
     margin, flipped = rewards[0] - rewards[1], np.array(rows["is_flipped"])
     true_margin = np.where(flipped, -margin, margin)
@@ -412,7 +530,9 @@ def test_a_clipped_reward_has_no_gradient(tmp_path):
     assert gap(free, build("sympo_unhinged", tmp_path)) > 0
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)])
+@pytest.mark.parametrize(
+    "lora", [None, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)]
+)
 def test_precomputed_reference_changes_nothing(lora, tmp_path):
     data = {"data": preferences(), "evaluation": preferences(5, seed=1), "peft_config": lora}
     left = train("sympo_sigmoid", tmp_path, **data)
@@ -422,7 +542,9 @@ def test_precomputed_reference_changes_nothing(lora, tmp_path):
     assert ours["eval_accuracy_true"] == theirs["eval_accuracy_true"]
     assert ours["eval_loss"] == pytest.approx(theirs["eval_loss"], abs=1e-6)
     # A data set given later is precomputed through the collator that keeps the flip column.
-    assert right.evaluate(preferences(5, seed=1))["eval_loss"] == pytest.approx(theirs["eval_loss"], abs=1e-6)
+    assert right.evaluate(preferences(5, seed=1))["eval_loss"] == pytest.approx(
+        theirs["eval_loss"], abs=1e-6
+    )
 
 
 def test_the_flip_column_never_reaches_a_model(tmp_path):
@@ -438,7 +560,9 @@ def test_the_flip_column_never_reaches_a_model(tmp_path):
     made.ref_model = None
     made.compute_ref_log_probs(spy, batch)
     made.precompute_ref_logps = True
-    made.compute_loss(spy, batch | dict.fromkeys(["ref_chosen_logps", "ref_rejected_logps"], torch.zeros(8)))
+    made.compute_loss(
+        spy, batch | dict.fromkeys(["ref_chosen_logps", "ref_rejected_logps"], torch.zeros(8))
+    )
     assert len(seen) == 2
     assert not any("is_flipped" in names for names in seen)
     assert "is_flipped" in batch  # the caller's batch is left as it was
@@ -476,7 +600,9 @@ def test_conversations_with_checkpointing_of_activations(tmp_path):
         }
         for row in preferences(8)
     ]
-    made = train("sympo_cauchy", tmp_path, data=Dataset.from_list(rows), gradient_checkpointing=True)
+    made = train(
+        "sympo_cauchy", tmp_path, data=Dataset.from_list(rows), gradient_checkpointing=True
+    )
     plain = train("sympo_cauchy", tmp_path, data=Dataset.from_list(rows))
     np.testing.assert_allclose(made.seen, plain.seen, atol=1e-6)
     assert 0 <= made.state.log_history[-2]["accuracy_true"] <= 1
@@ -514,18 +640,26 @@ def test_logistic_reward_equals_trl(tmp_path):
 @pytest.mark.parametrize("name", ["sigmoid", "ramp", "square"])
 def test_reward_trainer_minimises_the_formula(name, tmp_path):
     rows = preferences(6)
-    made = build_reward(tmp_path, data=rows, loss_type=name, reward_clip=0.5, per_device_eval_batch_size=6)
+    made = build_reward(
+        tmp_path, data=rows, loss_type=name, reward_clip=0.5, per_device_eval_batch_size=6
+    )
     words = made.processing_class
 
     def reward(row, side):
         with torch.no_grad():
-            return made.model(**words(f"{row['prompt']}{row[side]} <eos>", return_tensors="pt")).logits.item()
+            return made.model(
+                **words(f"{row['prompt']}{row[side]} <eos>", return_tensors="pt")
+            ).logits.item()
 
     rewards = np.array([[reward(row, side) for row in rows] for side in ("chosen", "rejected")])
     margin, flipped = rewards[0] - rewards[1], np.array(rows["is_flipped"])
     clipped = rewards.clip(-0.5, 0.5)
     h = clipped[0] - clipped[1]
-    expected = {"sigmoid": 1 / (1 + np.exp(h)), "ramp": np.clip(0.5 - h / 2, 0, 1), "square": (1 - h) ** 2}[name]
+    expected = {
+        "sigmoid": 1 / (1 + np.exp(h)),
+        "ramp": np.clip(0.5 - h / 2, 0, 1),
+        "square": (1 - h) ** 2,
+    }[name]
     metrics = made.evaluate()
     assert metrics["eval_loss"] == pytest.approx(expected.mean(), abs=1e-6)
     assert metrics["eval_accuracy_true"] == pytest.approx(np.mean((margin > 0) != flipped))

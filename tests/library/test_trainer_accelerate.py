@@ -1,4 +1,6 @@
-"""`accelerate launch` with two CPU processes (gloo) trains as one process does; this file is also what it launches."""
+"""`accelerate launch` with two CPU processes (gloo) trains as one process does; this file is also
+what it launches.
+"""
 
 import json
 import subprocess
@@ -12,7 +14,9 @@ METHODS = ("repo", "sympo_sigmoid")
 
 
 def losses_of(name, folder, *, pairs):
-    """Losses and metrics of three steps of eight pairs, and of an evaluation whose last batch is not full."""
+    """Losses and metrics of three steps of eight pairs, and of an evaluation whose last batch is
+    not full.
+    """
     made = build(
         name,
         folder,
@@ -25,8 +29,15 @@ def losses_of(name, folder, *, pairs):
     made.train()
     evaluation = made.evaluate()
     kept = ("loss", "accuracy_true", "margin_true", "flipped_fit", "clip_fraction", "eta")
-    history = [{name: row[name] for name in kept if name in row} for row in made.state.log_history if "loss" in row]
-    return [*history, {name: evaluation[f"eval_{name}"] for name in kept[1:] if f"eval_{name}" in evaluation}]
+    history = [
+        {name: row[name] for name in kept if name in row}
+        for row in made.state.log_history
+        if "loss" in row
+    ]
+    return [
+        *history,
+        {name: evaluation[f"eval_{name}"] for name in kept[1:] if f"eval_{name}" in evaluation},
+    ]
 
 
 def test_two_processes_equal_one(tmp_path):
@@ -34,7 +45,10 @@ def test_two_processes_equal_one(tmp_path):
     launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     launch += " --dynamo_backend no --main_process_port 0"
     done = subprocess.run(
-        [sys.executable, *launch.split(), __file__, str(written)], capture_output=True, text=True, timeout=300
+        [sys.executable, *launch.split(), __file__, str(written)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     together = json.loads(written.read_text())

@@ -1,4 +1,6 @@
-"""The alignment pipeline on the tiny world, and its measurements against enumeration of every answer."""
+"""The alignment pipeline on the tiny world, and its measurements against enumeration of every
+answer.
+"""
 
 import copy
 import itertools
@@ -91,7 +93,9 @@ def list_answers(tokenizer, length):
         if end not in tokens[:-1]:
             yield tokens
     for n in range(1, length):
-        yield from ((*tokens, end) for tokens in itertools.product(set(range(4)) - {end}, repeat=n - 1))
+        yield from (
+            (*tokens, end) for tokens in itertools.product(set(range(4)) - {end}, repeat=n - 1)
+        )
 
 
 def answer_log_prob(model, tokenizer, prompt, tokens):
@@ -103,19 +107,23 @@ def answer_log_prob(model, tokenizer, prompt, tokens):
 @torch.no_grad()
 def test_divergence_by_enumeration(tokenizer):
     policy, reference = toy_models(tokenizer)
-    prompts = [[{"role": "user", "content": text}] for text in ("cafe monday aunt", "hotel")]  # the second is padded
+    # the second is padded
+    prompts = [[{"role": "user", "content": text}] for text in ("cafe monday aunt", "hotel")]
     run = find("dpo", 0.0, max_new_tokens=3)
     drawn = align.sample(policy, tokenizer, prompts, run, samples=1500, seed=0)
     estimates = align.divergences(policy, reference, drawn).reshape(2, -1)
     for prompt, estimate in zip(prompts, estimates, strict=True):
         answers = list(list_answers(tokenizer, 3))
         ours, theirs = (
-            np.array([answer_log_prob(model, tokenizer, prompt, a) for a in answers]) for model in (policy, reference)
+            np.array([answer_log_prob(model, tokenizer, prompt, a) for a in answers])
+            for model in (policy, reference)
         )
         assert np.exp(ours).sum() == pytest.approx(1)
         exact = (np.exp(ours) * (ours - theirs)).sum()
         assert exact > 0.01
-        assert estimate.mean() == pytest.approx(exact, abs=4 * estimate.std() / math.sqrt(len(estimate)) + 1e-6)
+        assert estimate.mean() == pytest.approx(
+            exact, abs=4 * estimate.std() / math.sqrt(len(estimate)) + 1e-6
+        )
         assert (estimate >= 0).all()
 
 
@@ -123,8 +131,14 @@ def test_divergence_by_enumeration(tokenizer):
 def test_sampling_draws_from_the_whole_distribution(tokenizer):
     policy, _ = toy_models(tokenizer)
     prompt = [{"role": "user", "content": "cafe monday aunt"}]
-    drawn = align.sample(policy, tokenizer, [prompt], find("dpo", 0.0, max_new_tokens=2), samples=4000, seed=0)
-    rows = [tuple(r[a.bool()].tolist()) for ids, _, answer in drawn.batches for r, a in zip(ids, answer, strict=True)]
+    drawn = align.sample(
+        policy, tokenizer, [prompt], find("dpo", 0.0, max_new_tokens=2), samples=4000, seed=0
+    )
+    rows = [
+        tuple(r[a.bool()].tolist())
+        for ids, _, answer in drawn.batches
+        for r, a in zip(ids, answer, strict=True)
+    ]
     for answer in list_answers(tokenizer, 2):
         expected = math.exp(answer_log_prob(policy, tokenizer, prompt, answer))
         spread = math.sqrt(expected * (1 - expected) / len(rows))
@@ -136,15 +150,22 @@ def test_sampling_is_repeatable_and_leaves_the_generator_alone(world):
     run = find("dpo", 0.0)
     state = torch.get_rng_state()
     one, same, other = (
-        align.sample(world.model, world.tokenizer, world.prompts, run, samples=2, seed=s).texts for s in (7, 7, 8)
+        align.sample(world.model, world.tokenizer, world.prompts, run, samples=2, seed=s).texts
+        for s in (7, 7, 8)
     )
     assert one == same != other
     assert torch.get_rng_state().equal(state)
 
 
 def test_answers_sampled_together_fit_in_memory():
-    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64}
-    row = 2 * 2 * 2 * 16 * 4 * 100  # keys and values · layers · heads · head size · float32 · tokens
+    shape = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_size": 64,
+    }
+    # keys and values · layers · heads · head size · float32 · tokens
+    row = 2 * 2 * 2 * 16 * 4 * 100
     assert align._count_rows(LlamaConfig(**shape), tokens=100) == align.ROWS
     large = LlamaConfig(**{**shape, "num_hidden_layers": 2000})
     assert align._count_rows(large, tokens=100) == align.CACHE // (1000 * row)
@@ -171,7 +192,8 @@ def test_sft_learns_the_grammar(world):
     review = gold.write_review(world.prompts[0], np.random.default_rng(5))
     tokens = world.tokenizer(f"{review} <eos>")["input_ids"]
     trained, untrained = (
-        answer_log_prob(m, world.tokenizer, world.prompts[0], tokens) for m in (world.model, unrelated)
+        answer_log_prob(m, world.tokenizer, world.prompts[0], tokens)
+        for m in (world.model, unrelated)
     )
     assert trained > untrained + 1
 
@@ -232,7 +254,9 @@ def test_a_run_has_finite_metrics_and_learns(world):
 def test_margins_are_those_of_plain_log_probs(world):
     run = find("dpo", 0.0)
     policy = gold.tiny_model(world.tokenizer, seed=3)
-    made = align.build_trainer(copy.deepcopy(policy), world.tokenizer, run, "unused", train_dataset=world.train)
+    made = align.build_trainer(
+        copy.deepcopy(policy), world.tokenizer, run, "unused", train_dataset=world.train
+    )
     found = align.margins(made, world.test)
     for row, margin in itertools.islice(zip(world.test, found, strict=True), 8):
         chosen, rejected = (
@@ -244,25 +268,35 @@ def test_margins_are_those_of_plain_log_probs(world):
 
 
 def test_told_a_rate_of_zero_rdpo_is_dpo(world):
-    dpo, rdpo = (align.train_run(find(method, 0.0), world, world.train)["metrics"] for method in ("dpo", "rdpo"))
+    dpo, rdpo = (
+        align.train_run(find(method, 0.0), world, world.train)["metrics"]
+        for method in ("dpo", "rdpo")
+    )
     assert dpo.pop("fit_flipped") is rdpo.pop("fit_flipped") is None
     assert rdpo == pytest.approx(dpo, rel=1e-4)
 
 
 def test_batches_are_those_of_trl(world, tmp_path):
     run = find("dpo", 0.0, batch=16, micro_batch=4)
-    made = align.build_trainer(copy.deepcopy(world.model), world.tokenizer, run, tmp_path, train_dataset=world.train)
+    made = align.build_trainer(
+        copy.deepcopy(world.model), world.tokenizer, run, tmp_path, train_dataset=world.train
+    )
     given = {"train_dataset": made.train_dataset, "processing_class": world.tokenizer}
     plain = trainer.SymPOTrainer(copy.deepcopy(world.model), args=made.args, **given)
     ours, theirs = (list(each.get_train_dataloader().batch_sampler) for each in (made, plain))
-    batches = [[sorted(itertools.chain(*o[i : i + 4])) for i in range(0, len(o), 4)] for o in (ours, theirs)]
+    batches = [
+        [sorted(itertools.chain(*o[i : i + 4])) for i in range(0, len(o), 4)]
+        for o in (ours, theirs)
+    ]
     assert batches[0] == batches[1]
 
 
 def test_batches_sorted_inside_pad_less():
     lengths = np.random.default_rng(0).integers(1, 100, size=64)
     order = np.array(list(align.BatchBuckets(lengths.tolist(), batch=16, seed=0)))
-    unsorted = np.array(list(SeedableRandomSampler(lengths, generator=torch.Generator(), data_seed=0)))
+    unsorted = np.array(
+        list(SeedableRandomSampler(lengths, generator=torch.Generator(), data_seed=0))
+    )
     padded, plain = (lengths[o].reshape(-1, 4).max(1).sum() for o in (order, unsorted))
     assert padded < plain
     assert (np.sort(order.reshape(-1, 16)) == np.sort(unsorted.reshape(-1, 16))).all()
@@ -271,11 +305,18 @@ def test_batches_sorted_inside_pad_less():
 def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     runs = config(
-        methods=["dpo"], noise_rates=[0.4], headline_methods=["dpo"], headline_seeds=2, frontier_seeds=0
+        methods=["dpo"],
+        noise_rates=[0.4],
+        headline_methods=["dpo"],
+        headline_seeds=2,
+        frontier_seeds=0,
     ).runs()
     assert {run["seed"] for run in runs} == {0, 1}
     together, alone = (
-        {run["seed"]: result["metrics"] for run, result in train(runs, build_world=gold.build_world)}
+        {
+            run["seed"]: result["metrics"]
+            for run, result in train(runs, build_world=gold.build_world)
+        }
         for train in (align.train_parallel, align.train_runs)
     )
     assert together.keys() == alone.keys()
@@ -291,7 +332,8 @@ def test_several_gpus_in_one_process_are_refused(monkeypatch, tmp_path):
 
 def test_study_resumes(world, monkeypatch, tmp_path):
     monkeypatch.setattr(align, "build_folder", lambda profile: tmp_path)
-    monkeypatch.setattr(align, "train_parallel", align.train_runs)  # another process would not see the world below
+    # another process would not see the world below
+    monkeypatch.setattr(align, "train_parallel", align.train_runs)
     monkeypatch.setattr(gold, "build_world", lambda run: world)
     study = config(methods=["dpo"], headline_methods=["sympo_sigmoid"])
     first = gold.run_study(study)
@@ -305,15 +347,24 @@ def test_study_resumes(world, monkeypatch, tmp_path):
 def test_smollm2_goes_the_same_way(monkeypatch, tmp_path, tokenizer):
     gold.tiny_model(tokenizer, seed=0).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    monkeypatch.setitem(models.PRETRAINED, "smollm2", lambda: sources.Asset(tmp_path, "a test", "sha"))
+    monkeypatch.setitem(
+        models.PRETRAINED, "smollm2", lambda: sources.Asset(tmp_path, "a test", "sha")
+    )
 
     def load(*names):
         offset = 0 if names == gold.HH_TRAIN else 200
         prompts = gold.list_prompts()[offset : offset + 80]
         reviews = [gold.write_review(prompt, np.random.default_rng(offset)) for prompt in prompts]
-        rows = [{"prompt": p, "chosen": r, "rejected": "bad ."} for p, r in zip(prompts, reviews, strict=True)]
+        rows = [
+            {"prompt": p, "chosen": r, "rejected": "bad ."}
+            for p, r in zip(prompts, reviews, strict=True)
+        ]
         said = [
-            {**row, **{s: [{"role": "assistant", "content": row[s]}] for s in ("chosen", "rejected")}} for row in rows
+            {
+                **row,
+                **{s: [{"role": "assistant", "content": row[s]}] for s in ("chosen", "rejected")},
+            }
+            for row in rows
         ]
         return preferences.Pairs(
             Dataset.from_list([{**row, "is_flipped": False} for row in said]), preferences.Report()
@@ -334,14 +385,18 @@ def test_smollm2_goes_the_same_way(monkeypatch, tmp_path, tokenizer):
 def test_the_laptop_sweep_has_45_runs_and_completes_seeds_in_turn():
     methods = ["dpo", "cdpo", "rdpo", "ropo", "sympo_sigmoid", "sympo_ramp"]
     headline = {"headline_methods": ["dpo", "sympo_sigmoid", "sympo_ramp"], "headline_seeds": 5}
-    study = config(methods=methods, noise_rates=[0.0, 0.2, 0.4], seeds=2, frontier_seeds=0, **headline)
+    study = config(
+        methods=methods, noise_rates=[0.0, 0.2, 0.4], seeds=2, frontier_seeds=0, **headline
+    )
     runs = study.runs()
     assert len(runs) == 45
     assert [run["seed"] for run in runs] == sorted(run["seed"] for run in runs)
     assert {run["method"] for run in runs if run["seed"] > 1} == set(study.headline_methods)
     assert {run["noise_rate"] for run in runs if run["seed"] > 1} == {0.4}
     frontier = [run for run in config(betas=[0.1, 0.5]).runs() if run["beta"] == 0.5]
-    assert [(run["method"], run["noise_rate"], run["seed"]) for run in frontier] == [("dpo", 0.4, 0)]
+    assert [(run["method"], run["noise_rate"], run["seed"]) for run in frontier] == [
+        ("dpo", 0.4, 0)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,25 @@ def reviews(count, *, seed=0):
 def pairs(count):
     generator = np.random.default_rng(1)
     prompts, first = reviews(count)
-    return prompts, [(a, gold.write_review(p, generator)) for p, a in zip(prompts, first, strict=True)]
+    return prompts, [
+        (a, gold.write_review(p, generator)) for p, a in zip(prompts, first, strict=True)
+    ]
 
 
 def test_reward_is_vader():
     analyzer = SentimentIntensityAnalyzer()
     texts = [*reviews(50)[1], "", "What a LOVELY day!!! :)"]
-    assert [gold.reward(text) for text in texts] == [analyzer.polarity_scores(text)["compound"] for text in texts]
+    assert [gold.reward(text) for text in texts] == [
+        analyzer.polarity_scores(text)["compound"] for text in texts
+    ]
 
 
 def test_only_adjectives_have_a_sentiment():
     lexicon = SentimentIntensityAnalyzer().lexicon
-    things = {thing for place in gold.PLACES.values() for thing in place} | {*gold.EVERYWHERE, *gold.NEUTRAL}
+    things = {thing for place in gold.PLACES.values() for thing in place} | {
+        *gold.EVERYWHERE,
+        *gold.NEUTRAL,
+    }
     assert not things & lexicon.keys()
     assert all(lexicon[word] > 0 for word in gold.GOOD)
     assert all(lexicon[word] < 0 for word in gold.BAD)
@@ -65,7 +72,9 @@ def test_labels_do_not_depend_on_order_or_other_rows():
 
 def test_pairs_without_information_are_dropped():
     prompt = PROMPTS[0]
-    assert len(gold.label_pairs([prompt] * 2, [("a good day", "a good day"), ("a", "b")], seed=0)) == 1
+    assert (
+        len(gold.label_pairs([prompt] * 2, [("a good day", "a good day"), ("a", "b")], seed=0)) == 1
+    )
     ordered = gold.order_pairs([prompt] * 2, [("a bad day", "a good day"), ("a", "b")])
     assert [row[0]["content"] for row in ordered["chosen"]] == ["a good day"]
 
@@ -92,7 +101,8 @@ def test_flips_are_independent_of_labels():
 
 def test_win_rates_by_enumeration():
     ours, theirs = np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 0.0, 2.0], [0.5, 0.4, 0.6]])
-    # prompt 1: 1 beats 0, 0, loses to 2; 0 ties 0, 0, loses to 2. Prompt 2: each ties, wins and loses once.
+    # prompt 1: 1 beats 0, 0, loses to 2; 0 ties 0, 0, loses to 2. Prompt 2: each ties, wins and
+    # loses once.
     assert align.win_rates(ours, theirs) == pytest.approx([(2 + 1) / 6, 0.5])
     assert align.win_rates(theirs, ours) == pytest.approx([(6 - 3) / 6, 0.5])
 
@@ -124,9 +134,13 @@ def test_reviews_fit_their_prompt_and_the_tokenizer():
         ids = tokenizer(review)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == review
-        whole = tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": review}], tokenize=False)
+        whole = tokenizer.apply_chat_template(
+            [*prompt, {"role": "assistant", "content": review}], tokenize=False
+        )
         assert whole.split() == [*prompt[0]["content"].split(), ":", *review.split(), "<eos>"]
-        assert whole.startswith(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
+        assert whole.startswith(
+            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+        )
 
 
 def test_seeds_draw_the_weights():
@@ -138,17 +152,24 @@ def test_seeds_draw_the_weights():
 
 def test_figures_draw_the_means_over_seeds():
     names = ["method", "noise_rate", "beta", "seed"]
-    cells = pd.MultiIndex.from_product([["dpo", "sympo_ramp"], [0.0, 0.4], [0.1, 1.0], [0, 1]], names=names)
+    cells = pd.MultiIndex.from_product(
+        [["dpo", "sympo_ramp"], [0.0, 0.4], [0.1, 1.0], [0, 1]], names=names
+    )
     table = cells.to_frame(index=False)
     draw = np.random.default_rng(0).random((3, len(table)))
     table = table.assign(win_rate=draw[0], kl=draw[1], reward=draw[2], reward_sft=0.1)
     main, frontier = table[table.beta == 0.1], table[table.noise_rate == 0.4]
-    lines = {line.get_color(): line for line in figures.fig3_gold_win_rate(main).axes[0].lines[:4:2]}
-    points = {line.get_color(): line for line in figures.fig4_gold_frontier(frontier).axes[0].lines[1:4:2]}
+    lines = {
+        line.get_color(): line for line in figures.fig3_gold_win_rate(main).axes[0].lines[:4:2]
+    }
+    points = {
+        line.get_color(): line for line in figures.fig4_gold_frontier(frontier).axes[0].lines[1:4:2]
+    }
     for method in ("dpo", "sympo_ramp"):
         colour = figures.METHODS[method].colour
         rows = main[main.method == method].groupby("noise_rate").win_rate.mean()
         assert np.allclose(lines[colour].get_ydata(), rows)
         assert np.allclose(
-            points[colour].get_xydata(), frontier[frontier.method == method].groupby("beta")[["kl", "reward"]].mean()
+            points[colour].get_xydata(),
+            frontier[frontier.method == method].groupby("beta")[["kl", "reward"]].mean(),
         )

@@ -19,14 +19,20 @@ from sympo.studies.mnist.fast import graphs
 
 def storages(tree) -> dict:
     """Every piece of memory in `tree`, by its identity."""
-    return {t.untyped_storage()._cdata: t.untyped_storage() for t in tree_leaves(tree) if isinstance(t, torch.Tensor)}
+    return {
+        t.untyped_storage()._cdata: t.untyped_storage()
+        for t in tree_leaves(tree)
+        if isinstance(t, torch.Tensor)
+    }
 
 
 class Tape(TorchDispatchMode):
-    """What a CUDA graph does: recording changes no memory, and a replay repeats the operations on the same memory.
+    """What a CUDA graph does: recording changes no memory, and a replay repeats the operations on
+    the same memory.
 
-    A replay calls no Python of the recorded function, so a number that this computes stays what it was. Streams and the
-    memory that graphs share are CUDA's own, and only the tests marked `cuda` see them.
+    A replay calls no Python of the recorded function, so a number that this computes stays what it
+    was. Streams and the memory that graphs share are CUDA's own, and only the tests marked `cuda`
+    see them.
     """
 
     def __init__(self):
@@ -37,7 +43,8 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("operation not permitted when stream is capturing")
-        if func._schema.is_mutable or "batch_norm" in str(func):  # whose schema hides the running statistics
+        # whose schema hides the running statistics
+        if func._schema.is_mutable or "batch_norm" in str(func):
             for key, storage in storages((args, kwargs)).items():
                 self.saved.setdefault(key, (storage, storage.clone()))
         result = func(*args, **kwargs)
@@ -123,13 +130,26 @@ def prepare(names, seeds=(0,)):
     """Models of the grid; a batch of 32 pairs and two, then one of 16."""
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 256, (400, 28, 28)), generator.integers(0, 10, 400)
-    parts = [array.astype(np.uint8) for array in (images[:300], labels[:300], images[300:], labels[300:])]
+    parts = [
+        array.astype(np.uint8) for array in (images[:300], labels[:300], images[300:], labels[300:])
+    ]
     data = sources.MNIST(*parts, "made up", "none")
-    run = {"epochs": 1, "eval_every": 1, "pairs": 80, "batch": 32, "learning_rate": 1e-2, "class_prior": 0.5}
+    run = {
+        "epochs": 1,
+        "eval_every": 1,
+        "pairs": 80,
+        "batch": 32,
+        "learning_rate": 1e-2,
+        "class_prior": 0.5,
+    }
     run |= {"rate_pos": 0.4, "rate_neg": 0.4}
-    chunk = mnist.Chunk.prepare([{**run, "method": name, "seed": s} for s in seeds for name in names], data, "cpu")
+    chunk = mnist.Chunk.prepare(
+        [{**run, "method": name, "seed": s} for s in seeds for name in names], data, "cpu"
+    )
     # As on a GPU: the count of steps is a tensor, which a graph can raise.
-    return replace(chunk, optimiser=torch.optim.Adam(chunk.grid.parameters.values(), lr=1e-2, fused=True))
+    return replace(
+        chunk, optimiser=torch.optim.Adam(chunk.grid.parameters.values(), lr=1e-2, fused=True)
+    )
 
 
 def test_recorded_training_is_called_training(graphs):

@@ -28,7 +28,11 @@ def pool_by_torch(values, bias):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @settings(deadline=None)  # the first call compiles
-@given(values=VALUES, bias=BIAS, grad=arrays(np.float32, (3, 20), elements=st.sampled_from([-1.0, 0.5, 3.0])))
+@given(
+    values=VALUES,
+    bias=BIAS,
+    grad=arrays(np.float32, (3, 20), elements=st.sampled_from([-1.0, 0.5, 3.0])),
+)
 def test_pool_and_route_equal_max_pool2d(dtype, values, bias, grad):
     values, bias, grad = values.astype(dtype), bias.astype(dtype), grad.astype(dtype)
     pooled, winners = np.empty((3, 20), dtype), np.empty((3, 20), np.uint8)
@@ -71,8 +75,11 @@ def test_unfold_and_its_adjoint_equal_slices(dtype, images):
     kernels.fold_and_route(grad, winners, np.empty(6 * images, dtype), routed, bias_sums)
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype is np.float32 else 1e-12}
     for shift in range(4):
-        np.testing.assert_allclose(routed[shift], np.where(winners == shift, folded, 0), **tolerance)
-    alive = np.where(winners < kernels.DEAD, folded, 0).reshape(2, -1).sum(1)  # four maps are a channel
+        np.testing.assert_allclose(
+            routed[shift], np.where(winners == shift, folded, 0), **tolerance
+        )
+    # four maps are a channel
+    alive = np.where(winners < kernels.DEAD, folded, 0).reshape(2, -1).sum(1)
     np.testing.assert_allclose(bias_sums, 1 + alive, rtol=1e-5, atol=tolerance["atol"] * 100)
 
 
@@ -83,7 +90,8 @@ def test_patches_equal_unfolded_images(pixels_last):
     if pixels_last:
         patches = np.moveaxis(np.empty((4, 36, 3, 36)), 3, 0)
     kernels.extract(images, patches.reshape(6, 6, 2, 2, 6, 6, 3, copy=False))
-    unfolded = functional.unfold(torch.from_numpy(images).permute(2, 0, 1)[:, None], 6, stride=2)  # image, pixel, place
+    # image, pixel, place
+    unfolded = functional.unfold(torch.from_numpy(images).permute(2, 0, 1)[:, None], 6, stride=2)
     expected = unfolded.view(3, 36, 6, 2, 6, 2).permute(1, 3, 5, 2, 4, 0)  # place = (y, sy, x, sx)
     np.testing.assert_array_equal(patches.reshape(36, 2, 2, 6, 6, 3), expected)
 
@@ -91,7 +99,13 @@ def test_patches_equal_unfolded_images(pixels_last):
 def test_compiled_code_is_kept_where_the_user_says(tmp_path):
     shutil.copy(kernels.__file__, tmp_path)
     code = "import numpy as np, kernels; kernels.unfold(np.ones((1, 6, 6)), out := np.zeros((3, 3, 1, 4, 4)))"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    subprocess.run([sys.executable, "-B", "-c", f"{code}; assert out.all()"], env=environment, check=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    subprocess.run(
+        [sys.executable, "-B", "-c", f"{code}; assert out.all()"], env=environment, check=True
+    )
     assert list((tmp_path / "cache").rglob("kernels.unfold*"))
     assert not (tmp_path / "__pycache__").exists()

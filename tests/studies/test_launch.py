@@ -1,8 +1,10 @@
-"""`accelerate launch` on two CPU processes (gloo) makes the records that one process makes; also what it launches.
+"""`accelerate launch` on two CPU processes (gloo) makes the records that one process makes; also
+what it launches.
 
-accelerate shards weights (FSDP) on an accelerator only: on a CPU it takes DDP without a word, whatever its config says.
-`shard_on_cpu` tells it otherwise, and everything else is as on GPUs: the committed config, accelerate's and TRL's FSDP2
-code, `fully_shard`, and two processes that hold half of the weights each.
+accelerate shards weights (FSDP) on an accelerator only: on a CPU it takes DDP without a word,
+whatever its config says. `shard_on_cpu` tells it otherwise, and everything else is as on GPUs: the
+committed config, accelerate's and TRL's FSDP2 code, `fully_shard`, and two processes that hold half
+of the weights each.
 """
 
 import gzip
@@ -36,7 +38,9 @@ def write_hh(folder):
         for row in range(rows):
             start = f"\n\nHuman: {WORDS[row % 10]} {number} {row}?\n\nAssistant: "
             chosen, rejected = " ".join(WORDS[: 2 + row % 5]), " ".join(WORDS[3 + row % 4 :])
-            lines.append(json.dumps({"chosen": f"{start}{chosen}.", "rejected": f"{start}{rejected}!"}))
+            lines.append(
+                json.dumps({"chosen": f"{start}{chosen}.", "rejected": f"{start}{rejected}!"})
+            )
         path = folder / "hh" / f"{name}.jsonl.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(gzip.compress("\n".join(lines).encode()))
@@ -46,7 +50,11 @@ def write_hh(folder):
 def repository(tmp_path_factory):
     """A copy of the package and the profiles, with a build folder of its own, and of made data."""
     folder = tmp_path_factory.mktemp("repository")
-    shutil.copytree(PROFILES.parents[1] / "sympo", folder / "sympo", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PROFILES.parents[1] / "sympo",
+        folder / "sympo",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     shutil.copytree(PROFILES, folder / "notebooks" / "profiles")
     write_hh(folder / "data")
     return folder
@@ -54,10 +62,19 @@ def repository(tmp_path_factory):
 
 def run(repository, *arguments):
     """What a command prints there."""
-    environment = {"PYTHONPATH": str(repository), "SYMPO_DATA": str(repository / "data"), "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PYTHONPATH": str(repository),
+        "SYMPO_DATA": str(repository / "data"),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, *arguments]
     done = subprocess.run(
-        command, cwd=repository, env=os.environ | environment, capture_output=True, text=True, timeout=300
+        command,
+        cwd=repository,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-5000:]
     return done.stdout
@@ -128,14 +145,18 @@ def check_shards():
 
     def checked(model, made):
         held = sum(parameter.to_local().numel() for parameter in made.model.parameters())
-        assert held == pytest.approx(sum(parameter.numel() for parameter in made.model.parameters()) / 2, rel=0.02)
+        assert held == pytest.approx(
+            sum(parameter.numel() for parameter in made.model.parameters()) / 2, rel=0.02
+        )
         original(model, made)
 
     align.load_trained = checked
 
 
 def check_agreement():
-    """Reference log-probabilities in bf16 keep their digits, and every process has the main one's samples."""
+    """Reference log-probabilities in bf16 keep their digits, and every process has the main one's
+    samples.
+    """
     from datasets import Dataset
 
     from sympo.studies import models
@@ -146,9 +167,19 @@ def check_agreement():
     tokenizer = models.byte_tokenizer()
     main, other = (models.tiny_llama(tokenizer, seed=seed, context=1024) for seed in (0, 1))
     prompts = gold.list_prompts()[:3]  # an odd number: the last batch is not full
-    said = {side: [[{"role": "assistant", "content": word * 100}]] * 3 for side, word in SAID.items()}
+    said = {
+        side: [[{"role": "assistant", "content": word * 100}]] * 3 for side, word in SAID.items()
+    }
     pairs = Dataset.from_dict({"prompt": prompts, **said, "is_flipped": [False] * 3})
-    run = {"method": "dpo", "noise_rate": 0.0, "beta": 0.1, "batch": 2, "micro_batch": 1, "warmup": 0.0, "seed": 0}
+    run = {
+        "method": "dpo",
+        "noise_rate": 0.0,
+        "beta": 0.1,
+        "batch": 2,
+        "micro_batch": 1,
+        "warmup": 0.0,
+        "seed": 0,
+    }
     run |= {"learning_rate": 1e-3, "epochs": 1, "max_prompt": 64, "max_new_tokens": 8}
     for row in align.add_reference(main, tokenizer, run, pairs, pairs)[0]:
         for side in SAID:

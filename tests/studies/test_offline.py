@@ -1,4 +1,6 @@
-"""Studies hh and ultrafeedback on made-up files: who sees which pairs, what the judge is worth, and their notebooks."""
+"""Studies hh and ultrafeedback on made-up files: who sees which pairs, what the judge is worth, and
+their notebooks.
+"""
 
 import ast
 import gzip
@@ -36,17 +38,28 @@ def write_hh(folder, name, first):
     for i in range(first, first + 70):
         before = f"\n\nHuman: is {i} big?\n\nAssistant: say more" if i % 2 else ""
         prompt = f"{before}\n\nHuman: and {i}, or bread?\n\nAssistant:"
-        rows.append({"chosen": f"{prompt} yes, {i}", "rejected": f"{prompt} no {'' if i % 3 else 'no no no'}"})
+        rows.append(
+            {
+                "chosen": f"{prompt} yes, {i}",
+                "rejected": f"{prompt} no {'' if i % 3 else 'no no no'}",
+            }
+        )
     rows[-1]["rejected"] = rows[-1]["chosen"]
     path = folder / "hh" / f"{name}.jsonl.gz"
     path.parent.mkdir(parents=True)
-    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0))
+    path.write_bytes(
+        gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
+    )
 
 
 def write_ultrafeedback(folder, name, first):
     """70 questions; every tenth pair ties on score."""
     rows = [
-        {"prompt": f"Is {i} big, as owls go?", "chosen": f"yes, {i}", "rejected": "no" * (i % 3 + 1)}
+        {
+            "prompt": f"Is {i} big, as owls go?",
+            "chosen": f"yes, {i}",
+            "rejected": "no" * (i % 3 + 1),
+        }
         | {"metadata": {"score_chosen": 8.0, "score_rejected": 8.0 if i % 10 == 0 else 5.0}}
         for i in range(first, first + 70)
     ]
@@ -127,7 +140,9 @@ def world(folder, seen):
     original = offline.train_judge
 
     def watched(model, tokenizer, pairs, test, run):
-        seen.update(pairs=pairs, test=test, weights=[p.detach().clone() for p in model.parameters()])
+        seen.update(
+            pairs=pairs, test=test, weights=[p.detach().clone() for p in model.parameters()]
+        )
         return original(model, tokenizer, pairs, test, run)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -139,11 +154,17 @@ def world(folder, seen):
 def test_no_prompt_is_shared_by_policies_judge_and_test(world, seen):
     split = offline.load_split("hh", TRAIN, TEST)
     assert split.overlap == 4  # of the five in two files, one has equal answers
-    parts = [set(preferences.prompt_keys(part)) for part in (world.train, seen["pairs"], world.test)]
+    parts = [
+        set(preferences.prompt_keys(part)) for part in (world.train, seen["pairs"], world.test)
+    ]
     assert [len(part) for part in parts] == [24, 16, 20]
     assert len(set.union(*parts)) == 24 + 16 + 20
     assert parts[0] | parts[1] <= set(preferences.prompt_keys(split.train))
-    assert parts[2] == set(preferences.prompt_keys(seen["test"])) <= set(preferences.prompt_keys(split.test))
+    assert (
+        parts[2]
+        == set(preferences.prompt_keys(seen["test"]))
+        <= set(preferences.prompt_keys(split.test))
+    )
     assert world.prompts == seen["test"]["prompt"][:6]
     assert not any(seen["pairs"]["is_flipped"])
 
@@ -154,7 +175,9 @@ def test_judge_accuracy_is_the_share_of_held_out_pairs_that_it_orders(world, see
     for row in seen["test"]:
         rewards = []
         for side in ("chosen", "rejected"):
-            ids = tokenizer.apply_chat_template([*row["prompt"], *row[side]], return_dict=True)["input_ids"]
+            ids = tokenizer.apply_chat_template([*row["prompt"], *row[side]], return_dict=True)[
+                "input_ids"
+            ]
             with torch.no_grad():
                 rewards.append(classifier(torch.tensor([ids])).logits.item())
         right += rewards[0] > rewards[1]
@@ -163,7 +186,10 @@ def test_judge_accuracy_is_the_share_of_held_out_pairs_that_it_orders(world, see
 
 
 def test_judge_leaves_the_policies_where_they_were(world, seen):
-    assert not any(parameter.requires_grad and parameter.grad is not None for parameter in world.model.parameters())
+    assert not any(
+        parameter.requires_grad and parameter.grad is not None
+        for parameter in world.model.parameters()
+    )
     plain = offline.models.load("tiny", seed=0)[0]
     assert all(a.equal(b) for a, b in zip(plain.parameters(), seen["weights"], strict=True))
     judged = world.score.__self__.model.model.parameters()
@@ -177,9 +203,13 @@ def test_rewards_are_the_judges_of_the_sft_answers(world):
     assert {"ref_chosen_logps", "ref_rejected_logps"} <= set(world.train.column_names)
 
 
-@pytest.mark.parametrize(("field", "count"), [("pairs", 1000), ("judge_pairs", 500), ("test_pairs", 90)])
+@pytest.mark.parametrize(
+    ("field", "count"), [("pairs", 1000), ("judge_pairs", 500), ("test_pairs", 90)]
+)
 def test_too_few_pairs_is_one_sentence_that_names_the_field(field, count):
-    with pytest.raises(ValueError, match=rf"^{field} = {count}, but \d+ pairs fit .*: lower {field}$"):
+    with pytest.raises(
+        ValueError, match=rf"^{field} = {count}, but \d+ pairs fit .*: lower {field}$"
+    ):
         offline.build_world(small(**{field: count}).runs()[0])
 
 
@@ -227,7 +257,9 @@ def execute(name, profile, **overrides):
         if cell.cell_type == "code":
             body = ast.parse(cell.source).body
             last = (
-                ast.Expression(body.pop().value) if isinstance(body[-1], ast.Expr) else ast.parse("None", mode="eval")
+                ast.Expression(body.pop().value)
+                if isinstance(body[-1], ast.Expr)
+                else ast.parse("None", mode="eval")
             )
             exec(compile(ast.Module(body, []), name, "exec"), scope)
             shown.append(eval(compile(last, name, "eval"), scope))
@@ -244,15 +276,28 @@ def results(root):
     return sorted(path.name for path in root.rglob("*.*") if "figures" in path.parts)
 
 
-FEW = {"seeds": 1, "headline_seeds": 1, "pairs": 16, "judge_pairs": 8, "sft_examples": 8, "test_pairs": 8, "prompts": 2}
+FEW = {
+    "seeds": 1,
+    "headline_seeds": 1,
+    "pairs": 16,
+    "judge_pairs": 8,
+    "sft_examples": 8,
+    "test_pairs": 8,
+    "prompts": 2,
+}
 
 
 def made_up_records():
     """Made-up records of profile gpu in which sympo_ramp wins and accuracy says nothing."""
     names = ["method", "noise_rate", "seed"]
-    cells = pd.MultiIndex.from_product([["dpo", "sympo_sigmoid", "sympo_ramp"], [0.0, 0.4], range(4)], names=names)
+    cells = pd.MultiIndex.from_product(
+        [["dpo", "sympo_sigmoid", "sympo_ramp"], [0.0, 0.4], range(4)], names=names
+    )
     table = cells.to_frame(index=False).assign(model="smollm2", pairs=2048, judge_accuracy=0.62)
-    by_seed = table.method.map({"dpo": 0.0, "sympo_sigmoid": 0.01, "sympo_ramp": -0.02}) * (-1) ** table.seed
+    by_seed = (
+        table.method.map({"dpo": 0.0, "sympo_sigmoid": 0.01, "sympo_ramp": -0.02})
+        * (-1) ** table.seed
+    )
     table["accuracy"] = 0.55 + by_seed
     table["win_rate"] = table.accuracy + 0.1 * (table.method == "sympo_ramp")
     rest = ["win_rate_low", "win_rate_high", "margin", "reward", "reward_sft", "kl", "length"]
@@ -268,7 +313,9 @@ def test_notebook_runs_in_the_smoke_profile(name):
         path.unlink(missing_ok=True)
     notebook = nbformat.read(execute.run(name, "smoke", seeds=1, headline_seeds=1), as_version=4)
     assert all(path.is_file() for path in saved)
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
     shown = "".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
@@ -283,9 +330,7 @@ def test_make_goes_on_without_data(no_data):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_without_data_says_so_and_measures_nothing(name, root, no_data):
     text = texts(execute(name, "smoke"))
-    sentence = (
-        "is not at hand, so no pair is shown and nothing is trained below.** Set SYMPO_DATA to a folder that holds"
-    )
+    sentence = "is not at hand, so no pair is shown and nothing is trained below.** Set SYMPO_DATA to a folder that holds"
     assert text.count(sentence) == 1
     assert "**Not measured**: there are no smoke records" in text
     assert results(root) == [f"{name}.json"]

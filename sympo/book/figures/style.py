@@ -1,7 +1,9 @@
-"""Figures: one style, one look per method, one pure function per figure (tidy table in, Figure out).
+"""Figures: one style, one look per method, one pure function per figure (tidy table in, Figure
+out).
 
-A figure function bears the stem of its files: `figures.fig1_mnist_losses` draws `fig1_mnist_losses.pdf`. It reads and
-writes nothing; `save` does that. This module imports no torch, so that figures can be redrawn from the csv alone.
+A figure function bears the stem of its files: `figures.fig1_mnist_losses` draws
+`fig1_mnist_losses.pdf`. It reads and writes nothing; `save` does that. This module imports no
+torch, so that figures can be redrawn from the csv alone.
 """
 
 import io
@@ -41,7 +43,8 @@ OKABE_ITO = {
 STYLE = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 120,
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine draws the same letters
+    # ships with matplotlib, so that every machine draws the same letters
+    "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -65,7 +68,9 @@ STYLE = {
 
 
 class Method(NamedTuple):
-    """How a loss or a method looks in every figure: symmetric losses are solid, all others dashed."""
+    """How a loss or a method looks in every figure: symmetric losses are solid, all others
+    dashed.
+    """
 
     colour: str
     marker: str
@@ -115,10 +120,13 @@ def style():
     return mpl.rc_context(STYLE)
 
 
-def subplots(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 2.4, **options):
+def subplots(
+    rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 2.4, **options
+):
     """A figure `width` × `height` inches and its axes, as `pyplot.subplots` gives them.
 
-    The figure is closed at once: pyplot forgets it, and a notebook shows it once, as the value of its cell.
+    The figure is closed at once: pyplot forgets it, and a notebook shows it once, as the value of
+    its cell.
     """
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
     plt.close(figure)
@@ -132,7 +140,9 @@ def look(method: str) -> dict:
         ValueError: `METHODS` has no such method.
     """
     if method not in METHODS:
-        raise ValueError(f"no look for method '{method}': add it to figures.METHODS, which has {', '.join(METHODS)}")
+        raise ValueError(
+            f"no look for method '{method}': add it to figures.METHODS, which has {', '.join(METHODS)}"
+        )
     colour, marker, linestyle, _ = METHODS[method]
     return {"color": colour, "marker": marker, "linestyle": linestyle}
 
@@ -143,40 +153,58 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 def interval_table(table: pd.DataFrame, *, by: str | list[str], value: str) -> pd.DataFrame:
-    """Mean and 95% t interval of `value` over the rows of each group: columns `by`, estimate, low, high, n."""
+    """Mean and 95% t interval of `value` over the rows of each group: columns `by`, estimate, low,
+    high, n.
+    """
     by = [by] if isinstance(by, str) else by
     rows = [[*key, *stats.mean_interval(group)] for key, group in table.groupby(by)[value]]
     return pd.DataFrame(rows, columns=[*by, *stats.Interval._fields])
 
 
-def line_with_band(axes: Axes, table: pd.DataFrame, *, x: str, value: str, **options) -> pd.DataFrame:
-    """Draw the mean of `value` against `x` with its 95% t band over the remaining rows (seeds); `options` go to `plot`.
+def line_with_band(
+    axes: Axes, table: pd.DataFrame, *, x: str, value: str, **options
+) -> pd.DataFrame:
+    """Draw the mean of `value` against `x` with its 95% t band over the remaining rows (seeds);
+    `options` go to `plot`.
 
     Returns:
         what was drawn: columns `x`, estimate, low, high, n.
     """
     drawn = interval_table(table, by=x, value=value)
     (line,) = axes.plot(drawn[x], drawn.estimate, **options)
-    axes.fill_between(drawn[x], drawn.low, drawn.high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.fill_between(
+        drawn[x], drawn.low, drawn.high, color=line.get_color(), alpha=0.15, linewidth=0
+    )
     return drawn
 
 
 def reference_line(axes: Axes, y: float, label: str) -> None:
     """A thin grey horizontal line at `y`, named at its left end: chance, a bound, a true value."""
     axes.axhline(y, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
-    axes.annotate(label, (0.01, y), (0, 1.5), xycoords=("axes fraction", "data"), textcoords="offset points", **_GREY)
+    axes.annotate(
+        label,
+        (0.01, y),
+        (0, 1.5),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        **_GREY,
+    )
 
 
 _GREY = {"color": "0.4", "fontsize": 7, "ha": "left", "va": "bottom"}
 
 
-def direct_labels(axes: Axes, labels: Iterable[tuple[float, str, str]], *, points: float = 9) -> None:
-    """Name lines beside their right ends, moved apart as little as possible so that no two names touch.
+def direct_labels(
+    axes: Axes, labels: Iterable[tuple[float, str, str]], *, points: float = 9
+) -> None:
+    """Name lines beside their right ends, moved apart as little as possible so that no two names
+    touch.
 
     Call it last: the room for the names depends on the limits of the axes.
 
     Args:
-        labels: (height of the line's end in data units, text, colour) per line; an end that is not finite is left out.
+        labels: (height of the line's end in data units, text, colour) per line; an end that is not
+            finite is left out.
         points: the least distance between two names, in points.
     """
     labels = sorted(label for label in labels if np.isfinite(label[0]))
@@ -186,9 +214,13 @@ def direct_labels(axes: Axes, labels: Iterable[tuple[float, str, str]], *, point
     pixels = axes.figure.dpi / 72  # per point
     ends = axes.transData.transform([(axes.get_xlim()[1], end) for end, _, _ in labels])[:, 1]
     steps = np.arange(len(ends)) * points * pixels
-    # Least squares under "each name at least one step above the last" is an isotonic regression of end − step; clipping
-    # its solution keeps all names beside the axes.
-    lowest = np.clip(isotonic_regression(ends - steps).x, axes.bbox.y0, max(axes.bbox.y0, axes.bbox.y1 - steps[-1]))
+    # Least squares under "each name at least one step above the last" is an isotonic regression of
+    # end − step; clipping its solution keeps all names beside the axes.
+    lowest = np.clip(
+        isotonic_regression(ends - steps).x,
+        axes.bbox.y0,
+        max(axes.bbox.y0, axes.bbox.y1 - steps[-1]),
+    )
     for (end, text, colour), offset in zip(labels, (lowest + steps - ends) / pixels, strict=True):
         axes.annotate(
             text, (1, end), (3, offset), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -196,30 +228,43 @@ def direct_labels(axes: Axes, labels: Iterable[tuple[float, str, str]], *, point
         )  # fmt: skip
 
 
-def save(figure: Figure, stem: str, data: pd.DataFrame | Mapping[str, pd.DataFrame], *, profile: str) -> Figure:
+def save(
+    figure: Figure, stem: str, data: pd.DataFrame | Mapping[str, pd.DataFrame], *, profile: str
+) -> Figure:
     """Write `<stem>.pdf`, `<stem>.png` and `data/<stem>.csv` into the figures folder of `profile`.
 
     The same figure and data give the same bytes: no file bears a date.
 
     Args:
-        data: the table behind the figure; a mapping of several goes to `data/<stem>_<name>.csv`, one file per name.
+        data: the table behind the figure; a mapping of several goes to `data/<stem>_<name>.csv`,
+            one file per name.
     Returns:
         the figure, so that a cell that ends in `save` shows it.
     """
     folder = _folder(profile)
     with style():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # a second layout would start from the first and move things by a hair
-        _write_image(figure, folder / f"{stem}.pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+        # a second layout would start from the first and move things by a hair
+        figure.set_layout_engine("none")
+        _write_image(
+            figure,
+            folder / f"{stem}.pdf",
+            {"CreationDate": None, "Creator": None, "Producer": None},
+        )
         _write_image(figure, folder / f"{stem}.png", {"Software": None})
-    tables = {f"{stem}_{name}": table for name, table in data.items()} if isinstance(data, Mapping) else {stem: data}
+    tables = (
+        {f"{stem}_{name}": table for name, table in data.items()}
+        if isinstance(data, Mapping)
+        else {stem: data}
+    )
     for name, table in tables.items():
         _write_csv(table, folder / "data" / f"{name}.csv")
     return figure
 
 
 def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
-    """Write `<stem>.md`, `<stem>.tex` (booktabs) and `data/<stem>.csv` into the figures folder of `profile`.
+    """Write `<stem>.md`, `<stem>.tex` (booktabs) and `data/<stem>.csv` into the figures folder of
+    `profile`.
 
     The first two show three decimals; the csv holds six digits.
 
@@ -228,9 +273,13 @@ def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
     """
     folder = _folder(profile)
     shown = table.map(_cell)
-    alignment = "".join("r" if pd.api.types.is_numeric_dtype(dtype) else "l" for dtype in table.dtypes)
+    alignment = "".join(
+        "r" if pd.api.types.is_numeric_dtype(dtype) else "l" for dtype in table.dtypes
+    )
     write_atomically(folder / f"{stem}.md", to_markdown(shown, alignment))
-    write_atomically(folder / f"{stem}.tex", shown.to_latex(index=False, escape=True, column_format=alignment))
+    write_atomically(
+        folder / f"{stem}.tex", shown.to_latex(index=False, escape=True, column_format=alignment)
+    )
     _write_csv(table, folder / "data" / f"{stem}.csv")
     return table
 
@@ -247,7 +296,9 @@ def _write_image(figure: Figure, path: Path, metadata: dict) -> None:
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     # Six digits, and 1.0 stays a float: read again, the table prints the same.
-    text = table.to_csv(index=False, float_format=lambda value: repr(float(f"{value:.6g}")), lineterminator="\n")
+    text = table.to_csv(
+        index=False, float_format=lambda value: repr(float(f"{value:.6g}")), lineterminator="\n"
+    )
     write_atomically(path, text)
 
 
@@ -262,7 +313,9 @@ def _cell(value) -> str:
 def to_markdown(shown: pd.DataFrame, alignment: str) -> str:
     rule = ["---:" if side == "r" else "---" for side in alignment]
     rows = [list(map(str, shown.columns)), rule, *shown.to_numpy().tolist()]
-    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows)
+    return "".join(
+        "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows
+    )
 
 
 # T5, T6 — symmetric losses (notebook 03)
@@ -270,7 +323,8 @@ def to_markdown(shown: pd.DataFrame, alignment: str) -> str:
 
 @style()
 def fig_t5_losses(table: pd.DataFrame) -> Figure:
-    """Each loss, its sum with its mirror image, and its gradient weight on a log scale; symmetric losses on the left.
+    """Each loss, its sum with its mirror image, and its gradient weight on a log scale; symmetric
+    losses on the left.
 
     Args:
         table: of `theory.tabulate_losses`: columns loss, symmetric, margin, value, sum, weight.
@@ -280,11 +334,19 @@ def fig_t5_losses(table: pd.DataFrame) -> Figure:
         for loss, rows in table[table.symmetric == symmetric].groupby("loss", sort=False):
             options = look(loss) | {"markevery": (0.02, 0.12), "markersize": 3, "linewidth": 1}
             for axis, quantity in zip(axes[:, column], ("value", "sum", "weight"), strict=True):
-                height = rows[quantity].where(rows[quantity] > 0) if quantity == "weight" else rows[quantity]
+                height = (
+                    rows[quantity].where(rows[quantity] > 0)
+                    if quantity == "weight"
+                    else rows[quantity]
+                )
                 axis.plot(rows.margin, height, label=METHODS[loss].label, **options)
-        axes[0, column].legend(title=title, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=2.4)
+        axes[0, column].legend(
+            title=title, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=2.4
+        )
         axes[2, column].set_xlabel("margin z")
-    for axis, label in zip(axes[:, 0], ("loss ℓ(z)", "ℓ(z) + ℓ(−z)", "weight −ℓ′(z), log scale"), strict=True):
+    for axis, label in zip(
+        axes[:, 0], ("loss ℓ(z)", "ℓ(z) + ℓ(−z)", "weight −ℓ′(z), log scale"), strict=True
+    ):
         axis.set_ylabel(label)
     axes[0, 0].set_ylim(-1.2, 3.2)
     axes[1, 0].set_ylim(-1.5, 4.5)
@@ -294,7 +356,8 @@ def fig_t5_losses(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig_t6_minimisers(table: pd.DataFrame) -> Figure:
-    """The margin that minimises the conditional risk against η, a panel per noise rate; shaded where many tie.
+    """The margin that minimises the conditional risk against η, a panel per noise rate; shaded
+    where many tie.
 
     Args:
         table: of `theory.tabulate_minimisers`: columns loss, noise_rate, eta, low, high.
@@ -323,12 +386,16 @@ def fig_t6_minimisers(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig_t7_wrong_orders(table: pd.DataFrame) -> Figure:
-    """Share of problems whose order each loss gets wrong, a panel per sampling; hatched: ties without a reversal.
+    """Share of problems whose order each loss gets wrong, a panel per sampling; hatched: ties
+    without a reversal.
 
     Args:
-        table: of `theory.tabulate_wrong_orders` with a column sampling: loss, clip, noise_rate, reversed, tied, wrong.
+        table: of `theory.tabulate_wrong_orders` with a column sampling: loss, clip, noise_rate,
+            reversed, tied, wrong.
     """
-    table = table.assign(label=[_name_clip(*row) for row in zip(table["loss"], table["clip"], strict=True)])
+    table = table.assign(
+        label=[_name_clip(*row) for row in zip(table["loss"], table["clip"], strict=True)]
+    )
     labels, rates = list(dict.fromkeys(table.label)), sorted(table.noise_rate.unique())
     samplings = list(dict.fromkeys(table["sampling"]))
     figure, axes = subplots(1, len(samplings), height=2.7, sharex=True, sharey=True, squeeze=False)
@@ -337,11 +404,27 @@ def fig_t7_wrong_orders(table: pd.DataFrame) -> Figure:
         for row in table[table["sampling"] == sampling].itertuples():
             rank = rates.index(row.noise_rate)
             y = labels.index(row.label) + (rank - (len(rates) - 1) / 2) * height
-            bar = {"height": height * 0.9, "color": look(row.loss)["color"], "alpha": 0.45 if rank == 0 else 1}
+            bar = {
+                "height": height * 0.9,
+                "color": look(row.loss)["color"],
+                "alpha": 0.45 if rank == 0 else 1,
+            }
             axis.barh(y, row.reversed, **bar)
-            axis.barh(y, row.tied, left=row.reversed, **bar | {"color": "none"}, edgecolor=bar["color"], hatch="//////")
+            axis.barh(
+                y,
+                row.tied,
+                left=row.reversed,
+                **bar | {"color": "none"},
+                edgecolor=bar["color"],
+                hatch="//////",
+            )
             axis.text(row.wrong + 0.02, y, f"{row.wrong:.1%}", va="center", fontsize=7)
-        axis.set(title=f"pairs sampled {sampling}ly", xlim=(0, 1.22), yticks=range(len(labels)), yticklabels=labels)
+        axis.set(
+            title=f"pairs sampled {sampling}ly",
+            xlim=(0, 1.22),
+            yticks=range(len(labels)),
+            yticklabels=labels,
+        )
         axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
     axes[0, 0].invert_yaxis()
     noise = " below ".join(f"ε = {rate:g}" for rate in reversed(rates))
@@ -362,7 +445,9 @@ def fig_t8_improvement(table: pd.DataFrame) -> Figure:
         table: columns objective, reward, keeps_order (bool), beta, gain.
     """
     objectives, rewards = list(dict.fromkeys(table.objective)), list(dict.fromkeys(table.reward))
-    colours = dict(zip(rewards, list(OKABE_ITO.values())[:1] + list(OKABE_ITO.values())[5:], strict=False))
+    colours = dict(
+        zip(rewards, list(OKABE_ITO.values())[:1] + list(OKABE_ITO.values())[5:], strict=False)
+    )
     figure, axes = subplots(1, len(objectives), height=2.5, squeeze=False)
     for axis, objective in zip(axes[0], objectives, strict=True):
         for reward, rows in table[table.objective == objective].groupby("reward", sort=False):
@@ -371,7 +456,12 @@ def fig_t8_improvement(table: pd.DataFrame) -> Figure:
         axis.set(xscale="log", xlabel="β", title=objective)
         reference_line(axis, 0, "")
     axes[0, 0].set_ylabel(r"gain over $\pi_{\mathrm{ref}}$")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), handlelength=2.6, loc="outside upper center", ncols=4)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        handlelength=2.6,
+        loc="outside upper center",
+        ncols=4,
+    )
     return figure
 
 
@@ -389,7 +479,9 @@ def fig_t9_gradients(table: pd.DataFrame) -> Figure:
             options = look(method) | {"markevery": (0.03, 0.13), "markersize": 3}
             axis.plot(rows.margin, rows.relative, label=METHODS[method].label, **options)
         axis.axvline(0, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
-        axis.legend(title=group, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=2.6)
+        axis.legend(
+            title=group, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=2.6
+        )
         axis.set_xlabel("← label disagrees    h    label agrees →")
         reference_line(axis, 0, "")
     axes[0, 0].set(ylabel="weight −dℓ/dh, relative to h = 0", ylim=(-1.2, 4.2))
@@ -401,7 +493,8 @@ def fig_t9_gradients(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
-    """Reward accuracy on clean test pairs at the final epoch against the noise rate, a line per loss.
+    """Reward accuracy on clean test pairs at the final epoch against the noise rate, a line per
+    loss.
 
     Args:
         table: columns method, noise_rate, seed, accuracy; bands are 95% t intervals over seeds.
@@ -409,7 +502,9 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
     figure, axes = subplots(height=2.8)
     ends = []
     for method in in_order(table.method):
-        drawn = line_with_band(axes, table[table.method == method], x="noise_rate", value="accuracy", **look(method))
+        drawn = line_with_band(
+            axes, table[table.method == method], x="noise_rate", value="accuracy", **look(method)
+        )
         ends.append((drawn.estimate.iloc[-1], METHODS[method].label, METHODS[method].colour))
     reference_line(axes, 0.5, "chance")
     axes.set(xlabel="noise rate ε", ylabel="reward accuracy, clean test pairs")
@@ -420,17 +515,21 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig1_learning_curves(table: pd.DataFrame) -> Figure:
-    """Reward accuracy, and the share of flipped training labels that are fitted, against the epoch, per noise rate.
+    """Reward accuracy, and the share of flipped training labels that are fitted, against the epoch,
+    per noise rate.
 
     Args:
-        table: columns method, noise_rate, seed, epoch, accuracy, fit_flipped (NaN where no label is flipped); bands are
-            95% t intervals over seeds.
+        table: columns method, noise_rate, seed, epoch, accuracy, fit_flipped (NaN where no label is
+            flipped); bands are 95% t intervals over seeds.
     """
     rates = sorted(table.noise_rate.unique())
     figure, axes = subplots(2, len(rates), height=3.6, sharex=True, sharey="row", squeeze=False)
     for (top, bottom), rate in zip(axes.T, rates, strict=True):
         rows = table[table.noise_rate == rate]
-        ends = [_learning_curves(axis, rows, value) for axis, value in ((top, "accuracy"), (bottom, "fit_flipped"))]
+        ends = [
+            _learning_curves(axis, rows, value)
+            for axis, value in ((top, "accuracy"), (bottom, "fit_flipped"))
+        ]
         top.set_title(f"ε = {rate:g}")
         reference_line(top, 0.5, "chance" if rate == rates[0] else "")
         top.xaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -445,10 +544,22 @@ def fig1_learning_curves(table: pd.DataFrame) -> Figure:
 def _learning_curves(axes: Axes, table: pd.DataFrame, value: str) -> list[tuple[float, str, str]]:
     table = table.dropna(subset=value)
     if table.empty:
-        axes.text(0.5, 0.5, "no label\nis flipped", transform=axes.transAxes, ha="center", color="0.4", fontsize=7)
+        axes.text(
+            0.5,
+            0.5,
+            "no label\nis flipped",
+            transform=axes.transAxes,
+            ha="center",
+            color="0.4",
+            fontsize=7,
+        )
     ends = []
     for method in in_order(table.method):
-        few_markers = {"markevery": max(1, table.epoch.nunique() // 5), "markersize": 3, "linewidth": 1}
+        few_markers = {
+            "markevery": max(1, table.epoch.nunique() // 5),
+            "markersize": 3,
+            "linewidth": 1,
+        }
         rows = table[table.method == method].astype({value: float})
         drawn = line_with_band(axes, rows, x="epoch", value=value, **look(method) | few_markers)
         ends.append((drawn.estimate.iloc[-1], METHODS[method].label, METHODS[method].colour))
@@ -465,12 +576,15 @@ _CONDITIONS = {
 
 @style()
 def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
-    """Clean test risk against the epoch under three kinds of noise, and Kendall's τ between the rewards learned.
+    """Clean test risk against the epoch under three kinds of noise, and Kendall's τ between the
+    rewards learned.
 
-    A row per loss; a column per noise pair, then one for τ. A line is a seed, and so is a point; a bar is their mean.
+    A row per loss; a column per noise pair, then one for τ. A line is a seed, and so is a point; a
+    bar is their mean.
 
     Args:
-        risks: columns method, noise_pair, condition (asymmetric, equivalent or tied), seed, epoch, test_risk.
+        risks: columns method, noise_pair, condition (asymmetric, equivalent or tied), seed, epoch,
+            test_risk.
         rankings: columns method, comparison, seed, tau (and noise_pair, if there are several).
     """
     methods, pairs = in_order(risks.method), list(dict.fromkeys(risks.noise_pair))
@@ -485,9 +599,16 @@ def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes[-1, 0].set_xlabel("epoch")
     axes[-1, -1].set_xlabel("Kendall's τ")
-    names = [Line2D([], [], color=colour, linestyle=line, label=label) for colour, line, label in _CONDITIONS.values()]
+    names = [
+        Line2D([], [], color=colour, linestyle=line, label=label)
+        for colour, line, label in _CONDITIONS.values()
+    ]
     figure.legend(
-        handles=names, ncols=3, loc="outside upper left", title="label noise at the rates (εₚ, εₙ)", alignment="left"
+        handles=names,
+        ncols=3,
+        loc="outside upper left",
+        title="label noise at the rates (εₚ, εₙ)",
+        alignment="left",
     )
     return figure
 
@@ -507,10 +628,20 @@ def _ranking_points(axes: Axes, rankings: pd.DataFrame) -> None:
     comparisons = list(dict.fromkeys(rankings.comparison))
     for height, comparison in enumerate(comparisons):
         taus = rankings.tau[rankings.comparison == comparison]
-        axes.plot(taus, np.full(len(taus), height), "o", color="black", markersize=3, alpha=0.5, markeredgewidth=0)
+        axes.plot(
+            taus,
+            np.full(len(taus), height),
+            "o",
+            color="black",
+            markersize=3,
+            alpha=0.5,
+            markeredgewidth=0,
+        )
         axes.plot(taus.mean(), height, "|", color="black", markersize=12)
     labels = [textwrap.fill(comparison, 18) for comparison in comparisons]
-    axes.set(yticks=range(len(comparisons)), yticklabels=labels, ylim=(len(comparisons) - 0.5, -0.5))
+    axes.set(
+        yticks=range(len(comparisons)), yticklabels=labels, ylim=(len(comparisons) - 0.5, -0.5)
+    )
     axes.yaxis.tick_right()
     axes.spines[["left", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -530,44 +661,74 @@ def fig_t2_tied_order(table: pd.DataFrame) -> Figure:
     for order, rows in table.groupby("order", sort=False):
         tied = order == "longer first"
         colour = OKABE_ITO["vermillion" if tied else "blue"]
-        axis.plot(rows.eta, rows.noisy_eta, color=colour, linestyle="--" if tied else "-", label=order)
+        axis.plot(
+            rows.eta, rows.noisy_eta, color=colour, linestyle="--" if tied else "-", label=order
+        )
         wrong = (rows.eta - 0.5) * (rows.noisy_eta - 0.5) < 0
         axis.fill_between(rows.eta, 0, 1, where=wrong, color=colour, alpha=0.15, linewidth=0)
         if wrong.any():
-            axis.text(rows.eta[wrong].mean(), 0.03, "mis-ranked", rotation=90, ha="center", va="bottom", fontsize=7)
+            axis.text(
+                rows.eta[wrong].mean(),
+                0.03,
+                "mis-ranked",
+                rotation=90,
+                ha="center",
+                va="bottom",
+                fontsize=7,
+            )
     reference_line(axis, 0.5, "")
     axis.axvline(0.5, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
-    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="P(longer wins), true", ylabel="P(noisy label says so)")
+    axis.set(
+        xlim=(0, 1), ylim=(0, 1), xlabel="P(longer wins), true", ylabel="P(noisy label says so)"
+    )
     axis.legend(title="written order", loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
 @style()
 def fig_t3_logistic_penalty(table: pd.DataFrame) -> Figure:
-    """Left: the noisy logistic loss as its clean part plus a penalty on the margin. Right: the minimum that it makes.
+    """Left: the noisy logistic loss as its clean part plus a penalty on the margin. Right: the
+    minimum that it makes.
 
     Args:
-        table: columns loss ("logistic", "sigmoid"), noise_rate, margin, clean (1−2ε)·ℓ(z), penalty ε·(ℓ(z) + ℓ(−z)) and
-            risk, their sum. The left panel shows the highest rate.
+        table: columns loss ("logistic", "sigmoid"), noise_rate, margin, clean (1−2ε)·ℓ(z), penalty
+            ε·(ℓ(z) + ℓ(−z)) and risk, their sum. The left panel shows the highest rate.
     """
     figure, (left, right) = subplots(1, 2, height=2.7, sharey=True)
     rates = sorted(table.noise_rate.unique())
     shown = table[table.noise_rate == rates[-1]]
     logistic, sigmoid = (shown[shown.loss == loss] for loss in ("logistic", "sigmoid"))
     left.plot(logistic.margin, logistic.risk, color="black", label="logistic, noisy")
-    left.plot(logistic.margin, logistic.clean, color=OKABE_ITO["sky"], linestyle="--", label="(1−2ε)·ℓ(z)")
-    left.plot(logistic.margin, logistic.penalty, color=OKABE_ITO["orange"], linestyle="-.", label="penalty")
+    left.plot(
+        logistic.margin, logistic.clean, color=OKABE_ITO["sky"], linestyle="--", label="(1−2ε)·ℓ(z)"
+    )
+    left.plot(
+        logistic.margin,
+        logistic.penalty,
+        color=OKABE_ITO["orange"],
+        linestyle="-.",
+        label="penalty",
+    )
     left.plot(sigmoid.margin, sigmoid.penalty, color=OKABE_ITO["blue"], label="penalty of sigmoid")
     left.set(xlabel="margin z", ylabel="loss", title=f"the parts at ε = {rates[-1]:g}")
     left.legend(loc="upper center")
     greys, ends = np.linspace(0.7, 0, len(rates)).astype(str), []
-    for colour, (rate, rows) in zip(greys, table[table.loss == "logistic"].groupby("noise_rate"), strict=True):
+    for colour, (rate, rows) in zip(
+        greys, table[table.loss == "logistic"].groupby("noise_rate"), strict=True
+    ):
         right.plot(rows.margin, rows.risk, color=colour)
         ends.append((rows.risk.iloc[-1], f"ε = {rate:g}", colour))
         if rate > 0:
-            right.plot(*rows.loc[rows.risk.idxmin(), ["margin", "risk"]], "o", color=OKABE_ITO["vermillion"])
+            right.plot(
+                *rows.loc[rows.risk.idxmin(), ["margin", "risk"]],
+                "o",
+                color=OKABE_ITO["vermillion"],
+            )
     right.set(
-        xlabel="margin z of a pair that is always won", ylabel="noisy logistic loss", ylim=(0, 3), title="the minima"
+        xlabel="margin z of a pair that is always won",
+        ylabel="noisy logistic loss",
+        ylim=(0, 3),
+        title="the minima",
     )
     direct_labels(right, ends)
     return figure
@@ -575,19 +736,27 @@ def fig_t3_logistic_penalty(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig_t4_wrong_rate(table: pd.DataFrame) -> Figure:
-    """What rDPO learns when it is told another noise rate: the margin of three pairs, and the order of four actions.
+    """What rDPO learns when it is told another noise rate: the margin of three pairs, and the order
+    of four actions.
 
     Args:
-        table: columns panel ("margin", "order"), series, noise_rate (the true one), assumed_rate, value. The series of
-            "margin" are true margins; those of "order" are "rDPO: reversed", "rDPO: tied" and "ramp: wrong".
+        table: columns panel ("margin", "order"), series, noise_rate (the true one), assumed_rate,
+            value. The series of "margin" are true margins; those of "order" are "rDPO: reversed",
+            "rDPO: tied" and "ramp: wrong".
     """
     figure, (left, right) = subplots(1, 2, height=2.7)
     pairs, ends = [], []
-    for (series, rows), colour in zip(table[table.panel == "margin"].groupby("series"), _SHADES, strict=True):
+    for (series, rows), colour in zip(
+        table[table.panel == "margin"].groupby("series"), _SHADES, strict=True
+    ):
         left.plot(rows.assumed_rate, rows.value, color=colour, linestyle="--")
         left.axhline(float(series), color=colour, linewidth=0.6, linestyle=":")
         pairs.append((float(series), f"true {float(series):g}", colour))
-    looks = {"rDPO: reversed": look("rdpo"), "rDPO: tied": look("rdpo") | {"alpha": 0.5}, "ramp: wrong": look("ramp")}
+    looks = {
+        "rDPO: reversed": look("rdpo"),
+        "rDPO: tied": look("rdpo") | {"alpha": 0.5},
+        "ramp: wrong": look("ramp"),
+    }
     looks = {series: options | {"markevery": 6} for series, options in looks.items()}
     for series, rows in table[table.panel == "order"].groupby("series", sort=False):
         right.plot(rows.assumed_rate, rows.value, **looks[series])
@@ -610,9 +779,11 @@ _SHADES = [OKABE_ITO[name] for name in ("sky", "blue", "black")]
 
 @style()
 def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
-    """Win rate against the SFT model's answers by the true reward, against the noise rate, a line per method.
+    """Win rate against the SFT model's answers by the true reward, against the noise rate, a line
+    per method.
 
-    A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three: two say nothing.
+    A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three:
+    two say nothing.
 
     Args:
         table: columns method, noise_rate, seed, win_rate.
@@ -627,7 +798,9 @@ def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
 
 
 def _lines_over_rates(axes: Axes, table: pd.DataFrame, value: str) -> list[tuple[float, str, str]]:
-    """Draw the mean of `value` against the noise rate, a line per method; the names of the lines, at their ends."""
+    """Draw the mean of `value` against the noise rate, a line per method; the names of the lines,
+    at their ends.
+    """
     methods, ends = in_order(table.method), []
     for rank, method in enumerate(methods):
         rows, options = table[table.method == method], look(method)
@@ -638,14 +811,22 @@ def _lines_over_rates(axes: Axes, table: pd.DataFrame, value: str) -> list[tuple
         axes.plot(rows.noise_rate + aside, rows[value], options["marker"], **seeds)
         sure = drawn[drawn.n >= 3]
         half = sure.high - sure.estimate
-        axes.errorbar(sure.noise_rate + aside, sure.estimate, half, fmt="none", ecolor=options["color"], elinewidth=0.8)
+        axes.errorbar(
+            sure.noise_rate + aside,
+            sure.estimate,
+            half,
+            fmt="none",
+            ecolor=options["color"],
+            elinewidth=0.8,
+        )
         ends.append((drawn.estimate.iloc[-1], METHODS[method].label, METHODS[method].colour))
     return ends
 
 
 @style()
 def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
-    """True reward against the KL to the reference, a line per method over β; a small point is a seed, a large one β.
+    """True reward against the KL to the reference, a line per method over β; a small point is a
+    seed, a large one β.
 
     Args:
         table: columns method, beta, seed, kl, reward, reward_sft.
@@ -655,13 +836,29 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
     for method in in_order(table.method):
         rows, options = table[table.method == method], look(method)
         means = rows.groupby("beta")[["kl", "reward"]].mean()
-        axes.plot(rows.kl, rows.reward, options["marker"], color=options["color"], markersize=2.5, alpha=0.35)
+        axes.plot(
+            rows.kl,
+            rows.reward,
+            options["marker"],
+            color=options["color"],
+            markersize=2.5,
+            alpha=0.35,
+        )
         axes.plot(means.kl, means.reward, **options, label=METHODS[method].label)
-        ends += [(kl, reward, beta) for beta, (kl, reward) in zip(means.index, means.to_numpy(), strict=True)]
+        ends += [
+            (kl, reward, beta)
+            for beta, (kl, reward) in zip(means.index, means.to_numpy(), strict=True)
+        ]
     for kl, reward, beta in ends:
-        axes.annotate(f"{beta:g}", (kl, reward), (2, 3), textcoords="offset points", fontsize=5, color="0.4")
+        axes.annotate(
+            f"{beta:g}", (kl, reward), (2, 3), textcoords="offset points", fontsize=5, color="0.4"
+        )
     reference_line(axes, table.reward_sft.mean(), "the SFT model")
-    axes.set(xscale="log", xlabel="KL to the SFT model, nats (log scale); numbers are β", ylabel="true reward")
+    axes.set(
+        xscale="log",
+        xlabel="KL to the SFT model, nats (log scale); numbers are β",
+        ylabel="true reward",
+    )
     axes.legend(handlelength=2.6)
     return figure
 
@@ -671,9 +868,11 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig5_hh_win_rate(table: pd.DataFrame) -> Figure:
-    """Anthropic HH: the judge's win rate against the SFT model, and accuracy on held-out pairs, over the noise rate.
+    """Anthropic HH: the judge's win rate against the SFT model, and accuracy on held-out pairs,
+    over the noise rate.
 
-    A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three: two say nothing.
+    A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three:
+    two say nothing.
 
     Args:
         table: columns method, noise_rate, seed, win_rate, accuracy, judge_accuracy.

@@ -1,9 +1,9 @@
 """A world whose true reward is known: VADER's sentiment of the answer.
 
-On real preference data nobody can say by how much a policy improved. Here everybody can: the gold reward labels the
-pairs through Bradley–Terry, and the same gold reward judges the policies. For a laptop the module holds a small grammar
-of reviews, with a tokenizer and a Llama of a quarter of a million weights that learn to write them. Study gold aligns
-that model, or SmolLM2, in this world.
+On real preference data nobody can say by how much a policy improved. Here everybody can: the gold
+reward labels the pairs through Bradley–Terry, and the same gold reward judges the policies. For a
+laptop the module holds a small grammar of reviews, with a tokenizer and a Llama of a quarter of a
+million weights that learn to write them. Study gold aligns that model, or SmolLM2, in this world.
 """
 
 import sys
@@ -21,11 +21,14 @@ from sympo.studies import models, records
 from sympo.studies.alignment import sweep as align
 from sympo.studies.alignment.sweep import AlignConfig, World
 
-HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")  # prompts for SmolLM2; answers are its own
+# prompts for SmolLM2; answers are its own
+HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")
 HH_TEST = ("helpful-base/test",)
-TEMPERATURE = 0.2  # ours: an answer whose reward is higher by 0.2 (of a range of 2) is preferred with σ(1) = 73%
+# ours: an answer whose reward is higher by 0.2 (of a range of 2) is preferred with σ(1) = 73%
+TEMPERATURE = 0.2
 
-# place → what a review of it can talk about. No word of this block has a sentiment in VADER's lexicon.
+# place → what a review of it can talk about. No word of this block has a sentiment in VADER's
+# lexicon.
 PLACES = {
     "hotel": ("room", "bed", "hall"),
     "cafe": ("coffee", "cake", "menu"),
@@ -48,10 +51,12 @@ GOOD = ("great", "good", "lovely", "nice", "perfect", "superb")
 NEUTRAL = ("small", "ordinary", "usual", "plain", "modern", "old")
 BAD = ("awful", "bad", "dull", "dirty", "terrible", "ugly")
 DEGREES = ("", "", "", "very", "quite", "not")  # an empty word: half of the adjectives stand alone
-LINKS = ("and", "but")  # VADER gives what follows a "but" three times the weight of what precedes it
+# VADER gives what follows a "but" three times the weight of what precedes it
+LINKS = ("and", "but")
 
 CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ m.content }}{{ ' : ' if m.role == 'user' else ' <eos> ' }}{% endfor %}"  # no system turn
+    # no system turn
+    "{% for m in messages %}{{ m.content }}{{ ' : ' if m.role == 'user' else ' <eos> ' }}{% endfor %}"
 )
 
 
@@ -66,7 +71,8 @@ def _analyzer():
 def reward(answer: str) -> float:
     """The gold reward of an answer: VADER's compound score, in [−1, 1].
 
-    Source: Hutto and Gilbert 2014, package vaderSentiment. Check: tests/test_gold.py::test_reward_is_vader.
+    Source: Hutto and Gilbert 2014, package vaderSentiment. Check:
+    tests/test_gold.py::test_reward_is_vader.
     """
     return _analyzer().polarity_scores(answer)["compound"]
 
@@ -82,28 +88,45 @@ def prefer_first(first: ArrayLike, second: ArrayLike, uniform: ArrayLike) -> NDA
     return np.asarray(uniform) < 1 / (1 + np.exp(np.subtract(second, first) / TEMPERATURE))
 
 
-def label_pairs(prompts: Sequence[list[dict]], pairs: Iterable[tuple[str, str]], *, seed: int) -> Dataset:
-    """Clean preference pairs in TRL's conversational format; a pair of equal answers says nothing and is dropped.
+def label_pairs(
+    prompts: Sequence[list[dict]], pairs: Iterable[tuple[str, str]], *, seed: int
+) -> Dataset:
+    """Clean preference pairs in TRL's conversational format; a pair of equal answers says nothing
+    and is dropped.
 
-    Labels are keyed by row content: they depend neither on the other rows nor on the order of the two answers.
+    Labels are keyed by row content: they depend neither on the other rows nor on the order of the
+    two answers.
 
     Args:
         prompts: messages, one list per pair.
         pairs: two answers each.
     Returns:
-        columns prompt, chosen, rejected, is_flipped (all false), gold_chosen, gold_rejected (rewards).
+        columns prompt, chosen, rejected, is_flipped (all false), gold_chosen, gold_rejected
+        (rewards).
     """
-    rows = [(prompt, *sorted(pair)) for prompt, pair in zip(prompts, pairs, strict=True) if pair[0] != pair[1]]
+    rows = [
+        (prompt, *sorted(pair))
+        for prompt, pair in zip(prompts, pairs, strict=True)
+        if pair[0] != pair[1]
+    ]
     keys = [("label", *(m["content"] for m in prompt), a, b) for prompt, a, b in rows]
     rewards = np.array([[reward(a), reward(b)] for _, a, b in rows]).reshape(-1, 2)
     wins = prefer_first(*rewards.T, noise.RowGenerator(keys, seed).random(len(rows)))
-    return _to_dataset([(p, a, b) if won else (p, b, a) for (p, a, b), won in zip(rows, wins, strict=True)])
+    return _to_dataset(
+        [(p, a, b) if won else (p, b, a) for (p, a, b), won in zip(rows, wins, strict=True)]
+    )
 
 
 def order_pairs(prompts: Sequence[list[dict]], pairs: Iterable[tuple[str, str]]) -> Dataset:
-    """Pairs as `label_pairs` gives them, but the answer of higher gold reward is always chosen; ties are dropped."""
-    ranked = [(prompt, *sorted(pair, key=reward)) for prompt, pair in zip(prompts, pairs, strict=True)]
-    return _to_dataset([(prompt, high, low) for prompt, low, high in ranked if reward(low) < reward(high)])
+    """Pairs as `label_pairs` gives them, but the answer of higher gold reward is always chosen;
+    ties are dropped.
+    """
+    ranked = [
+        (prompt, *sorted(pair, key=reward)) for prompt, pair in zip(prompts, pairs, strict=True)
+    ]
+    return _to_dataset(
+        [(prompt, high, low) for prompt, low, high in ranked if reward(low) < reward(high)]
+    )
 
 
 def _to_dataset(rows: list[tuple[list[dict], str, str]]) -> Dataset:
@@ -124,28 +147,38 @@ def _to_dataset(rows: list[tuple[list[dict], str, str]]) -> Dataset:
 
 
 def list_prompts() -> list[list[dict]]:
-    """Every prompt of the grammar: place, day and companion, such as "cafe monday aunt", as one user message."""
+    """Every prompt of the grammar: place, day and companion, such as "cafe monday aunt", as one
+    user message.
+    """
     texts = [f"{place} {day} {who}" for place in PLACES for day in DAYS for who in COMPANIONS]
     return [[{"role": "user", "content": text}] for text in texts]
 
 
-def split_prompts(prompts: Sequence[list[dict]], *, held_out: int) -> tuple[list[list[dict]], list[list[dict]]]:
+def split_prompts(
+    prompts: Sequence[list[dict]], *, held_out: int
+) -> tuple[list[list[dict]], list[list[dict]]]:
     """Training prompts and `held_out` evaluation prompts, which no run of any seed trains on."""
     keys = [tuple(message["content"] for message in prompt) for prompt in prompts]
     order = np.argsort(noise.RowGenerator(keys, 0).random(len(keys)))
     if not 0 < held_out < len(prompts):
-        raise ValueError(f"held_out = {held_out} is no part of {len(prompts)} prompts: give a smaller number above 0")
+        raise ValueError(
+            f"held_out = {held_out} is no part of {len(prompts)} prompts: give a smaller number above 0"
+        )
     return [prompts[i] for i in order[held_out:]], [prompts[i] for i in order[:held_out]]
 
 
 def write_review(prompt: list[dict], generator: np.random.Generator) -> str:
     """A review from the grammar, such as "the cake was very good but the staff was plain ."
 
-    Good, neutral and bad words are equally frequent, whatever the prompt: the sentiment is all there is to learn.
+    Good, neutral and bad words are equally frequent, whatever the prompt: the sentiment is all
+    there is to learn.
     """
     place = prompt[-1]["content"].split()[0]
     things = generator.choice((*PLACES[place], *EVERYWHERE), 2, replace=False)
-    clauses = [f"the {thing} was {generator.choice(DEGREES)} {_draw_adjective(generator)}" for thing in things]
+    clauses = [
+        f"the {thing} was {generator.choice(DEGREES)} {_draw_adjective(generator)}"
+        for thing in things
+    ]
     return " ".join(f"{clauses[0]} {generator.choice(LINKS)} {clauses[1]} .".split())
 
 
@@ -154,18 +187,33 @@ def _draw_adjective(generator: np.random.Generator) -> str:
 
 
 def tiny_tokenizer():
-    """A word-level tokenizer of the grammar's words, with a chat template: "<prompt> : <answer> <eos>"."""
+    """A word-level tokenizer of the grammar's words, with a chat template: "<prompt> : <answer>
+    <eos>".
+    """
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
-    words = (*PLACES, *sum(PLACES.values(), ()), *EVERYWHERE, *DAYS, *COMPANIONS, *GOOD, *NEUTRAL, *BAD)
+    words = (
+        *PLACES,
+        *sum(PLACES.values(), ()),
+        *EVERYWHERE,
+        *DAYS,
+        *COMPANIONS,
+        *GOOD,
+        *NEUTRAL,
+        *BAD,
+    )
     words = " ".join((*words, *DEGREES, *LINKS, "the was . :")).split()
-    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(["<pad>", "<eos>", "<unk>", *words]))}
+    vocabulary = {
+        word: index for index, word in enumerate(dict.fromkeys(["<pad>", "<eos>", "<unk>", *words]))
+    }
     made = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, chat_template=CHAT_TEMPLATE, padding_side="left", **special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, chat_template=CHAT_TEMPLATE, padding_side="left", **special
+    )
 
 
 def tiny_model(tokenizer, *, seed: int):
@@ -174,11 +222,15 @@ def tiny_model(tokenizer, *, seed: int):
 
 
 def load_tiny(run: dict):
-    """The untrained model of a seed, its tokenizer, reviews to fine-tune it on, training and evaluation prompts."""
+    """The untrained model of a seed, its tokenizer, reviews to fine-tune it on, training and
+    evaluation prompts.
+    """
     tokenizer, generator = tiny_tokenizer(), np.random.default_rng(run["seed"])
     train, held_out = split_prompts(list_prompts(), held_out=run["prompts"])
     shown = [train[i] for i in generator.integers(len(train), size=run["sft_examples"])]
-    reviews = [[{"role": "assistant", "content": write_review(prompt, generator)}] for prompt in shown]
+    reviews = [
+        [{"role": "assistant", "content": write_review(prompt, generator)}] for prompt in shown
+    ]
     examples = Dataset.from_dict({"prompt": shown, "completion": reviews})
     model = tiny_model(tokenizer, seed=run["seed"]).to(align.device())
     return model, tokenizer, examples, train, held_out
@@ -188,19 +240,33 @@ def load_tiny(run: dict):
 
 
 class GoldConfig(AlignConfig):
-    """Study gold: alignment with a known reward. All fields are ours: the paper has no such study."""
+    """Study gold: alignment with a known reward. All fields are ours: the paper has no such
+    study.
+    """
 
-    model: Literal["tiny", "smollm2"]  # trained from scratch on the grammar's reviews, or SmolLM2-135M-Instruct
+    # trained from scratch on the grammar's reviews, or SmolLM2-135M-Instruct
+    model: Literal["tiny", "smollm2"]
 
 
 def build_world(run: dict) -> World:
-    """The SFT model of a seed, pairs of its own answers labelled by the gold reward, and the rewards of its answers."""
+    """The SFT model of a seed, pairs of its own answers labelled by the gold reward, and the
+    rewards of its answers.
+    """
     model, tokenizer, train, test, prompts, rewards = build_pairs(run)
-    return World(model, tokenizer, *align.add_reference(model, tokenizer, run, train, test), prompts, score, rewards)
+    return World(
+        model,
+        tokenizer,
+        *align.add_reference(model, tokenizer, run, train, test),
+        prompts,
+        score,
+        rewards,
+    )
 
 
 def build_pairs(run: dict):
-    """The world but for the reference pass: SFT model, tokenizer, training and test pairs, prompts, rewards."""
+    """The world but for the reference pass: SFT model, tokenizer, training and test pairs, prompts,
+    rewards.
+    """
     load = load_tiny if run["model"] == "tiny" else _load_smollm2
     model, tokenizer, examples, train_prompts, prompts = load(run)
     align.fine_tune(model, tokenizer, examples, run)
@@ -212,7 +278,9 @@ def build_pairs(run: dict):
     asked = [prompt for prompt in prompts for _ in range(samples // 2)]
     test = order_pairs(asked, zip(answers[::2], answers[1::2], strict=True))
     if not (len(train) and len(test)):
-        raise ValueError("the SFT model's answers are all alike to the gold reward: give more prompts, pairs or tokens")
+        raise ValueError(
+            "the SFT model's answers are all alike to the gold reward: give more prompts, pairs or tokens"
+        )
     return model, tokenizer, train, test, prompts, np.reshape(score(asked, answers), (-1, samples))
 
 
@@ -242,6 +310,12 @@ def _load_hh() -> preferences.Split:
 def run_study(config: GoldConfig) -> records.Runs:
     """Train every policy of `config`, or load its record."""
     tiny = config.model == "tiny"
-    source = {"weights": "scratch"} if tiny else {**_load_hh().source(), **models.find_weights("smollm2")}
+    source = (
+        {"weights": "scratch"}
+        if tiny
+        else {**_load_hh().source(), **models.find_weights("smollm2")}
+    )
     parallel = tiny and not torch.cuda.is_available()
-    return align.run_sweep(config, build_world, sys.modules[__name__], models, parallel=parallel, **source)
+    return align.run_sweep(
+        config, build_world, sys.modules[__name__], models, parallel=parallel, **source
+    )

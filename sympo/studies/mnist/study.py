@@ -1,7 +1,9 @@
-"""MNIST preferences: pairs of digit images, the paper's network, and a trainer that advances many models at once.
+"""MNIST preferences: pairs of digit images, the paper's network, and a trainer that advances many
+models at once.
 
-The reward of an image is its digit. All models of one seed see the same pairs, batches, dropout masks and initial
-weights and differ in loss and label noise alone, so they share every image patch and train together.
+The reward of an image is its digit. All models of one seed see the same pairs, batches, dropout
+masks and initial weights and differ in loss and label noise alone, so they share every image patch
+and train together.
 """
 
 import math
@@ -35,7 +37,8 @@ DROPOUT = 0.2  # the authors' released code
 CONDITIONS = ("asymmetric", "equivalent", "tied")  # the three noise models of study mnist_noise
 CPU_TILE = 32  # ours: images whose convolutions, of one model, stay in a core's own cache
 EVALUATION_BATCH = 2048  # ours: images per forward pass
-FLOATS = {"cpu": 3_000, "cuda": 16_000}  # per image and model: both layers and the rest, kept for the backward pass
+# per image and model: both layers and the rest, kept for the backward pass
+FLOATS = {"cpu": 3_000, "cuda": 16_000}
 SAMPLE = 1000  # ours: test images whose rewards a record keeps, to compare rankings
 
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
@@ -53,7 +56,8 @@ class TrainingConfig(StudyConfig):
     pairs: Annotated[int, Field(ge=2, le=25_000)]  # training pairs; no image is used twice
     batch: Annotated[int, Field(ge=2)] = 512  # pairs per step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam
-    class_prior: Annotated[float, Field(ge=0, le=1)] = 0.5  # share of pairs written with the winner first
+    # share of pairs written with the winner first
+    class_prior: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @field_validator("losses")
     @classmethod
@@ -72,7 +76,9 @@ class LossesConfig(TrainingConfig):
     @model_validator(mode="after")
     def _headline(self):
         if self.headline_seeds < self.seeds:
-            raise ValueError(f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it")
+            raise ValueError(
+                f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it"
+            )
         return self
 
     def runs(self) -> list[dict]:
@@ -86,10 +92,13 @@ class LossesConfig(TrainingConfig):
 
 
 class NoiseConfig(TrainingConfig):
-    """Study mnist_noise: asymmetric noise, its symmetric equivalent, and noise tied to the written order."""
+    """Study mnist_noise: asymmetric noise, its symmetric equivalent, and noise tied to the written
+    order.
+    """
 
     noise_pairs: list[RatePair]  # (rate_pos, rate_neg)
-    first_rate: Annotated[float, Field(ge=0, le=1)]  # ours: how often the image with more ink is written first
+    # ours: how often the image with more ink is written first
+    first_rate: Annotated[float, Field(ge=0, le=1)]
 
     @field_validator("noise_pairs")
     @classmethod
@@ -110,14 +119,30 @@ class NoiseConfig(TrainingConfig):
                         rates = (rate, rate) if condition == "equivalent" else (rate_pos, rate_neg)
                         run = _run(self, loss, f"{condition}-{pair}", seed, *rates)
                         first_rate = self.first_rate if condition == "tied" else None
-                        runs.append({**run, "condition": condition, "noise_pair": pair, "first_rate": first_rate})
+                        runs.append(
+                            {
+                                **run,
+                                "condition": condition,
+                                "noise_pair": pair,
+                                "first_rate": first_rate,
+                            }
+                        )
         return runs
 
 
-def _run(config: TrainingConfig, loss: str, name: str, seed: int, rate_pos: float, rate_neg: float) -> dict:
+def _run(
+    config: TrainingConfig, loss: str, name: str, seed: int, rate_pos: float, rate_neg: float
+) -> dict:
     shared = ("study", "epochs", "eval_every", "pairs", "batch", "learning_rate", "class_prior")
     values = {field: getattr(config, field) for field in shared}
-    return {"method": loss, "noise": name, "seed": seed, "rate_pos": rate_pos, "rate_neg": rate_neg, **values}
+    return {
+        "method": loss,
+        "noise": name,
+        "seed": seed,
+        "rate_pos": rate_pos,
+        "rate_neg": rate_neg,
+        **values,
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------- data
@@ -138,7 +163,8 @@ class Pairs:
 
 
 def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0.5) -> Pairs:
-    """Pairs of images with different digits, no image twice, labelled by Bradley–Terry on the digits.
+    """Pairs of images with different digits, no image twice, labelled by Bradley–Terry on the
+    digits.
 
     The preferred image is written first with probability `class_prior`, whatever the pair.
 
@@ -152,7 +178,9 @@ def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0
     shuffled = generator.permutation(len(digits) // 2 * 2).reshape(-1, 2)
     left, right = shuffled[digits[shuffled[:, 0]] != digits[shuffled[:, 1]]][:count].T
     if len(left) < count:
-        raise ValueError(f"pairs = {count} is more than the {len(left)} pairs these images give: lower it")
+        raise ValueError(
+            f"pairs = {count} is more than the {len(left)} pairs these images give: lower it"
+        )
     difference = digits[left].astype(float) - digits[right]
     left_wins = generator.random(count) < 1 / (1 + np.exp(-difference))
     winner, loser = np.where(left_wins, left, right), np.where(left_wins, right, left)
@@ -162,17 +190,23 @@ def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0
 
 
 def noisy_labels(pairs: Pairs, run: dict, ink: NDArray) -> NDArray:
-    """The labels of `pairs` under the noise of `run`; flips nest over rates, keyed by the two images and the seed.
+    """The labels of `pairs` under the noise of `run`; flips nest over rates, keyed by the two
+    images and the seed.
 
     Args:
-        ink: `(images,)`, mean brightness; where `run` ties the written order to the pair, more ink tends to come first.
+        ink: `(images,)`, mean brightness; where `run` ties the written order to the pair, more ink
+            tends to come first.
     """
-    generator = noise.RowGenerator(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), run["seed"])
+    generator = noise.RowGenerator(
+        zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), run["seed"]
+    )
     if run.get("first_rate") is None:
         return noise.flip(pairs.labels, run["rate_pos"], run["rate_neg"], generator)
     longer = np.where(ink[pairs.first] >= ink[pairs.second], 1, -1)
     rates = {"first_rate": run["first_rate"]}
-    return noise.flip_tied(pairs.labels, longer, run["rate_pos"], run["rate_neg"], generator, **rates)
+    return noise.flip_tied(
+        pairs.labels, longer, run["rate_pos"], run["rate_neg"], generator, **rates
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- network
@@ -204,16 +238,16 @@ class Network(nn.Module):
         return self.fc3(hidden).squeeze(1).clamp(-CLIP, CLIP)
 
 
-# A 5×5 convolution followed by 2×2 pooling reads 6×6 patches: its four shifts inside a window are four rows of one
-# matrix, and the pool is a maximum over them. Images are the last axis of every tensor, so that shifts, pools and
-# norms run over contiguous memory.
+# A 5×5 convolution followed by 2×2 pooling reads 6×6 patches: its four shifts inside a window are
+# four rows of one matrix, and the pool is a maximum over them. Images are the last axis of every
+# tensor, so that shifts, pools and norms run over contiguous memory.
 
 
 def _extract_patches(images: Tensor) -> Tensor:
     """`(seeds, 28, 28, images)` → `(seeds, 36, 144·images)`: the 6×6 patch of each pooled position.
 
-    A position (2·by + sy, 2·bx + sx) is stored as (sy, sx, by, bx), which makes the pooled map, read as
-    (channel·sy·sx, by, bx), the input of a 3×3 window in the next layer.
+    A position (2·by + sy, 2·bx + sx) is stored as (sy, sx, by, bx), which makes the pooled map,
+    read as (channel·sy·sx, by, bx), the input of a 3×3 window in the next layer.
     """
     seed, row, column, image = images.stride()
     shape = (len(images), 6, 6, 2, 2, 6, 6, images.shape[3])
@@ -222,13 +256,17 @@ def _extract_patches(images: Tensor) -> Tensor:
 
 
 def _extract_columns(maps: Tensor) -> Tensor:
-    """First maps `(…, 24, 6, 6, images)` → `(…, 3, 3, 24, 4, 4, images)`: the second layer's 3×3 windows, a view."""
+    """First maps `(…, 24, 6, 6, images)` → `(…, 3, 3, 24, 4, 4, images)`: the second layer's 3×3
+    windows, a view.
+    """
     windows = maps.unfold(-3, 4, 1).unfold(-3, 4, 1)  # …, 24, 3, 3, images, 4, 4
     return windows.movedim(-6, -4).movedim(-3, -1)
 
 
 def _expand_first(weight: Tensor) -> Tensor:
-    """Kernels `(models, 6, 1, 5, 5)` → `(models, 24, 36)`: each at its four shifts inside a 6×6 patch."""
+    """Kernels `(models, 6, 1, 5, 5)` → `(models, 24, 36)`: each at its four shifts inside a 6×6
+    patch.
+    """
     shifts = [functional.pad(weight, (dx, 1 - dx, dy, 1 - dy)) for dy in (0, 1) for dx in (0, 1)]
     return torch.stack(shifts, 1).flatten(3).flatten(1, 2)
 
@@ -236,15 +274,19 @@ def _expand_first(weight: Tensor) -> Tensor:
 def _expand_second(weight: Tensor) -> Tensor:
     """Kernels `(models, 16, 6, 5, 5)` → `(models, 64, 216)`, in the order of `_extract_columns`."""
     shifts = [functional.pad(weight, (dx, 1 - dx, dy, 1 - dy)) for dy in (0, 1) for dx in (0, 1)]
-    blocks = torch.stack(shifts, 1).unflatten(5, (3, 2)).unflatten(4, (3, 2))  # models, shift, out, in, by, sy, bx, sx
+    # models, shift, out, in, by, sy, bx, sx
+    blocks = torch.stack(shifts, 1).unflatten(5, (3, 2)).unflatten(4, (3, 2))
     return blocks.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(len(weight), 64, 216)
 
 
-def convolve(images: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+def convolve(
+    images: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+) -> Tensor:
     """Both convolutions with their pools and ReLUs, in PyTorch's operations: the way of a GPU.
 
     Args:
-        images: `(seeds, 28, 28, images)`; an equal share of the models, in their order, sees those of each seed.
+        images: `(seeds, 28, 28, images)`; an equal share of the models, in their order, sees those
+            of each seed.
         weight1: `(models, 24, 36)` of `_expand_first`.
         bias1: `(models, 6)`.
         weight2: `(models, 64, 216)` of `_expand_second`.
@@ -261,25 +303,35 @@ def convolve(images: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bi
 
 
 class _TiledConvolve(torch.autograd.Function):
-    """`convolve` on a processor: one model and `CPU_TILE` images at a time, which stay in the core's own cache.
+    """`convolve` on a processor: one model and `CPU_TILE` images at a time, which stay in the
+    core's own cache.
 
-    Over all images at once every pass would wait for memory: the first layer alone has 14 MB a model at 512 pairs. The
-    products are PyTorch's, the passes between them those of `kernels`. The backward pass keeps the first maps and the
-    winners of both pools, and computes the rest again.
+    Over all images at once every pass would wait for memory: the first layer alone has 14 MB a
+    model at 512 pairs. The products are PyTorch's, the passes between them those of `kernels`. The
+    backward pass keeps the first maps and the winners of both pools, and computes the rest again.
     """
 
     @staticmethod
     def forward(ctx, images, weight1, bias1, weight2, bias2):
         models, count = len(weight1), images.shape[2]
-        weights1, weights2, bias1, bias2 = weight1.unbind(), weight2.unbind(), bias1.numpy(), bias2.numpy()
+        weights1, weights2, bias1, bias2 = (
+            weight1.unbind(),
+            weight2.unbind(),
+            bias1.numpy(),
+            bias2.numpy(),
+        )
         features, ctx.kept = images.new_empty(models, 256, count), []
         ctx.save_for_backward(images, weight2)
         for tile, part in zip(images.split(CPU_TILE, 2), features.split(CPU_TILE, 2), strict=True):
             size = tile.shape[2]
-            patches, values1, columns, values2 = _allocate(tile, (36, 144), (24, 144), (216, 16), (64, 16))
+            patches, values1, columns, values2 = _allocate(
+                tile, (36, 144), (24, 144), (216, 16), (64, 16)
+            )
             shifts1, shifts2 = values1.view(4, 6, -1).numpy(), values2.view(4, 16, -1).numpy()
             windows = columns.view(3, 3, 24, 4, -1).numpy()
-            maps, pooled = (tensor.numpy() for tensor in _allocate(tile, (models, 6, 144), (models, 16, 16)))
+            maps, pooled = (
+                tensor.numpy() for tensor in _allocate(tile, (models, 6, 144), (models, 16, 16))
+            )
             winners1, winners2 = np.empty(maps.shape, np.uint8), np.empty(pooled.shape, np.uint8)
             kernels.extract(tile.contiguous().numpy(), patches.view(6, 6, 2, 2, 6, 6, size).numpy())
             for model in range(models):
@@ -289,7 +341,9 @@ class _TiledConvolve(torch.autograd.Function):
                 torch.mm(weights2[model], columns, out=values2)
                 kernels.pool(shifts2, bias2[model], pooled[model], winners2[model])
             part.copy_(torch.from_numpy(pooled).view(part.shape))
-            ctx.kept.append((maps.reshape(models, 24, 6, -1), winners1.reshape(models, 24, 6, -1), winners2))
+            ctx.kept.append(
+                (maps.reshape(models, 24, 6, -1), winners1.reshape(models, 24, 6, -1), winners2)
+            )
         return features
 
     @staticmethod
@@ -302,7 +356,9 @@ class _TiledConvolve(torch.autograd.Function):
         tiles = zip(images.split(CPU_TILE, 2), grad.split(CPU_TILE, 2), ctx.kept, strict=True)
         for tile, part, (maps, winners1, winners2) in tiles:
             size = tile.shape[2]
-            patches, routed1, columns, routed2 = _allocate(tile, (36, 144), (24, 144), (216, 16), (64, 16))
+            patches, routed1, columns, routed2 = _allocate(
+                tile, (36, 144), (24, 144), (216, 16), (64, 16)
+            )
             patches = patches.view(-1, 36)  # pixels last: the product below is then twice as fast
             shifts1, shifts2 = routed1.view(4, 24, 6, -1).numpy(), routed2.view(4, 16, -1).numpy()
             windows, row = columns.view(3, 3, 24, 4, -1).numpy(), np.empty_like(maps[0, 0, 0])
@@ -328,7 +384,8 @@ class Grid:
     """Many `Network`s with stacked parameters; those of one seed see the same images.
 
     Args:
-        networks: one per seed, which gives all its models their initial weights, and the dtype and device.
+        networks: one per seed, which gives all its models their initial weights, and the dtype and
+            device.
         models: how many for each seed.
     Attributes:
         parameters: name in `Network` → `(seeds·models, …)`.
@@ -339,16 +396,22 @@ class Grid:
         values = [network.state_dict() for network in networks]
         stacked = {name: torch.stack([value[name] for value in values]) for name in values[0]}
         stacked = {name: value.repeat_interleave(models, 0) for name, value in stacked.items()}
-        self.parameters = {name: stacked[name].requires_grad_() for name, _ in networks[0].named_parameters()}
-        self.statistics = {name: value.flatten() for name, value in stacked.items() if name.endswith(("mean", "var"))}
+        self.parameters = {
+            name: stacked[name].requires_grad_() for name, _ in networks[0].named_parameters()
+        }
+        self.statistics = {
+            name: value.flatten()
+            for name, value in stacked.items()
+            if name.endswith(("mean", "var"))
+        }
 
     def rewards(self, images: Tensor, *, masks: Tensor | None = None) -> Tensor:
         """Rewards `(seeds·models, images)` of `images` `(seeds, 28, 28, images)` in [0, 1].
 
         Args:
             images: with a first axis of 1, all models see the same.
-            masks: dropout masks `(2, seeds, 64, images)`, of `draw_masks` for each seed: training. None: evaluation,
-                with the running statistics of the batch norms.
+            masks: dropout masks `(2, seeds, 64, images)`, of `draw_masks` for each seed: training.
+                None: evaluation, with the running statistics of the batch norms.
         """
         p = self.parameters
         weights = (
@@ -361,16 +424,29 @@ class Grid:
         hidden = _TiledConvolve.apply(images[0], *weights) if tiled else convolve(images, *weights)
         for layer in (1, 2):
             hidden = torch.baddbmm(p[f"fc{layer}.bias"][:, :, None], p[f"fc{layer}.weight"], hidden)
-            hidden = functional.relu(self._normalise(hidden, f"norm{layer}", training=masks is not None))
+            hidden = functional.relu(
+                self._normalise(hidden, f"norm{layer}", training=masks is not None)
+            )
             if masks is not None:
-                hidden = (hidden.unflatten(0, (len(images), -1)) * masks[layer - 1][:, None]).flatten(0, 1)
-        return torch.baddbmm(p["fc3.bias"][:, :, None], p["fc3.weight"], hidden).squeeze(1).clamp(-CLIP, CLIP)
+                hidden = (
+                    hidden.unflatten(0, (len(images), -1)) * masks[layer - 1][:, None]
+                ).flatten(0, 1)
+        return (
+            torch.baddbmm(p["fc3.bias"][:, :, None], p["fc3.weight"], hidden)
+            .squeeze(1)
+            .clamp(-CLIP, CLIP)
+        )
 
     def _normalise(self, hidden: Tensor, name: str, *, training: bool) -> Tensor:
         mean, var = self.statistics[f"{name}.running_mean"], self.statistics[f"{name}.running_var"]
-        weight, bias = self.parameters[f"{name}.weight"].flatten(), self.parameters[f"{name}.bias"].flatten()
+        weight, bias = (
+            self.parameters[f"{name}.weight"].flatten(),
+            self.parameters[f"{name}.bias"].flatten(),
+        )
         flat = hidden.reshape(1, len(mean), -1)  # models·units as channels, images as their length
-        return functional.batch_norm(flat, mean, var, weight, bias, training=training).view_as(hidden)
+        return functional.batch_norm(flat, mean, var, weight, bias, training=training).view_as(
+            hidden
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ training
@@ -387,13 +463,17 @@ def initial_network(seed: int) -> Network:
 
 
 def load_batch(images: Tensor, rows: Tensor) -> Tensor:
-    """Images `(seeds, images, 28, 28)`, uint8, at `rows` `(seeds, rows)` → `(seeds, 28, 28, rows)` in [0, 1]."""
+    """Images `(seeds, images, 28, 28)`, uint8, at `rows` `(seeds, rows)` → `(seeds, 28, 28, rows)`
+    in [0, 1].
+    """
     batches = [each[row].flatten(1).T.contiguous() for each, row in zip(images, rows, strict=True)]
     return torch.stack(batches).to(torch.get_default_dtype()).div_(255).unflatten(1, (28, 28))
 
 
 def margin_loss(margins: Tensor, names: list[str]) -> Tensor:
-    """Mean loss of each model `(…, models)`, from margins `(…, models, pairs)` and the name of each model's loss."""
+    """Mean loss of each model `(…, models)`, from margins `(…, models, pairs)` and the name of each
+    model's loss.
+    """
     means, start = [], 0
     for name, group in groupby(names):
         stop = start + len(list(group))
@@ -405,15 +485,19 @@ def margin_loss(margins: Tensor, names: list[str]) -> Tensor:
 def train_models(runs: list[dict], *, device: str) -> Iterator[tuple[dict, dict]]:
     """Train the models of `runs`, and yield each run with its metrics and history.
 
-    The models of one seed train together, in chunks that fit in memory; every chunk sees the same batches and masks. On
-    a GPU a chunk holds several seeds.
+    The models of one seed train together, in chunks that fit in memory; every chunk sees the same
+    batches and masks. On a GPU a chunk holds several seeds.
     """
     chunks, data = list_chunks(runs, workers=count_workers(device), device=device), sources.mnist()
     stop = threading.Event()
-    bar = progress.progress(sum(len(chunk) * chunk[0]["epochs"] for chunk in chunks), "epochs of all models")
+    bar = progress.progress(
+        sum(len(chunk) * chunk[0]["epochs"] for chunk in chunks), "epochs of all models"
+    )
     with bar, open_pool(device) as pool:
         try:
-            waiting = [pool.submit(_train_chunk, chunk, data, device, bar, stop) for chunk in chunks]
+            waiting = [
+                pool.submit(_train_chunk, chunk, data, device, bar, stop) for chunk in chunks
+            ]
             for done in as_completed(waiting):
                 yield from zip(*done.result(), strict=True)
         finally:  # Ctrl-C: whatever is still training ends with its epoch
@@ -429,11 +513,13 @@ def count_workers(device: str) -> int:
 def open_pool(device: str) -> Iterator[Executor]:
     """The threads in which chunks train; what still waits at the end is dropped.
 
-    On a processor each computes alone: threads that share every small operation wait for one another, and on a busy
-    machine for long.
+    On a processor each computes alone: threads that share every small operation wait for one
+    another, and on a busy machine for long.
     """
     threads, workers = torch.get_num_threads(), count_workers(device)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    pool = ThreadPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
+    )
     try:
         yield pool
     finally:
@@ -442,15 +528,18 @@ def open_pool(device: str) -> Iterator[Executor]:
 
 
 def list_chunks(runs: list[dict], *, workers: int, device: str) -> list[list[dict]]:
-    """`runs` in lists that train together, bounded by memory: of one seed, an equal share for each worker.
+    """`runs` in lists that train together, bounded by memory: of one seed, an equal share for each
+    worker.
 
-    On a GPU a list holds as many seeds as fit, if their models have the same losses. Half of the free memory is used,
-    of at most 3 GiB on a processor.
+    On a GPU a list holds as many seeds as fit, if their models have the same losses. Half of the
+    free memory is used, of at most 3 GiB on a processor.
     """
     per_model = 4 * FLOATS[device] * max(2 * runs[0]["batch"], EVALUATION_BATCH)
     fits = max(1, _free_memory(device) // 2 // per_model // workers)
     chunks = []
-    for _, group in groupby(sorted(runs, key=lambda run: (run["seed"], run["method"])), key=lambda run: run["seed"]):
+    for _, group in groupby(
+        sorted(runs, key=lambda run: (run["seed"], run["method"])), key=lambda run: run["seed"]
+    ):
         together = list(group)
         size = min(fits, math.ceil(len(together) / workers))
         chunks += [together[start : start + size] for start in range(0, len(together), size)]
@@ -461,16 +550,22 @@ def _free_memory(device: str) -> int:
     """Bytes; on a GPU with those that PyTorch holds and does not use."""
     if device == "cpu":
         return min(psutil.virtual_memory().available, 3 * 2**30)
-    return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return (
+        torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    )
 
 
 def _join_seeds(chunks: list[list[dict]], fits: int) -> list[list[dict]]:
-    """Chunks whose models have the same losses, joined while at most `fits` models come together."""
+    """Chunks whose models have the same losses, joined while at most `fits` models come
+    together.
+    """
     joined = []
     for names, group in groupby(sorted(chunks, key=_list_losses), key=_list_losses):
         alike = list(group)
         size = max(1, fits // len(names))
-        joined += [list(chain(*alike[start : start + size])) for start in range(0, len(alike), size)]
+        joined += [
+            list(chain(*alike[start : start + size])) for start in range(0, len(alike), size)
+        ]
     return joined
 
 
@@ -502,10 +597,12 @@ class Chunk:
 
     Attributes:
         names: the losses of a seed's models.
-        images: `(seeds, 2·pairs, 28, 28)`: the first image of every pair, then the second of every pair.
+        images: `(seeds, 2·pairs, 28, 28)`: the first image of every pair, then the second of every
+            pair.
         labels: `(seeds, models, pairs)`, ±1 as given, with noise.
         flipped: `(seeds·models, pairs)`, which of them are wrong.
-        risk, fitted: `(seeds, models)` and `(seeds, models, pairs)`, what an epoch has measured so far.
+        risk, fitted: `(seeds, models)` and `(seeds, models, pairs)`, what an epoch has measured so
+            far.
         generators: of a seed's order of pairs and dropout masks, drawn on the generator's device.
     """
 
@@ -525,18 +622,33 @@ class Chunk:
     def prepare(cls, runs: list[dict], data: sources.MNIST, device: str) -> "Chunk":
         """The models of `runs`, a list of `list_chunks`, before the first epoch."""
         groups = [list(group) for _, group in groupby(runs, key=lambda run: run["seed"])]
-        run, seeds, ink = runs[0], [group[0]["seed"] for group in groups], data.train_images.mean((1, 2))
+        run, seeds, ink = (
+            runs[0],
+            [group[0]["seed"] for group in groups],
+            data.train_images.mean((1, 2)),
+        )
         options = {"class_prior": run["class_prior"]}
-        pairs = [draw_pairs(data.train_labels, run["pairs"], seed=seed, **options) for seed in seeds]
-        images = np.stack([data.train_images[np.concatenate([each.first, each.second])] for each in pairs])
-        given = np.stack([[noisy_labels(p, r, ink) for r in group] for p, group in zip(pairs, groups, strict=True)])
+        pairs = [
+            draw_pairs(data.train_labels, run["pairs"], seed=seed, **options) for seed in seeds
+        ]
+        images = np.stack(
+            [data.train_images[np.concatenate([each.first, each.second])] for each in pairs]
+        )
+        given = np.stack(
+            [
+                [noisy_labels(p, r, ink) for r in group]
+                for p, group in zip(pairs, groups, strict=True)
+            ]
+        )
         flipped = given != np.stack([each.labels for each in pairs])[:, None]
         grid = Grid(*[initial_network(seed).to(device) for seed in seeds], models=len(groups[0]))
         recordable = {"fused": True, "capturable": True} if device == "cuda" else {}
         labels = torch.from_numpy(given).to(device, torch.get_default_dtype())
         return cls(
             grid=grid,
-            optimiser=torch.optim.Adam(grid.parameters.values(), lr=run["learning_rate"], **recordable),
+            optimiser=torch.optim.Adam(
+                grid.parameters.values(), lr=run["learning_rate"], **recordable
+            ),
             names=_list_losses(groups[0]),
             images=torch.from_numpy(images).to(device),
             labels=labels,
@@ -549,16 +661,20 @@ class Chunk:
         )
 
     def train_epoch(self) -> tuple[Tensor, Tensor]:
-        """One pass over the pairs; nothing in it waits for a GPU, which runs each step as one CUDA graph.
+        """One pass over the pairs; nothing in it waits for a GPU, which runs each step as one CUDA
+        graph.
 
         Returns:
-            the mean loss `(seeds·models,)`, and which labels were fitted `(seeds·models, pairs)`, both as the batches
-            pass, with dropout on.
+            the mean loss `(seeds·models,)`, and which labels were fitted `(seeds·models, pairs)`,
+            both as the batches pass, with dropout on.
         """
         count, device = self.labels.shape[2], self.images.device
         step = self.replay if self.images.is_cuda else self.train_batch
         self.risk.zero_()
-        orders = [torch.randperm(count, generator=generator, device=generator.device) for generator in self.generators]
+        orders = [
+            torch.randperm(count, generator=generator, device=generator.device)
+            for generator in self.generators
+        ]
         for rows in torch.stack(orders).to(device).split(self.batch, 1):
             masks = [draw_masks(2 * rows.shape[1], generator) for generator in self.generators]
             step(rows, torch.stack(masks, 1).to(device))
@@ -573,7 +689,9 @@ class Chunk:
         return graphs.Replay(lambda rows, masks: step()(rows, masks))
 
     def train_batch(self, rows: Tensor, masks: Tensor) -> None:
-        """One step on the pairs `rows` `(seeds, pairs)`, with dropout masks `(2, seeds, 64, 2·pairs)`."""
+        """One step on the pairs `rows` `(seeds, pairs)`, with dropout masks
+        `(2, seeds, 64, 2·pairs)`.
+        """
         _, models, count = self.labels.shape
         size = rows.shape[1]
         images = load_batch(self.images, torch.cat([rows, rows + count], 1))
@@ -598,7 +716,9 @@ class Chunk:
         margins = rewards[:, better] - rewards[:, worse]
         risk = margin_loss(margins.unflatten(0, (-1, len(self.names))), self.names).flatten()
         columns = (accuracy.tolist(), ties.tolist(), risk.tolist())
-        return [{"accuracy": a, "ties": t, "test_risk": r} for a, t, r in zip(*columns, strict=True)]
+        return [
+            {"accuracy": a, "ties": t, "test_risk": r} for a, t, r in zip(*columns, strict=True)
+        ]
 
 
 def _train_chunk(
@@ -613,9 +733,13 @@ def _train_chunk(
         bar.update(len(runs))
         if epoch % run["eval_every"] == 0 or epoch == run["epochs"]:
             rewards = chunk.evaluate()
-            fits = [_fit_shares(*pair) for pair in zip(fitted.cpu().numpy(), chunk.flipped, strict=True)]
+            fits = [
+                _fit_shares(*pair) for pair in zip(fitted.cpu().numpy(), chunk.flipped, strict=True)
+            ]
             entries = zip(chunk.score(rewards), risk.tolist(), fits, strict=True)
-            history.append([{"epoch": epoch, **score, "train_risk": r, **fit} for score, r, fit in entries])
+            history.append(
+                [{"epoch": epoch, **score, "train_risk": r, **fit} for score, r, fit in entries]
+            )
     results = []
     for entries, model in zip(zip(*history, strict=True), rewards, strict=True):
         sample = [round(reward, 5) for reward in model[:SAMPLE].tolist()]
@@ -624,7 +748,9 @@ def _train_chunk(
 
 
 def draw_masks(images: int, generator: torch.Generator) -> Tensor:
-    """Dropout masks `(2, 64, images)` for the two hidden layers, divided by the share that is kept."""
+    """Dropout masks `(2, 64, images)` for the two hidden layers, divided by the share that is
+    kept.
+    """
     uniform = torch.rand(2, 64, images, generator=generator, device=generator.device)
     return uniform.ge_(DROPOUT).div_(1 - DROPOUT)
 
@@ -636,20 +762,29 @@ def draw_masks(images: int, generator: torch.Generator) -> Tensor:
 def evaluate_rewards(grid: Grid, images: Tensor) -> Tensor:
     """Rewards `(models, images)` of `images` `(images, 28, 28)`, uint8, with dropout off."""
     rows = torch.arange(len(images), device=images.device)
-    return torch.cat([grid.rewards(load_batch(images[None], part[None])) for part in rows.split(EVALUATION_BATCH)], 1)
+    return torch.cat(
+        [
+            grid.rewards(load_batch(images[None], part[None]))
+            for part in rows.split(EVALUATION_BATCH)
+        ],
+        1,
+    )
 
 
 def reward_accuracy(rewards: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
-    """P(sign(r₁ − r₂) = sign(digit₁ − digit₂)) over all pairs of images with different digits, and the share of ties.
+    """P(sign(r₁ − r₂) = sign(digit₁ − digit₂)) over all pairs of images with different digits, and
+    the share of ties.
 
-    A tie is not a correct order, and NaN, the reward of a model that diverged, is neither correct nor a tie.
+    A tie is not a correct order, and NaN, the reward of a model that diverged, is neither correct
+    nor a tie.
 
     Args:
         rewards: `(models, images)`, finite or NaN.
         digits: `(images,)`.
     Returns:
         accuracy `(models,)`, ties `(models,)`.
-    Source: Section 6.1, over every pair instead of a sample. Check: tests/test_mnist.py, by enumeration.
+    Source: Section 6.1, over every pair instead of a sample. Check: tests/test_mnist.py, by
+    enumeration.
     """
     below, equal, pairs = torch.zeros(len(rewards)), torch.zeros(len(rewards)), 0
     lows, highs = (torch.where(rewards.isnan(), worst, rewards) for worst in (math.inf, -math.inf))
@@ -664,7 +799,9 @@ def reward_accuracy(rewards: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fit_shares(fitted: NDArray, flipped: NDArray) -> dict:
-    """Shares of the flipped and the unflipped labels that the margins agree with; None where there are none."""
+    """Shares of the flipped and the unflipped labels that the margins agree with; None where there
+    are none.
+    """
     groups = {"fit_flipped": fitted[flipped], "fit_clean": fitted[~flipped]}
     return {name: float(group.mean()) if len(group) else None for name, group in groups.items()}
 
@@ -680,6 +817,6 @@ def run_study(config: TrainingConfig) -> records.Runs:
         config.runs(),
         partial(train_models, device=device),
         folder=build_folder(config.profile) / "records",
-        version=records.code_version(sys.modules[__name__], capture, kernels, losses, noise),
+        version=VERSION,
         provenance=provenance.collect(data=data.source, data_sha256=data.sha256),
     )

@@ -1,4 +1,6 @@
-"""Training steps as CUDA graphs: recorded once, then launched by one call, with no Python between their kernels."""
+"""Training steps as CUDA graphs: recorded once, then launched by one call, with no Python between
+their kernels.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,18 +8,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-WARM_UP = 3  # calls before a recording, which set up libraries and the optimiser's state; PyTorch's documentation
+# calls before a recording, which set up libraries and the optimiser's state; PyTorch's
+# documentation
+WARM_UP = 3
 
 
 class Replay:
-    """A function of tensors that changes other tensors in place, recorded as a CUDA graph after `WARM_UP` calls.
+    """A function of tensors that changes other tensors in place, recorded as a CUDA graph after
+    `WARM_UP` calls.
 
-    There is one graph for each combination of argument shapes. A recording fixes the addresses of all tensors and every
-    Python value, so the function must read no tensor's value, and what changes between calls must be in its arguments
-    or in tensors that live on. It returns nothing.
+    There is one graph for each combination of argument shapes. A recording fixes the addresses of
+    all tensors and every Python value, so the function must read no tensor's value, and what
+    changes between calls must be in its arguments or in tensors that live on. It returns nothing.
 
-    PyTorch has the graphs and their capture, but only `make_graphed_callables` around them, which covers the forward
-    and backward pass and leaves the optimiser's step out.
+    PyTorch has the graphs and their capture, but only `make_graphed_callables` around them, which
+    covers the forward and backward pass and leaves the optimiser's step out.
     Check: tests/test_capture.py.
     """
 
@@ -26,7 +31,8 @@ class Replay:
         self._calls: Counter = Counter()
         self._recorded: dict = {}  # shapes → graph and the tensors that it reads its arguments from
         self._pool = None  # of memory; graphs that never run at once can share one
-        self._stream = torch.cuda.Stream()  # nothing can be recorded on the default one; memory is kept by stream
+        # nothing can be recorded on the default one; memory is kept by stream
+        self._stream = torch.cuda.Stream()
 
     def __call__(self, *arguments: Tensor) -> None:
         shapes = tuple(argument.shape for argument in arguments)

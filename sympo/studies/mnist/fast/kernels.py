@@ -1,11 +1,13 @@
-"""The passes between the matrix products of `mnist`'s convolutions on a processor, each one loop over its data.
+"""The passes between the matrix products of `mnist`'s convolutions on a processor, each one loop
+over its data.
 
-Every function writes into arrays it is given and releases the interpreter, so that models train in parallel threads.
-numba compiles them at the first call and keeps the result beside this file, or in the user's cache folder where it
-cannot write there (NUMBA_CACHE_DIR names another); one of them must be writable.
+Every function writes into arrays it is given and releases the interpreter, so that models train in
+parallel threads. numba compiles them at the first call and keeps the result beside this file, or in
+the user's cache folder where it cannot write there (NUMBA_CACHE_DIR names another); one of them
+must be writable.
 
-A pool takes the maximum of four shifts; its winner is the first largest one, as in PyTorch, or `DEAD` where the ReLU
-after it gives 0 and nothing flows back.
+A pool takes the maximum of four shifts; its winner is the first largest one, as in PyTorch, or
+`DEAD` where the ReLU after it gives 0 and nothing flows back.
 """
 
 import numpy as np
@@ -13,13 +15,15 @@ from numba import njit
 
 DEAD = 4  # no shift: one more than the last
 
-# Sums may be reordered and products fused, so that loops become vector instructions; NaN and infinity stay as they are.
+# Sums may be reordered and products fused, so that loops become vector instructions; NaN and
+# infinity stay as they are.
 _compile = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
 
 
 @_compile
 def extract(images, patches):
-    """patches[i, j, sy, sx, y, x, n] = images[4y + 2sy + i, 4x + 2sx + j, n]: the 6×6 patch of each pooled position.
+    """patches[i, j, sy, sx, y, x, n] = images[4y + 2sy + i, 4x + 2sx + j, n]: the 6×6 patch of each
+    pooled position.
 
     Args:
         images: `(28, 28, images)`.
@@ -29,14 +33,18 @@ def extract(images, patches):
     for sy, sx in np.ndindex(2, 2):
         for y, x in np.ndindex(6, 6):
             for i, j in np.ndindex(6, 6):
-                source, target = images[4 * y + 2 * sy + i, 4 * x + 2 * sx + j], patches[i, j, sy, sx, y, x]
+                source, target = (
+                    images[4 * y + 2 * sy + i, 4 * x + 2 * sx + j],
+                    patches[i, j, sy, sx, y, x],
+                )
                 for n in range(len(source)):
                     target[n] = source[n]
 
 
 @_compile
 def pool(values, bias, pooled, winners):
-    """pooled[c, p] = ReLU(maxₛ values[s, c, p] + bias[c]), and which shift s won; NaN wins, as in PyTorch.
+    """pooled[c, p] = ReLU(maxₛ values[s, c, p] + bias[c]), and which shift s won; NaN wins, as in
+    PyTorch.
 
     Args:
         values: `(4, channels, positions)`.
@@ -49,7 +57,12 @@ def pool(values, bias, pooled, winners):
     zero = values.dtype.type(0)
     for channel in range(channels):
         shift, out, winner = bias[channel], pooled[channel], winners[channel]
-        v0, v1, v2, v3 = values[0, channel], values[1, channel], values[2, channel], values[3, channel]
+        v0, v1, v2, v3 = (
+            values[0, channel],
+            values[1, channel],
+            values[2, channel],
+            values[3, channel],
+        )
         for p in range(positions):
             best, index = v0[p], 0
             if v1[p] > best or v1[p] != v1[p]:
@@ -67,7 +80,8 @@ def pool(values, bias, pooled, winners):
 
 @_compile
 def route(grad, winners, routed, bias):
-    """routed[s, c, p] = grad[c, p] where shift s won, else 0: the adjoint of `pool`; bias[c] += Σ over all of it.
+    """routed[s, c, p] = grad[c, p] where shift s won, else 0: the adjoint of `pool`; bias[c] += Σ
+    over all of it.
 
     Args:
         grad: `(channels, positions)`.
@@ -99,7 +113,8 @@ def _route_row(grad, winner, routed):
 
 @_compile
 def unfold(maps, columns):
-    """columns[i, j, m, y, x] = maps[m, y + i, x + j]: the 3×3 windows at the 4×4 positions of 6×6 maps.
+    """columns[i, j, m, y, x] = maps[m, y + i, x + j]: the 3×3 windows at the 4×4 positions of 6×6
+    maps.
 
     Args:
         maps: `(maps, 6, 6·images)`, the images of a position side by side.
@@ -119,7 +134,8 @@ def unfold(maps, columns):
 
 @_compile
 def fold_and_route(columns, winners, row, routed, bias):
-    """`route` of the adjoint of `unfold`: each gradient of a window goes back to its map, and on to the winning shift.
+    """`route` of the adjoint of `unfold`: each gradient of a window goes back to its map, and on to
+    the winning shift.
 
     Args:
         columns: `(3, 3, 4·channels, 4, 4·images)`; each channel is four maps.
