@@ -24,16 +24,19 @@ export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
 export UV_INDEX_STRATEGY ?= unsafe-best-match
 endif
 
-# 00 and 14 sum up what the other notebooks found.
+# 00 sums up what the other notebooks report, so it runs after them.
 TWINS := $(patsubst notebooks/src/%.py,%,$(sort $(wildcard notebooks/src/[0-9]*.py)))
-LAST := $(filter 00_start_here 16_paper,$(TWINS))
+LAST := $(filter 00_start_here,$(TWINS))
 executed = $(patsubst %,build/$(PROFILE)/%.ipynb,$(1))
 
-CODE := sympo tests notebooks/src
+CODE := sympo tests scripts notebooks
+
+# What `make check` leaves out: it has to end within two minutes on two cores.
+SLOW := slow or pypi or cuda
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env lab paper executed figures notebooks smoke test lint verify bench badges clean force
+.PHONY: help env lab paper executed figures notebooks smoke check test lint verify bench badges clean force
 
 help:  ## list the targets
 	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
@@ -67,18 +70,18 @@ lab: env  ## open JupyterLab on the notebooks; LAB="--no-browser --allow-root" p
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
 paper: env  ## run every notebook that is not up to date: every figure and table
-	@profile=$$("$(PYTHON)" -m sympo.book.execute inputs --profile "$(PROFILE)") || exit; \
+	@profile=$$("$(PYTHON)" -m sympo.book inputs --profile "$(PROFILE)") || exit; \
 	if $(MAKE) -q --no-print-directory executed PROFILE=$$profile; then \
 	  echo "nothing to do: every notebook of profile $$profile is up to date (build/$$profile)"; \
 	else \
-	  "$(PYTHON)" -m sympo.book.execute data && \
+	  "$(PYTHON)" -m sympo.book data && \
 	  $(MAKE) --no-print-directory executed PROFILE=$$profile; \
 	fi
 
 executed: $(call executed,$(filter-out $(LAST),$(TWINS)) $(LAST))
 
 $(call executed,$(TWINS)): build/$(PROFILE)/%.ipynb: build/$(PROFILE)/inputs/%.txt
-	@"$(PYTHON)" -m sympo.book.execute run $* --profile $(PROFILE)
+	@"$(PYTHON)" -m sympo.book run $* --profile $(PROFILE)
 
 $(call executed,$(LAST)): $(call executed,$(filter-out $(LAST),$(TWINS)))
 
@@ -86,28 +89,32 @@ smoke:  ## `make paper` in a few minutes, with numbers that mean nothing; leaves
 	@$(MAKE) --no-print-directory paper PROFILE=smoke
 
 figures: env  ## draw figures and tables again from the committed data
-	@"$(PYTHON)" -m sympo.book.execute figures --profile "$(PROFILE)"
+	@"$(PYTHON)" -m sympo.book figures --profile "$(PROFILE)"
 
 notebooks:  ## run the laptop profile and put its outputs into the committed notebooks
 	@$(MAKE) --no-print-directory paper PROFILE=laptop
-	@"$(PYTHON)" -m sympo.book.execute notebooks --profile laptop
+	@"$(PYTHON)" -m sympo.book notebooks --profile laptop
 
-test: lint  ## ruff, the unit and property tests, and every notebook in the smoke profile
+check: lint  ## lint, types and the quick tests, in two minutes: before every commit
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --numprocesses 2 -m "not ($(SLOW))"
+
+test: lint  ## lint, types and every test; each notebook runs in the smoke profile
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --numprocesses 2
 
-lint: env  ## ruff's checks and format
+lint: env  ## ruff's checks and format, mypy's types
 	@"$(PYTHON)" -m ruff check $(CODE)
 	@"$(PYTHON)" -m ruff format --check $(CODE)
+	@"$(PYTHON)" -m mypy
 
 verify: env  ## compare the data behind the figures with the committed data
-	@"$(PYTHON)" -m sympo.book.execute verify --profile "$(PROFILE)"
+	@"$(PYTHON)" -m sympo.book verify --profile "$(PROFILE)"
 
 bench: env  ## measure what is fast here beside the plain way of doing it, on a machine that does nothing else
 	@"$(PYTHON)" -m sympo.book.bench --profile "$(PROFILE)"
 
 badges: env  ## write this repository's address, REPO=owner/name, into notebooks and README
-	@"$(PYTHON)" -m sympo.book.execute badges "$(REPO)"
+	@"$(PYTHON)" -m sympo.book badges "$(REPO)"
 
 clean:  ## remove build/ (executed notebooks, records) and caches; figures/ and .venv stay
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks
-	find sympo tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+	find $(CODE) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
