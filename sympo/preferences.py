@@ -9,10 +9,9 @@ its `Report` by the reason why not.
 import gzip
 import hashlib
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from itertools import islice, pairwise
 from pathlib import Path
@@ -21,19 +20,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets import Dataset, Features, List, Value
 from numpy.typing import ArrayLike
 
 from sympo import noise
-from sympo.studies import sources
 
 # ours: the HH test files have 2 malformed rows of 8,552, so more means another format
 MALFORMED_LIMIT = 0.01
-
-_ULTRAFEEDBACK = {  # split → (a sample under SYMPO_DATA, the hub's file)
-    "train": ("train_clean.jsonl", "data/train_prefs-00000-of-00001.parquet"),
-    "test": ("eval_clean.jsonl", "data/test_prefs-00000-of-00001.parquet"),
-}
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 _FEATURES = Features(
@@ -304,43 +297,6 @@ def load_file(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pa
             f"{Path(path).name} is not a file of preference pairs ({report}); convert or repair it"
         )
     return pairs
-
-
-def load_hh(*names: str) -> Pairs:
-    """Anthropic HH: the pairs of `subset/split` files, as in
-    `load_hh("helpful-base/test", "harmless-base/test")`.
-    """
-    return _load("hh", [f"{name}.jsonl.gz" for name in names])
-
-
-def load_ultrafeedback(*names: str, ties: Literal["drop", "keep"] = "drop") -> Pairs:
-    """UltraFeedback-binarized: the pairs of the splits "train" and "test", or of files called
-    otherwise.
-
-    SYMPO_DATA may hold a sample of a split in place of the hub's file; the report's `files` say
-    which one was read.
-    """
-    folder = Path(os.environ.get("SYMPO_DATA") or os.devnull, "ultrafeedback")
-    places = (_ULTRAFEEDBACK.get(name, (name, name)) for name in names)
-    return _load(
-        "ultrafeedback",
-        [sample if (folder / sample).is_file() else hub for sample, hub in places],
-        ties=ties,
-    )
-
-
-def _load(dataset: str, names: Sequence[str], **options) -> Pairs:
-    if not names:
-        raise ValueError(f"no file of '{dataset}' is named: give at least one")
-    found = [sources.preference_file(dataset, name) for name in names]
-    parts = [load_file(asset.path, **options) for asset in found]
-    files = tuple(
-        f"{n} from {a.source}, sha256 {a.sha256[:12]}" for n, a in zip(names, found, strict=True)
-    )
-    return Pairs(
-        concatenate_datasets([p.dataset for p in parts]),
-        sum((p.report for p in parts), Report(files=files)),
-    )
 
 
 def split_pairs(train: Pairs, test: Pairs) -> Split:

@@ -1,0 +1,49 @@
+"""Recorded comparisons: Anthropic HH and UltraFeedback-binarized, from their pinned sources."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from datasets import concatenate_datasets
+
+from sympo.preferences import Pairs, Report, load_file
+from sympo.studies import sources
+
+# split → (a sample under SYMPO_DATA, the hub's file)
+_ULTRAFEEDBACK = {
+    "train": ("train_clean.jsonl", "data/train_prefs-00000-of-00001.parquet"),
+    "test": ("eval_clean.jsonl", "data/test_prefs-00000-of-00001.parquet"),
+}
+
+
+def load_hh(*names: str) -> Pairs:
+    """Anthropic HH: the pairs of files `subset/split`, such as "helpful-base/test"."""
+    return _load("hh", [f"{name}.jsonl.gz" for name in names])
+
+
+def load_ultrafeedback(*names: str, ties: Literal["drop", "keep"] = "drop") -> Pairs:
+    """UltraFeedback-binarized: the pairs of "train" and "test", or of files by any other name.
+
+    SYMPO_DATA may hold a sample of a split in place of the hub's file; the report's `files` say
+    which one was read.
+    """
+    folder = Path(os.environ.get("SYMPO_DATA") or os.devnull, "ultrafeedback")
+    places = [_ULTRAFEEDBACK.get(name, (name, name)) for name in names]
+    files = [sample if (folder / sample).is_file() else hub for sample, hub in places]
+    return _load("ultrafeedback", files, ties=ties)
+
+
+def _load(dataset: str, names: Sequence[str], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
+    if not names:
+        raise ValueError(f"no file of '{dataset}' is named: give at least one")
+    assets = [sources.preference_file(dataset, name) for name in names]
+    parts = [load_file(asset.path, ties=ties) for asset in assets]
+    files = tuple(
+        f"{name} from {asset.source}, sha256 {asset.sha256[:12]}"
+        for name, asset in zip(names, assets, strict=True)
+    )
+    return Pairs(
+        concatenate_datasets([part.dataset for part in parts]),
+        sum((part.report for part in parts), Report(files=files)),
+    )
