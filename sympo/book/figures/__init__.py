@@ -1,0 +1,79 @@
+"""Figures and tables: one style, one look per method, one pure function per figure.
+
+A figure function bears the stem of its files: `figures.fig1_mnist_losses` draws
+`fig1_mnist_losses.pdf`. It takes tidy tables, returns a Figure, and reads and writes nothing;
+`save` does that. Nothing here imports torch, so that figures can be redrawn from the csv alone.
+"""
+
+from sympo.book.figures.alignment import (
+    fig3_gold_win_rate,
+    fig4_gold_frontier,
+    fig5_hh_win_rate,
+    fig6_ultrafeedback_win_rate,
+)
+from sympo.book.figures.files import save, save_provenance, save_table, to_markdown
+from sympo.book.figures.mnist import fig1_learning_curves, fig1_mnist_losses, fig2_mnist_noise
+
+# `figures.style` is this function; the module of the same name is reached by `from … import`.
+from sympo.book.figures.style import (
+    HALF,
+    METHODS,
+    OKABE_ITO,
+    WIDTH,
+    Method,
+    direct_labels,
+    in_order,
+    interval_table,
+    label,
+    line_with_band,
+    look,
+    reference_line,
+    style,
+    subplots,
+)
+from sympo.book.figures.theory import (
+    fig_t2_tied_order,
+    fig_t3_logistic_penalty,
+    fig_t4_wrong_rate,
+    fig_t5_losses,
+    fig_t6_minimisers,
+    fig_t7_wrong_orders,
+    fig_t8_improvement,
+    fig_t9_gradients,
+)
+
+__all__ = [
+    "HALF",
+    "METHODS",
+    "OKABE_ITO",
+    "WIDTH",
+    "Method",
+    "direct_labels",
+    "fig1_learning_curves",
+    "fig1_mnist_losses",
+    "fig2_mnist_noise",
+    "fig3_gold_win_rate",
+    "fig4_gold_frontier",
+    "fig5_hh_win_rate",
+    "fig6_ultrafeedback_win_rate",
+    "fig_t2_tied_order",
+    "fig_t3_logistic_penalty",
+    "fig_t4_wrong_rate",
+    "fig_t5_losses",
+    "fig_t6_minimisers",
+    "fig_t7_wrong_orders",
+    "fig_t8_improvement",
+    "fig_t9_gradients",
+    "in_order",
+    "interval_table",
+    "label",
+    "line_with_band",
+    "look",
+    "reference_line",
+    "save",
+    "save_provenance",
+    "save_table",
+    "style",
+    "subplots",
+    "to_markdown",
+]

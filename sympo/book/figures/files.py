@@ -1,0 +1,147 @@
+"""What a notebook saves: figures as pdf and png, tables as Markdown and LaTeX, both as csv.
+
+The same figure and data give the same bytes on the same machine: no file bears a date.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sympo.book.figures.style import style
+from sympo.studies import profiles, provenance
+from sympo.studies.records import write_atomically
+
+if TYPE_CHECKING:
+    from sympo.studies.records import Record
+
+# None keeps matplotlib from writing the field: dates and versions would change the bytes
+_METADATA: dict[str, dict[str, None]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+# what tells apart the machines and the code that trained the runs of one study
+_ORIGIN = ("commit", "torch", "cpu", "gpu", "data")
+
+
+def save(
+    figure: Figure, stem: str, data: pd.DataFrame | Mapping[str, pd.DataFrame], *, profile: str
+) -> Figure:
+    """Write `<stem>.pdf`, `<stem>.png` and `data/<stem>.csv` into the figures folder of `profile`.
+
+    Args:
+        data: the table behind the figure; a mapping of several goes to `data/<stem>_<name>.csv`,
+            one file per name.
+    Returns:
+        the figure, so that a cell that ends in `save` shows it.
+    Raises:
+        ValueError: no such profile.
+    Check: tests/book/test_figures.py.
+    """
+    folder = _find_folder(profile)
+    with style():
+        figure.draw_without_rendering()
+        # a second layout would start from the first and move things by a hair
+        figure.set_layout_engine("none")
+        for kind, metadata in _METADATA.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            write_atomically(folder / f"{stem}.{kind}", buffer.getvalue())
+    if isinstance(data, Mapping):
+        tables = {f"{stem}_{name}": table for name, table in data.items()}
+    else:
+        tables = {stem: data}
+    for name, table in tables.items():
+        _write_csv(table, folder / "data" / f"{name}.csv")
+    return figure
+
+
+def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
+    """Write `<stem>.md`, `<stem>.tex` and `data/<stem>.csv` into the figures folder of `profile`.
+
+    The first two, of which the second needs LaTeX's booktabs, show three decimals; the csv holds
+    six digits.
+
+    Returns:
+        the table, so that a cell that ends in `save_table` shows it.
+    Raises:
+        ValueError: no such profile.
+    Check: tests/book/test_figures.py.
+    """
+    folder = _find_folder(profile)
+    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
+    alignment = "".join("r" if is_number else "l" for is_number in numeric)
+    shown = table.map(_format_cell)
+    latex = shown.to_latex(index=False, escape=True, column_format=alignment)
+    write_atomically(folder / f"{stem}.md", to_markdown(shown, alignment))
+    write_atomically(folder / f"{stem}.tex", latex)
+    _write_csv(table, folder / "data" / f"{stem}.csv")
+    return table
+
+
+def save_provenance(
+    name: str, records: Iterable["Record"] = (), *, profile: str, **extra: Any
+) -> pd.DataFrame:
+    """Write what made the csv files of notebook `name` beside them, as `data/<name>.json`.
+
+    Args:
+        records: the study's, which may come from other code or another device: what made them is
+            listed, and the seconds they took are summed.
+        extra: fields beyond those of `provenance.collect`.
+    Returns:
+        the same as a table to show.
+    """
+    origins = [record["provenance"] for record in records]
+    fields = provenance.collect(**extra)
+    if origins:
+        trained = {" · ".join(str(origin.get(key)) for key in _ORIGIN) for origin in origins}
+        fields["trained_with"] = sorted(trained)
+        fields["training_seconds"] = round(sum(origin["seconds"] for origin in origins))
+    text = json.dumps(fields, indent=1) + "\n"
+    write_atomically(_find_folder(profile) / "data" / f"{name}.json", text)
+    # committed outputs hold no timings, which differ from run to run
+    shown = {key: value for key, value in fields.items() if key != "training_seconds"}
+    return pd.Series(shown).to_frame("value")
+
+
+def to_markdown(shown: pd.DataFrame, alignment: str) -> str:
+    """A Markdown table.
+
+    Args:
+        shown: cells of text.
+        alignment: a letter per column, "l" for left and "r" for right.
+    """
+    rule = ["---:" if side == "r" else "---" for side in alignment]
+    rows = [[str(column) for column in shown.columns], rule, *shown.to_numpy().tolist()]
+    # a bar within a cell would end it
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _find_folder(profile: str) -> Path:
+    return profiles.figures_folder(profiles.resolve_profile(profile))
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    def shorten(value: float) -> str:
+        # six digits, and 1.0 stays a float: read again, the table prints the same
+        return repr(float(f"{value:.6g}"))
+
+    write_atomically(path, table.to_csv(index=False, float_format=shorten, lineterminator="\n"))
+
+
+def _format_cell(value: object) -> str:
+    if value is None:
+        return "–"
+    # pandas hands over numpy's floats, which are Python's too; float32 is not
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    if np.isnan(value):
+        return "–"
+    # three decimals would show a small p value as 0.000
+    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.3f}"
