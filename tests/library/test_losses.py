@@ -141,8 +141,8 @@ def test_the_calibration_check_can_fail(fn):
 def test_get():
     assert get("ramp") is LOSSES["ramp"]
     with pytest.raises(
-        ValueError, match=r"unknown loss 'sigmiod'\. Did you mean 'sigmoid'\? Losses: sigmoid, .*"
+        ValueError, match=r"unknown loss 'sigmiod'\. Did you mean 'sigmoid'\? Known: sigmoid, .*"
     ):
         get("sigmiod")
-    with pytest.raises(ValueError, match=r"unknown loss 'xyz'\. Losses: "):
+    with pytest.raises(ValueError, match=r"unknown loss 'xyz'\. Known: "):
         get("xyz")

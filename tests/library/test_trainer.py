@@ -30,14 +30,13 @@ from sympo.trainer import (
     SymmetricRewardTrainer,
     SymPOConfig,
     SymPOTrainer,
-    pair_loss,
 )
 
 WORDS = [f"w{i}" for i in range(20)]
 # large enough for margins to differ between a policy and a reference drawn from two seeds
 BETA = 0.7
 RATES = {"cdpo": 0.2, "rdpo": 0.2}
-OWN = [name for name in trainer.LOSS_TYPES if name not in trainer.TRL_LOSSES]
+OWN = list(trainer.own_losses())
 TABLE = [*OWN, "ipo", "hinge"]
 LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
 
@@ -297,7 +296,7 @@ def test_every_row_and_every_symmetric_loss_has_a_name():
         "sympo_ramp",
     ]
     family = [f"sympo_{loss.name}" for loss in losses.LOSSES.values() if loss.symmetric]
-    assert {*rows, *family} <= set(trainer.LOSS_TYPES)
+    assert {*rows, *family} <= set(trainer.loss_types())
     assert len(family) == 8
 
 
@@ -341,13 +340,15 @@ def formula(name, h, *, frozen=None):
     return written[name]
 
 
-def rate_of(name):
-    return 0.9 if name == "repo" else RATES.get(name)
+def pair_loss(name, margin, *, reliability=0.9):
+    """The registry's loss of each pair, told what `formula` is told."""
+    loss = losses.get_pair(name)
+    return loss.fn(margin, noise_rate=RATES.get(name), reliability=reliability)
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_pair_loss_is_its_formula(name):
-    loss = pair_loss(name, MARGIN, rate=rate_of(name))
+    loss = pair_loss(name, MARGIN)
     assert loss.shape == MARGIN.shape
     np.testing.assert_allclose(loss.numpy(), formula(name, MARGIN.numpy()), rtol=1e-12, atol=1e-14)
 
@@ -355,7 +356,7 @@ def test_pair_loss_is_its_formula(name):
 @pytest.mark.parametrize("name", OWN)
 def test_pair_loss_gradient_is_its_finite_difference(name):
     margin = MARGIN.clone().add_(0.01).requires_grad_()  # off the kink of the Laplace loss at 0
-    (gradient,) = torch.autograd.grad(pair_loss(name, margin, rate=rate_of(name)).mean(), margin)
+    (gradient,) = torch.autograd.grad(pair_loss(name, margin).mean(), margin)
     at = margin.detach().numpy()
     step = 1e-6 * np.eye(len(at))
     numeric = [
@@ -368,7 +369,7 @@ def test_pair_loss_gradient_is_its_finite_difference(name):
 @pytest.mark.parametrize("name", OWN)
 def test_pair_loss_is_finite_far_out(name):
     margin = torch.tensor([-1e4, 1e4], requires_grad=True)
-    loss = pair_loss(name, margin, rate=rate_of(name))
+    loss = pair_loss(name, margin)
     loss.sum().backward()
     assert loss.isfinite().all()
     assert margin.grad.isfinite().all()
@@ -376,9 +377,9 @@ def test_pair_loss_is_finite_far_out(name):
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_repo_survives_a_saturated_eta(eta):
-    weight = trainer.repo_posterior(torch.linspace(-50, 50, 11), eta)
+    weight = losses.repo_posterior(torch.linspace(-50, 50, 11), eta)
     assert ((weight >= 0) & (weight <= 1)).all()
-    assert pair_loss("repo", torch.linspace(-50, 50, 11), rate=eta).isfinite().all()
+    assert pair_loss("repo", torch.linspace(-50, 50, 11), reliability=eta).isfinite().all()
 
 
 @pytest.mark.parametrize("name", TABLE)
