@@ -1,13 +1,13 @@
 """Recorded comparisons: Anthropic HH and UltraFeedback-binarized, from their pinned sources."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from datasets import concatenate_datasets
 
-from sympo.preferences import Pairs, Report, load_file
+from sympo.preferences import Pairs, Report, Split, load_file, split_pairs
 from sympo.studies import sources
 
 # split → (a sample under SYMPO_DATA, the hub's file)
@@ -32,6 +32,21 @@ def load_ultrafeedback(*names: str, ties: Literal["drop", "keep"] = "drop") -> P
     places = [_ULTRAFEEDBACK.get(name, (name, name)) for name in names]
     files = [sample if (folder / sample).is_file() else hub for sample, hub in places]
     return _load("ultrafeedback", files, ties=ties)
+
+
+# study → what loads its files
+LOADERS: dict[str, Callable[..., Pairs]] = {"hh": load_hh, "ultrafeedback": load_ultrafeedback}
+
+
+def load_split(study: str, train_files: Sequence[str], test_files: Sequence[str]) -> Split:
+    """Clean training and test pairs of a study that share no prompt.
+
+    Args:
+        study: "hh" or "ultrafeedback".
+        train_files, test_files: names that the study's loader knows.
+    """
+    load = LOADERS[study]
+    return split_pairs(load(*train_files), load(*test_files))
 
 
 def _load(dataset: str, names: Sequence[str], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:

@@ -6,20 +6,25 @@ laptop the module holds a small grammar of reviews, with a tokenizer and a Llama
 million weights that learn to write them. Study gold aligns that model, or SmolLM2, in this world.
 """
 
-import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sympo import noise, preferences
-from sympo.studies import models, records
-from sympo.studies.alignment import sweep as align
-from sympo.studies.alignment.sweep import AlignConfig, World
+from sympo.studies import comparisons, models, records
+from sympo.studies.alignment import sampling, sweep, training
+from sympo.studies.alignment.config import AlignConfig, WorldSpec
+from sympo.studies.alignment.world import World, add_reference
+
+# raised when what the study computes changes; tests/studies/test_golden.py tells when
+VERSION = 1
 
 # prompts for SmolLM2; answers are its own
 HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")
@@ -133,8 +138,8 @@ def _to_dataset(rows: list[tuple[list[dict], str, str]]) -> Dataset:
     return Dataset.from_list([
         {
             "prompt": prompt,
-            "chosen": [{"role": "assistant", "content": chosen}],
-            "rejected": [{"role": "assistant", "content": rejected}],
+            "chosen": _answer(chosen),
+            "rejected": _answer(rejected),
             "is_flipped": False,
             "gold_chosen": reward(chosen),
             "gold_rejected": reward(rejected),
@@ -186,102 +191,100 @@ def _draw_adjective(generator: np.random.Generator) -> str:
     return generator.choice((GOOD, NEUTRAL, BAD)[generator.integers(3)])
 
 
-def tiny_tokenizer():
-    """A word-level tokenizer of the grammar's words, with a chat template: "<prompt> : <answer>
-    <eos>".
-    """
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer of the grammar's words.
 
-    words = (
+    Its chat template writes "<prompt> : <answer> <eos>".
+    """
+    texts = (
+        *("<pad>", "<eos>", "<unk>"),
         *PLACES,
-        *sum(PLACES.values(), ()),
+        *(thing for things in PLACES.values() for thing in things),
         *EVERYWHERE,
         *DAYS,
         *COMPANIONS,
         *GOOD,
         *NEUTRAL,
         *BAD,
+        *DEGREES,
+        *LINKS,
+        *("the", "was", ".", ":"),
     )
-    words = " ".join((*words, *DEGREES, *LINKS, "the was . :")).split()
-    vocabulary = {
-        word: index for index, word in enumerate(dict.fromkeys(["<pad>", "<eos>", "<unk>", *words]))
-    }
-    made = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    # each word once; a degree may be empty
+    words = [word for word in dict.fromkeys(texts) if word]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, chat_template=CHAT_TEMPLATE, padding_side="left", **special
+        tokenizer_object=tokenizer,
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
     )
 
 
-def tiny_model(tokenizer, *, seed: int):
+def tiny_model(tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
     """An untrained Llama of 2 layers, 128 wide; `seed` draws its weights."""
     return models.tiny_llama(tokenizer, seed=seed, context=64)
-
-
-def load_tiny(run: dict):
-    """The untrained model of a seed, its tokenizer, reviews to fine-tune it on, training and
-    evaluation prompts.
-    """
-    tokenizer, generator = tiny_tokenizer(), np.random.default_rng(run["seed"])
-    train, held_out = split_prompts(list_prompts(), held_out=run["prompts"])
-    shown = [train[i] for i in generator.integers(len(train), size=run["sft_examples"])]
-    reviews = [
-        [{"role": "assistant", "content": write_review(prompt, generator)}] for prompt in shown
-    ]
-    examples = Dataset.from_dict({"prompt": shown, "completion": reviews})
-    model = tiny_model(tokenizer, seed=run["seed"]).to(align.device())
-    return model, tokenizer, examples, train, held_out
 
 
 # The study
 
 
 class GoldConfig(AlignConfig):
-    """Study gold: alignment with a known reward. All fields are ours: the paper has no such
-    study.
+    """Study gold: alignment with a known reward.
+
+    All fields are ours: the paper has no such study.
     """
 
     # trained from scratch on the grammar's reviews, or SmolLM2-135M-Instruct
     model: Literal["tiny", "smollm2"]
 
 
-def build_world(run: dict) -> World:
-    """The SFT model of a seed, pairs of its own answers labelled by the gold reward, and the
-    rewards of its answers.
-    """
-    model, tokenizer, train, test, prompts, rewards = build_pairs(run)
-    return World(
-        model,
-        tokenizer,
-        *align.add_reference(model, tokenizer, run, train, test),
-        prompts,
-        score,
-        rewards,
-    )
+def run_study(config: GoldConfig) -> records.Runs:
+    """Train every policy of `config`, or load its record."""
+    source = models.find_weights(config.model)
+    if config.model == "smollm2":
+        source = {**_load_hh().source(), **source}
+    return sweep.run_sweep(config, build_world, version=VERSION, **source)
 
 
-def build_pairs(run: dict):
-    """The world but for the reference pass: SFT model, tokenizer, training and test pairs, prompts,
-    rewards.
+def build_world(spec: WorldSpec) -> World:
+    """The world of a spec: SFT, pairs of the SFT model's own answers, and the reference pass."""
+    return add_reference(build_unreferenced(spec))
+
+
+def build_unreferenced(spec: WorldSpec) -> World:
+    """The world of a spec, before the reference pass.
+
+    Raises:
+        ValueError: no two of the SFT model's answers differ in reward.
     """
-    load = load_tiny if run["model"] == "tiny" else _load_smollm2
-    model, tokenizer, examples, train_prompts, prompts = load(run)
-    align.fine_tune(model, tokenizer, examples, run)
-    seed, samples = run["seed"], run["samples"]
-    asked = [train_prompts[i % len(train_prompts)] for i in range(run["pairs"])]
-    drawn = align.sample(model, tokenizer, asked, run, samples=2, seed=3 * seed).texts
-    train = label_pairs(asked, zip(drawn[::2], drawn[1::2], strict=True), seed=seed)
-    answers = align.sample(model, tokenizer, prompts, run, samples=samples, seed=3 * seed + 1).texts
-    asked = [prompt for prompt in prompts for _ in range(samples // 2)]
-    test = order_pairs(asked, zip(answers[::2], answers[1::2], strict=True))
+    start = _load_tiny(spec) if spec.model == "tiny" else _load_smollm2(spec)
+    model, tokenizer, prompts = start.model, start.tokenizer, start.prompts
+    training.fine_tune(model, tokenizer, start.examples, spec)
+
+    # two answers to each training prompt; in turn, if there are fewer prompts than pairs
+    asked = [start.train_prompts[i % len(start.train_prompts)] for i in range(spec.pairs)]
+    drawn = sampling.sample(model, tokenizer, asked, spec, samples=2, seed=spec.pairs_seed).texts
+    train = label_pairs(asked, _pair_up(drawn), seed=spec.seed)
+
+    # the SFT model's answers to the evaluation prompts: held-out pairs, and what policies must beat
+    answers = sampling.sample(
+        model, tokenizer, prompts, spec, samples=spec.samples, seed=spec.sft_seed
+    ).texts
+    asked = [prompt for prompt in prompts for _ in range(spec.samples // 2)]
+    test = order_pairs(asked, _pair_up(answers))
+    rewards = np.reshape(score(asked, answers), (-1, spec.samples))
+
     if not (len(train) and len(test)):
         raise ValueError(
-            "the SFT model's answers are all alike to the gold reward: give more prompts, pairs or tokens"
+            "the SFT model's answers are all alike to the gold reward: "
+            "raise prompts, pairs or max_new_tokens"
         )
-    return model, tokenizer, train, test, prompts, np.reshape(score(asked, answers), (-1, samples))
+    return World(spec, model, tokenizer, train, test, prompts, score, rewards)
 
 
 def score(prompts: Sequence[list[dict]], answers: Sequence[str]) -> list[float]:
@@ -289,33 +292,67 @@ def score(prompts: Sequence[list[dict]], answers: Sequence[str]) -> list[float]:
     return [reward(answer) for answer in answers]
 
 
-def _load_smollm2(run: dict):
-    """As `load_tiny`: SmolLM2-135M-Instruct, and prompts and answers of Anthropic HH."""
-    with align.quietly():
-        model, tokenizer = models.load("smollm2", seed=run["seed"])
-    split, limits = _load_hh(), {"max_prompt": run["max_prompt"], "max_length": run["max_length"]}
-    wanted = ((split.train, max(run["sft_examples"], run["pairs"])), (split.test, run["prompts"]))
-    train, test = (
-        preferences.take_fitting(part.shuffle(seed=run["seed"]), tokenizer, count=count, **limits)
-        for part, count in wanted
-    )
-    examples = align.completions(train, run["sft_examples"])
-    return model.to(align.device()), tokenizer, examples, train["prompt"][:], test["prompt"][:]
+def _pair_up(answers: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """The first two answers, the next two, and so on."""
+    return zip(answers[::2], answers[1::2], strict=True)
+
+
+class _Start(NamedTuple):
+    """What a world begins with.
+
+    Attributes:
+        model: before SFT.
+        examples: for SFT: prompt and completion.
+        train_prompts: of the pairs.
+        prompts: of the evaluation.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    examples: Dataset
+    train_prompts: list[list[dict]]
+    prompts: list[list[dict]]
+
+
+def _load_tiny(spec: WorldSpec) -> _Start:
+    """The untrained model of a seed, and reviews of the grammar to fine-tune it on."""
+    generator = np.random.default_rng(spec.seed)
+    tokenizer = tiny_tokenizer()
+    train, held_out = split_prompts(list_prompts(), held_out=spec.prompts)
+    shown = [train[i] for i in generator.integers(len(train), size=spec.sft_examples)]
+    reviews = [_answer(write_review(prompt, generator)) for prompt in shown]
+    examples = Dataset.from_dict({"prompt": shown, "completion": reviews})
+    model = tiny_model(tokenizer, seed=spec.seed).to(training.device())
+    return _Start(model, tokenizer, examples, train, held_out)
+
+
+def _load_smollm2(spec: WorldSpec) -> _Start:
+    """SmolLM2-135M-Instruct, with prompts and answers of Anthropic HH."""
+    with training.quietly():
+        model, tokenizer = models.load("smollm2", seed=spec.seed)
+    split = _load_hh()
+
+    def take(pairs: Dataset, count: int) -> Dataset:
+        return preferences.take_fitting(
+            pairs.shuffle(seed=spec.seed),
+            tokenizer,
+            count=count,
+            max_prompt=spec.max_prompt,
+            max_length=spec.max_length,
+        )
+
+    train = take(split.train, max(spec.sft_examples, spec.pairs))
+    test = take(split.test, spec.prompts)
+    examples = training.completions(train, spec.sft_examples)
+    model = model.to(training.device())
+    return _Start(model, tokenizer, examples, train["prompt"][:], test["prompt"][:])
 
 
 def _load_hh() -> preferences.Split:
-    return preferences.split_pairs(preferences.load_hh(*HH_TRAIN), preferences.load_hh(*HH_TEST))
+    train = comparisons.load_hh(*HH_TRAIN)
+    return preferences.split_pairs(train, comparisons.load_hh(*HH_TEST))
 
 
-def run_study(config: GoldConfig) -> records.Runs:
-    """Train every policy of `config`, or load its record."""
-    tiny = config.model == "tiny"
-    source = (
-        {"weights": "scratch"}
-        if tiny
-        else {**_load_hh().source(), **models.find_weights("smollm2")}
-    )
-    parallel = tiny and not torch.cuda.is_available()
-    return align.run_sweep(
-        config, build_world, sys.modules[__name__], models, parallel=parallel, **source
-    )
+def _answer(text: str) -> list[dict]:
+    """An assistant's message, as TRL wants it."""
+    return [{"role": "assistant", "content": text}]

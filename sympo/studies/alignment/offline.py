@@ -1,38 +1,65 @@
-"""Studies hh and ultrafeedback: preference training on recorded comparisons, judged by a reward
-model.
+"""Studies hh and ultrafeedback: preference training on recorded comparisons.
 
 Both ask what the paper asks of language models: pairs that people or a larger model compared,
-labels flipped at a known rate, one pass over them. The judge here is a reward model, trained with
-clean labels on pairs that no policy sees; how well it agrees with the held-out labels is in every
-record (`judge_accuracy`), because a win rate is worth no more.
+labels flipped at a known rate, one pass over them. The judge is a reward model, trained with clean
+labels on pairs that no policy sees; how well it agrees with the held-out labels is in every record
+(`judge_accuracy`), because a win rate is worth no more.
 """
 
 import copy
-import sys
 import tempfile
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
 from pydantic import Field
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from sympo import judge, preferences
-from sympo.studies import models, records
-from sympo.studies.alignment import sweep as align
-from sympo.studies.alignment.sweep import AlignConfig, Count, Positive, World
+from sympo import preferences
+from sympo.judge import ModelJudge
+from sympo.studies import comparisons, models, records
+from sympo.studies.alignment import sampling, sweep, training
+from sympo.studies.alignment.config import AlignConfig, Count, Positive, WorldSpec
+from sympo.studies.alignment.world import World, add_reference
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
-LOADERS = {"hh": preferences.load_hh, "ultrafeedback": preferences.load_ultrafeedback}
+# raised when what the studies compute changes; tests/studies/test_golden.py tells when
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineSpec(WorldSpec):
+    """A world of recorded comparisons, with a judge trained on some of them."""
+
+    train_files: tuple[str, ...]
+    test_files: tuple[str, ...]
+    test_pairs: int
+    judge_share: float
+    judge_pairs: int
+    judge_epochs: int
+    judge_learning_rate: float
+
+    def config(self) -> dict[str, Any]:
+        """The spec as a dict of JSON values; the files' names as one text each."""
+        names = {"train_files": self.train_files, "test_files": self.test_files}
+        return {**super().config(), **{field: " ".join(files) for field, files in names.items()}}
 
 
 class OfflineConfig(AlignConfig):
     """What studies hh and ultrafeedback share. Source: the paper, where not marked ours."""
 
+    spec_type: ClassVar[type[WorldSpec]] = OfflineSpec
+
     # ours: bytes, untrained; SmolLM2-135M-Instruct; Llama-3.2-3B-Instruct
     model: Literal["tiny", "smollm2", "llama"]
-    train_files: list[str]  # what `sympo.preferences` loads for training
+    train_files: list[str]  # what `sympo.studies.comparisons` loads for training
     test_files: list[str]
     test_pairs: Count  # ours: held-out pairs with clean labels, for accuracy and margin
     # ours: share of the training prompts kept for the judge alone
@@ -41,103 +68,126 @@ class OfflineConfig(AlignConfig):
     judge_epochs: Count  # ours
     judge_learning_rate: Positive  # ours
 
-    def runs(self) -> list[dict]:
-        """As `AlignConfig.runs`, with the files' names as one text each."""
-        files = {"train_files": " ".join(self.train_files), "test_files": " ".join(self.test_files)}
-        return [{**run, **files} for run in super().runs()]
+
+def run_study(config: OfflineConfig) -> records.Runs:
+    """Train every policy of `config`, or load its record."""
+    split = comparisons.load_split(config.study, config.train_files, config.test_files)
+    source = {**split.source(), **models.find_weights(config.model)}
+    return sweep.run_sweep(config, build_world, version=VERSION, **source)
 
 
-def load_split(
-    study: str, train_files: Sequence[str], test_files: Sequence[str]
-) -> preferences.Split:
-    """Clean training and test pairs of a study that share no prompt, with the reports of their
-    files.
-    """
-    return preferences.split_pairs(LOADERS[study](*train_files), LOADERS[study](*test_files))
+def build_world(spec: OfflineSpec) -> World:
+    """The world of a spec: pairs, a judge, SFT, the SFT model's answers, the reference pass."""
+    with training.quietly():
+        model, tokenizer = models.load(spec.model, seed=spec.seed)
+    model = model.to(training.device())
+    pairs = _draw_pairs(spec, tokenizer)
 
+    # before SFT, so that the judge starts from the model as it was loaded
+    score, facts = train_judge(model, tokenizer, pairs.judge, pairs.test, spec)
+    examples = training.completions(pairs.train, spec.sft_examples)
+    training.fine_tune(model, tokenizer, examples, spec)
 
-def build_world(run: dict) -> World:
-    """The SFT model of a seed, recorded pairs with its log-probabilities, a judge, and its view of
-    the SFT answers.
-    """
-    with align.quietly():
-        model, tokenizer = models.load(run["model"], seed=run["seed"])
-    model = model.to(align.device())
-    train, for_judge, test = _draw_pairs(run, tokenizer)
-    score, facts = train_judge(model, tokenizer, for_judge, test, run)
-    align.fine_tune(model, tokenizer, align.completions(train, run["sft_examples"]), run)
-    prompts, samples = test["prompt"][: run["prompts"]], run["samples"]
-    answers = align.sample(
-        model, tokenizer, prompts, run, samples=samples, seed=3 * run["seed"] + 1
+    # the SFT model's answers, which policies must beat
+    prompts = pairs.test["prompt"][: spec.prompts]
+    answers = sampling.sample(
+        model, tokenizer, prompts, spec, samples=spec.samples, seed=spec.sft_seed
     ).texts
-    rewards = np.reshape(
-        score([prompt for prompt in prompts for _ in range(samples)], answers), (-1, samples)
+    asked = [prompt for prompt in prompts for _ in range(spec.samples)]
+    rewards = np.reshape(score(asked, answers), (-1, spec.samples))
+    return add_reference(
+        World(spec, model, tokenizer, pairs.train, pairs.test, prompts, score, rewards, facts)
     )
-    pairs = align.add_reference(model, tokenizer, run, train, test)
-    return World(model, tokenizer, *pairs, prompts, score, rewards, facts)
 
 
-def _draw_pairs(run: dict, tokenizer) -> tuple[Dataset, ...]:
-    """Pairs for the policies, for the judge, and for the test: the first that fit, in the order of
-    the run's seed.
+class _Parts(NamedTuple):
+    """Pairs for the policies, for the judge, and for the test; no prompt is in two of them."""
+
+    train: Dataset
+    judge: Dataset
+    test: Dataset
+
+
+def _draw_pairs(spec: OfflineSpec, tokenizer: PreTrainedTokenizerBase) -> _Parts:
+    """The first pairs that fit, in the order of the world's seed.
+
+    Raises:
+        ValueError: fewer pairs fit than the spec asks for.
     """
-    split = load_split(run["study"], run["train_files"].split(), run["test_files"].split())
-    policy, for_judge = preferences.hold_out(split.train, fraction=run["judge_share"], seed=0)
-    limits, found = {"max_prompt": run["max_prompt"], "max_length": run["max_length"]}, []
-    for name, part in {"pairs": policy, "judge_pairs": for_judge, "test_pairs": split.test}.items():
-        shuffled = part.shuffle(seed=run["seed"])
-        found.append(preferences.take_fitting(shuffled, tokenizer, count=run[name], **limits))
-        if len(found[-1]) < run[name]:
+    split = comparisons.load_split(spec.study, spec.train_files, spec.test_files)
+    # the judge's share is the same for every seed
+    policy, for_judge = preferences.hold_out(split.train, fraction=spec.judge_share, seed=0)
+    limits = {"max_prompt": spec.max_prompt, "max_length": spec.max_length}
+
+    def take(field: str, pairs: Dataset) -> Dataset:
+        count = getattr(spec, field)
+        shuffled = pairs.shuffle(seed=spec.seed)
+        fitting = preferences.take_fitting(shuffled, tokenizer, count=count, **limits)
+        if len(fitting) < count:
             raise ValueError(
-                f"{name} = {run[name]}, but {len(found[-1])} pairs fit {limits}: lower {name}"
+                f"{field} = {count}, but {len(fitting)} pairs fit {limits}: lower {field}"
             )
-    return tuple(found)
+        return fitting
+
+    return _Parts(
+        train=take("pairs", policy),
+        judge=take("judge_pairs", for_judge),
+        test=take("test_pairs", split.test),
+    )
 
 
-def train_judge(model, tokenizer, pairs: Dataset, test: Dataset, run: dict):
-    """A reward model that starts from `model` and is trained on clean labels with the logistic
-    loss.
+Score = Callable[[Sequence[list[dict]], Sequence[str]], Any]
+
+
+def train_judge(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Dataset,
+    test: Dataset,
+    spec: OfflineSpec,
+) -> tuple[Score, dict[str, float]]:
+    """A reward model that starts from `model`, trained on clean labels with the logistic loss.
 
     Returns:
         `score(prompts, answers)` → rewards, and the judge's accuracy on `test`, as a fact of the
         world.
     """
-    from transformers import AutoModelForSequenceClassification
-
-    with align.quietly(), tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        options = {"num_labels": 1, "dtype": torch.float32, "use_safetensors": True}
-        with torch.random.fork_rng():
-            torch.manual_seed(run["seed"])  # draws the weights of the new head
-            classifier = AutoModelForSequenceClassification.from_pretrained(folder, **options)
-        classifier.config.pad_token_id = tokenizer.pad_token_id
-        budget = {
-            "learning_rate": run["judge_learning_rate"],
-            "num_train_epochs": run["judge_epochs"],
-        }
+    with training.quietly(), tempfile.TemporaryDirectory() as folder:
+        classifier = _add_head(model, tokenizer, folder, seed=spec.seed)
         arguments = SymmetricRewardConfig(
-            **align.settings(run, folder, **budget), loss_type="logistic"
+            **training.settings(
+                spec,
+                folder,
+                learning_rate=spec.judge_learning_rate,
+                num_train_epochs=spec.judge_epochs,
+            ),
+            loss_type="logistic",
         )
-        given = {"train_dataset": pairs, "processing_class": tokenizer}
-        made = SymmetricRewardTrainer(copy.deepcopy(classifier), arguments, **given)
-        made.train()
-        align.load_trained(classifier, made)
-    found = judge.ModelJudge(classifier.to(model.device), tokenizer, run["micro_batch"])
-    chosen, rejected = (
-        found.score(test["prompt"], _texts(test[side])) for side in ("chosen", "rejected")
-    )
-    return found.score, {"judge_accuracy": float(np.greater(chosen, rejected).mean())}
+        # a copy, because TRL patches the model that it trains
+        trainer = SymmetricRewardTrainer(
+            copy.deepcopy(classifier), arguments, train_dataset=pairs, processing_class=tokenizer
+        )
+        trainer.train()
+        training.load_trained(classifier, trainer)
+    judge = ModelJudge(classifier.to(model.device), tokenizer, spec.micro_batch)
+    chosen = judge.score(test["prompt"], _texts(test["chosen"]))
+    rejected = judge.score(test["prompt"], _texts(test["rejected"]))
+    return judge.score, {"judge_accuracy": float(np.greater(chosen, rejected).mean())}
+
+
+def _add_head(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str, *, seed: int
+) -> PreTrainedModel:
+    """A classifier with the weights of `model` and a new head, by way of a folder."""
+    model.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # draws the weights of the new head
+        classifier = AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=1, dtype=torch.float32, use_safetensors=True
+        )
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    return classifier
 
 
 def _texts(answers: Sequence[list[dict]]) -> list[str]:
     return [messages[-1]["content"] for messages in answers]
-
-
-def run_study(config: OfflineConfig) -> records.Runs:
-    """Train every policy of `config`, or load its record."""
-    split = load_split(config.study, config.train_files, config.test_files)
-    source = {**split.source(), **models.find_weights(config.model)}
-    parallel = config.model == "tiny" and not torch.cuda.is_available()
-    return align.run_sweep(
-        config, build_world, sys.modules[__name__], judge, models, parallel=parallel, **source
-    )

@@ -1,0 +1,221 @@
+"""What an alignment study is made of: its config, the runs that it lists, and their worlds.
+
+All runs of one seed share a world: the SFT model that every policy starts from, and the pairs. A
+`WorldSpec` names what that world depends on, an `AlignmentRun` adds what one policy depends on.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from sympo import trainer
+from sympo._names import unknown_name
+from sympo.studies import progress
+from sympo.studies.profiles import StudyConfig
+from sympo.studies.records import Run
+
+Rate = Annotated[float, Field(ge=0, lt=0.5)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSpec:
+    """What a world is: equal specs stand for the same world.
+
+    Attributes:
+        study: whose `build_world` builds it.
+        seed: of the model's weights (tiny models), the pairs, and everything that is sampled.
+        data_sha256, weights_sha256: of the files behind it; "" where there are none.
+
+    The others are the fields of the study's config with the same names.
+    """
+
+    study: str
+    seed: int
+    model: str
+    pairs: int
+    sft_examples: int
+    sft_epochs: int
+    sft_learning_rate: float
+    prompts: int
+    samples: int
+    max_new_tokens: int
+    max_prompt: int
+    max_length: int
+    batch: int
+    micro_batch: int
+    warmup: float
+    data_sha256: str = ""
+    weights_sha256: str = ""
+
+    # Three draws of answers belong to a world. Their seeds differ from each other and from those of
+    # every other world, so that no answer is drawn with the random numbers of another.
+
+    @property
+    def pairs_seed(self) -> int:
+        """Seed of the answers that become training pairs."""
+        return 3 * self.seed
+
+    @property
+    def sft_seed(self) -> int:
+        """Seed of the SFT model's answers to the evaluation prompts."""
+        return 3 * self.seed + 1
+
+    @property
+    def policy_seed(self) -> int:
+        """Seed of a policy's answers to the evaluation prompts, the same for every method."""
+        return 3 * self.seed + 2
+
+    def config(self) -> dict[str, Any]:
+        """The spec as a dict of JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentRun(Run):
+    """One policy to train: the world that it starts in, and how it is trained there.
+
+    Attributes:
+        world: what it shares with the other runs of its seed.
+        noise_rate: ε, the share of training pairs with the wrong label, in [0, ½).
+        beta: β of the implicit reward β·log π/π_ref.
+        learning_rate: of AdamW.
+        epochs: over the training pairs.
+    Raises:
+        ValueError: study or seed are not the world's.
+    """
+
+    world: WorldSpec
+    noise_rate: float
+    beta: float
+    learning_rate: float
+    epochs: int
+
+    def __post_init__(self) -> None:
+        if (self.study, self.seed) != (self.world.study, self.world.seed):
+            world = f"study {self.world.study}, seed {self.world.seed}"
+            raise ValueError(f"a run of study {self.study}, seed {self.seed} in a world of {world}")
+
+    def config(self) -> dict[str, Any]:
+        """The run and its world as one flat dict of JSON values."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        del own["world"]
+        return {**own, **self.world.config()}
+
+
+class AlignConfig(StudyConfig):
+    """What alignment studies share: which runs, and one budget for every method.
+
+    Source: the paper, where not marked ours.
+    """
+
+    # the class of the study's worlds
+    spec_type: ClassVar[type[WorldSpec]] = WorldSpec
+
+    model: str
+    methods: list[str]
+    noise_rates: list[Rate]
+    seeds: Count  # runs use the seeds 0 … seeds − 1
+    # ours: the methods of the contrasts, with more seeds at the highest rate
+    headline_methods: list[str]
+    headline_seeds: Count
+    frontier_methods: list[str]  # ours: the methods of the reward–KL frontier, at the highest rate
+    frontier_seeds: Annotated[int, Field(ge=0)]
+    betas: list[Positive]  # ours: the other β of the frontier
+    pairs: Count  # training pairs
+    learning_rate: Positive  # AdamW, the same for every method
+    sft_examples: Count
+    sft_epochs: Count
+    sft_learning_rate: Positive
+    prompts: Count  # ours: evaluation prompts, never trained on
+    samples: Annotated[int, Field(ge=2, multiple_of=2)]  # ours: answers to each of them
+    max_new_tokens: Count
+    max_prompt: Count = 256  # tokens; longer prompts are left out
+    max_length: Count = 512  # tokens of a prompt with its answer; longer pairs are left out
+    beta: Positive = 0.1
+    batch: Count = 64  # pairs per step
+    micro_batch: Count = 64  # ours: pairs that fit in memory; gradients accumulate to `batch`
+    epochs: Count = 1
+    warmup: Share = 0.1  # ours: share of the steps; the paper's 150 may exceed them all
+
+    @field_validator("methods", "headline_methods", "frontier_methods")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in trainer.LOSS_TYPES:
+                raise ValueError(unknown_name("method", name, trainer.LOSS_TYPES))
+        return names
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "AlignConfig":
+        if self.headline_seeds < self.seeds:
+            raise ValueError(
+                f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it"
+            )
+        if self.batch % self.micro_batch:
+            raise ValueError(
+                f"micro_batch = {self.micro_batch} does not divide batch = {self.batch}"
+            )
+        processes = progress.processes()
+        if self.batch % (self.micro_batch * processes):
+            raise ValueError(
+                f"micro_batch = {self.micro_batch} on {processes} processes does not divide "
+                f"batch = {self.batch}: choose a smaller micro_batch"
+            )
+        return self
+
+    def world_spec(self, seed: int, **hashes: str) -> WorldSpec:
+        """The world of a seed.
+
+        Args:
+            hashes: `data_sha256` and `weights_sha256` of the files that it is built from.
+        """
+        names = {field.name for field in fields(self.spec_type)}
+        sizes = self.model_dump(include=names)
+        # a spec is hashable, and so are its values
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
+        return self.spec_type(**values, seed=seed, **hashes)
+
+    def runs(self, **hashes: str) -> list[AlignmentRun]:
+        """One run per policy to train; one seed is complete before the next begins.
+
+        Args:
+            hashes: as for `world_spec`.
+        """
+        seeds = range(max(self.headline_seeds, self.frontier_seeds))
+        # each once, in the order of their first mention
+        methods = dict.fromkeys([*self.methods, *self.headline_methods, *self.frontier_methods])
+        betas = dict.fromkeys([self.beta, *self.betas])
+        worlds = [self.world_spec(seed, **hashes) for seed in seeds]
+        cells = product(worlds, self.noise_rates, methods, betas)
+        return [self._run(*cell) for cell in cells if self._wants(*cell)]
+
+    def _run(self, world: WorldSpec, noise_rate: float, method: str, beta: float) -> AlignmentRun:
+        return AlignmentRun(
+            study=self.study,
+            method=method,
+            noise=f"symmetric-{noise_rate:g}",
+            seed=world.seed,
+            world=world,
+            noise_rate=noise_rate,
+            beta=beta,
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+        )
+
+    def _wants(self, world: WorldSpec, noise_rate: float, method: str, beta: float) -> bool:
+        """Whether a cell of the full product is among the runs of this config."""
+        highest = noise_rate == max(self.noise_rates)
+        # the frontier takes every β, at the highest rate alone
+        if highest and method in self.frontier_methods and world.seed < self.frontier_seeds:
+            return True
+        if beta != self.beta:
+            return False
+        # contrasts are drawn at the highest rate, and need more seeds there
+        if highest and method in self.headline_methods:
+            return world.seed < self.headline_seeds
+        return method in self.methods and world.seed < self.seeds

@@ -1,0 +1,300 @@
+"""Training of language models: SFT on completions, and policies on preference pairs.
+
+Both use TRL's trainers with the settings of a `WorldSpec`. Pairs are encoded once per world, and a
+flip swaps columns, so that one pass of the reference model serves every method, noise rate and β.
+"""
+
+import copy
+import io
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers.utils import logging
+
+from sympo.studies import progress
+from sympo.studies.alignment.config import AlignmentRun, WorldSpec
+from sympo.trainer import NEEDS_NOISE_RATE, SymPOConfig, SymPOTrainer
+
+# what a trainer reads of encoded pairs, and the reference model's log-probabilities of the answers
+TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+
+
+def device() -> torch.device:
+    """Where models live: this process's GPU, or the CPU."""
+    from accelerate import PartialState
+
+    return PartialState().device if torch.cuda.is_available() else torch.device("cpu")
+
+
+def mixed_precision() -> bool:
+    """Whether to train in bfloat16: on a GPU that has it (a T4 would only emulate it)."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the libraries' bars and logs out of a notebook.
+
+    How far a study has come is shown by `progress.progress`.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def settings(spec: WorldSpec, folder: str, **changes: Any) -> dict[str, Any]:
+    """Arguments that SFT, reward and preference training share.
+
+    Args:
+        spec: its `batch` is over all processes.
+        folder: where TRL may write.
+        changes: take the place of these arguments, or stand beside them.
+    Raises:
+        ValueError: one process sees several GPUs, and would train on a batch for each.
+    """
+    cuda = torch.cuda.is_available()
+    if torch.cuda.device_count() > 1 and progress.processes() == 1:
+        remedy = "set CUDA_VISIBLE_DEVICES=0, or start the study with `accelerate launch`"
+        raise ValueError(f"{torch.cuda.device_count()} GPUs are visible to one process: {remedy}")
+    bf16 = mixed_precision()
+    shared = {
+        "output_dir": folder,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "max_length": None,
+        "dataloader_pin_memory": cuda,
+        "use_cpu": not cuda,
+        "bf16": bf16,
+        # in float32 the activations would not fit into a small GPU
+        "gradient_checkpointing": cuda and not bf16,
+        # one bound for losses of different scales would favour the flat ones
+        "max_grad_norm": math.inf,
+        "per_device_train_batch_size": spec.micro_batch,
+        "gradient_accumulation_steps": spec.batch // (spec.micro_batch * progress.processes()),
+        "warmup_steps": spec.warmup,
+        "seed": spec.seed,
+    }
+    return {**shared, **changes}
+
+
+# Supervised fine-tuning
+
+
+def fine_tune(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Dataset, spec: WorldSpec
+) -> None:
+    """Supervised fine-tuning on `examples` (prompt, completion), in place."""
+    from trl import SFTConfig, SFTTrainer
+
+    with quietly(), tempfile.TemporaryDirectory() as folder:
+        arguments = SFTConfig(
+            **settings(
+                spec,
+                folder,
+                learning_rate=spec.sft_learning_rate,
+                num_train_epochs=spec.sft_epochs,
+            )
+        )
+        # TRL patches the forward pass of the model that it trains, and a copy of a patched model
+        # runs the original's. So the patched one is thrown away and only its weights are kept.
+        sft = SFTTrainer(
+            copy.deepcopy(model), arguments, train_dataset=examples, processing_class=tokenizer
+        )
+        sft.train()
+    load_trained(model, sft)
+
+
+def load_trained(model: PreTrainedModel, trainer: Trainer) -> None:
+    """Give `model` the weights of a trainer, gathered where they are sharded (FSDP)."""
+    options = StateDictOptions(full_state_dict=True)
+    model.load_state_dict(get_model_state_dict(trainer.model, options=options))
+
+
+def completions(pairs: Dataset, count: int) -> Dataset:
+    """Prompts and chosen answers of the first `count` pairs, or of all, for `fine_tune`."""
+    first = pairs.select(range(min(count, len(pairs))))
+    return first.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
+
+
+# Preference training
+
+
+class BatchBuckets(Sampler[int]):
+    """The random batches that TRL would draw, each sorted by length.
+
+    Its micro-batches then need little padding. Gradients of a batch are summed over its
+    micro-batches, so the order inside it changes nothing but the time; except for drdpo, whose loss
+    couples the pairs of a micro-batch.
+
+    Args:
+        lengths: of each pair, in tokens, `(pairs,)`.
+        batch: pairs per step, over micro-batches and processes.
+    Check: tests/studies/test_training.py::test_batches_are_those_of_trl.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], *, batch: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch = batch
+        self.order = SeedableRandomSampler(lengths, generator=torch.Generator(), data_seed=seed)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(self.order)
+        for start in range(0, len(order), self.batch):
+            yield from sorted(order[start : start + self.batch], key=self.lengths.__getitem__)
+
+
+class PairTrainer(SymPOTrainer):
+    """SymPOTrainer on pairs that are encoded already, instead of encoding them for every run.
+
+    The reference pass stays in memory: TRL hands it on through a file, in a folder that only one
+    process knows. Where weights are sharded (FSDP), mixed precision is autocast's, as it is where
+    they are not: accelerate would round what the model returns, and an answer's log-probability
+    with it, to whole nats.
+    """
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """TRL's accelerator, without the rounding of FSDP's mixed precision."""
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = None
+
+    def compute_loss_context_manager(self) -> Any:
+        """Autocast, whether weights are sharded or not."""
+        return self.accelerator.autocast()
+
+    def _prepare_dataset(self, dataset: Dataset, *rest: Any) -> Dataset:
+        if set(TOKEN_COLUMNS) <= set(dataset.column_names):
+            return dataset
+        return super()._prepare_dataset(dataset, *rest)
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        if set(REFERENCE_COLUMNS) <= set(dataset.column_names):
+            return dataset
+        sides = log_probs(self, self.ref_model or self.model, dataset)
+        for column, values in zip(REFERENCE_COLUMNS, sides, strict=True):
+            dataset = dataset.add_column(column, values)
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> BatchBuckets:
+        data = self.train_dataset if train_dataset is None else train_dataset
+        on_device = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        batch = on_device * progress.processes()
+        return BatchBuckets(pair_lengths(data), batch=batch, seed=self.args.seed)
+
+
+def pair_arguments(spec: WorldSpec, folder: str, **changes: Any) -> SymPOConfig:
+    """The arguments of a `PairTrainer`: those of `settings`, and `changes`."""
+    return SymPOConfig(
+        **settings(spec, folder, **changes),
+        per_device_eval_batch_size=spec.micro_batch,
+        precompute_ref_log_probs=True,
+        logging_steps=0.125,
+    )
+
+
+def run_arguments(run: AlignmentRun, folder: str) -> SymPOConfig:
+    """The arguments that train `run`; cdpo and rdpo are told the true noise rate, as in the paper.
+
+    Source: Section 5.
+    """
+    return pair_arguments(
+        run.world,
+        folder,
+        loss_type=run.method,
+        noise_rate=run.noise_rate if run.method in NEEDS_NOISE_RATE else None,
+        beta=run.beta,
+        learning_rate=run.learning_rate,
+        num_train_epochs=run.epochs,
+    )
+
+
+def build_trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: SymPOConfig,
+    *,
+    train_dataset: Dataset,
+    eval_dataset: Dataset | None = None,
+) -> PairTrainer:
+    """A trainer of `model`, which is also the reference policy of pairs that lack one."""
+    # Where weights are sharded (FSDP), TRL would load the reference anew, from where the SFT
+    # model's weights came.
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    return PairTrainer(
+        model,
+        copy.deepcopy(model) if sharded else None,
+        arguments,
+        processing_class=tokenizer,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+    )
+
+
+@torch.no_grad()
+def log_probs(
+    trainer: PairTrainer, model: PreTrainedModel, pairs: Dataset
+) -> NDArray[np.float32]:
+    """log π(y | x) of the chosen and of the rejected answers under `model`, nats.
+
+    Several processes share the pairs, and each gets all the values.
+
+    Args:
+        model: prepared by the trainer: its policy or its reference.
+    Returns:
+        `(2, pairs)`.
+    """
+    loader = DataLoader(
+        pairs.select_columns(list(TOKEN_COLUMNS)),
+        batch_size=trainer.args.per_device_eval_batch_size,
+        collate_fn=trainer.data_collator,
+    )
+    rows = []
+    for batch in trainer.accelerator.prepare(loader):
+        # of `model`, whatever the method's name says
+        sides = torch.stack(trainer.compute_ref_log_probs(model, batch), dim=1)
+        rows.append(trainer.accelerator.gather_for_metrics(sides))
+    return torch.cat(rows).T.float().cpu().numpy()
+
+
+def margins(trainer: PairTrainer, pairs: Dataset) -> NDArray[np.float64]:
+    """β·(log-ratio chosen − log-ratio rejected) of the trainer's policy, without clipping.
+
+    Returns:
+        `(pairs,)`, nats.
+    """
+    trainer.model.eval()
+    reference = np.array([pairs[column][:] for column in REFERENCE_COLUMNS])
+    chosen, rejected = log_probs(trainer, trainer.model, pairs) - reference
+    return trainer.beta * (chosen - rejected)
+
+
+def pair_lengths(pairs: Dataset) -> NDArray[np.int64]:
+    """Tokens of each pair's prompt with its longer answer, `(pairs,)`."""
+    # in Arrow: lists of Python numbers would take as long as three training steps
+    table = pairs.with_format("arrow")[:]
+    prompt, chosen, rejected = (
+        pc.list_value_length(table[column]).to_numpy().astype(int) for column in TOKEN_COLUMNS
+    )
+    return prompt + np.maximum(chosen, rejected)

@@ -1,0 +1,61 @@
+"""A world: what all runs of one seed share."""
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import ArrayLike, NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sympo.studies.alignment import training
+from sympo.studies.alignment.config import WorldSpec
+
+
+@dataclass(frozen=True)
+class World:
+    """The SFT model of a seed, its pairs and its judge.
+
+    Attributes:
+        spec: what the world was built from.
+        model: the SFT model, which is the reference policy; runs copy it and leave it as it is.
+        train, test: pairs whose labels are not flipped yet; after `add_reference` with token ids
+            and the columns `ref_chosen_logps` and `ref_rejected_logps`.
+        prompts: of the evaluation.
+        score: the judge, `score(prompts, answers)` → a reward per answer.
+        rewards: its rewards of the SFT model's answers to `prompts`, `(prompts, samples)`.
+        facts: metrics of the world itself, which go into every record of it.
+    """
+
+    spec: WorldSpec
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset
+    test: Dataset
+    prompts: list[list[dict]]
+    score: Callable[[Sequence[list[dict]], Sequence[str]], ArrayLike]
+    rewards: NDArray[np.float64]
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+def add_reference(world: World) -> World:
+    """The world with its pairs encoded, and their answers' log-probabilities under its model, nats.
+
+    The test pairs are sorted by length: only means are taken over them, and sorted they need little
+    padding.
+    """
+    with training.quietly(), tempfile.TemporaryDirectory() as folder:
+        # nothing is trained: the trainer encodes the pairs and runs its reference model over them
+        trainer = training.build_trainer(
+            copy.deepcopy(world.model),
+            world.tokenizer,
+            training.pair_arguments(world.spec, folder),
+            train_dataset=world.train,
+            eval_dataset=world.test,
+        )
+        by_length = np.argsort(training.pair_lengths(trainer.eval_dataset))
+        return replace(
+            world, train=trainer.train_dataset, test=trainer.eval_dataset.select(by_length)
+        )
