@@ -18,8 +18,8 @@ PROFILES = ("smoke", "laptop", "gpu", "paper")
 
 # study -> the module that runs it and its config class
 STUDIES = {
-    "mnist_losses": ("sympo.studies.mnist.study", "LossesConfig"),
-    "mnist_noise": ("sympo.studies.mnist.study", "NoiseConfig"),
+    "mnist_losses": ("sympo.studies.mnist", "LossesConfig"),
+    "mnist_noise": ("sympo.studies.mnist", "NoiseConfig"),
     "gold": ("sympo.studies.alignment.gold", "GoldConfig"),
     "hh": ("sympo.studies.alignment.offline", "OfflineConfig"),
     "ultrafeedback": ("sympo.studies.alignment.offline", "OfflineConfig"),

@@ -1,0 +1,33 @@
+"""MNIST preferences: reward models of digit images, trained on labels that lie.
+
+A study is read in the order `config`, `data`, `network`, `evaluation`, `study`. `fast` trains many
+models at once, with the same result as one at a time.
+"""
+
+from sympo.studies.mnist.config import LossesConfig, MnistRun, NoiseConfig, NoiseRun
+from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels
+from sympo.studies.mnist.evaluation import evaluate_rewards, reward_accuracy
+from sympo.studies.mnist.fast.chunks import Chunk
+from sympo.studies.mnist.fast.grid import Grid
+from sympo.studies.mnist.network import Network, draw_masks, initial_network
+from sympo.studies.mnist.study import compare_rankings, run_study, train_models
+
+__all__ = [
+    "Chunk",
+    "Grid",
+    "LossesConfig",
+    "MnistRun",
+    "Network",
+    "NoiseConfig",
+    "NoiseRun",
+    "Pairs",
+    "compare_rankings",
+    "draw_masks",
+    "draw_pairs",
+    "evaluate_rewards",
+    "initial_network",
+    "noisy_labels",
+    "reward_accuracy",
+    "run_study",
+    "train_models",
+]

@@ -1,0 +1,163 @@
+"""The configs of the MNIST studies, and the runs that follow from them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from sympo import losses, noise
+from sympo.studies import records
+from sympo.studies.profiles import StudyConfig
+
+Condition = Literal["asymmetric", "equivalent", "tied"]  # the noise models of study mnist_noise
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+
+Rate = Annotated[float, Field(ge=0, lt=0.5)]
+# YAML has lists only, which a strict model would not take for a pair.
+RatePair = Annotated[tuple[float, float], Field(strict=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MnistRun(records.Run):
+    """One model to train, and all that its result depends on.
+
+    Attributes:
+        rate_pos: the share of labels +1 that are flipped.
+        rate_neg: the share of labels −1 that are flipped.
+        epochs: passes over the pairs.
+        eval_every: epochs between evaluations; the last epoch is always evaluated.
+        pairs: how many are trained on.
+        batch: pairs per step.
+        learning_rate: of Adam.
+        class_prior: the share of pairs written with the winner first.
+    """
+
+    rate_pos: float
+    rate_neg: float
+    epochs: int
+    eval_every: int
+    pairs: int
+    batch: int
+    learning_rate: float
+    class_prior: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseRun(MnistRun):
+    """One model of study mnist_noise.
+
+    Attributes:
+        condition: which of the three noise models it sees.
+        noise_pair: the annotator's two rates as text, such as "0-0.4"; runs that are compared with
+            one another share it.
+        first_rate: how often the image with more ink is written first; None where a coin decides.
+    """
+
+    condition: Condition
+    noise_pair: str
+    first_rate: float | None
+
+
+class TrainingConfig(StudyConfig):
+    """What both MNIST studies share. Source: the authors' released code, where not marked ours."""
+
+    losses: list[str]
+    seeds: Count  # runs use the seeds 0 … seeds − 1
+    epochs: Count
+    eval_every: Count  # ours: epochs between evaluations; the last epoch is always evaluated
+    pairs: Annotated[int, Field(ge=2, le=25_000)]  # training pairs; no image is used twice
+    batch: Annotated[int, Field(ge=2)] = 512  # pairs per step
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam
+    # share of pairs written with the winner first
+    class_prior: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @field_validator("losses")
+    @classmethod
+    def _known_losses(cls, names: list[str]) -> list[str]:
+        for name in names:
+            losses.get(name)
+        return names
+
+    def _shared_fields(self) -> dict[str, Any]:
+        """What every run of the study has in common, as arguments of `MnistRun`."""
+        names = ("study", "epochs", "eval_every", "pairs", "batch", "learning_rate", "class_prior")
+        return {name: getattr(self, name) for name in names}
+
+
+class LossesConfig(TrainingConfig):
+    """Study mnist_losses: reward accuracy against the rate of symmetric noise, per loss."""
+
+    noise_rates: list[Rate]
+    headline_seeds: Count  # ours: seeds at the highest rate, where the contrasts are read
+
+    @model_validator(mode="after")
+    def _headline(self) -> Self:
+        if self.headline_seeds < self.seeds:
+            raise ValueError(
+                f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it"
+            )
+        return self
+
+    def runs(self) -> list[MnistRun]:
+        """One run per model to train."""
+        return [
+            MnistRun(
+                **self._shared_fields(),
+                method=loss,
+                noise=f"symmetric-{rate:g}",
+                seed=seed,
+                rate_pos=rate,
+                rate_neg=rate,
+            )
+            for rate in self.noise_rates
+            for seed in range(self._count_seeds(rate))
+            for loss in self.losses
+        ]
+
+    def _count_seeds(self, rate: float) -> int:
+        return self.headline_seeds if rate == max(self.noise_rates) else self.seeds
+
+
+class NoiseConfig(TrainingConfig):
+    """Study mnist_noise: asymmetric noise, its symmetric equivalent, and a tied written order."""
+
+    noise_pairs: list[RatePair]  # (rate_pos, rate_neg)
+    # ours: how often the image with more ink is written first
+    first_rate: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("noise_pairs")
+    @classmethod
+    def _learnable(cls, pairs: list[RatePair]) -> list[RatePair]:
+        for rate_pos, rate_neg in pairs:
+            noise.check_rates(rate_pos, rate_neg)
+        return pairs
+
+    def runs(self) -> list[NoiseRun]:
+        """One run per model to train."""
+        return [
+            self._run(rates, seed, loss, condition)
+            for rates in self.noise_pairs
+            for seed in range(self.seeds)
+            for loss in self.losses
+            for condition in CONDITIONS
+        ]
+
+    def _run(self, rates: RatePair, seed: int, loss: str, condition: Condition) -> NoiseRun:
+        rate_pos, rate_neg = rates
+        noise_pair = f"{rate_pos:g}-{rate_neg:g}"
+        equivalent = noise.equivalent_rate(rate_pos, rate_neg, self.class_prior)
+        # Tied noise has the annotator's own two rates; it differs from asymmetric noise in how the
+        # written order comes about.
+        symmetric = condition == "equivalent"
+        return NoiseRun(
+            **self._shared_fields(),
+            method=loss,
+            noise=f"{condition}-{noise_pair}",
+            seed=seed,
+            rate_pos=equivalent if symmetric else rate_pos,
+            rate_neg=equivalent if symmetric else rate_neg,
+            condition=condition,
+            noise_pair=noise_pair,
+            first_rate=self.first_rate if condition == "tied" else None,
+        )

@@ -1,0 +1,80 @@
+"""Preference pairs over images whose reward is the digit they show, and their noisy labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sympo import noise
+from sympo.studies.mnist.config import MnistRun, NoiseRun
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Preference pairs over images.
+
+    Attributes:
+        first: `(pairs,)`, indices of the images a₁.
+        second: `(pairs,)`, indices of the images a₂.
+        labels: `(pairs,)`, +1 where a₁ is preferred, −1 where a₂ is.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0.5) -> Pairs:
+    """Pairs of images, labelled by Bradley–Terry: P(a₁ ≻ a₂) = σ(digit₁ − digit₂).
+
+    The two digits of a pair differ, and no image is used twice. The preferred image is written
+    first with probability `class_prior`, whatever the pair.
+
+    Args:
+        digits: `(images,)`.
+    Raises:
+        ValueError: fewer than `count` pairs can be drawn.
+    Source: the authors' released code. Check: tests/studies/test_mnist_data.py.
+    """
+    # The second number keeps this stream apart from others that are seeded with `seed` alone.
+    generator = np.random.default_rng([seed, 0])
+    shuffled = generator.permutation(len(digits) // 2 * 2).reshape(-1, 2)
+    differ = digits[shuffled[:, 0]] != digits[shuffled[:, 1]]
+    left, right = shuffled[differ][:count].T
+    if len(left) < count:
+        raise ValueError(
+            f"pairs = {count} is more than the {len(left)} pairs these images give: lower it"
+        )
+
+    difference = digits[left].astype(float) - digits[right]
+    left_wins = generator.random(count) < 1 / (1 + np.exp(-difference))
+    winner = np.where(left_wins, left, right)
+    loser = np.where(left_wins, right, left)
+
+    winner_first = generator.random(count) < class_prior
+    return Pairs(
+        first=np.where(winner_first, winner, loser),
+        second=np.where(winner_first, loser, winner),
+        labels=np.where(winner_first, 1, -1),
+    )
+
+
+def noisy_labels(pairs: Pairs, run: MnistRun, ink: NDArray) -> NDArray[np.int64]:
+    """The labels of `pairs` under the noise of `run`, `(pairs,)`.
+
+    Flips depend on the two images, the seed and the rates alone: those at a low rate are among
+    those at a higher one, and every loss sees the same.
+
+    Args:
+        ink: `(images,)`, mean brightness; where `run` ties the written order to the pair, the
+            image with more ink tends to come first.
+    """
+    keys = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+    generator = noise.RowGenerator(keys, run.seed)
+    first_rate = run.first_rate if isinstance(run, NoiseRun) else None
+    if first_rate is None:
+        return noise.flip(pairs.labels, run.rate_pos, run.rate_neg, generator)
+    more_ink = np.where(ink[pairs.first] >= ink[pairs.second], 1, -1)
+    return noise.flip_tied(
+        pairs.labels, more_ink, run.rate_pos, run.rate_neg, generator, first_rate=first_rate
+    )

@@ -1,0 +1,253 @@
+"""Models that train together: which ones do, what they share, and their training steps."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import Any, Self, TypeVar
+from weakref import WeakMethod
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sympo.studies import sources
+from sympo.studies.mnist.config import MnistRun
+from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels
+from sympo.studies.mnist.evaluation import (
+    EVALUATION_BATCH,
+    EvaluationData,
+    evaluate_rewards,
+    reward_accuracy,
+)
+from sympo.studies.mnist.fast import graphs
+from sympo.studies.mnist.fast.grid import Grid, load_batch, margin_loss
+from sympo.studies.mnist.network import draw_masks, initial_network
+
+# Numbers kept for the backward pass, per image and model: both convolutions and the rest. Tiles
+# keep little, a GPU every product.
+FLOATS = {"cpu": 3_000, "cuda": 16_000}
+MOST_MEMORY = 3 * 2**30  # ours: bytes, on a processor
+
+AnyMnistRun = TypeVar("AnyMnistRun", bound=MnistRun)
+
+
+def list_chunks(
+    runs: Sequence[AnyMnistRun], *, workers: int, device: str
+) -> list[list[AnyMnistRun]]:
+    """`runs` in lists that train together and fit in memory: of one seed, and alike in size.
+
+    Every worker gets an equal share of a seed. On a GPU a list holds as many seeds as fit, if their
+    models have the same losses. Half of the free memory is used, of at most `MOST_MEMORY` on a
+    processor.
+    """
+    images = max(2 * runs[0].batch, EVALUATION_BATCH)
+    bytes_per_model = 4 * FLOATS[device] * images
+    fits = max(1, _free_memory(device) // 2 // bytes_per_model // workers)
+
+    chunks = []
+    # Sorted by loss within a seed: models with one loss are then computed by one call.
+    in_order = sorted(runs, key=attrgetter("seed", "method"))
+    for _, group in groupby(in_order, key=attrgetter("seed")):
+        together = list(group)
+        share = math.ceil(len(together) / workers)
+        chunks.extend(_cut(together, min(fits, share)))
+    return chunks if device == "cpu" else _join_seeds(chunks, fits)
+
+
+def _cut(values: list[Any], size: int) -> list[list[Any]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _free_memory(device: str) -> int:
+    """Bytes; on a GPU with those that PyTorch holds and does not use."""
+    if device == "cpu":
+        return min(psutil.virtual_memory().available, MOST_MEMORY)
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return torch.cuda.mem_get_info()[0] + unused
+
+
+def _join_seeds(chunks: list[list[AnyMnistRun]], fits: int) -> list[list[AnyMnistRun]]:
+    """Chunks with the same losses, joined while at most `fits` models come together."""
+    joined = []
+    for names, group in groupby(sorted(chunks, key=_list_losses), key=_list_losses):
+        seeds = max(1, fits // len(names))
+        joined.extend(list(chain(*together)) for together in _cut(list(group), seeds))
+    return joined
+
+
+def _list_losses(runs: Sequence[MnistRun]) -> list[str]:
+    return [run.method for run in runs]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Models that train together: the same losses for each of one or several seeds.
+
+    Attributes:
+        grid: the models, seed after seed.
+        optimiser: of all their parameters; Adam, which treats every number by itself.
+        names: the losses of a seed's models.
+        images: `(seeds, 2·pairs, 28, 28)`: the first image of every pair, then the second of every
+            pair.
+        labels: `(seeds, models, pairs)`, ±1, with noise.
+        flipped: `(seeds·models, pairs)`, which of them are wrong.
+        risk: `(seeds, models)`, the mean loss so far in this epoch.
+        fitted: `(seeds, models, pairs)`, which labels the models agreed with in this epoch.
+        test: what the models are evaluated on.
+        batch: pairs per step.
+        generators: of a seed's order of pairs and dropout masks, drawn on the generator's device.
+    """
+
+    grid: Grid
+    optimiser: torch.optim.Optimizer
+    names: list[str]
+    images: Tensor
+    labels: Tensor
+    flipped: NDArray[np.bool_]
+    risk: Tensor
+    fitted: Tensor
+    test: EvaluationData
+    batch: int
+    generators: list[torch.Generator]
+
+    @classmethod
+    def prepare(cls, runs: Sequence[MnistRun], data: sources.MNIST, device: str) -> Self:
+        """The models of `runs`, a list of `list_chunks`, before the first epoch."""
+        # A chunk's runs differ in loss, noise and seed alone.
+        first = runs[0]
+        groups = [list(group) for _, group in groupby(runs, key=attrgetter("seed"))]
+        seeds = [group[0].seed for group in groups]
+        pairs = [
+            draw_pairs(data.train_labels, first.pairs, seed=seed, class_prior=first.class_prior)
+            for seed in seeds
+        ]
+        noisy = _noisy_labels(pairs, groups, data)
+        flipped = noisy != np.stack([each.labels for each in pairs])[:, None]
+        labels = torch.from_numpy(noisy).to(device, torch.get_default_dtype())
+
+        grid = Grid(*[initial_network(seed).to(device) for seed in seeds], models=len(groups[0]))
+        return cls(
+            grid=grid,
+            optimiser=_optimiser(grid, first.learning_rate, device),
+            names=_list_losses(groups[0]),
+            images=torch.from_numpy(_stack_images(pairs, data)).to(device),
+            labels=labels,
+            flipped=flipped.reshape(len(runs), -1),
+            risk=torch.zeros_like(labels[..., 0]),
+            fitted=torch.zeros_like(labels, dtype=torch.bool),
+            test=EvaluationData.prepare(data, device),
+            batch=first.batch,
+            generators=[torch.Generator(device).manual_seed(seed) for seed in seeds],
+        )
+
+    def train_epoch(self) -> tuple[Tensor, Tensor]:
+        """One pass over the pairs.
+
+        Nothing in it waits for a GPU, which runs each step as one CUDA graph.
+
+        Returns:
+            the mean loss `(seeds·models,)`, and which labels were fitted `(seeds·models, pairs)`,
+            both as the batches pass, with dropout on.
+        """
+        count = self.labels.shape[2]
+        device = self.images.device
+        step = self.replay if self.images.is_cuda else self.train_batch
+        self.risk.zero_()
+        orders = [
+            torch.randperm(count, generator=generator, device=generator.device)
+            for generator in self.generators
+        ]
+        for rows in torch.stack(orders).to(device).split(self.batch, 1):
+            masks = [draw_masks(2 * rows.shape[1], generator) for generator in self.generators]
+            step(rows, torch.stack(masks, 1).to(device))
+        # Copies: the next epoch writes into the same memory.
+        return self.risk.flatten().clone(), self.fitted.flatten(0, 1).clone()
+
+    @cached_property
+    def replay(self) -> graphs.Replay:
+        """`train_batch` as CUDA graphs."""
+        # A bound method would make a cycle, which keeps the chunk, and the memory of its graphs,
+        # until some collection.
+        step = WeakMethod(self.train_batch)
+
+        def train_batch(rows: Tensor, masks: Tensor) -> None:
+            method = step()
+            assert method is not None  # the chunk is what calls
+            method(rows, masks)
+
+        return graphs.Replay(train_batch)
+
+    def train_batch(self, rows: Tensor, masks: Tensor) -> None:
+        """One step on the pairs `rows`, which no value of any tensor decides (see `graphs`).
+
+        Args:
+            rows: `(seeds, pairs)`.
+            masks: of dropout, `(2, seeds, 64, 2·pairs)`.
+        """
+        _, models, count = self.labels.shape
+        size = rows.shape[1]
+        # Both images of a pair go through the batch norms together, so that they are normalised
+        # alike and their difference means something.
+        images = load_batch(self.images, torch.cat([rows, rows + count], 1))
+        rewards = self.grid.rewards(images, masks=masks).view(*self.risk.shape, -1)
+
+        places = rows[:, None].expand(-1, models, -1)
+        margins = self.labels.gather(2, places) * (rewards[..., :size] - rewards[..., size:])
+        means = margin_loss(margins, self.names)
+        # Models share no parameter, so the gradient of the sum is each model's own.
+        means.sum().backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+        self.risk.add_(means.detach() * (size / count))
+        self.fitted.scatter_(2, places, margins.detach() > 0)
+
+    def evaluate(self) -> Tensor:
+        """Rewards `(seeds·models, images)` of the test images."""
+        return evaluate_rewards(self.grid, self.test.images)
+
+    def score(self, rewards: Tensor) -> list[dict[str, float]]:
+        """Each model's accuracy, ties and clean risk, from `evaluate`."""
+        accuracy, ties = reward_accuracy(rewards, self.test.digits)
+        margins = rewards[:, self.test.better] - rewards[:, self.test.worse]
+        by_seed = margins.unflatten(0, (-1, len(self.names)))
+        risk = margin_loss(by_seed, self.names).flatten()
+        columns = {
+            "accuracy": accuracy.tolist(),
+            "ties": ties.tolist(),
+            "test_risk": risk.tolist(),
+        }
+        return [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+
+
+def _stack_images(pairs: list[Pairs], data: sources.MNIST) -> NDArray[np.uint8]:
+    """`(seeds, 2·pairs, 28, 28)`, as `Chunk.images` has them."""
+    rows = [np.concatenate([each.first, each.second]) for each in pairs]
+    return np.stack([data.train_images[indices] for indices in rows])
+
+
+def _noisy_labels(
+    pairs: list[Pairs], groups: list[list[MnistRun]], data: sources.MNIST
+) -> NDArray[np.int64]:
+    """`(seeds, models, pairs)`: the labels of each seed's pairs under each run's noise."""
+    ink = data.train_images.mean((1, 2))
+    return np.stack(
+        [
+            [noisy_labels(each, run, ink) for run in group]
+            for each, group in zip(pairs, groups, strict=True)
+        ]
+    )
+
+
+def _optimiser(grid: Grid, learning_rate: float, device: str) -> torch.optim.Adam:
+    # On a GPU the count of steps must be a tensor, which a recorded graph can raise.
+    recordable = {"fused": True, "capturable": True} if device == "cuda" else {}
+    return torch.optim.Adam(grid.parameters.values(), lr=learning_rate, **recordable)

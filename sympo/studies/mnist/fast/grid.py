@@ -1,0 +1,129 @@
+"""Many reward networks as one: their parameters stacked, their batches shared."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sympo import losses
+from sympo.studies.mnist.fast.convolutions import convolve, expand_first, expand_second
+from sympo.studies.mnist.network import CLIP, Network
+
+
+class Grid:
+    """Many `Network`s with stacked parameters; those of one seed see the same images.
+
+    Args:
+        networks: one per seed, which gives all its models their initial weights, and the dtype and
+            device.
+        models: how many for each seed.
+    Attributes:
+        parameters: name in `Network` → `(seeds·models, …)`.
+        statistics: running mean and variance of the batch norms, `(seeds·models·64,)` each.
+    Check: notebook 05 and tests/studies/test_mnist_grid.py, against models trained one at a time.
+    """
+
+    def __init__(self, *networks: Network, models: int) -> None:
+        values = [network.state_dict() for network in networks]
+        # All models of the first seed, then all of the second, and so on.
+        stacked = {
+            name: torch.stack([value[name] for value in values]).repeat_interleave(models, 0)
+            for name in values[0]
+        }
+        self.parameters: dict[str, Tensor] = {
+            name: stacked[name].requires_grad_() for name, _ in networks[0].named_parameters()
+        }
+        self.statistics: dict[str, Tensor] = {
+            name: value.flatten()
+            for name, value in stacked.items()
+            if name.endswith(("mean", "var"))
+        }
+
+    def rewards(self, images: Tensor, *, masks: Tensor | None = None) -> Tensor:
+        """Rewards `(seeds·models, images)` of `images` `(seeds, 28, 28, images)` in [0, 1].
+
+        Args:
+            images: with a first axis of 1, all models see the same.
+            masks: dropout masks `(2, seeds, 64, images)`, of `draw_masks` for each seed: training.
+                None: evaluation, with the running statistics of the batch norms.
+        """
+        hidden = self._convolve(images)
+        for layer in (1, 2):
+            hidden = self._multiply(f"fc{layer}", hidden)
+            normalised = self._normalise(f"norm{layer}", hidden, training=masks is not None)
+            hidden = functional.relu(normalised)
+            if masks is not None:
+                # All models of a seed drop the same units.
+                by_seed = hidden.unflatten(0, (len(images), -1))
+                hidden = (by_seed * masks[layer - 1][:, None]).flatten(0, 1)
+        return self._multiply("fc3", hidden).squeeze(1).clamp(-CLIP, CLIP)
+
+    def _convolve(self, images: Tensor) -> Tensor:
+        """Features `(seeds·models, 256, images)`."""
+        parameters = (
+            expand_first(self.parameters["conv1.weight"]),
+            self.parameters["conv1.bias"],
+            expand_second(self.parameters["conv2.weight"]),
+            self.parameters["conv2.bias"],
+        )
+        if images.device.type == "cpu" and len(images) == 1:
+            # Imported only here because it needs numba, which a GPU does without.
+            from sympo.studies.mnist.fast.tiles import TiledConvolve
+
+            return TiledConvolve.apply(images[0], *parameters)
+        return convolve(images, *parameters)
+
+    def _multiply(self, name: str, hidden: Tensor) -> Tensor:
+        """The linear layer `name` of each model: `(models, inputs, images)` → `(…, outputs, …)`."""
+        bias = self.parameters[f"{name}.bias"][:, :, None]
+        return torch.baddbmm(bias, self.parameters[f"{name}.weight"], hidden)
+
+    def _normalise(self, name: str, hidden: Tensor, *, training: bool) -> Tensor:
+        """The batch norm `name` of each model, over its own images."""
+        mean = self.statistics[f"{name}.running_mean"]
+        # PyTorch normalises each channel over the batch and its length. With every unit of every
+        # model as a channel, and the images as the length of a batch of one, a single call keeps
+        # all of them apart.
+        flat = hidden.reshape(1, len(mean), -1)
+        return functional.batch_norm(
+            flat,
+            mean,
+            self.statistics[f"{name}.running_var"],
+            self.parameters[f"{name}.weight"].flatten(),
+            self.parameters[f"{name}.bias"].flatten(),
+            training=training,
+        ).view_as(hidden)
+
+
+def load_batch(images: Tensor, rows: Tensor) -> Tensor:
+    """Images at `rows`, as a grid reads them: in [0, 1], and with images as the last axis.
+
+    Args:
+        images: `(seeds, images, 28, 28)`, uint8.
+        rows: `(seeds, rows)`.
+    Returns:
+        `(seeds, 28, 28, rows)` of the default dtype.
+    """
+    # Transposed as bytes, which moves a quarter of the memory that floats would.
+    batches = [each[row].flatten(1).T.contiguous() for each, row in zip(images, rows, strict=True)]
+    pixels = torch.stack(batches).to(torch.get_default_dtype()).div_(255)
+    return pixels.unflatten(1, (28, 28))
+
+
+def margin_loss(margins: Tensor, names: Sequence[str]) -> Tensor:
+    """The mean loss of each model over its pairs, `(…, models)`.
+
+    Args:
+        margins: `(…, models, pairs)`.
+        names: the loss of each model; models with the same loss stand side by side.
+    """
+    means = []
+    start = 0
+    # Neighbours with one loss are one call, since each costs a GPU several launches.
+    for name, group in groupby(names):
+        stop = start + len(list(group))
+        means.append(losses.get(name).fn(margins[..., start:stop, :]).mean(-1))
+        start = stop
+    return torch.cat(means, -1)
