@@ -1,55 +1,98 @@
-"""`python -m sympo run STUDY --profile P`: a study without Jupyter, from the same profiles and with
-the same checks.
+"""`python -m sympo run STUDY --profile P`: a study of the paper, without Jupyter.
+
+It trains what has no record yet, from the same profiles and with the same checks as a notebook.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
-from sympo.book.execute import parse_setting
-from sympo.studies import profiles
-from sympo.studies.records import is_main_process
-from sympo.studies.sources import AssetError
+from sympo._settings import parse_setting
+
+__all__ = ["main"]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0 done, 1 the data could not be had, 2 bad input, 130 interrupted."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        the exit code: 0 done, 1 the data could not be had, 2 bad input or no clone, 130
+        interrupted.
+    """
+    options = _parse_arguments(arguments)
+    # The library installs alone, and this module comes with it: what a study needs is imported
+    # only now, and its absence is a sentence and not a traceback.
+    try:
+        from sympo.studies.sources import AssetError
+    except ModuleNotFoundError as error:
+        return _explain_missing(error)
+
+    try:
+        return _run(options.study, options.profile, options.settings)
+    except ModuleNotFoundError as error:
+        return _explain_missing(error)
+    except (ValueError, FileNotFoundError) as error:
+        return _refuse(error, code=2)
+    except AssetError as error:
+        return _refuse(error, code=1)
+    except KeyboardInterrupt:
+        return _refuse(
+            "interrupted: finished runs are kept, and the same command goes on from there",
+            code=130,
+        )
+
+
+def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sympo", description=__doc__)
     run = parser.add_subparsers(required=True).add_parser(
         "run", help="train what has no record yet"
     )
-    run.add_argument("study", metavar="STUDY", help=", ".join(profiles.STUDIES))
-    run.add_argument("--profile", default="auto", help=", ".join(("auto", *profiles.PROFILES)))
+    run.add_argument(
+        "study", metavar="STUDY", help="mnist_losses, mnist_noise, gold, hh or ultrafeedback"
+    )
+    run.add_argument("--profile", default="auto", help="auto, smoke, laptop, gpu or paper")
     run.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         dest="settings",
-        help="one field",
+        help="a field of the study, in place of the profile's value",
     )
-    given = parser.parse_args(arguments)
-    try:
-        study = profiles.study_config(
-            given.study, given.profile, **dict(map(parse_setting, given.settings))
-        )
-        runs = import_module(profiles.STUDIES[study.study][0]).run_study(study)
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except AssetError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "interrupted: finished runs are kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+    return parser.parse_args(arguments)
+
+
+def _run(study: str, profile: str, settings: Sequence[str]) -> int:
+    from sympo.studies import profiles
+    from sympo.studies.progress import is_main_process
+
+    overrides = dict(parse_setting(text) for text in settings)
+    config = profiles.study_config(study, profile, **overrides)
+    module, _ = profiles.STUDIES[config.study]
+    runs = import_module(module).run_study(config)
+    # Under `accelerate launch` every process comes here, and one speaks.
     if is_main_process():
-        folder = profiles.build_folder(study.profile) / "records"
-        print(f"{study.study}, profile {study.profile}: {runs}; records in {folder}")
+        folder = profiles.build_folder(config.profile) / "records"
+        print(f"{config.study}, profile {config.profile}: {runs}; records in {folder}")
     return 0
+
+
+def _explain_missing(error: ModuleNotFoundError) -> int:
+    package = (error.name or "").partition(".")[0]
+    # A module of our own that cannot be found is a bug, and its traceback is wanted.
+    if package in ("", "sympo"):
+        raise error
+    return _refuse(
+        f"the package {package} is missing: studies need a clone of the repository, and the "
+        "packages that `pip install 'sympo[paper]'` adds",
+        code=2,
+    )
+
+
+def _refuse(reason: object, *, code: int) -> int:
+    print(reason, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
