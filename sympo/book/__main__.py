@@ -1,0 +1,134 @@
+"""`python -m sympo.book COMMAND`: the steps of make, from notebooks to figures and tables."""
+
+import argparse
+import signal
+import sys
+
+from sympo._settings import parse_setting
+from sympo.book import execute, staleness
+from sympo.studies import profiles
+
+_COMMANDS = {
+    "inputs": "note what each notebook is made from; prints the profile",
+    "run": "execute one notebook",
+    "notebooks": "put the outputs into the committed notebooks",
+    "figures": "draw figures and tables again from their csv",
+    "verify": "compare the csv with the committed ones",
+    "data": "fetch the data, where a person can see the download",
+    "badges": "write the repository's address",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 done, 1 a notebook failed or data differ, 2 bad input, 130 interrupted."""
+    options = _build_parser().parse_args(arguments)
+    try:
+        return _dispatch(options)
+    except (ValueError, FileNotFoundError) as error:
+        _say(str(error))
+        return 2
+    except RuntimeError as error:
+        _say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted: finished notebooks and runs are kept, and make goes on from there")
+        return 130
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sympo.book", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name not in ("data", "badges"):
+            command.add_argument("--profile", default="auto")
+    commands.choices["badges"].add_argument("repository", metavar="OWNER/NAME")
+    run = commands.choices["run"]
+    run.add_argument("name")
+    setting = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    run.add_argument("--set", dest="settings", **setting)
+    return parser
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    match options.command:
+        case "badges":
+            return _write_badges(options.repository)
+        case "data":
+            return _fetch_data()
+        case "run":
+            settings = dict(parse_setting(text) for text in options.settings)
+            execute.run(options.name, options.profile, **settings)
+            return 0
+    profile = profiles.resolve_profile(options.profile)
+    match options.command:
+        case "inputs":
+            return _note_inputs(profile)
+        case "notebooks":
+            return _refresh_notebooks(profile)
+        case "figures":
+            return _redraw_figures(profile)
+        case _:
+            return _verify_data(profile)
+
+
+# Each imports what it alone needs: `make` asks for `inputs` at every call, and pandas, matplotlib
+# and nbformat take seconds.
+
+
+def _write_badges(repository: str) -> int:
+    from sympo.book.badges import write_badges
+
+    changed = write_badges(repository)
+    _say(f"badges: {', '.join(changed) or 'nothing to change'}")
+    return 0
+
+
+def _fetch_data() -> int:
+    from sympo.studies import sources
+
+    _say(f"data: MNIST from {sources.mnist().source}")
+    return 0
+
+
+def _note_inputs(profile: str) -> int:
+    for sentence in staleness.write_inputs(profile):
+        _say(sentence)
+    # make reads this line, so nothing else may go to stdout
+    print(profile)
+    return 0
+
+
+def _refresh_notebooks(profile: str) -> int:
+    changed = [name for name in execute.notebooks() if execute.refresh(name, profile)]
+    _say(f"notebooks: {', '.join(changed) or 'nothing to change'}")
+    return 0
+
+
+def _redraw_figures(profile: str) -> int:
+    from sympo.book.verify import redraw
+
+    left = redraw(profile)
+    rest = f"; nothing draws {', '.join(left)}" if left else ""
+    _say(f"figures: drawn again{rest}")
+    return 1 if left else 0
+
+
+def _verify_data(profile: str) -> int:
+    from sympo.book.verify import differences
+
+    sentences = differences(profile)
+    for sentence in sentences:
+        _say(sentence)
+    _say(f"verify: {len(sentences) or 'no'} differences beyond the tolerance")
+    return 1 if sentences else 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    # a runner that is ended ends its kernel too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

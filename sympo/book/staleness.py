@@ -1,0 +1,217 @@
+"""Which notebooks are out of date: what each is made from, and the results it wrote.
+
+make holds the graph and compares times; the time of `build/<profile>/inputs/<notebook>.txt` changes
+only when what the notebook is made from changes in content, or when a result is not as the notebook
+left it. doit would hash the inputs for us, but not the imports behind them; and it takes a target
+for good as long as it exists, while a csv that an exercise in Lab overwrote must not pass for the
+profile's.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from sympo.book.twins import notebooks, output, relative, saved_stems, study_of, twin
+from sympo.studies import profiles
+
+
+def modules_of(*sources: Path) -> list[Path]:
+    """The modules of sympo that Python files import, directly or through one another.
+
+    Imports inside functions count, and so does the `__init__` of every package on the way; imports
+    for a type checker alone do not.
+    """
+    modules: set[Path] = set()
+    waiting = list(sources)
+    while waiting:
+        new = _list_imports(waiting.pop()) - modules
+        modules.update(new)
+        waiting.extend(new)
+    return sorted(modules)
+
+
+def _list_imports(source: Path) -> set[Path]:
+    """The files of sympo that the imports of one file name."""
+    names = _read_imports(source, source.read_text(encoding="utf-8"))
+    return {path for name in names for path in _find_files(name)}
+
+
+# many notebooks share a module, and it takes longer to parse than to read
+@cache
+def _read_imports(source: Path, text: str) -> frozenset[str]:
+    nodes = _walk(ast.parse(text))
+    return frozenset(name for node in nodes for name in _list_names(node, source))
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """`ast.walk` without what stands under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(node):
+        if not _is_for_type_checker(child):
+            yield child
+            yield from _walk(child)
+
+
+def _is_for_type_checker(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def _list_names(node: ast.AST, source: Path) -> list[str]:
+    """The dotted names that a node imports: of modules, or of what lies in them."""
+    match node:
+        case ast.Import(names=aliases):
+            return [alias.name for alias in aliases]
+        case ast.ImportFrom(module=module, names=aliases, level=level):
+            # one dot is the package of the file, each further dot the package around it
+            around = source.relative_to(profiles.root()).parts[:-level] if level else ()
+            start = ".".join([*around, *([module] if module else [])])
+            return [f"{start}.{alias.name}" for alias in aliases]
+        case ast.Attribute():
+            # `import sympo` and then `sympo.losses.get(…)`: modules load on first use
+            parts = _read_attributes(node)
+            return [".".join(parts)] if parts[0] == "sympo" else []
+    return []
+
+
+def _read_attributes(node: ast.expr) -> list[str]:
+    """`["a", "b", "c"]` of `a.b.c`; what stands before the first name of another chain is empty."""
+    match node:
+        case ast.Attribute(value=value, attr=attribute):
+            return [*_read_attributes(value), attribute]
+        case ast.Name(id=name):
+            return [name]
+    return [""]
+
+
+def _find_files(name: str) -> list[Path]:
+    """The files that importing `sympo.a.b` runs: the packages on the way, and the module."""
+    first, *parts = name.split(".")
+    if first != "sympo":
+        return []
+    folder = profiles.root() / "sympo"
+    files = [folder / "__init__.py"]
+    for part in parts:
+        module = folder / f"{part}.py"
+        if module.is_file():
+            return [*files, module]
+        if not (folder / part / "__init__.py").is_file():
+            # a function or a class, which its package may load on first use
+            return [*files, *_find_lazy(folder / "__init__.py", part)]
+        folder = folder / part
+        files.append(folder / "__init__.py")
+    return files
+
+
+def _find_lazy(package: Path, name: str) -> list[Path]:
+    """The files behind a name that a package loads on first use, and imports for type checkers."""
+    blocks = filter(_is_for_type_checker, ast.parse(package.read_text(encoding="utf-8")).body)
+    imports = [node for block in blocks for node in ast.walk(block)]
+    names = [dotted for node in imports for dotted in _list_names(node, package)]
+    return [path for dotted in names if dotted.endswith(f".{name}") for path in _find_files(dotted)]
+
+
+def inputs(name: str, profile: str) -> str:
+    """What a notebook is made from, a line each: a hash, and a path or a section of the profile."""
+    root = profiles.root()
+    study = study_of(name)
+    sources = {twin(name)}
+    if study in profiles.STUDIES:
+        # profiles imports the study's module by this name, which no import statement shows
+        sources.update(_find_files(profiles.STUDIES[study][0]))
+    paths = {*sources, *modules_of(*sources), root / "constraints.txt"}
+    # read by its name, too
+    if root / "sympo" / "book" / "claims.py" in paths:
+        paths.add(root / "notebooks" / "claims.yaml")
+    # on a laptop, these two show what a GPU recorded
+    if profile == "laptop" and study in ("hh", "ultrafeedback"):
+        paths.update((root / "figures" / "gpu" / "data").glob(f"fig?_{study}_*.csv"))
+    lines = [f"{_sha256(path)} {relative(path)}" for path in sorted(paths) if path.is_file()]
+    # the sections of other studies may change
+    section = profiles.read_profile(profile).get(study)
+    if section is not None:
+        digest = hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()[:16]
+        lines.append(f"{digest} section {study} of profile {profile}")
+    return "\n".join(lines) + "\n"
+
+
+def write_inputs(profile: str) -> list[str]:
+    """Write the inputs files of the notebooks, each only where there is a reason to run it again.
+
+    A reason is an input whose content changed, or a result that is not as the notebook left it.
+
+    Returns:
+        a sentence per notebook that has run before and is now out of date.
+    """
+    sentences = []
+    for name in notebooks():
+        path = _inputs_file(name, profile)
+        new = inputs(name, profile)
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        changed = sorted({line.partition(" ")[2] for line in _differing_lines(old, new)})
+        altered = [f"{result} is gone or was changed" for result in _list_altered(name, profile)]
+        if not changed and not altered:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(new, encoding="utf-8")
+        if old and output(name, profile).is_file():
+            sentences.append(f"{name} is out of date: {', '.join([*changed, *altered])}")
+    return sentences
+
+
+def is_stale(name: str, profile: str) -> bool:
+    """Whether make would run a notebook: it has no output, or a reason came up since."""
+    executed = output(name, profile)
+    needs = _inputs_file(name, profile)
+    if not executed.is_file():
+        return True
+    return needs.is_file() and needs.stat().st_mtime_ns > executed.stat().st_mtime_ns
+
+
+def note_results(name: str, profile: str, *, since: int) -> None:
+    """Note which results a notebook wrote, so that `write_inputs` sees when one is changed.
+
+    Args:
+        since: time at which the notebook started, ns.
+    """
+    stems = tuple(saved_stems(twin(name)))
+    files = [path for path in profiles.figures_folder(profile).rglob("*") if path.is_file()]
+    recent = [path for path in sorted(files) if path.stat().st_mtime_ns >= since]
+    results = {relative(path): _sha256(path) for path in recent if path.name.startswith(stems)}
+    note = _results_file(name, profile)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def _list_altered(name: str, profile: str) -> list[str]:
+    """The results of a notebook that are gone, and the csv files that hold something else."""
+    note = _results_file(name, profile)
+    if not note.is_file():
+        return []
+    results = json.loads(note.read_text(encoding="utf-8"))
+    return [path for path, digest in results.items() if _is_altered(path, digest)]
+
+
+def _is_altered(result: str, digest: str) -> bool:
+    path = profiles.root() / result
+    if not path.is_file():
+        return True
+    # pictures may be drawn again from the csv, on another machine with other bytes
+    return path.suffix == ".csv" and _sha256(path) != digest
+
+
+def _differing_lines(old: str, new: str) -> set[str]:
+    return {*old.splitlines()} ^ {*new.splitlines()}
+
+
+def _inputs_file(name: str, profile: str) -> Path:
+    return profiles.build_folder(profile) / "inputs" / f"{name}.txt"
+
+
+def _results_file(name: str, profile: str) -> Path:
+    return profiles.build_folder(profile) / "results" / f"{name}.json"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

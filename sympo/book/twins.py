@@ -1,0 +1,165 @@
+"""The notebooks by name: where their text lies, what it holds and what may be set in it.
+
+The text of a notebook is its twin, a Python file in the py:percent format under notebooks/src. The
+committed .ipynb, whose times Jupyter touches, is an output and never an input.
+"""
+
+import ast
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sympo._names import unknown_name
+from sympo.studies import profiles
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+# They sum up what the others find, so they run last; the Makefile names them too.
+LAST = ("00_start_here",)
+
+
+def notebooks() -> list[str]:
+    """The notebooks' names, in the order in which they run."""
+    names = sorted(path.stem for path in _sources().glob("[0-9]*.py"))
+    return sorted(names, key=lambda name: name in LAST)
+
+
+def twin(name: str) -> Path:
+    """The py:percent text of a notebook.
+
+    Raises:
+        ValueError: there is no such notebook; the sentence names the nearest.
+    """
+    if name not in notebooks():
+        raise ValueError(unknown_name("notebook", name, notebooks()))
+    return _sources() / f"{name}.py"
+
+
+def output(name: str, profile: str) -> Path:
+    """The executed copy of a notebook."""
+    return profiles.build_folder(profile) / f"{name}.ipynb"
+
+
+def study_of(name: str) -> str:
+    """The name of a notebook without its number: its section of a profile, if it has one."""
+    return name.partition("_")[2]
+
+
+def saved_stems(path: Path) -> list[str]:
+    """The stems of the figures and tables that a twin saves, in the order of its text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    saves = [call for call in calls if getattr(call.func, "attr", "") in ("save", "save_table")]
+    # figures.save(figure, "stem", table, …): the stem is the second argument
+    return [
+        call.args[1].value
+        for call in saves
+        if len(call.args) > 1 and isinstance(call.args[1], ast.Constant)
+    ]
+
+
+def read_twin(name: str) -> "NotebookNode":
+    """The notebook node of a twin, with ids that depend on the cells' content alone."""
+    import jupytext
+
+    notebook = jupytext.read(twin(name), fmt="py:percent")
+    notebook.metadata.pop("jupytext", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    # the first version of the format whose cells have ids
+    notebook.nbformat = 4
+    notebook.nbformat_minor = 5
+    # jupytext's ids are random, and would make a difference at every reading
+    seen: Counter[str] = Counter()
+    for cell in notebook.cells:
+        key = f"{cell.cell_type}\n{cell.source}"
+        cell["id"] = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
+        seen[key] += 1
+    return notebook
+
+
+def parameters(notebook: "NotebookNode") -> dict[str, Any]:
+    """The names and default values of the cell tagged `parameters`.
+
+    Raises:
+        ValueError: no such cell, or a line of it that is not `name = literal`.
+    """
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        number = len(cells)
+        raise ValueError(f"a notebook needs one cell tagged 'parameters', this one has {number}")
+    values = {}
+    for statement in ast.parse(cells[0].source).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if _is_literal(value):
+                values[name] = ast.literal_eval(value)
+            case _:
+                line = ast.unparse(statement)
+                rule = "the parameters cell may hold `name = literal` only"
+                raise ValueError(f"{rule}, not `{line}`")
+    return values
+
+
+def check_parameters(
+    notebook: "NotebookNode", name: str, profile: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The parameters to run a notebook with: `profile`, and `settings` where they belong.
+
+    A setting is one of the notebook's own parameters, or else a field of its study. papermill would
+    only warn of a misspelt name, and accept a value of any type.
+
+    Raises:
+        ValueError: a setting that is neither, or of another type than the default; the sentence
+            names it.
+    """
+    defaults = parameters(notebook)
+    if "profile" not in defaults:
+        raise ValueError(f"{name}: the parameters cell does not set `profile`")
+    values: dict[str, Any] = {"profile": profile}
+    overrides = {}
+    for key, value in settings.items():
+        if key in ("profile", "overrides"):
+            remedy = "use --profile, and one --set per field of the study"
+            raise ValueError(f"'{key}' is not set this way: {remedy}")
+        if key in defaults:
+            values[key] = _check_type(key, value, defaults[key])
+        elif "overrides" in defaults:
+            overrides[key] = value
+        else:
+            own = sorted({*defaults} - {"profile"})
+            raise ValueError(unknown_name(f"parameter of {name}", key, own))
+    if overrides:
+        # built for its checks alone; the notebook builds it again
+        profiles.study_config(study_of(name), profile, **overrides)
+        values["overrides"] = overrides
+    return values
+
+
+def relative(path: Path) -> str:
+    """A path for messages: within the repository without its folder, elsewhere in full."""
+    root = profiles.root()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _sources() -> Path:
+    return profiles.root() / "notebooks" / "src"
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_type(key: str, value: Any, default: Any) -> Any:
+    # `--set rate=1` means 1.0
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    # exactly the type: True is an int to isinstance
+    if default is not None and type(value) is not type(default):
+        wanted = f"of type {type(default).__name__}, as its default {default!r}"
+        raise ValueError(f"parameter '{key}' must be {wanted}; got {value!r}")
+    return value
