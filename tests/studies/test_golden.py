@@ -1,0 +1,191 @@
+"""A tiny run of every study gives the numbers of golden.json, or its VERSION has been raised.
+
+Records outlive every edit of the code as long as their study's VERSION stays. So whoever changes
+what a study computes has to raise it, and these tests say when: they train each study in seconds
+and compare what comes out. After raising a VERSION, write the numbers again with
+
+    python tests/studies/test_golden.py [STUDY ...]
+
+The numbers are smooth ones (risks, means), compared to `RTOL`: wide enough for another processor's
+rounding, and far below what a changed formula, constant or random draw does.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from sympo import losses
+from sympo.studies import mnist, records, sources
+from sympo.studies.mnist import network
+
+PATH = Path(__file__).with_name("golden.json")
+RTOL = 1e-3
+
+
+class Golden(NamedTuple):
+    """How a study is tried.
+
+    Attributes:
+        module: the name of the module that holds its VERSION.
+        train: a tiny run; gives numbers by name, none of them near 0, where a relative tolerance
+            means nothing.
+    """
+
+    module: str
+    train: Callable[[], dict[str, float]]
+
+
+# -- MNIST ----------------------------------------------------------------------------------------
+
+
+def train_mnist_losses() -> dict[str, float]:
+    """Every loss at one noise rate."""
+    config = mnist.LossesConfig(
+        study="mnist_losses",
+        profile="smoke",
+        losses=sorted(losses.LOSSES),
+        noise_rates=[0.3],
+        seeds=1,
+        headline_seeds=1,
+        **MNIST_SIZES,
+    )
+    return train_mnist(config.runs())
+
+
+def train_mnist_noise() -> dict[str, float]:
+    """The three noise models for one pair of rates."""
+    config = mnist.NoiseConfig(
+        study="mnist_noise",
+        profile="smoke",
+        losses=["sigmoid"],
+        noise_pairs=[(0.1, 0.5)],
+        first_rate=0.9,
+        seeds=1,
+        **MNIST_SIZES,
+    )
+    return train_mnist(config.runs())
+
+
+# The last of the three batches is smaller than the others.
+MNIST_SIZES = {"epochs": 3, "eval_every": 2, "pairs": 80, "batch": 32, "learning_rate": 3e-3}
+
+
+def train_mnist(runs: list[mnist.MnistRun]) -> dict[str, float]:
+    with mock.patch.object(sources, "mnist", banded_digits), in_double():
+        results = list(mnist.train_models(runs, device="cpu"))
+    return {
+        f"{run.method} {run.noise}: {name}": number
+        for run, result in results
+        for name, number in summarise_rewards(result).items()
+    }
+
+
+def summarise_rewards(result: records.Result) -> dict[str, float]:
+    rewards = np.array(result.metrics["rewards"])
+    return {
+        "train_risk": result.metrics["train_risk"],
+        "test_risk": result.metrics["test_risk"],
+        "mean reward": rewards.mean(),
+        "spread of rewards": rewards.std(),
+    }
+
+
+def banded_digits() -> sources.MNIST:
+    """Noise with a bright band whose place is the digit: it is learned in a few steps."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (400, 28, 28), dtype=np.uint8)
+    digits = generator.integers(0, 10, 400).astype(np.uint8)
+    for image, digit in zip(images, digits, strict=True):
+        image[2 * digit + 4 : 2 * digit + 6] = 250
+    return sources.MNIST(images[:250], digits[:250], images[250:], digits[250:], "made up", "none")
+
+
+@contextmanager
+def in_double() -> Iterator[None]:
+    """Float64 as the default dtype.
+
+    In float32 the gradient of a bias before a batch norm is nothing but rounding, which Adam
+    scales up to whole steps: another processor would take others.
+    """
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+# -- All studies ----------------------------------------------------------------------------------
+
+STUDIES = {
+    "mnist_losses": Golden("sympo.studies.mnist.study", train_mnist_losses),
+    "mnist_noise": Golden("sympo.studies.mnist.study", train_mnist_noise),
+}
+
+
+def check(study: str) -> None:
+    """Fail with a sentence that says what to do, if `study` differs from golden.json."""
+    golden = json.loads(PATH.read_text(encoding="utf-8"))[study]
+    again = f"write its numbers again: python tests/studies/test_golden.py {study}"
+    if golden["version"] != current_version(study):
+        pytest.fail(f"the VERSION of {study} has changed: {again}")
+
+    numbers = STUDIES[study].train()
+    if numbers.keys() != golden["numbers"].keys():
+        pytest.fail(f"the tiny run of {study} has other parts than before: {again}")
+    moved = [
+        f"{name}: {old:.8g}, now {numbers[name]:.8g}"
+        for name, old in golden["numbers"].items()
+        if not math.isclose(numbers[name], old, rel_tol=RTOL)
+    ]
+    if moved:
+        module = import_module(STUDIES[study].module)
+        shown = "\n  ".join(moved[:5])
+        pytest.fail(
+            f"{study} computes something else than before ({len(moved)} of {len(numbers)} numbers "
+            f"moved):\n  {shown}\nIf that is meant, its records are no longer valid: raise VERSION "
+            f"in {module.__file__}, and {again}"
+        )
+
+
+def current_version(study: str) -> int:
+    return import_module(STUDIES[study].module).VERSION
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_numbers_move_with_the_version_alone(study):
+    check(study)
+
+
+def test_a_changed_constant_asks_for_another_version(monkeypatch):
+    monkeypatch.setattr(network, "DROPOUT", 0.25)
+    with pytest.raises(pytest.fail.Exception, match=r"raise VERSION\s+in .*study\.py"):
+        check("mnist_losses")
+
+
+def test_another_version_asks_for_other_numbers(monkeypatch):
+    monkeypatch.setattr(sys.modules["sympo.studies.mnist.study"], "VERSION", 1_000)
+    with pytest.raises(pytest.fail.Exception, match=r"VERSION of mnist_noise has changed"):
+        check("mnist_noise")
+
+
+def write(studies: list[str]) -> None:
+    """Write the numbers of `studies` into golden.json."""
+    kept = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
+    for study in studies:
+        numbers = {name: float(f"{value:.10g}") for name, value in STUDIES[study].train().items()}
+        kept[study] = {"version": current_version(study), "numbers": numbers}
+    PATH.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(sys.argv[1:] or list(STUDIES))
