@@ -96,7 +96,8 @@ def _compare_column(committed: pd.Series, here: pd.Series, *, rtol: float, atol:
         gap = abs(here[row] - committed[row])
         detail = f" (off by {gap:.3g}, allowed {allowed[row]:.3g})"
     others = len(agree) - agree.sum() - 1
-    more = f", and {others} more rows" if others else ""
+    rows = "row" if others == 1 else "rows"
+    more = f", and {others} more {rows}" if others else ""
     values = f"{here[row]} here, {committed[row]} committed{detail}{more}"
     return f"row {row + 1}, column {committed.name}: {values}"
 

@@ -1,0 +1,89 @@
+"""make: what `make paper` runs, and what a person who lacks something is told."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from miniature import write_twin
+
+# all that the rule needs, and no Python
+TOOLS = ["sh", "cat", "cksum", "cut", "make", "test", "echo", "sed", "touch", "mkdir", "rm", "sort"]
+
+
+@pytest.fixture
+def clone(root, repository, copy_package):
+    """A repository of two notebooks with the real Makefile and package."""
+    copy_package(root)
+    shutil.copy(repository / "Makefile", root)
+    (root / "pyproject.toml").write_text("")
+    for name in ("02_two", "03_three"):
+        (root / f"notebooks/src/{name}.py").unlink()
+    write_twin(root, "01_one", "from sympo import alpha")
+    write_twin(root, "00_start_here", "0")
+    return root
+
+
+def make(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    # The environment stands already: any file that exists may be its stamp.
+    settings = [f"PYTHON={sys.executable}", "STAMP=constraints.txt", "PROFILE=smoke"]
+    # The flags of the make that runs these tests are not for the make under test.
+    others = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    env = {name: value for name, value in os.environ.items() if name not in others}
+    command = ["make", *settings, *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=env)
+
+
+def make_paper(root: Path) -> tuple[int, list[str]]:
+    """The exit status of `make paper` and the notebooks it began."""
+    done = make(root, "paper")
+    return done.returncode, re.findall(r"^\[\d/\d\] (\w+)", done.stderr, flags=re.M)
+
+
+def test_paper_runs_what_is_out_of_date(clone):
+    assert make_paper(clone) == (0, ["01_one", "00_start_here"])
+
+    os.utime(clone / "sympo/alpha.py")
+    started = time.monotonic()
+    again = make(clone, "paper")
+    assert time.monotonic() - started < 10
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "nothing to do" in again.stdout
+
+    good = (clone / "notebooks/src/01_one.py").read_text()
+    write_twin(clone, "01_one", "raise ArithmeticError('too few pairs')")
+    assert make_paper(clone) == (2, ["01_one"])
+    (clone / "notebooks/src/01_one.py").write_text(good + "\n# repaired\n")
+    assert make_paper(clone) == (0, ["01_one", "00_start_here"])
+
+
+def test_an_unknown_profile_is_refused(clone):
+    refused = make(clone, "paper", "PROFILE=lptop")
+    assert refused.returncode != 0
+    assert "unknown profile 'lptop'. Did you mean 'laptop'?" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_no_new_enough_python_is_one_sentence(clone, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in TOOLS:
+        (tools / tool).symlink_to(shutil.which(tool))
+    (tools / "python3").write_text("#!/bin/sh\nexit 1\n")  # what an older Python answers
+    (tools / "python3").chmod(0o755)
+    options = {"env": {"PATH": str(tools)}, "capture_output": True, "text": True}
+    refused = subprocess.run(["make", "env"], cwd=clone, **options)
+    assert refused.returncode != 0
+    assert "no Python 3.11 or later on the PATH" in refused.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_help_is_the_default_and_lists_every_target(clone, repository):
+    shown = make(clone).stdout
+    phony = (repository / "Makefile").read_text().partition(".PHONY:")[2].splitlines()[0]
+    for target in {*phony.split()} - {"executed", "force"}:
+        assert f"\n  {target} " in shown
