@@ -1,3 +1,5 @@
+"""Intervals, tests and verdicts, by hand, by simulation and against scipy and statsmodels."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,7 +44,8 @@ def test_paired_difference_is_scipys():
     generator = np.random.default_rng(1)
     a = generator.normal(0.8, 0.1, 5)
     b = a - generator.normal(0.1, 0.05, 5)
-    ours, theirs = stats.paired_difference(a, b, level=0.9), scipy_stats.ttest_rel(a, b)
+    ours = stats.paired_difference(a, b, level=0.9)
+    theirs = scipy_stats.ttest_rel(a, b)
     low, high = theirs.confidence_interval(0.9)
     assert ours == pytest.approx((np.mean(a - b), low, high, 5, theirs.pvalue), rel=1e-9)
 
@@ -88,6 +91,16 @@ def test_holm_by_hand():
         stats.holm([0.1, np.nan])
 
 
+def test_holm_is_that_of_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    generator = np.random.default_rng(3)
+    for tests in range(1, 30):
+        p_values = generator.random(tests) ** 4
+        p_values[::3] = p_values[0]  # ties
+        _, expected, *_ = multitest.multipletests(p_values, method="holm")
+        np.testing.assert_allclose(stats.holm(p_values), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "inside"),
     [
@@ -112,8 +125,11 @@ def test_kendall_by_hand():
 
 
 def test_wilson_by_its_formula():
-    share, n, z = 0.3, 20, scipy_stats.norm.ppf(0.975)
-    centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    share = 0.3
+    n = 20
+    z = scipy_stats.norm.ppf(0.975)
+    centre = share + z**2 / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     expected = [(centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)]
     assert stats.wilson(6, 20) == pytest.approx((share, *expected, 20))
     assert stats.wilson(0, 10).low == pytest.approx(0)
@@ -121,6 +137,18 @@ def test_wilson_by_its_formula():
     for successes, n in ((3, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="is not a share"):
             stats.wilson(successes, n)
+    with pytest.raises(ValueError, match="level"):
+        stats.wilson(6, 20, level=95)
+
+
+def test_wilson_is_that_of_statsmodels():
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    for n in (1, 7, 500):
+        for successes in np.linspace(0, n, 15).round(1):
+            for level in (0.9, 0.999):
+                ours = stats.wilson(successes, n, level=level)
+                theirs = proportion.proportion_confint(successes, n, 1 - level, method="wilson")
+                np.testing.assert_allclose((ours.low, ours.high), theirs, rtol=1e-12, atol=1e-15)
 
 
 @pytest.fixture
