@@ -1,4 +1,4 @@
-"""The models made here, against what any tokenizer and any generator must do."""
+"""The models built here, against what any tokenizer and any generator must do."""
 
 import torch
 from hypothesis import given

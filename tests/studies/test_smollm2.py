@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel
 
 from sympo import SymPOConfig, SymPOTrainer, losses
 from sympo.studies import models, sources
-from sympo.studies.alignment import sweep as align
+from sympo.studies.alignment import training
 
 pytestmark = pytest.mark.pypi  # where SYMPO_DATA, the cache and the hub have no copy
 
@@ -69,28 +69,28 @@ def test_one_lora_step_moves_the_adapter_alone_and_it_generates(asset, offline, 
     )
     adapter = LoraConfig(r=16, task_type="CAUSAL_LM")
     data = Dataset.from_list(rows)
-    made = SymPOTrainer(
+    trainer = SymPOTrainer(
         model, None, arguments, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
-    assert max(align.pair_lengths(made.train_dataset)) <= 64
-    made.train()
+    assert max(training.pair_lengths(trainer.train_dataset)) <= 64
+    trainer.train()
 
     # policy = reference: every margin is 0
     at_zero = losses.get("sigmoid").fn(torch.zeros(())).item()
-    assert made.state.log_history[0]["loss"] == pytest.approx(at_zero, abs=1e-4)
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(at_zero, abs=1e-4)
     moved = {
         name
-        for name, value in made.model.named_parameters()
+        for name, value in trainer.model.named_parameters()
         if "lora_B" in name and value.abs().min() > 0
     }
     # they begin at 0; q and v of each layer
     assert len(moved) == 2 * model.config.num_hidden_layers
     trained = {
         name.replace(".base_layer", ""): value
-        for name, value in made.model.get_base_model().state_dict().items()
+        for name, value in trainer.model.get_base_model().state_dict().items()
     }
     assert all(trained[name].equal(value) for name, value in before.items())
-    check_saved_adapter(made.model, tokenizer, tmp_path / "adapter")
+    check_saved_adapter(trainer.model, tokenizer, tmp_path / "adapter")
 
 
 @torch.no_grad()

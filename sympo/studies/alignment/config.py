@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from sympo import trainer
 from sympo._names import unknown_name
 from sympo.studies import progress
 from sympo.studies.profiles import StudyConfig
 from sympo.studies.records import Run
+from sympo.trainer import loss_types
 
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -145,9 +145,10 @@ class AlignConfig(StudyConfig):
     @field_validator("methods", "headline_methods", "frontier_methods")
     @classmethod
     def _known(cls, names: list[str]) -> list[str]:
+        known = loss_types()
         for name in names:
-            if name not in trainer.LOSS_TYPES:
-                raise ValueError(unknown_name("method", name, trainer.LOSS_TYPES))
+            if name not in known:
+                raise ValueError(unknown_name("method", name, known))
         return names
 
     @model_validator(mode="after")

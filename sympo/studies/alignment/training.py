@@ -9,7 +9,7 @@ import io
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging
 
+from sympo import losses
 from sympo.studies import progress
 from sympo.studies.alignment.config import AlignmentRun, WorldSpec
-from sympo.trainer import NEEDS_NOISE_RATE, SymPOConfig, SymPOTrainer
+from sympo.trainer import SymPOConfig, SymPOTrainer
 
 # what a trainer reads of encoded pairs, and the reference model's log-probabilities of the answers
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -219,11 +220,13 @@ def run_arguments(run: AlignmentRun, folder: str) -> SymPOConfig:
 
     Source: Section 5.
     """
+    loss = losses.pair_losses().get(run.method)  # None for a loss that only TRL has
+    is_told = loss is not None and loss.needs == "noise_rate"
     return pair_arguments(
         run.world,
         folder,
         loss_type=run.method,
-        noise_rate=run.noise_rate if run.method in NEEDS_NOISE_RATE else None,
+        noise_rate=run.noise_rate if is_told else None,
         beta=run.beta,
         learning_rate=run.learning_rate,
         num_train_epochs=run.epochs,
