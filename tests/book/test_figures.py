@@ -1,5 +1,9 @@
+"""Looks, saved files, and what each figure draws."""
+
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -13,18 +17,14 @@ from sympo import losses
 from sympo.book import figures
 from sympo.studies import profiles
 
-ALL_METHODS = (
-    "dpo",
-    "cdpo",
-    "rdpo",
-    "ipo",
-    "hinge",
-    "ropo",
-    "drdpo",
-    "holder",
-    "repo",
-    "sympo_sigmoid",
-    "sympo_ramp",
+GRID = pd.MultiIndex.from_product
+TANH = losses.Loss(
+    "tanh",
+    fn=lambda z: 1 - z.tanh(),
+    formula=lambda sp, z: 1 - sp.tanh(z),
+    constant=2,
+    convex=False,
+    source="made up",
 )
 
 
@@ -43,7 +43,7 @@ def history():
         "seed": [0, 1, 2],
         "epoch": [1, 2, 3],
     }
-    table = pd.MultiIndex.from_product(axes.values(), names=axes).to_frame(index=False)
+    table = GRID(axes.values(), names=axes).to_frame(index=False)
     table["accuracy"] = generator.uniform(0.6, 0.9, len(table))
     table["fit_flipped"] = np.where(table.noise_rate > 0, generator.random(len(table)), np.nan)
     return table
@@ -59,11 +59,17 @@ def noise_tables():
         "seed": [0, 1],
         "epoch": [1, 2],
     }
-    risks = pd.MultiIndex.from_product(axes.values(), names=axes).to_frame(index=False)
+    risks = GRID(axes.values(), names=axes).to_frame(index=False)
     risks["test_risk"] = generator.random(len(risks))
     axes = {"method": ["ramp", "logistic"], "comparison": ["same", "tied"], "seed": [0, 1]}
-    rankings = pd.MultiIndex.from_product(axes.values(), names=axes).to_frame(index=False)
+    rankings = GRID(axes.values(), names=axes).to_frame(index=False)
     return risks, rankings.assign(tau=generator.random(len(rankings)))
+
+
+@pytest.fixture
+def tanh(monkeypatch):
+    """A loss in the registry that no figure knows."""
+    monkeypatch.setitem(losses.LOSSES, "tanh", TANH)
 
 
 def read_all(folder):
@@ -92,9 +98,8 @@ def test_saving_the_same_figure_again_moves_nothing(folder):
 
 
 def test_files_hold_no_date_no_program_and_editable_letters(folder, history):
-    figures.save(
-        figures.fig1_mnist_losses(history[history.epoch == 3]), "fig", history, profile="laptop"
-    )
+    figure = figures.fig1_mnist_losses(history[history.epoch == 3])
+    figures.save(figure, "fig", history, profile="laptop")
     files = read_all(folder)
     for word in (b"CreationDate", b"Producer", b"/Type3"):
         assert word not in files["fig.pdf"]
@@ -140,20 +145,77 @@ def test_tables_are_readable_and_escaped(folder):
     assert r"50\% & – & 5 \\" in tex
 
 
+def test_provenance_lists_what_trained_the_records_and_shows_no_times(folder):
+    origins = [{"commit": "a", "gpu": gpu, "seconds": 1.26} for gpu in ("H100", None, "H100")]
+    records = [{"provenance": origin} for origin in origins]
+    shown = figures.save_provenance("05", records, profile="laptop", data="MNIST")
+    written = json.loads((folder / "data" / "05.json").read_text(encoding="utf-8"))
+    assert written["trained_with"] == [
+        "a · None · None · H100 · None",
+        "a · None · None · None · None",
+    ]
+    assert written["training_seconds"] == 4
+    assert (written["data"], shown.value["data"]) == ("MNIST", "MNIST")
+    assert "training_seconds" not in shown.index
+
+
 def test_every_loss_and_method_has_a_look_of_its_own():
-    for names in (losses.LOSSES, ALL_METHODS):
-        looks = [figures.METHODS[name][:3] for name in names]
+    pairs = losses.pair_losses()
+    for registry in (losses.LOSSES, pairs):
+        # Hölder-DPO is SymPO with its loss
+        looks = [tuple(figures.look(name).values()) for name in {*registry} - {"sympo_holder"}]
         assert len(set(looks)) == len(looks)
-    for name, loss in losses.LOSSES.items():
-        assert (figures.METHODS[name].linestyle == "-") == loss.symmetric
-        if f"sympo_{name}" in figures.METHODS:
-            assert figures.METHODS[f"sympo_{name}"][:3] == figures.METHODS[name][:3]
-    for name in ALL_METHODS:
-        assert (figures.METHODS[name].linestyle == "-") == (
-            name.startswith("sympo_") or name == "holder"
-        )
-    with pytest.raises(ValueError, match="no look for method 'ram'"):
-        figures.look("ram")
+        for name, loss in registry.items():
+            assert (figures.look(name)["linestyle"] == "-") == loss.symmetric
+    for name in losses.LOSSES:
+        if f"sympo_{name}" in pairs:
+            assert figures.look(f"sympo_{name}") == figures.look(name)
+
+
+def test_labels_are_those_of_the_registry():
+    registry = {**losses.LOSSES, **losses.pair_losses()}
+    assert {name: figures.label(name) for name in registry} == {
+        name: loss.label for name, loss in registry.items()
+    }
+    # and no look is kept for what the registry has no more
+    assert set(figures.METHODS) <= set(registry)
+
+
+def test_an_unknown_name_is_refused():
+    for refuse in (figures.look, figures.label, lambda name: figures.in_order(["ramp", name])):
+        with pytest.raises(ValueError, match=r"unknown loss or method 'ram'. Did you mean 'ramp'"):
+            refuse("ram")
+    with pytest.raises(ValueError, match="unknown loss or method 'sympo_logistic'"):
+        figures.look("sympo_logistic")
+
+
+class TestAnAddedLoss:
+    def test_has_a_look_that_is_free_and_the_label_of_the_registry(self, tanh, monkeypatch):
+        look = figures.look("tanh")
+        assert look["linestyle"] == "-"
+        assert figures.look("sympo_tanh") == look
+        assert (figures.label("tanh"), figures.label("sympo_tanh")) == ("tanh", "SymPO tanh")
+        taken = {(method.colour, method.marker) for method in figures.METHODS.values()}
+        assert (look["color"], look["marker"]) not in taken
+
+        tilted = replace(TANH, name="tilted", constant=None, label="Tilted")
+        monkeypatch.setitem(losses.LOSSES, "tilted", tilted)
+        assert figures.look("tilted")["linestyle"] == "--"
+        assert figures.label("tilted") == "Tilted"
+        assert figures.look("tilted")["marker"] != look["marker"]
+        # what came first looks as before
+        assert figures.look("tanh") == look
+
+    def test_comes_after_the_papers(self, tanh):
+        names = ["sympo_tanh", "tanh", "dpo", "ramp", "tanh"]
+        assert figures.in_order(names) == ["ramp", "dpo", "tanh", "sympo_tanh"]
+
+    def test_is_drawn(self, tanh, history):
+        final = history[history.epoch == 3].replace({"method": {"logistic": "tanh"}})
+        axes = figures.fig1_mnist_losses(final).axes[0]
+        colours = {line.get_color() for line in axes.lines}
+        assert figures.look("tanh")["color"] in colours
+        assert {"sigmoid", "tanh", "chance"} == {text.get_text() for text in axes.texts}
 
 
 def test_names_stand_apart_inside_the_axes_and_in_order():
@@ -175,30 +237,38 @@ def test_names_stand_apart_inside_the_axes_and_in_order():
 
 
 def test_figures_are_pure(history, noise_tables):
-    before, settings, figures = history.copy(), dict(mpl.rcParams), plt.get_fignums()
+    before = history.copy()
+    settings = dict(mpl.rcParams)
+    open_figures = plt.get_fignums()
     figures.fig1_mnist_losses(history[history.epoch == 3])
     figures.fig1_learning_curves(history)
     figures.fig2_mnist_noise(*noise_tables)
     pd.testing.assert_frame_equal(history, before)
     assert dict(mpl.rcParams) == settings
-    assert plt.get_fignums() == figures
+    assert plt.get_fignums() == open_figures
+
+
+def compute_interval(values):
+    """Mean and 95% t interval, by scipy."""
+    mean = np.mean(values)
+    return mean, *scipy_stats.t.interval(0.95, len(values) - 1, mean, scipy_stats.sem(values))
+
+
+def colour_of(artist):
+    colour = artist.get_color() if hasattr(artist, "get_color") else artist.get_facecolor()
+    return to_hex(colour[0] if np.ndim(colour) == 2 else colour).upper()
 
 
 def test_figure_1_draws_means_with_t_bands(history):
     final = history[history.epoch == 3]
     axes = figures.fig1_mnist_losses(final).axes[0]
-    lines = {to_hex(line.get_color()).upper(): line for line in axes.lines}
-    line, values = lines[figures.METHODS["sigmoid"].colour], final[final.method == "sigmoid"]
+    lines = {colour_of(line): line for line in axes.lines}
+    colour = figures.look("sigmoid")["color"]
+    values = final[final.method == "sigmoid"]
     means = values.groupby("noise_rate").accuracy.mean()
-    assert line.get_ydata() == pytest.approx(means.to_numpy())
-    low, high = scipy_stats.t.interval(
-        0.95, 2, means[0.4], scipy_stats.sem(values.accuracy[values.noise_rate == 0.4])
-    )
-    (band,) = [
-        band
-        for band in axes.collections
-        if to_hex(band.get_facecolor()[0]).upper() == line.get_color()
-    ]
+    assert lines[colour].get_ydata() == pytest.approx(means.to_numpy())
+    _, low, high = compute_interval(values.accuracy[values.noise_rate == 0.4])
+    (band,) = [band for band in axes.collections if colour_of(band) == colour]
     edge = [y for x, y in band.get_paths()[0].vertices if x == 0.4]
     assert (min(edge), max(edge)) == pytest.approx((low, high))
     assert {"sigmoid", "logistic", "chance"} == {text.get_text() for text in axes.texts}
@@ -208,19 +278,15 @@ def test_one_seed_draws_lines_without_bands(history, recwarn):
     one = history[history.seed == 0]
     figures.fig1_mnist_losses(one[one.epoch == 3]).draw_without_rendering()
     figures.fig1_learning_curves(one).draw_without_rendering()
-    # Earlier tests leave clients of kernels to the garbage collector, which may come by during this
-    # one.
+    # earlier tests leave clients of kernels to the garbage collector, which may come by in this one
     assert not [warning for warning in recwarn if not issubclass(warning.category, ResourceWarning)]
 
 
 def test_learning_curves_say_where_nothing_is_flipped(history):
     (_, _), (clean, noisy) = np.reshape(figures.fig1_learning_curves(history).axes, (2, 2))
     assert [text.get_text() for text in clean.texts] == ["no label\nis flipped"]
-    expected = (
-        history[(history.noise_rate == 0.4) & (history.method == "logistic")]
-        .groupby("epoch")
-        .fit_flipped.mean()
-    )
+    noisy_logistic = history[(history.noise_rate == 0.4) & (history.method == "logistic")]
+    expected = noisy_logistic.groupby("epoch").fit_flipped.mean()
     assert any(np.allclose(line.get_ydata(), expected) for line in noisy.lines)
 
 
@@ -228,21 +294,18 @@ def test_figure_2_draws_a_line_and_a_point_per_seed(noise_tables):
     risks, rankings = noise_tables
     first, _, right, *_ = figures.fig2_mnist_noise(risks, rankings).axes
     assert len(first.lines) == 3 * 2
-    drawn = sorted(
-        tau for line in right.lines if line.get_marker() == "o" for tau in line.get_xdata()
-    )
-    assert drawn == sorted(rankings.tau[rankings.method == "ramp"])  # ramp stands first in METHODS
+    points = [line for line in right.lines if line.get_marker() == "o"]
+    drawn = sorted(tau for line in points for tau in line.get_xdata())
+    # ramp comes before logistic in every figure
+    assert drawn == sorted(rankings.tau[rankings.method == "ramp"])
     assert [label.get_text() for label in right.get_yticklabels()] == ["same", "tied"]
 
 
 @pytest.fixture
 def judged():
     generator = np.random.default_rng(0)
-    names = ["method", "noise_rate", "seed"]
-    cells = pd.MultiIndex.from_product(
-        [["sympo_ramp", "dpo"], [0.0, 0.3, 0.4], [0, 1, 2]], names=names
-    )
-    table = cells.to_frame(index=False)
+    axes = {"method": ["sympo_ramp", "dpo"], "noise_rate": [0.0, 0.3, 0.4], "seed": [0, 1, 2]}
+    table = GRID(axes.values(), names=axes).to_frame(index=False)
     for name in ("win_rate", "accuracy"):
         table[name] = generator.uniform(0.5, 0.7, len(table))
     return table.assign(judge_accuracy=0.6 + 0.01 * table.seed)
@@ -251,39 +314,30 @@ def judged():
 @pytest.mark.parametrize("draw", [figures.fig5_hh_win_rate, figures.fig6_ultrafeedback_win_rate])
 def test_figures_5_and_6_draw_the_means_over_seeds_of_both_measures(draw, judged):
     before = judged.copy()
-    figure = draw(judged)
+    top, bottom = draw(judged).axes
     pd.testing.assert_frame_equal(judged, before)
-    for axes, value in zip(figure.axes, ("win_rate", "accuracy"), strict=True):
+    for axes, value in ((top, "win_rate"), (bottom, "accuracy")):
         # moved apart, so that both can be seen
         for method, aside in (("dpo", -0.003), ("sympo_ramp", 0.003)):
-            rows = judged[judged.method == method]
-            means = {
-                rate: np.mean([row[value] for _, row in part.iterrows()])
-                for rate, part in rows.groupby("noise_rate")
-            }
-            colour = [
-                line for line in axes.lines if line.get_color() == figures.METHODS[method].colour
-            ]
-            line, points = sorted(colour, key=lambda line: line.get_markersize(), reverse=True)
-            assert line.get_xdata() == pytest.approx(np.array(list(means)) + aside)
-            assert line.get_ydata() == pytest.approx(list(means.values()))
-            assert sorted(points.get_ydata()) == sorted(rows[value])
-            (bars,) = [
-                bar.get_segments()
-                for bar in axes.collections
-                if to_hex(bar.get_color()[0]) == line.get_color().lower()
-            ]
-            for (low, high), (rate, mean) in zip(bars, means.items(), strict=True):
-                found = scipy_stats.t.interval(
-                    0.95, 2, mean, scipy_stats.sem(rows[value][rows.noise_rate == rate])
-                )
-                assert (low[1], high[1]) == pytest.approx(found)
-    heights = {text.get_text(): text.xy[1] for text in figure.axes[1].texts}
+            check_method(axes, judged[judged.method == method], value, aside=aside)
+    heights = {text.get_text(): text.xy[1] for text in bottom.texts}
     assert heights["the judge"] == pytest.approx(0.61)
     assert {"SymPO ramp", "DPO", "chance", "the judge"} == set(heights)
-    assert {"SymPO ramp", "DPO", "the SFT model"} == {
-        text.get_text() for text in figure.axes[0].texts
-    }
+    assert {"SymPO ramp", "DPO", "the SFT model"} == {text.get_text() for text in top.texts}
+
+
+def check_method(axes, rows, value, *, aside):
+    """The line, the points and the bars of one method are those of its rows."""
+    colour = figures.look(rows.method.iloc[0])["color"]
+    own = [line for line in axes.lines if colour_of(line) == colour]
+    line, points = sorted(own, key=lambda line: line.get_markersize(), reverse=True)
+    by_rate = {rate: compute_interval(part[value]) for rate, part in rows.groupby("noise_rate")}
+    assert line.get_xdata() == pytest.approx(np.array(list(by_rate)) + aside)
+    assert line.get_ydata() == pytest.approx([mean for mean, _, _ in by_rate.values()])
+    assert sorted(points.get_ydata()) == sorted(rows[value])
+    (bars,) = [bar.get_segments() for bar in axes.collections if colour_of(bar) == colour]
+    for (bottom, top), (_, low, high) in zip(bars, by_rate.values(), strict=True):
+        assert (bottom[1], top[1]) == pytest.approx((low, high))
 
 
 def test_two_seeds_are_drawn_without_bars(judged, recwarn):
@@ -294,10 +348,12 @@ def test_two_seeds_are_drawn_without_bars(judged, recwarn):
 
 
 def test_drawing_needs_no_torch():
-    code = "import sys, sympo.book.figures.style; print('torch' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        == "False\n"
+    lines = (
+        "import sys",
+        "from sympo.book import figures, verify",
+        "figures.in_order(['sympo_ramp', 'dpo'])",
+        "print(figures.label('sympo_ramp'), 'torch' in sys.modules)",
     )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "SymPO ramp False\n"

@@ -202,7 +202,7 @@ def _list_added() -> dict[str, Method]:
         # `sympo_tanh` looks like `tanh`, which the registry lists before it
         margin_loss = looks.get(name.removeprefix("sympo_"))
         colour, marker = margin_loss[:2] if margin_loss else next(free)
-        looks[name] = Method(colour, marker, "-" if loss.symmetric else "--", loss.label or name)
+        looks[name] = Method(colour, marker, "-" if loss.symmetric else "--", loss.label)
     return looks
 
 
