@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from tiny_mnist import banded_digits
 
 from sympo import losses
 from sympo.studies import mnist, records, sources
@@ -81,7 +83,7 @@ MNIST_SIZES = {"epochs": 3, "eval_every": 2, "pairs": 80, "batch": 32, "learning
 
 
 def train_mnist(runs: list[mnist.MnistRun]) -> dict[str, float]:
-    with mock.patch.object(sources, "mnist", banded_digits), in_double():
+    with mock.patch.object(sources, "mnist", partial(banded_digits, 250, 150)), double_precision():
         results = list(mnist.train_models(runs, device="cpu"))
     return {
         f"{run.method} {run.noise}: {name}": number
@@ -100,18 +102,8 @@ def summarise_rewards(result: records.Result) -> dict[str, float]:
     }
 
 
-def banded_digits() -> sources.MNIST:
-    """Noise with a bright band whose place is the digit: it is learned in a few steps."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 60, (400, 28, 28), dtype=np.uint8)
-    digits = generator.integers(0, 10, 400).astype(np.uint8)
-    for image, digit in zip(images, digits, strict=True):
-        image[2 * digit + 4 : 2 * digit + 6] = 250
-    return sources.MNIST(images[:250], digits[:250], images[250:], digits[250:], "made up", "none")
-
-
 @contextmanager
-def in_double() -> Iterator[None]:
+def double_precision() -> Iterator[None]:
     """Float64 as the default dtype.
 
     In float32 the gradient of a bias before a batch norm is nothing but rounding, which Adam

@@ -6,14 +6,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from tiny_mnist import banded_digits, make_run
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sympo.studies import sources
-from sympo.studies.mnist import study as mnist
+from sympo.studies import mnist
 from sympo.studies.mnist.fast import graphs
 
 
@@ -37,7 +36,8 @@ class Tape(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.operations, self.saved = [], {}
+        self.operations = []
+        self.saved = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -62,20 +62,21 @@ class Tape(TorchDispatchMode):
     @torch.no_grad()
     def replay(self):
         for func, args, kwargs, recorded in self.operations:
-            result, given = func(*args, **kwargs), storages((args, kwargs))
+            result = func(*args, **kwargs)
+            inputs = storages((args, kwargs))
             for place, value in zip(tree_leaves(recorded), tree_leaves(result), strict=True):
-                if isinstance(place, torch.Tensor) and place.untyped_storage()._cdata not in given:
+                if isinstance(place, torch.Tensor) and place.untyped_storage()._cdata not in inputs:
                     place.copy_(value)
 
 
 @pytest.fixture
-def graphs(monkeypatch):
-    """A list of the recordings made in a test."""
-    made = []
+def tapes(monkeypatch):
+    """A list of what is recorded in a test."""
+    tapes = []
 
     def new_graph():
-        made.append(Tape())
-        return made[-1]
+        tapes.append(Tape())
+        return tapes[-1]
 
     @contextmanager
     def record(graph, *, pool, stream):
@@ -91,35 +92,38 @@ def graphs(monkeypatch):
         ("stream", lambda stream: nullcontext()),
     ):
         monkeypatch.setattr(torch.cuda, name, stand_in)
-    return made
+    return tapes
 
 
-def test_a_replay_is_a_call(graphs):
-    seen, calls = {size: torch.zeros(size) for size in (2, 3)}, []
+def test_a_replay_is_a_call(tapes):
+    seen = {size: torch.zeros(size) for size in (2, 3)}
+    expected = {size: torch.zeros(size) for size in (2, 3)}
+    calls = []
 
     def add(values):
         calls.append(len(values))
         seen[len(values)].add_(values.square() + 1)
 
-    replay, expected = graphs.Replay(add), {size: torch.zeros(size) for size in (2, 3)}
+    replay = graphs.Replay(add)
     for step in range(8):
         for size in (2, 3):
             values = torch.full((size,), float(step))
             replay(values)
             expected[size] += values**2 + 1
             assert torch.equal(seen[size], expected[size])
-    assert len(graphs) == 2  # one per shape
+    assert len(tapes) == 2  # one per shape
     assert calls.count(2) == calls.count(3) == graphs.WARM_UP + 1  # no Python afterwards
 
 
-def test_the_stand_in_refuses_what_cuda_refuses_and_keeps_python_values(graphs):
+def test_the_stand_in_refuses_what_cuda_refuses_and_keeps_python_values(tapes):
     total = torch.zeros(())
     read = graphs.Replay(lambda values: total.add_(values.sum().item()))
     for _ in range(graphs.WARM_UP):
         read(torch.ones(1))
     with pytest.raises(RuntimeError, match="capturing"):
         read(torch.ones(1))
-    steps, total = iter(range(10)), torch.zeros(())
+    steps = iter(range(10))
+    total = torch.zeros(())
     count = graphs.Replay(lambda values: total.add_(next(steps)))
     for _ in range(6):
         count(torch.ones(1))
@@ -128,51 +132,40 @@ def test_the_stand_in_refuses_what_cuda_refuses_and_keeps_python_values(graphs):
 
 def prepare(names, seeds=(0,)):
     """Models of the grid; a batch of 32 pairs and two, then one of 16."""
-    generator = np.random.default_rng(0)
-    images, labels = generator.integers(0, 256, (400, 28, 28)), generator.integers(0, 10, 400)
-    parts = [
-        array.astype(np.uint8) for array in (images[:300], labels[:300], images[300:], labels[300:])
+    runs = [
+        make_run(name, seed=seed, epochs=1, pairs=80, learning_rate=1e-2)
+        for seed in seeds
+        for name in names
     ]
-    data = sources.MNIST(*parts, "made up", "none")
-    run = {
-        "epochs": 1,
-        "eval_every": 1,
-        "pairs": 80,
-        "batch": 32,
-        "learning_rate": 1e-2,
-        "class_prior": 0.5,
-    }
-    run |= {"rate_pos": 0.4, "rate_neg": 0.4}
-    chunk = mnist.Chunk.prepare(
-        [{**run, "method": name, "seed": s} for s in seeds for name in names], data, "cpu"
-    )
+    chunk = mnist.Chunk.prepare(runs, banded_digits(300, 100), "cpu")
     # As on a GPU: the count of steps is a tensor, which a graph can raise.
-    return replace(
-        chunk, optimiser=torch.optim.Adam(chunk.grid.parameters.values(), lr=1e-2, fused=True)
-    )
+    fused = torch.optim.Adam(chunk.grid.parameters.values(), lr=1e-2, fused=True)
+    return replace(chunk, optimiser=fused)
 
 
-def test_recorded_training_is_called_training(graphs):
+@pytest.mark.slow
+def test_recorded_training_is_called_training(tapes):
     """Every kind of loss, several seeds, and a last batch that is smaller."""
     names = ("logistic", "hinge", "square", "sigmoid", "ramp", "unhinged", "truncated_hinge")
-    called, recorded = prepare(names, seeds=(0, 1)), prepare(names, seeds=(0, 1))
+    called = prepare(names, seeds=(0, 1))
+    recorded = prepare(names, seeds=(0, 1))
     vars(recorded)["train_batch"] = recorded.replay  # a processor would call it
     before = called.evaluate()
     for _ in range(6):
         for ours, theirs in zip(recorded.train_epoch(), called.train_epoch(), strict=True):
             assert torch.equal(ours, theirs)
-    assert len(graphs) == 2  # of 32 pairs and of 16
+    assert len(tapes) == 2  # of 32 pairs and of 16
     assert torch.equal(recorded.evaluate(), called.evaluate())
     assert (called.evaluate() - before).abs().amax(1).min() > 1e-3  # every model moved
 
 
-def test_a_chunk_and_its_graphs_end_with_their_last_reference(graphs):
+def test_a_chunk_and_its_graphs_end_with_their_last_reference(tapes):
     """Waiting for a collection would keep the memory of graphs that never run again."""
     chunk = prepare(["ramp"])
     vars(chunk)["train_batch"] = chunk.replay
     for _ in range(5):
         chunk.train_epoch()
-    assert len(graphs) == 2
+    assert len(tapes) == 2
     ended = weakref.ref(chunk)
     gc.disable()
     try:

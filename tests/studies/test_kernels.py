@@ -34,15 +34,17 @@ def pool_by_torch(values, bias):
     grad=arrays(np.float32, (3, 20), elements=st.sampled_from([-1.0, 0.5, 3.0])),
 )
 def test_pool_and_route_equal_max_pool2d(dtype, values, bias, grad):
-    values, bias, grad = values.astype(dtype), bias.astype(dtype), grad.astype(dtype)
-    pooled, winners = np.empty((3, 20), dtype), np.empty((3, 20), np.uint8)
+    values, bias, grad = (array.astype(dtype) for array in (values, bias, grad))
+    pooled = np.empty((3, 20), dtype)
+    winners = np.empty((3, 20), np.uint8)
     kernels.pool(values, bias, pooled, winners)
-    inputs = torch.from_numpy(values).requires_grad_(), torch.from_numpy(bias).requires_grad_()
+    inputs = [torch.from_numpy(array).requires_grad_() for array in (values, bias)]
     expected = pool_by_torch(*inputs)
     np.testing.assert_array_equal(pooled, expected.detach())
     if np.isnan(values).any():
         return  # what flows back through NaN is nobody's definition
-    routed, bias_sums = np.empty_like(values), np.ones(3, dtype)
+    routed = np.empty_like(values)
+    bias_sums = np.ones(3, dtype)
     kernels.route(grad, winners, routed, bias_sums)
     expected.backward(torch.from_numpy(grad))
     np.testing.assert_array_equal(routed, inputs[0].grad)
@@ -51,9 +53,8 @@ def test_pool_and_route_equal_max_pool2d(dtype, values, bias, grad):
 
 def window_maps(maps):
     """The 3×3 windows `(3, 3, maps, 4, 4·images)` of `(maps, 6, 6, images)`, by slices."""
-    return torch.stack(
-        [torch.stack([maps[:, i : i + 4, j : j + 4].flatten(2) for j in range(3)]) for i in range(3)]
-    )  # fmt: skip
+    windows = [maps[:, i : i + 4, j : j + 4].flatten(2) for i in range(3) for j in range(3)]
+    return torch.stack(windows).unflatten(0, (3, 3))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -71,7 +72,8 @@ def test_unfold_and_its_adjoint_equal_slices(dtype, images):
     windows.backward(torch.from_numpy(grad))
     folded = tensor.grad.view(8, 6, 6 * images).numpy()
     winners = generator.integers(0, kernels.DEAD + 1, maps.shape, dtype=np.uint8)
-    routed, bias_sums = np.empty((4, *maps.shape), dtype), np.ones(2, dtype)
+    routed = np.empty((4, *maps.shape), dtype)
+    bias_sums = np.ones(2, dtype)
     kernels.fold_and_route(grad, winners, np.empty(6 * images, dtype), routed, bias_sums)
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype is np.float32 else 1e-12}
     for shift in range(4):
@@ -96,16 +98,17 @@ def test_patches_equal_unfolded_images(pixels_last):
     np.testing.assert_array_equal(patches.reshape(36, 2, 2, 6, 6, 3), expected)
 
 
+@pytest.mark.slow
 def test_compiled_code_is_kept_where_the_user_says(tmp_path):
     shutil.copy(kernels.__file__, tmp_path)
-    code = "import numpy as np, kernels; kernels.unfold(np.ones((1, 6, 6)), out := np.zeros((3, 3, 1, 4, 4)))"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(tmp_path),
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-    }
-    subprocess.run(
-        [sys.executable, "-B", "-c", f"{code}; assert out.all()"], env=environment, check=True
-    )
+    code = """if True:
+        import numpy as np
+        import kernels
+        windows = np.zeros((3, 3, 1, 4, 4))
+        kernels.unfold(np.ones((1, 6, 6)), windows)
+        assert windows.all()
+    """
+    folders = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-B", "-c", code], env={**os.environ, **folders}, check=True)
     assert list((tmp_path / "cache").rglob("kernels.unfold*"))
     assert not (tmp_path / "__pycache__").exists()

@@ -1,40 +1,47 @@
-"""Training steps as CUDA graphs: recorded once, then launched by one call, with no Python between
-their kernels.
+"""Training steps as CUDA graphs: recorded once, then launched by one call.
+
+A step of the grid is a few hundred small kernels, which a GPU finishes sooner than Python can ask
+for the next. In a graph there is no Python between them.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# calls before a recording, which set up libraries and the optimiser's state; PyTorch's
-# documentation
+Shapes = tuple[torch.Size, ...]  # of the arguments
+
+# Calls before a recording: they set up libraries and the optimiser's state, which a graph must not
+# contain. The number is that of PyTorch's documentation.
 WARM_UP = 3
 
 
 class Replay:
-    """A function of tensors that changes other tensors in place, recorded as a CUDA graph after
-    `WARM_UP` calls.
+    """A function that changes tensors in place, recorded as a CUDA graph after `WARM_UP` calls.
 
     There is one graph for each combination of argument shapes. A recording fixes the addresses of
     all tensors and every Python value, so the function must read no tensor's value, and what
     changes between calls must be in its arguments or in tensors that live on. It returns nothing.
 
-    PyTorch has the graphs and their capture, but only `make_graphed_callables` around them, which
-    covers the forward and backward pass and leaves the optimiser's step out.
-    Check: tests/test_capture.py.
+    PyTorch has the graphs and their capture. Around them it has only `make_graphed_callables`,
+    which covers the forward and backward pass and leaves the optimiser's step out.
+    Check: tests/studies/test_graphs.py.
     """
 
-    def __init__(self, function: Callable[..., None]):
+    def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
-        self._calls: Counter = Counter()
-        self._recorded: dict = {}  # shapes → graph and the tensors that it reads its arguments from
-        self._pool = None  # of memory; graphs that never run at once can share one
-        # nothing can be recorded on the default one; memory is kept by stream
+        self._calls: Counter[Shapes] = Counter()
+        self._recorded: dict[Shapes, tuple[torch.cuda.CUDAGraph, list[Tensor]]] = {}
+        # Graphs that never run at once can share the memory of their intermediate results.
+        self._pool: Any = None
+        # Nothing can be recorded on the default stream. Warming up happens on the same one, since
+        # freed memory is reused within a stream only.
         self._stream = torch.cuda.Stream()
 
     def __call__(self, *arguments: Tensor) -> None:
+        """Call the function, record it, or launch what was recorded."""
         shapes = tuple(argument.shape for argument in arguments)
         self._calls[shapes] += 1
         if self._calls[shapes] <= WARM_UP:
@@ -48,6 +55,7 @@ class Replay:
         graph.replay()
 
     def _warm_up(self, arguments: tuple[Tensor, ...]) -> None:
+        # The two streams wait for each other, as they would not by themselves.
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -55,7 +63,9 @@ class Replay:
         current.wait_stream(self._stream)
 
     def _record(self, arguments: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, list[Tensor]]:
-        graph, places = torch.cuda.CUDAGraph(), [argument.clone() for argument in arguments]
+        """The graph, and the tensors from which it reads its arguments."""
+        graph = torch.cuda.CUDAGraph()
+        places = [argument.clone() for argument in arguments]
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             self.function(*places)
         self._pool = graph.pool()

@@ -1,0 +1,170 @@
+"""The grid and both ways of its convolutions against the textbook network, and without numba."""
+
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sympo import losses
+from sympo.studies import mnist
+from sympo.studies.mnist.fast.convolutions import convolve, expand_first, expand_second
+from sympo.studies.mnist.fast.grid import margin_loss
+from sympo.studies.mnist.fast.tiles import CPU_TILE, TiledConvolve
+from sympo.studies.mnist.network import CLIP
+
+FIELDS = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
+
+
+def draw_images(kind, generator):
+    """`(28, 28, 70)`: more than one tile, the last of them not full."""
+    images = torch.rand(28, 28, 70, generator=generator, dtype=torch.float64)
+    assert images.shape[2] > CPU_TILE
+    if kind == "digits":
+        images[images < 0.6] = 0
+        images[images > 0.8] = 1
+    elif kind == "black":
+        images[:, :, ::2] = 0
+    elif kind == "saturated":
+        images[:20] = 1.0
+        images[:, 10:20] = 0.5
+    elif kind == "blocks":  # constant regions with edges
+        images = images[::7, ::7].repeat_interleave(7, 0).repeat_interleave(7, 1).round()
+    return images
+
+
+@pytest.mark.parametrize("kind", ["random", "digits", "black", "saturated", "blocks"])
+def test_both_ways_of_the_convolutions_equal_the_textbook(kind):
+    """Features and gradients, in float64, also where windows tie and where a ReLU is shut."""
+    generator = torch.Generator().manual_seed(0)
+    images = draw_images(kind, generator)
+    networks = [mnist.initial_network(seed).double() for seed in (0, 1)]
+    coefficients = torch.randn(2, 256, 70, generator=generator, dtype=torch.float64)
+    expected = []
+    for network, coefficient in zip(networks, coefficients, strict=True):
+        hidden = images.permute(2, 0, 1)[:, None]
+        for layer in (network.conv1, network.conv2):
+            hidden = functional.max_pool2d(functional.relu(layer(hidden)), 2)
+        features = hidden.flatten(1).T
+        (features * coefficient).sum().backward()
+        expected.append([features, *(network.get_parameter(field).grad for field in FIELDS)])
+
+    stacked = [
+        torch.stack([network.get_parameter(field).detach() for network in networks])
+        for field in FIELDS
+    ]
+    for way, seen in ((convolve, images[None]), (TiledConvolve.apply, images)):
+        parameters = [value.clone().requires_grad_() for value in stacked]
+        weight1, bias1, weight2, bias2 = parameters
+        features = way(seen, expand_first(weight1), bias1, expand_second(weight2), bias2)
+        (features * coefficients).sum().backward()
+        for model, (reference, *grads) in enumerate(expected):
+            torch.testing.assert_close(features[model], reference, rtol=0, atol=1e-12)
+            for parameter, grad in zip(parameters, grads, strict=True):
+                torch.testing.assert_close(parameter.grad[model], grad, rtol=1e-11, atol=1e-10)
+
+
+class _Masked(torch.nn.Module):
+    """Dropout with masks from outside, so that the textbook network drops the grid's units."""
+
+    def forward(self, hidden):
+        return hidden * self.masks.pop(0).T if self.training else hidden
+
+
+def test_grid_equals_models_trained_one_at_a_time():
+    names = ["logistic", "ramp", "sigmoid"]
+    steps = 20
+    batch = 8
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(steps, 28, 28, 2 * batch, generator=generator, dtype=torch.float64)
+    # black background, as in MNIST: many equal values inside a pooling window
+    images[images < 0.6] = 0
+    images[images > 0.9] = 1
+    labels = torch.randint(0, 2, (steps, len(names), batch), generator=generator) * 2 - 1
+    masks = [mnist.draw_masks(2 * batch, generator).double() for _ in range(steps)]
+
+    start = mnist.initial_network(0).double()
+    grid = mnist.Grid(start, models=len(names))
+    optimiser = torch.optim.Adam(grid.parameters.values(), lr=1e-3)
+    for step in range(steps):
+        rewards = grid.rewards(images[step, None], masks=masks[step][:, None])
+        margins = labels[step] * (rewards[:, :batch] - rewards[:, batch:])
+        optimiser.zero_grad()
+        margin_loss(margins, names).sum().backward()
+        optimiser.step()
+
+    for index, name in enumerate(names):
+        network = mnist.initial_network(0).double()
+        network.dropout = _Masked()
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        for step in range(steps):
+            network.dropout.masks = list(masks[step])
+            rewards = network(images[step].permute(2, 0, 1)[:, None])
+            margins = labels[step, index] * (rewards[:batch] - rewards[batch:])
+            optimiser.zero_grad()
+            losses.get(name).fn(margins).mean().backward()
+            optimiser.step()
+        # Biases before a batch norm have no gradient but rounding, which Adam turns into steps:
+        # hence 1e-7, not less.
+        for field, value in network.named_parameters():
+            torch.testing.assert_close(grid.parameters[field][index], value, rtol=0, atol=1e-7)
+        assert not torch.equal(network.fc3.weight, start.fc3.weight)
+        network.eval()
+        expected = network(images[0].permute(2, 0, 1)[:, None])
+        torch.testing.assert_close(grid.rewards(images[:1])[index], expected, rtol=0, atol=1e-9)
+
+
+def test_evaluation_has_no_dropout_and_clips():
+    network = mnist.initial_network(0)
+    grid = mnist.Grid(network, models=2)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (5, 28, 28), generator=generator, dtype=torch.uint8)
+    network.eval()
+    expected = network(images[:, None] / 255).detach()
+    torch.testing.assert_close(mnist.evaluate_rewards(grid, images)[1], expected)
+    with torch.no_grad():
+        grid.parameters["fc3.bias"][0] = 100.0
+    assert (mnist.evaluate_rewards(grid, images)[0] == CLIP).all()
+
+
+def test_margin_loss_is_the_mean_of_each_models_own_loss():
+    margins = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
+    means = margin_loss(margins, ["hinge", "hinge", "ramp", "sigmoid"])
+    assert means[1].item() == pytest.approx(functional.relu(1 - margins[1]).mean().item())
+    assert means[2].item() == pytest.approx(np.clip(0.5 - margins[2].numpy() / 2, 0, 1).mean())
+    assert means[3].item() == pytest.approx((1 / (1 + np.exp(margins[3].numpy()))).mean())
+
+
+def test_seeds_that_start_at_once_start_as_alone(monkeypatch):
+    expected = [mnist.initial_network(seed).state_dict() for seed in (0, 1)]
+    seed_all = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: (seed_all(seed), time.sleep(0.05)))
+    with ThreadPoolExecutor(2) as pool:
+        for network, values in zip(pool.map(mnist.initial_network, (0, 1)), expected, strict=True):
+            assert all(
+                torch.equal(value, values[name]) for name, value in network.state_dict().items()
+            )
+
+
+@pytest.mark.slow
+def test_the_way_of_a_gpu_needs_no_numba():
+    code = """
+        import sys
+        sys.modules["numba"] = None  # any import of it fails
+        import torch
+        from tiny_mnist import banded_digits, make_run
+        from sympo.studies import mnist
+        runs = [make_run(seed=seed) for seed in (0, 1)]
+        chunk = mnist.Chunk.prepare(runs, banded_digits(), "cpu")
+        risk, _ = chunk.train_epoch()  # several seeds together take the way of a GPU
+        assert risk.isfinite().all()
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parent, check=True
+    )
