@@ -20,28 +20,19 @@
 # - Reads → writes: the tables and the executed notebooks of the profile → `table0_claims`.
 # - Time: seconds.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
@@ -71,32 +62,50 @@ pd.options.display.max_colwidth = None  # claims are sentences
 #
 # $$\ell(z) + \ell(-z) = K \quad\text{for every } z.$$
 #
+# Two losses carry the argument. The **logistic loss** is DPO's: it punishes a wrong label more the
+# more certain the model is, without limit. The **sigmoid loss** is SymPO's: a wrong label costs at
+# most 1.
+#
+# $$\ell_\text{logistic}(z) = \log\bigl(1 + e^{-z}\bigr), \qquad
+# \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}}.$$
+
+
+# %%
+def logistic_loss(z):
+    return torch.log(1 + torch.exp(-z))
+
+
+def sigmoid_loss(z):
+    return 1 / (1 + torch.exp(z))
+
+
+# %% [markdown]
 # A wrong label turns $z$ into $-z$. With a symmetric loss it costs $K - \ell(z)$ instead of
 # $\ell(z)$, and on average over wrong and right labels only a factor and a constant are left of the
-# noise: the minimisers stay where they were. Here is that sentence as a computation, for two losses
-# and labels of which 40% lie.
+# noise: the minimisers stay where they were. Here is that sentence as a computation, with labels of
+# which 40% are wrong.
 
 # %% tags=["check"]
 margins = torch.linspace(-4, 4, 9, dtype=torch.float64)
 noise_rate = 0.4
 table = pd.DataFrame({"z": margins})
-for name in ("sigmoid", "logistic"):
-    loss = losses.get(name).fn
-    table[f"{name}, clean"] = loss(margins)
-    table[f"{name}, noisy"] = (1 - noise_rate) * loss(margins) + noise_rate * loss(-margins)
-change = {
-    name: table[f"{name}, noisy"] - (1 - 2 * noise_rate) * table[f"{name}, clean"]
-    for name in ("sigmoid", "logistic")
-}
-assert change["sigmoid"].max() - change["sigmoid"].min() < 1e-12  # a constant
-# not a constant: a pull towards z = 0
-assert change["logistic"].max() - change["logistic"].min() > 1
+spread = {}
+for name, loss in {"sigmoid": sigmoid_loss, "logistic": logistic_loss}.items():
+    clean = loss(margins)
+    noisy = (1 - noise_rate) * clean + noise_rate * loss(-margins)
+    rest = noisy - (1 - 2 * noise_rate) * clean  # what noise adds beside the factor 1 − 2ε
+    spread[name] = (rest.max() - rest.min()).item()
+    table[f"{name}, clean"] = clean
+    table[f"{name}, noisy"] = noisy
+    assert torch.allclose(clean, losses.get(name).fn(margins))  # the package's loss is this one
+assert spread["sigmoid"] < 1e-12  # a constant
+assert spread["logistic"] > 1  # no constant: a pull towards z = 0
 table.round(3)
 
 # %% [markdown]
 # The noisy sigmoid column is a shrunken, shifted copy of the clean one: it still falls all the way.
-# The noisy logistic column turns up again at the right: certainty is punished. The rest of the
-# paper builds on this:
+# The noisy logistic column rises again at the right: certainty is punished. The rest of the paper
+# builds on this:
 #
 # 1. noise that errs more in one direction is symmetric noise in disguise, as long as the order in
 #    which a pair is written says nothing about the pair (notebook 02);
@@ -117,31 +126,38 @@ figures.save_table(verdicts.assign(profile=profile), "table0_claims", profile=pr
 
 # %%
 counts = verdicts.verdict.value_counts()
-Markdown(
-    f"In profile {profile}: "
-    + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    + "."
-)
+summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+Markdown(f"In profile {profile}: {summary}.")
 
 # %% [markdown]
-# *not measured*: the study needs a GPU, and this repository holds no records of it yet. Where it
-# does, a laptop shows those of profile gpu.
+# *not measured*: the study needs a GPU, and this repository holds no records of it yet. Once it
+# holds them, a laptop shows those of profile gpu.
 #
 # ## The map
 #
 # | notebook | question |
 # |---|---|
-# | [01 Preferences as classification](01_preferences_as_classification.ipynb) | Why is a comparison a label? (T1) |
-# | [02 Noise equivalence](02_noise_equivalence.ipynb) | When is one-sided noise harmless? (T2–T4) |
-# | [03 Symmetric losses](03_symmetric_losses.ipynb) | Which losses are symmetric, and what is their price? (T5, T6) |
-# | [04 Rank and policy](04_rank_and_policy.ipynb) | Why is the order enough? (T7–T9) |
-# | [05 MNIST: losses](05_mnist_losses.ipynb) | Which losses survive noise in a real network? |
-# | [06 MNIST: noise](06_mnist_noise.ipynb) | Does Lemma 1 hold in a real network, and where does it end? |
-# | [07 A known reward](09_gold.ipynb) | Does an aligned policy gain more where the truth can be computed? |
-# | [08 Anthropic HH](10_hh.ipynb) | And on comparisons that people made? |
-# | [09 UltraFeedback](11_ultrafeedback.ipynb) | And on comparisons that a large model made? |
+# | [01 Preferences as classification][01] | Why is a comparison a label? (T1) |
+# | [02 Noise equivalence][02] | When is one-sided noise harmless? (T2–T4) |
+# | [03 Symmetric losses][03] | Which losses are symmetric, and what is their price? (T5, T6) |
+# | [04 Rank and policy][04] | Why is the order enough? (T7–T9) |
+# | [05 MNIST: losses][05] | Which losses survive noise in a real network? |
+# | [06 MNIST: noise][06] | Does Lemma 1 hold in a real network, and where does it end? |
+# | [09 A known reward][09] | Does an aligned policy gain more where the truth can be computed? |
+# | [10 Anthropic HH][10] | And on comparisons that people made? |
+# | [11 UltraFeedback][11] | And on comparisons that a large model made? |
 #
-# Short of time? Read 02. Every figure and table, and the notebook that makes it:
+# [01]: 01_preferences_as_classification.ipynb
+# [02]: 02_noise_equivalence.ipynb
+# [03]: 03_symmetric_losses.ipynb
+# [04]: 04_rank_and_policy.ipynb
+# [05]: 05_mnist_losses.ipynb
+# [06]: 06_mnist_noise.ipynb
+# [09]: 09_gold.ipynb
+# [10]: 10_hh.ipynb
+# [11]: 11_ultrafeedback.ipynb
+#
+# Short of time? Read 02. These are all figures and tables, each with the notebook that makes it:
 
 # %%
 results = claims.list_results(profile)
@@ -153,9 +169,8 @@ results
 
 # %%
 figure = profiles.figures_folder(profile) / "fig1_mnist_losses.png"
-Image(figure, width=600) if figure.is_file() else Markdown(
-    f"`{figure.name}` has not been made in profile {profile}."
-)
+missing = Markdown(f"`{figure.name}` has not been made in profile {profile}.")
+Image(figure, width=600) if figure.is_file() else missing
 
 # %%
 figures.save_provenance("00_start_here", profile=profile)

@@ -19,28 +19,19 @@
 # - Reads → writes: nothing → nothing.
 # - Time: under a minute in every profile.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
@@ -50,7 +41,8 @@ beta = 0.1  # DPO's temperature
 seed = 0
 
 # %%
-from itertools import permutations, product
+from itertools import permutations
+from math import comb
 
 import numpy as np
 import pandas as pd
@@ -61,10 +53,8 @@ from IPython.display import Markdown
 from scipy.special import expit
 from torch.nn import functional
 
-from sympo.studies import provenance
 from sympo import losses
-from sympo.book import theory
-from sympo.studies import profiles
+from sympo.studies import profiles, provenance
 
 profile = profiles.resolve_profile(profile)
 
@@ -93,9 +83,9 @@ profile = profiles.resolve_profile(profile)
 # $$\eta(a_1, a_2) = \frac{e^{r^*(a_1)}}{e^{r^*(a_1)} + e^{r^*(a_2)}} = \sigma\big(r^*(a_1) -
 # r^*(a_2)\big), \qquad \sigma(t) = \frac{1}{1 + e^{-t}}.$$
 #
-# Here is the smallest object that has all of this in it: three answers with known rewards. Row
-# beats column with the probability in the table. Before you look: what is the sum of two entries
-# that mirror each other on the diagonal?
+# Here is the smallest object that has all of this in it: three answers with known rewards. The
+# answer of a row beats that of a column with the probability in the table. Before you look: what is
+# the sum of two entries that mirror each other in the diagonal?
 
 # %%
 rewards = pd.Series({"rude": 0.0, "plain": 1.0, "kind": 2.5}, name="r*")
@@ -126,9 +116,9 @@ for y in (+1, -1):
     assert sympy.simplify(sympy.exp(logistic) * probability[y]) == 1
 
 # %% [markdown]
-# **Numeric check.** A classifier with two classes, "first" and "second", whose two outputs are the
-# two rewards, is trained with `cross_entropy` everywhere. PyTorch's own implementation must give
-# the logistic loss of our registry, on random rewards and random labels.
+# **Numeric check.** Anyone would train a classifier with the two classes "first" and "second" and
+# the two rewards as its outputs with `cross_entropy`. PyTorch's own implementation must give the
+# logistic loss of our registry, on random rewards and random labels.
 #
 # **Counterexample.** The statement hangs on Bradley–Terry. Under Thurstone's model the probability
 # is $\Phi(r^*(a_1) - r^*(a_2))$ with the normal distribution function $\Phi$. Its likelihood is a
@@ -150,8 +140,9 @@ assert not torch.allclose(thurstone, logistic)
 #
 # Describe each pair by a row with $+1$ for the answer written first, $-1$ for the one written
 # second, and 0 elsewhere. Then $g = r(a_1) - r(a_2)$ is a linear function of that row, with the
-# rewards as weights. So any program for logistic regression fits rewards. We simulate comparisons
-# of the three answers and hand them to `statsmodels`, which has never heard of preferences.
+# rewards as weights. So any program for logistic regression can fit rewards. We simulate
+# comparisons of the three answers and hand them to `statsmodels`, which has never heard of
+# preferences.
 #
 # Two things to expect. The rewards come out right only *up to a constant*: adding 5 to every reward
 # changes no difference, hence no probability. (In linear algebra: the columns of the table sum to
@@ -172,8 +163,8 @@ pd.DataFrame({"true": rewards[1:], "fitted": fit.params, "standard error": fit.b
 # %%
 worst = np.max(abs(fit.params - rewards.to_numpy()[1:]) / fit.bse)
 Markdown(
-    f"**Reading.** From {comparisons} comparisons and not a single rating, the rewards are recovered to within "
-    f"{worst:.1f} standard errors, relative to the answer that was set to 0."
+    f"**Reading.** From {comparisons} comparisons and not a single rating, the rewards are "
+    f"recovered to within {worst:.1f} standard errors, relative to the answer that was set to 0."
 )
 
 # %% [markdown]
@@ -216,11 +207,15 @@ learned = np.array([0.4, -0.2, 1.1])  # any rewards will do
 gap = labels * (learned[first] - learned[second])  # r(chosen) − r(rejected)
 # −1 where the chosen answer is moved to second place
 y = np.where(numbers.random(comparisons) < 0.5, -1, 1)
-margins = {"chosen first": gap, "half swapped": y * (y * gap)}
-margins |= {"bonus": gap + first_bonus, "bonus, half swapped": y * (y * gap + first_bonus)}
+margins = {
+    "chosen first": gap,
+    "half swapped": y * (y * gap),
+    "bonus": gap + first_bonus,
+    "bonus, half swapped": y * (y * gap + first_bonus),
+}
 risks = pd.DataFrame(index=list(losses.LOSSES), columns=list(margins), dtype=float)
-for name, how in product(risks.index, risks.columns):
-    risks.loc[name, how] = losses.get(name).fn(torch.tensor(margins[how])).mean().item()
+for how, z in margins.items():
+    risks[how] = [loss.fn(torch.tensor(z)).mean().item() for loss in losses.LOSSES.values()]
 assert np.allclose(risks["chosen first"], risks["half swapped"], rtol=0, atol=1e-12)
 assert not np.isclose(risks["bonus"], risks["bonus, half swapped"], rtol=0, atol=1e-3).any()
 risks.assign(change=risks["half swapped"] - risks["chosen first"]).round(4)
@@ -239,27 +234,39 @@ risks.assign(change=risks["half swapped"] - risks["chosen first"]).round(4)
 # reward. In these words it is $P(z > 0)$ on clean labels, that is, one minus the risk of the 0–1
 # loss $\mathbb{1}[z \le 0]$. It depends on the *order* of the learned rewards and on nothing else:
 # doubling all rewards, or cubing them, leaves it as it is. With Bradley–Terry labels even the true
-# rewards do not reach accuracy 1, for the label itself is a throw of dice.
+# rewards do not reach accuracy 1, for the label itself is a throw of the dice.
+#
+# With three answers the accuracy is a sum over the table of wins: each of the three pairs is drawn
+# equally often, and a win counts where the guessed rewards agree with it.
+
+
+# %%
+def reward_accuracy(wins, guess):
+    """P(z > 0) where `wins[i, j]` is the probability that answer i beats answer j."""
+    agrees = guess[:, None] > guess
+    return wins[agrees].sum() / comb(len(guess), 2)
+
 
 # %% tags=["check"]
-accuracy = {}
-for name, guess in {
+guesses = {
     "true": rewards,
     "cubed": rewards**3,
     "first two exchanged": rewards.iloc[[1, 0, 2]],
-}.items():
-    pairs = theory.list_pairs(rewards.to_numpy(), guess.to_numpy())
-    accuracy[name] = pairs.probability[pairs.margin > 0].sum()
+}
+accuracy = {
+    name: reward_accuracy(wins.to_numpy(), guess.to_numpy()) for name, guess in guesses.items()
+}
 assert accuracy["true"] == accuracy["cubed"]  # the order is the same
 assert not accuracy["first two exchanged"] >= accuracy["true"]
 pd.Series(accuracy, name="P(z > 0)").round(3).to_frame()
 
 # %%
+cost = accuracy["true"] - accuracy["first two exchanged"]
 Markdown(
-    f"**Reading.** On labels drawn from Bradley–Terry, the true rewards agree with {accuracy['true']:.1%} of them; no "
-    f"other rewards do better. One exchanged pair of ranks costs "
-    f"{accuracy['true'] - accuracy['first two exchanged']:.1%} of all pairs. (The MNIST studies count against the true "
-    "order instead of drawn labels, so there the best is 100%.)"
+    f"**Reading.** Of labels drawn from Bradley–Terry, the true rewards agree with "
+    f"{accuracy['true']:.1%}; no other rewards do better. One exchanged pair of ranks costs "
+    f"{cost:.1%} of all pairs. (The MNIST studies compare with the true order instead of drawn "
+    "labels, so there the best is 100%.)"
 )
 
 # %% [markdown]
@@ -287,29 +294,24 @@ Markdown(
 
 # %% tags=["check"]
 temperature = sympy.Symbol("beta", positive=True)
-worth = sympy.symbols("r1:4", real=True)  # rewards of three answers to one prompt
-reference = sympy.symbols("q1:4", positive=True)
-weights = [q * sympy.exp(reward / temperature) for q, reward in zip(reference, worth, strict=True)]
-implicit = [
-    temperature * sympy.log(w / sum(weights) / q) for w, q in zip(weights, reference, strict=True)
-]
-gap = sympy.simplify(
-    sympy.expand_log(implicit[0] - implicit[1], force=True) - (worth[0] - worth[1])
-)
-assert gap == 0  # log Z has cancelled
+r = sympy.symbols("r1:4", real=True)  # rewards of three answers to one prompt
+reference = sympy.symbols("q1:4", positive=True)  # π_ref of the three
+weights = [q * sympy.exp(reward / temperature) for q, reward in zip(reference, r, strict=True)]
+policy = [weight / sum(weights) for weight in weights]
+implicit = [temperature * sympy.log(p / q) for p, q in zip(policy, reference, strict=True)]
+h = sympy.expand_log(implicit[0] - implicit[1], force=True)
+assert sympy.simplify(h - (r[0] - r[1])) == 0  # log Z has cancelled
 
-other_prompt = temperature * sympy.log(weights[1] / (2 * weights[0] + weights[1]) / reference[1])
-numbers_in = {
-    temperature: beta,
-    **dict(zip((*worth, *reference), (0.1, 0.2, 0.3, 0.2, 0.3, 0.5), strict=True)),
-}
-assert not abs((implicit[0] - other_prompt - (worth[0] - worth[1])).subs(numbers_in)) < 1e-6
+other_policy = weights[1] / (2 * weights[0] + weights[1])  # another prompt, another normaliser
+other_implicit = temperature * sympy.log(other_policy / reference[1])
+values = dict(zip((*r, *reference), (0.1, 0.2, 0.3, 0.2, 0.3, 0.5), strict=True))
+gap = implicit[0] - other_implicit - (r[0] - r[1])
+assert not abs(gap.subs(values | {temperature: beta})) < 1e-6
 
 # %% [markdown]
 # ## What to take along
 #
-# 1. Fitting a reward to preferences is binary classification, and the usual loss is the logistic
-#    one.
+# 1. Fitting a reward to preferences is binary classification, usually with the logistic loss.
 # 2. Nothing forces that loss. Any margin loss may stand in its place, and notebook 03 asks which
 #    should.
 # 3. Pairs may be swapped freely. Notebook 02 uses this freedom to turn any position-dependent label

@@ -22,28 +22,19 @@
 #   and their data.
 # - Time: under a minute in every profile.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
@@ -57,7 +48,7 @@ problems = 400  # T4: random ranking problems (50 in the smoke profile)
 seed = 0
 
 # %%
-from itertools import product
+import math
 
 import numpy as np
 import pandas as pd
@@ -97,21 +88,47 @@ problems = 50 if profile == "smoke" else problems
 #
 # The smallest problem with all of this in it has three answers. Their true rewards produce winners
 # by Bradley–Terry, $P(a \text{ beats } b) = \sigma(r^*(a) - r^*(b))$, and some learned rewards
-# produce margins. The table is the whole population, six outcomes with their probabilities, so that
-# a risk is a sum and needs no sampling.
+# produce margins. The table is the whole population: each pair is drawn equally often, and either
+# answer may win. With six outcomes and their probabilities a risk is a sum and needs no sampling.
+
 
 # %%
-rewards, learned = np.array([0.0, 1.0, 2.5]), np.array([0.4, -0.2, 1.1])
-pairs = theory.list_pairs(rewards, learned)
+def list_pairs(rewards, scores):
+    """Every (winner, loser) with its probability and its margin r(winner) − r(loser)."""
+    winner, loser = np.nonzero(~np.eye(len(rewards), dtype=bool))
+    probability = expit(rewards[winner] - rewards[loser]) / math.comb(len(rewards), 2)
+    margin = scores[winner] - scores[loser]
+    columns = {"winner": winner, "loser": loser, "probability": probability, "margin": margin}
+    return pd.DataFrame(columns)
+
+
+rewards = np.array([0.0, 1.0, 2.5])
+learned = np.array([0.4, -0.2, 1.1])
+pairs = list_pairs(rewards, learned)
 pairs.round(3)
 
 # %% [markdown]
 # The annotation splits each of these rows in four: the winner is written first (probability $\pi$,
-# in the code `prior`) or second, and the label is kept or flipped. Here is what becomes of the
-# first row. The product of `noisy` and `score` is what the loss gets to see.
+# in the code `prior`) or second, and the label is kept or flipped. A winner in first place has the
+# label $+1$, which is flipped at `rate_pos`; in second place it has the label $-1$, which is
+# flipped at `rate_neg`. Here is what becomes of the first row. The product of `noisy` and `score`
+# is what the loss gets to see.
+
 
 # %%
-outcomes = theory.annotate(pairs, rate_pos, rate_neg, prior=prior)
+def annotate(pairs, rate_pos, rate_neg, *, prior):
+    """Each pair four times: label +1 with probability `prior`, else −1; kept or flipped."""
+    noise.check_rates(rate_pos, rate_neg)
+    outcomes = []
+    for label, written, rate in ((1, prior, rate_pos), (-1, 1 - prior, rate_neg)):
+        for noisy, share in ((label, 1 - rate), (-label, rate)):
+            columns = {"label": label, "noisy": noisy, "score": label * pairs.margin}
+            probability = pairs.probability * written * share
+            outcomes.append(pairs.assign(probability=probability, **columns))
+    return pd.concat(outcomes, ignore_index=True)
+
+
+outcomes = annotate(pairs, rate_pos, rate_neg, prior=prior)
 first_row = outcomes[(outcomes.winner == 0) & (outcomes.loser == 1)]
 first_row.assign(**{"ỹ·g": first_row.noisy * first_row.score}).round(4)
 
@@ -136,45 +153,75 @@ first_row.assign(**{"ỹ·g": first_row.noisy * first_row.score}).round(4)
 # proof, and nobody has to do it.
 #
 # **Why it is true.** Look at `ỹ·g` in the table. The margin of a pair is
-# $m = r(\text{winner}) - r(\text{loser})$ in either order, because swapping turns both the label
-# and the score around. So the loss sees $m$ if the label was kept and $-m$ if it was flipped, and
+# $z = r(\text{winner}) - r(\text{loser})$ in either order, because swapping turns both the label
+# and the score around. So the loss sees $z$ if the label was kept and $-z$ if it was flipped, and
 # *that is all it sees*. All that remains of the two rates is how often a flip happens on the whole.
 # The derivation lets sympy add up the four outcomes, for a loss of which it knows nothing.
 
 # %% tags=["check"]
-e_p, e_n, pi, m = sympy.symbols("epsilon_p epsilon_n pi m", real=True)
+e_p, e_n, pi, z = sympy.symbols("varepsilon_p varepsilon_n pi z", real=True)
 ell = sympy.Function("ell")
 risk = 0
 for y, written, rate in ((+1, pi, e_p), (-1, 1 - pi, e_n)):
-    g = y * m  # the score in the written order
+    g = y * z  # the score in the written order
     for noisy, share in ((y, 1 - rate), (-y, rate)):
         risk += written * share * ell(noisy * g)
 equivalent = pi * e_p + (1 - pi) * e_n
-assert sympy.expand(risk - ((1 - equivalent) * ell(m) + equivalent * ell(-m))) == 0
-# After the coin: P(ỹ ≠ y | y = +1), half from pairs left alone and half from pairs that were turned
-# around.
+assert sympy.expand(risk - ((1 - equivalent) * ell(z) + equivalent * ell(-z))) == 0
+
+# After the coin: P(ỹ ≠ y | y = +1), half from pairs left alone, half from pairs turned around.
 half = sympy.Rational(1, 2)
 assert sympy.expand((half * pi * e_p + half * (1 - pi) * e_n) / half - equivalent) == 0
-sympy.collect(sympy.expand(risk), [ell(m), ell(-m)])
+sympy.collect(sympy.expand(risk), [ell(z), ell(-z)])
 
 # %% [markdown]
-# **Exact check.** On the three answers, with every loss of the registry: the risk under the two
-# rates, the risk under the equivalent symmetric noise, and the risk after swapping a random half.
-# Expect three equal columns. And the rates *given the label*, which is what the words "asymmetric
-# noise" mean, must be `rate_pos` and `rate_neg` before the swap and equal after it.
+# **Exact check.** Three things to compute from a table of outcomes. The coin of the lemma doubles
+# it: a swapped pair has the opposite labels and, as the score is antisymmetric, the opposite score.
+# The risk $\mathbb{E}\,\ell(\tilde y g)$ is a sum over its rows. And the rates
+# $P(\tilde y \ne y \mid y)$ are what the words "asymmetric noise" mean.
+
+
+# %%
+def swap_half(outcomes):
+    """The outcomes after a fair coin has decided whether to swap each pair with its labels."""
+    opposite = {name: -outcomes[name] for name in ("label", "noisy", "score")}
+    both = pd.concat([outcomes, outcomes.assign(**opposite)], ignore_index=True)
+    return both.assign(probability=both.probability / 2)
+
+
+def measure_risk(outcomes, loss, *, label="noisy"):
+    """E ℓ(ỹ·g); with label="label" the clean risk E ℓ(y·g)."""
+    margins = torch.tensor((outcomes[label] * outcomes.score).to_numpy(), dtype=torch.float64)
+    return float(outcomes.probability.to_numpy() @ loss(margins).numpy())
+
+
+def measure_rates(outcomes, *, by="label"):
+    """P(ỹ ≠ y) given each value of the column `by` that can occur."""
+    outcomes = outcomes[outcomes.probability > 0]
+    flipped = outcomes.probability.where(outcomes.noisy != outcomes.label, 0.0)
+    return flipped.groupby(outcomes[by]).sum() / outcomes.probability.groupby(outcomes[by]).sum()
+
+
+# %% [markdown]
+# On the three answers, with every loss of the registry: the risk under the two rates, the risk
+# under the equivalent symmetric noise, and the risk after swapping a random half. Expect three
+# equal columns. The rates given the label must be `rate_pos` and `rate_neg` before the swap and
+# equal after it.
 
 # %% tags=["check"]
 epsilon = noise.equivalent_rate(rate_pos, rate_neg, prior)
-symmetric = theory.annotate(pairs, epsilon, epsilon, prior=prior)
-swapped = theory.swap_half(outcomes)
-tables = {"two rates": outcomes, "symmetric": symmetric, "two rates, half swapped": swapped}
+tables = {
+    "two rates": outcomes,
+    "symmetric": annotate(pairs, epsilon, epsilon, prior=prior),
+    "two rates, half swapped": swap_half(outcomes),
+}
 risks = pd.DataFrame(index=list(losses.LOSSES), columns=list(tables), dtype=float)
-for name, how in product(risks.index, risks.columns):
-    risks.loc[name, how] = theory.measure_risk(tables[how], losses.get(name).fn)
+for how, table in tables.items():
+    risks[how] = [measure_risk(table, loss.fn) for loss in losses.LOSSES.values()]
 assert np.allclose(risks["two rates"], risks["symmetric"], rtol=0, atol=1e-12)
 assert np.allclose(risks["two rates"], risks["two rates, half swapped"], rtol=0, atol=1e-12)
-assert np.allclose(theory.measure_rates(outcomes), [rate_neg, rate_pos])
-assert np.allclose(theory.measure_rates(swapped), epsilon)
+assert np.allclose(measure_rates(outcomes), [rate_neg, rate_pos])
+assert np.allclose(measure_rates(tables["two rates, half swapped"]), epsilon)
 risks.round(4)
 
 # %% [markdown]
@@ -192,8 +239,8 @@ sampled = {
     "symmetric": noise.flip(labels, epsilon, epsilon, generator) * labels * margins,
 }
 for name in ("logistic", "ramp"):
-    for z in sampled.values():
-        cost = losses.get(name).fn(torch.tensor(z)).numpy()
+    for noisy_margins in sampled.values():
+        cost = losses.get(name).fn(torch.tensor(noisy_margins)).numpy()
         assert abs(cost.mean() - risks.loc[name, "symmetric"]) < 4 * cost.std() / np.sqrt(draws)
 
 # %% [markdown]
@@ -203,18 +250,18 @@ for name in ("logistic", "ramp"):
 
 # %% tags=["check"]
 bonus = 0.5
+ramp = losses.get("ramp").fn
 with_bonus = {how: table.assign(score=table.score + bonus) for how, table in tables.items()}
-parted = {
-    how: theory.measure_risk(table, losses.get("ramp").fn) for how, table in with_bonus.items()
-}
+parted = {how: measure_risk(table, ramp) for how, table in with_bonus.items()}
 assert not np.isclose(parted["two rates"], parted["symmetric"], rtol=0, atol=1e-3)
 assert not np.isclose(parted["two rates"], parted["two rates, half swapped"], rtol=0, atol=1e-3)
 
 # %%
 Markdown(
-    f"**Reading.** Flips at {rate_pos:g} and {rate_neg:g}, with the winner written first in {prior:.0%} of the pairs, "
-    f"act exactly like symmetric flips at ε = {epsilon:.2f}. With a bonus for the first place the ramp risks are "
-    f"{parted['two rates']:.3f} and {parted['symmetric']:.3f}, and the equivalence is gone."
+    f"**Reading.** Flips at {rate_pos:g} and {rate_neg:g}, with the winner written first in "
+    f"{prior:.0%} of the pairs, act exactly like symmetric flips at ε = {epsilon:.2f}. With a "
+    f"bonus for the first place the ramp risks are {parted['two rates']:.3f} and "
+    f"{parted['symmetric']:.3f}, and the equivalence is gone."
 )
 
 # %% [markdown]
@@ -246,15 +293,14 @@ except ValueError as error:
     refusal = str(error)
 assert refusal
 preferred = {}
-for order in (1.0, 0.5):
-    table = theory.annotate(theory.list_pairs(rewards, rewards), 0.6, 0.3, prior=order)
-    upright = theory.measure_risk(table, losses.get("ramp").fn)
-    upside_down = theory.measure_risk(table.assign(score=-table.score), losses.get("ramp").fn)
-    preferred[order] = "upright" if upright < upside_down else "upside down"
+for chance in (1.0, 0.5):
+    table = annotate(list_pairs(rewards, rewards), 0.6, 0.3, prior=chance)
+    upright = measure_risk(table, ramp)
+    upside_down = measure_risk(table.assign(score=-table.score), ramp)
+    preferred[chance] = "upright" if upright < upside_down else "upside down"
 assert preferred == {1.0: "upside down", 0.5: "upright"}
-Markdown(
-    f"At π = 1: *{refusal}*.\n\nAt π = ½: ε = {noise.equivalent_rate(0.6, 0.3, prior=0.5):g}, ranked upright."
-)
+rate = noise.equivalent_rate(0.6, 0.3, prior=0.5)
+Markdown(f"At π = 1: *{refusal}*.\n\nAt π = ½: ε = {rate:g}, ranked upright.")
 
 # %% [markdown]
 # ## T2 (b) · When the order is tied to the pair
@@ -263,11 +309,12 @@ Markdown(
 # from the newer model. Then the written order is not independent of *which answers* these are, and
 # the lemma has lost its condition. This part goes beyond the paper.
 #
-# **Statement.** Let the longer answer of a pair be written first with probability $w$. Then the
+# **Statement.** Let the longer answer of a pair be written first with probability $\rho$. Then the
 # pair is flipped at rate
 #
-# $$\varepsilon_+ = w\,\varepsilon_p + (1-w)\,\varepsilon_n \ \text{ when the longer answer wins},
-# \qquad \varepsilon_- = w\,\varepsilon_n + (1-w)\,\varepsilon_p \ \text{ when it loses.}$$
+# $$\varepsilon_+ = \rho\,\varepsilon_p + (1-\rho)\,\varepsilon_n \ \text{ when the longer answer
+# wins}, \qquad \varepsilon_- = \rho\,\varepsilon_n + (1-\rho)\,\varepsilon_p \ \text{ when it
+# loses.}$$
 #
 # These rates are no longer about positions but about *answers*. If the longer one truly wins with
 # probability $\eta$, the noisy labels say so with probability
@@ -276,23 +323,24 @@ Markdown(
 # and every pair between the two is *mis-ranked*: the noisy majority is for the worse answer.
 #
 # sympy lists who wins, who stands first and whether the label flips, adds up the outcomes that
-# speak for the longer answer, and solves for the threshold. At $w = \tfrac12$ it must return to ½,
-# for any rates.
+# speak for the longer answer, and solves for the threshold. At $\rho = \tfrac12$ it must return to
+# ½, for any rates.
 
 # %% tags=["check"]
-w, eta = sympy.symbols("w eta", real=True)
+rho, eta = sympy.symbols("rho eta", real=True)
 says_longer = 0
 for longer_wins, chance in ((True, eta), (False, 1 - eta)):
-    for longer_first, written in ((True, w), (False, 1 - w)):
+    for longer_first, written in ((True, rho), (False, 1 - rho)):
         # the label is +1 where the winner stands first
         rate = e_p if longer_wins == longer_first else e_n
         says_longer += chance * written * ((1 - rate) if longer_wins else rate)
-plus, minus = w * e_p + (1 - w) * e_n, w * e_n + (1 - w) * e_p
+plus = rho * e_p + (1 - rho) * e_n
+minus = rho * e_n + (1 - rho) * e_p
 assert sympy.expand(says_longer - (eta * (1 - plus) + (1 - eta) * minus)) == 0
 (threshold,) = sympy.solve(sympy.Eq(says_longer, half), eta)
 assert sympy.simplify(threshold - (half - minus) / (1 - plus - minus)) == 0
-assert sympy.simplify(threshold.subs(w, half)) == half
-at = {w: first_rate, e_p: rate_pos, e_n: rate_neg}
+assert sympy.simplify(threshold.subs(rho, half)) == half
+at = {rho: first_rate, e_p: rate_pos, e_n: rate_neg}
 {"ε₊": plus.subs(at), "ε₋": minus.subs(at), "threshold η₀": threshold.subs(at)}
 
 # %% [markdown]
@@ -301,23 +349,23 @@ at = {w: first_rate, e_p: rate_pos, e_n: rate_neg}
 # this one pair, and draw the same with `noise.flip_tied`.
 
 # %% tags=["check"]
-two = np.array([0.0, -0.5])  # true rewards: 0 is the short answer, 1 the long one
+two = np.array([0.0, -0.5])  # true rewards: answer 0 is the short one, 1 the long one
 true_eta = expit(two[1] - two[0])
-pair = theory.list_pairs(two, two)
-tied = theory.annotate(
-    pair, rate_pos, rate_neg, prior=np.where(pair.winner == 1, first_rate, 1 - first_rate)
-)
-# the noisy label speaks for the long answer
+pair = list_pairs(two, two)
+winner_first = np.where(pair.winner == 1, first_rate, 1 - first_rate)
+tied = annotate(pair, rate_pos, rate_neg, prior=winner_first)
+
+# The noisy label speaks for the long answer if that wins and the label was kept, or the reverse.
 for_long = (tied.winner == 1) == (tied.noisy == tied.label)
 seen = tied.probability[for_long].sum()
 assert np.isclose(seen, float(says_longer.subs(at | {eta: true_eta})))
+
 truth = np.where(generator.random(draws) < true_eta, 1, -1)  # +1: the long answer wins
 noisy = noise.flip_tied(truth, np.ones(draws), rate_pos, rate_neg, generator, first_rate=first_rate)
 assert abs((noisy > 0).mean() - seen) < 4 * 0.5 / np.sqrt(draws)
 assert (true_eta > 0.5) != (seen > 0.5)  # mis-ranked
-pd.Series({"long wins, truly": true_eta, "noisy label says long": seen}, name="probability").round(
-    3
-).to_frame()
+shares = {"long wins, truly": true_eta, "noisy label says long": seen}
+pd.Series(shares, name="probability").round(3).to_frame()
 
 # %% [markdown]
 # **Swapping afterwards does not repair it.** Lemma 1's coin is now tossed over the finished data.
@@ -326,36 +374,30 @@ pd.Series({"long wins, truly": true_eta, "noisy label says long": seen}, name="p
 # the flips had already been drawn, and a swap moves a pair together with its flip. The share of
 # labels for the long answer does not move, and each loss still prefers the wrong order.
 #
-# **Randomising before the annotation does.** With the order drawn by a coin, $w = \tfrac12$, the
+# **Randomising before the annotation does.** With the order drawn by a coin, $\rho = \tfrac12$, the
 # same annotator produces the same rate for both winners, and the pair is ranked as it should be.
 
 # %% tags=["check"]
-late, early = theory.swap_half(tied), theory.annotate(pair, rate_pos, rate_neg, prior=0.5)
-rows = {}
-for how, table in {
+cases = {
     "tied": tied,
-    "tied, half swapped afterwards": late,
-    "order drawn before": early,
-}.items():
-    share = table.probability[(table.winner == 1) == (table.noisy == table.label)].sum()
-    # the scores are r*, or upside down
-    right, wrong = (table.assign(score=side * table.score) for side in (1, -1))
+    "tied, half swapped afterwards": swap_half(tied),
+    "order drawn before": annotate(pair, rate_pos, rate_neg, prior=0.5),
+}
+report = pd.DataFrame(index=list(cases))
+for how, table in cases.items():
+    report.loc[how, ["rate | y=+1", "rate | y=−1"]] = measure_rates(table)[[1, -1]].tolist()
+    by_winner = measure_rates(table, by="winner")
+    report.loc[how, ["rate | long wins", "rate | short wins"]] = by_winner[[1, 0]].tolist()
+    for_long = (table.winner == 1) == (table.noisy == table.label)
+    report.loc[how, "says long"] = table.probability[for_long].sum()
+    upside_down = table.assign(score=-table.score)  # the scores of `table` are r* itself
     fns = [loss.fn for loss in losses.LOSSES.values()]
-    ranked = sum(theory.measure_risk(right, fn) < theory.measure_risk(wrong, fn) for fn in fns)
-    by_label, by_winner = theory.measure_rates(table), theory.measure_rates(table, by="winner")
-    rows[how] = [by_label[1], by_label[-1], by_winner[1], by_winner[0], share, ranked]
-columns = [
-    "rate | y=+1",
-    "rate | y=−1",
-    "rate | long wins",
-    "rate | short wins",
-    "says long",
-    "losses that are right",
-]
-report = pd.DataFrame(rows, index=columns).T
-assert np.isclose(*report.loc["tied, half swapped afterwards", columns[:2]])  # it looks symmetric …
-assert report.loc["tied, half swapped afterwards", columns[-1]] == 0  # … and is not repaired
-assert report.loc["order drawn before", columns[-1]] == len(fns)
+    right = sum(measure_risk(table, fn) < measure_risk(upside_down, fn) for fn in fns)
+    report.loc[how, "losses that are right"] = right
+late = report.loc["tied, half swapped afterwards"]
+assert np.isclose(late["rate | y=+1"], late["rate | y=−1"])  # it looks symmetric …
+assert late["losses that are right"] == 0  # … and is not repaired
+assert report.loc["order drawn before", "losses that are right"] == len(fns)
 report.round(3)
 
 # %% [markdown]
@@ -367,22 +409,21 @@ report.round(3)
 
 # %%
 grid = np.linspace(0, 1, 401)
-curve = sympy.lambdify(eta, says_longer.subs({e_p: rate_pos, e_n: rate_neg}).subs(w, first_rate))(
-    grid
-)
-fair = sympy.lambdify(eta, says_longer.subs({e_p: rate_pos, e_n: rate_neg}).subs(w, half))(grid)
-lines = {"drawn before annotation": fair, "longer first": curve}
-table = pd.concat(
-    [pd.DataFrame({"eta": grid, "order": k, "noisy_eta": v}) for k, v in lines.items()]
-)
+noisy_eta = says_longer.subs({e_p: rate_pos, e_n: rate_neg})
+parts = []
+for order, chance in {"drawn before annotation": half, "longer first": first_rate}.items():
+    line = sympy.lambdify(eta, noisy_eta.subs(rho, chance))(grid)
+    parts.append(pd.DataFrame({"eta": grid, "order": order, "noisy_eta": line}))
+table = pd.concat(parts)
 figures.save(figures.fig_t2_tied_order(table), "fig_t2_tied_order", table, profile=profile)
 
 # %%
 low = float(threshold.subs(at))
 Markdown(
-    f"**Reading.** With the longer answer first in {first_rate:.0%} of the pairs, every pair whose longer answer truly "
-    f"wins between {low:.0%} and 50% of the time is ranked the wrong way round, that is, up to a reward gap of "
-    f"{abs(logit(low)):.2f}. More data does not help: the majority itself is wrong."
+    f"**Reading.** With the longer answer first in {first_rate:.0%} of the pairs, every pair whose "
+    f"longer answer truly wins between {low:.0%} and 50% of the time is ranked the wrong way "
+    f"round, that is, up to a reward gap of {abs(logit(low)):.2f}. More data does not help: the "
+    "majority itself is wrong."
 )
 
 # %% [markdown]
@@ -400,13 +441,36 @@ Markdown(
 # $1 - 2\varepsilon$ times as long and point the same way. At $\varepsilon = \tfrac12$, and not
 # before, everything is lost.
 #
-# **Derivation.** `theory.add_noise` writes down the loss of a pair whose label is flipped with
-# probability $\varepsilon$: $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$. The rest is
-# algebra.
+# **Derivation.** A pair of clean margin $z$ whose label is flipped with probability $\varepsilon$
+# costs $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$ on average. That is a loss again, made
+# out of a loss; in the code it takes a torch margin or a sympy symbol, whatever $\ell$ takes. Beside
+# it are the two losses that DPO and SymPO train with,
+#
+# $$\ell_\text{logistic}(z) = \log\bigl(1 + e^{-z}\bigr), \qquad
+# \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}}.$$
+
+
+# %%
+def add_noise(loss, noise_rate):
+    """z ↦ (1−ε)·ℓ(z) + ε·ℓ(−z): what a pair of clean margin z costs if its label may be flipped."""
+    return lambda z: (1 - noise_rate) * loss(z) + noise_rate * loss(-z)
+
+
+def logistic_loss(z):
+    return sympy.log(1 + sympy.exp(-z))
+
+
+def sigmoid_loss(z):
+    return 1 / (1 + sympy.exp(z))
+
+
+# %% [markdown]
+# The rest is algebra: for a loss of which sympy knows nothing, for a symmetric one, and for these
+# two.
 
 # %% tags=["check"]
-z, eps, K = sympy.symbols("z epsilon K", real=True)
-noisy_loss = theory.add_noise(ell, eps)(z)
+eps, K = sympy.symbols("varepsilon K", real=True)
+noisy_loss = add_noise(ell, eps)(z)
 # for any loss
 assert sympy.expand(noisy_loss - ((1 - 2 * eps) * ell(z) + eps * (ell(z) + ell(-z)))) == 0
 
@@ -414,9 +478,10 @@ symmetric_loss = noisy_loss.subs(ell(-z), K - ell(z))
 assert sympy.expand(symmetric_loss - ((1 - 2 * eps) * ell(z) + eps * K)) == 0
 assert sympy.expand(sympy.diff(symmetric_loss, z) - (1 - 2 * eps) * sympy.diff(ell(z), z)) == 0
 
-logistic = losses.get("logistic").expr
-extra = sympy.diff(theory.add_noise(logistic, eps)(z) - (1 - 2 * eps) * logistic(z), z)
-assert sympy.simplify(extra) != 0  # the logistic loss is left with a gradient of its own
+for loss, name in ((logistic_loss, "logistic"), (sigmoid_loss, "sigmoid")):
+    assert sympy.simplify(loss(z) - losses.get(name).expr(z)) == 0  # the package's loss is this one
+    extra = sympy.diff(add_noise(loss, eps)(z) - (1 - 2 * eps) * loss(z), z)
+    assert (sympy.simplify(extra) == 0) == (name == "sigmoid")  # logistic: a gradient of its own
 sympy.factor(symmetric_loss - eps * K) + eps * K
 
 # %% [markdown]
@@ -429,19 +494,20 @@ sympy.factor(symmetric_loss - eps * K) + eps * K
 # %% tags=["check"]
 steps = np.linspace(-4, 4, 65)
 # only differences count, so r(a₁) = 0
-candidates = np.array([(0.0, b, c) for b in steps for c in steps])[:, None]
-problem = theory.Problems(rewards[None], np.full((1, 3), 1 / 3))
+candidates = np.array([(0.0, b, c) for b in steps for c in steps])
+margins_of = torch.tensor(candidates[:, pairs.winner] - candidates[:, pairs.loser])
 best = {}
 for name in ("sigmoid", "ramp", "logistic"):
+    fn = losses.get(name).fn
     clean, noisy, blind = (
-        theory.compute_risk(name, candidates, problem, rate)[:, 0] for rate in (0, noise_rate, 0.5)
+        (pairs.probability.to_numpy() * add_noise(fn, rate)(margins_of).numpy()).sum(axis=1)
+        for rate in (0, noise_rate, 0.5)
     )
-    # K = 1
-    affine = np.allclose(noisy, (1 - 2 * noise_rate) * clean + noise_rate, rtol=0, atol=1e-12)
-    assert affine == (name != "logistic")
+    predicted = (1 - 2 * noise_rate) * clean + noise_rate  # K = 1
+    assert np.allclose(noisy, predicted, rtol=0, atol=1e-12) == (name != "logistic")
     assert np.isclose(np.ptp(blind), 0) == (name != "logistic")
-    best[name] = {"clean": candidates[clean.argmin(), 0], "noisy": candidates[noisy.argmin(), 0]}
     assert (clean.argmin() == noisy.argmin()) == (name != "logistic")
+    best[name] = {"clean": candidates[clean.argmin()], "noisy": candidates[noisy.argmin()]}
 pd.DataFrame(best).T
 
 # %% [markdown]
@@ -473,22 +539,22 @@ spread.map("{:.2g}".format).rename("spread of ℓ(z) + ℓ(−z), |z| ≤ 5").to
 # $z = \log\frac{1-\varepsilon}{\varepsilon}$.
 
 # %% tags=["check"]
-penalty = logistic(z) + logistic(-z)
-assert (
-    sympy.simplify(sympy.expand(sympy.exp(penalty)) - (2 + 2 * sympy.cosh(z)).rewrite(sympy.exp))
-    == 0
-)
-assert sympy.simplify((sympy.diff(penalty, z) - sympy.tanh(z / 2)).rewrite(sympy.exp)) == 0
-assert (
-    sympy.simplify((sympy.diff(penalty, z, 2) - sympy.sech(z / 2) ** 2 / 2).rewrite(sympy.exp)) == 0
-)
+penalty = logistic_loss(z) + logistic_loss(-z)
+raised = sympy.expand(sympy.exp(penalty)) - (2 + 2 * sympy.cosh(z)).rewrite(sympy.exp)
+assert sympy.simplify(raised) == 0
+slope = sympy.diff(penalty, z) - sympy.tanh(z / 2)
+assert sympy.simplify(slope.rewrite(sympy.exp)) == 0
+curvature = sympy.diff(penalty, z, 2) - sympy.sech(z / 2) ** 2 / 2
+assert sympy.simplify(curvature.rewrite(sympy.exp)) == 0
 assert sympy.series(penalty, z, 0, 4).removeO() == 2 * sympy.log(2) + z**2 / 4
-far = sympy.log(1 + sympy.exp(-z)) + sympy.log(1 + sympy.exp(-z))  # log(1+e^z) = z + log(1+e^(−z))
-assert sympy.limit(far, z, sympy.oo) == 0  # so penalty − z → 0
-slope = sympy.diff(theory.add_noise(logistic, eps)(z), z)
-assert sympy.simplify(slope.subs(z, sympy.log((1 - eps) / eps))) == 0
-sigmoid = losses.get("sigmoid").expr
-assert sympy.simplify(sigmoid(z) + sigmoid(-z)) == 1  # the sigmoid loss: a constant, no penalty
+
+# Far out, log(1 + e^z) = z + log(1 + e^(−z)): the penalty minus z tends to 0.
+far = sympy.log(1 + sympy.exp(-z)) + sympy.log(1 + sympy.exp(-z))
+assert sympy.limit(far, z, sympy.oo) == 0
+
+noisy_slope = sympy.diff(add_noise(logistic_loss, eps)(z), z)
+assert sympy.simplify(noisy_slope.subs(z, sympy.log((1 - eps) / eps))) == 0
+assert sympy.simplify(sigmoid_loss(z) + sigmoid_loss(-z)) == 1  # a constant, and no penalty
 
 # %% [markdown]
 # **The figure.** Left, at the highest rate: the noisy logistic loss is the sum of a falling curve
@@ -499,27 +565,27 @@ assert sympy.simplify(sigmoid(z) + sigmoid(-z)) == 1  # the sigmoid loss: a cons
 
 # %%
 span = np.linspace(-2, 5, 701)
+shown = [("logistic", rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4)]
 parts = []
-for name, rate in [("logistic", rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4)] + [("sigmoid", 0.4)]:
+for name, rate in [*shown, ("sigmoid", 0.4)]:
     value, mirror = (losses.get(name).fn(torch.tensor(side)).numpy() for side in (span, -span))
     part = pd.DataFrame({"loss": name, "noise_rate": rate, "margin": span})
     parts.append(part.assign(clean=(1 - 2 * rate) * value, penalty=rate * (value + mirror)))
-table = pd.concat(parts).assign(risk=lambda rows: rows.clean + rows.penalty).reset_index(drop=True)
-figures.save(
-    figures.fig_t3_logistic_penalty(table), "fig_t3_logistic_penalty", table, profile=profile
-)
+table = pd.concat(parts, ignore_index=True)
+table["risk"] = table.clean + table.penalty
+figure = figures.fig_t3_logistic_penalty(table)
+figures.save(figure, "fig_t3_logistic_penalty", table, profile=profile)
 
 # %%
-lowest = (
-    table[table.loss == "logistic"]
-    .groupby("noise_rate")
-    .apply(lambda rows: rows.margin[rows.risk.idxmin()])
-)
+logistic_rows = table[table.loss == "logistic"]
+best_rows = logistic_rows.loc[logistic_rows.groupby("noise_rate").risk.idxmin()]
+lowest = best_rows.set_index("noise_rate").margin
 Markdown(
-    f"**Reading.** With noise of 0.1 the logistic loss wants a margin of {lowest[0.1]:.2f} for a pair that is always "
-    f"won, and with noise of 0.4 one of {lowest[0.4]:.2f}. The sign is still right: on a single pair the penalty only "
-    "shrinks. Trouble starts when pairs share rewards and are shrunk unevenly, and when a flexible model fits each "
-    "flipped label on its own (notebooks 04 and 05)."
+    f"**Reading.** With noise of 0.1 the logistic loss wants a margin of {lowest[0.1]:.2f} for a "
+    f"pair that is always won, and with noise of 0.4 one of {lowest[0.4]:.2f}. The sign is still "
+    "right: on a single pair the penalty only shrinks. Trouble starts when pairs share rewards and "
+    "are shrunk unevenly, and when a flexible model fits each flipped label on its own (notebooks "
+    "04 and 05)."
 )
 
 # %% [markdown]
@@ -538,6 +604,17 @@ Markdown(
 # the same loss scaled and shifted, so minimising $\ell$ minimises $\ell_\varepsilon$ *for every
 # $\varepsilon$ at once*.
 #
+# In code it is, like `add_noise`, a loss made out of a loss. With the logistic loss it is rDPO.
+
+
+# %%
+def correct(loss, assumed_rate):
+    """z ↦ ((1−ε)·ℓ(z) − ε·ℓ(−z)) / (1−2ε): the loss whose average over flips at rate ε is ℓ(z)."""
+    scale = 1 - 2 * assumed_rate
+    return lambda z: ((1 - assumed_rate) * loss(z) - assumed_rate * loss(-z)) / scale
+
+
+# %% [markdown]
 # **Derivation.** Where does the formula come from? We look for two numbers, the corrected losses at
 # $z$ and at $-z$, whose averages over the flip are $\ell(z)$ and $\ell(-z)$. Two equations, two
 # unknowns: sympy solves them, so the correction is the only one there is.
@@ -549,9 +626,12 @@ equations = [
     (1 - eps) * mirrored + eps * plain - ell(-z),
 ]
 solution = sympy.solve(equations, [plain, mirrored], dict=True)[0]
-corrected = theory.correct(ell, eps)(z)
+corrected = correct(ell, eps)(z)
 assert sympy.simplify(solution[plain] - corrected) == 0
-assert sympy.simplify(theory.add_noise(theory.correct(ell, eps), eps)(z) - ell(z)) == 0  # unbiased
+assert sympy.simplify(add_noise(correct(ell, eps), eps)(z) - ell(z)) == 0  # unbiased
+told = losses.pair_losses()["rdpo"].expr(z, noise_rate=sympy.Rational(3, 10))
+gap = told - correct(logistic_loss, sympy.Rational(3, 10))(z)
+assert all(abs(gap.subs(z, at).evalf(30)) < 1e-15 for at in (-3, 0, 2))  # the package's rDPO
 
 affine = (ell(z) - eps * K) / (1 - 2 * eps)
 assert sympy.simplify(corrected.subs(ell(-z), K - ell(z)) - affine) == 0  # where ℓ(z) + ℓ(−z) = K
@@ -568,18 +648,19 @@ affine
 axis = torch.linspace(-5, 5, 101, dtype=torch.float64)
 for rate in (0.1, 0.3, 0.45):
     for loss in losses.LOSSES.values():
-        fixed = theory.correct(loss.fn, rate)
-        assert torch.allclose(theory.add_noise(fixed, rate)(axis), loss.fn(axis))
+        fixed = correct(loss.fn, rate)
+        assert torch.allclose(add_noise(fixed, rate)(axis), loss.fn(axis))
         rest = fixed(axis) - loss.fn(axis) / (1 - 2 * rate)
         assert bool(torch.allclose(rest, rest[:1])) == loss.symmetric
+
 fn = losses.get("logistic").fn
 flips = noise.flip(labels, noise_rate, noise_rate, generator) * labels
 seen_margins = torch.tensor(flips * margins)
-told, plain_mean = theory.correct(fn, noise_rate)(seen_margins), fn(seen_margins).mean()
-target = theory.measure_risk(outcomes, fn, label="label")
+told = correct(fn, noise_rate)(seen_margins)
+target = measure_risk(outcomes, fn, label="label")
 error = told.std().item() / np.sqrt(draws)
 assert abs(told.mean().item() - target) < 4 * error
-assert not abs(plain_mean.item() - target) < 4 * error
+assert not abs(fn(seen_margins).mean().item() - target) < 4 * error
 
 # %% [markdown]
 # ### What the correction costs: signal and noise
@@ -596,29 +677,45 @@ assert not abs(plain_mean.item() - target) < 4 * error
 #
 # Both go to 0 as $\varepsilon \to \tfrac12$: nobody gets around that. They agree at $z = 0$, where
 # training starts. rDPO is the clearer one on pairs that the model still has wrong ($z < 0$, up to
-# twice as clear), SymPO on pairs that it has right. The check compares the formulas with the two
-# outcomes of a flip, listed. Correcting the sigmoid loss as well multiplies its spread and leaves
-# its ratio alone: **a comparison of raw variances would have called the same method twice as
-# noisy.**
+# twice as clear), SymPO on pairs that it has right.
+#
+# A flip has two outcomes, so the mean and the standard deviation of the gradient are exact: with
+# the gradients $u$ of a kept label and $v$ of a flipped one they are
+# $(1-\varepsilon)u + \varepsilon v$ and $\sqrt{\varepsilon(1-\varepsilon)}\,|u - v|$.
+
+
+# %%
+def measure_signal(loss, margins, *, noise_rate):
+    """Mean and standard deviation over flips of the gradient that a pair sends to its margin."""
+    z = torch.tensor(margins, dtype=torch.float64, requires_grad=True)
+    kept, flipped = (torch.autograd.grad(loss(side).sum(), z)[0].numpy() for side in (z, -z))
+    mean = (1 - noise_rate) * kept + noise_rate * flipped
+    spread = math.sqrt(noise_rate * (1 - noise_rate)) * abs(kept - flipped)
+    columns = {"margin": margins, "mean": mean, "spread": spread, "snr": abs(mean) / spread}
+    return pd.DataFrame(columns)
+
+
+# %% [markdown]
+# The check compares the formulas with these. Correcting the sigmoid loss as well multiplies its
+# spread and leaves its ratio alone: **a comparison of raw variances would have called the same
+# method twice as noisy.**
 
 # %% tags=["check"]
 at_margins = np.array([-2.0, 0.0, 2.0])
+columns = ["ε", "sigmoid, any z", *(f"rDPO, z = {margin:g}" for margin in at_margins)]
 rows = []
 for rate in (0.1, 0.3, 0.45):
     common = (1 - 2 * rate) / np.sqrt(rate * (1 - rate))
-    signals = {name: theory.correct(losses.get(name).fn, rate) for name in ("logistic", "sigmoid")}
-    signals = {
-        name: theory.measure_signal(fn, at_margins, noise_rate=rate) for name, fn in signals.items()
-    }
-    raw = theory.measure_signal(losses.get("sigmoid").fn, at_margins, noise_rate=rate)
-    assert np.allclose(signals["logistic"].snr, common * expit(-at_margins))
+    logistic, sigmoid = (losses.get(name).fn for name in ("logistic", "sigmoid"))
+    rdpo = measure_signal(correct(logistic, rate), at_margins, noise_rate=rate)
+    raw = measure_signal(sigmoid, at_margins, noise_rate=rate)
+    fixed = measure_signal(correct(sigmoid, rate), at_margins, noise_rate=rate)
+    assert np.allclose(rdpo.snr, common * expit(-at_margins))
     assert np.allclose(raw.snr, common / 2)
-    assert np.allclose(signals["sigmoid"].snr, raw.snr)
-    assert not np.allclose(signals["sigmoid"].spread, raw.spread)
-    rows.append([rate, raw.snr[0], *signals["logistic"].snr])
-pd.DataFrame(
-    rows, columns=["ε", "sigmoid, any z", *(f"rDPO, z = {z:g}" for z in at_margins)]
-).round(3)
+    assert np.allclose(fixed.snr, raw.snr)
+    assert not np.allclose(fixed.spread, raw.spread)
+    rows.append([rate, raw.snr[0], *rdpo.snr])
+pd.DataFrame(rows, columns=columns).round(3)
 
 # %% [markdown]
 # ### What a wrong rate costs
@@ -638,14 +735,15 @@ pd.DataFrame(
 # For a symmetric loss the residual rate does what any rate does, which is nothing.
 
 # %% tags=["check"]
-hat = sympy.Symbol("epsilon_hat", real=True)
-minimised = theory.add_noise(theory.correct(ell, hat), eps)(z)
+hat = sympy.Symbol(r"\hat{\varepsilon}", real=True)
+minimised = add_noise(correct(ell, hat), eps)(z)
 residual = (eps - hat) / (1 - 2 * hat)
-assert sympy.simplify(minimised - theory.add_noise(ell, residual)(z)) == 0
+assert sympy.simplify(minimised - add_noise(ell, residual)(z)) == 0
 assert sympy.simplify(minimised.subs(hat, eps) - ell(z)) == 0
 assert sympy.simplify(minimised - ell(z)) != 0  # a wrong rate is not unbiased
+
+# A symmetric loss keeps a positive factor, hence its minimisers.
 shrunk = sympy.diff(minimised.subs(ell(-z), K - ell(z)), z) / sympy.diff(ell(z), z)
-# symmetric: a positive factor, the same minimisers
 assert sympy.simplify(shrunk - (1 - 2 * eps) / (1 - 2 * hat)) == 0
 residual
 
@@ -657,38 +755,68 @@ residual
 # the paper's MNIST experiments, get a pair of ranks the wrong way round or tie it at the bounds.
 # Expect zero at the true rate and only there. The ramp loss is told nothing, so it has one value,
 # drawn across; T3 says that it is zero.
+#
+# By the formula above, rDPO that is told $\hat\varepsilon$ minimises the plain logistic risk of
+# pairs that *look as if* they were won with another probability. So one solver of the logistic risk
+# serves for every $\hat\varepsilon$: Newton's method in `theory.fit_logistic`, which raises an
+# error unless it has found the minimum.
+
 
 # %%
+def looks_like(gap, *, noise_rate, assumed_rate):
+    """The win probability of a pair of true reward gap `gap` as rDPO sees it; may exceed 1."""
+    return 0.5 + (1 - 2 * noise_rate) / (1 - 2 * assumed_rate) * (expit(gap) - 0.5)
+
+
+def count_wrong_orders(problems, *, noise_rate, assumed_rate, clip):
+    """The shares of problems in which rDPO's best rewards reverse a pair, or only tie one."""
+    gaps = theory.compute_gaps(problems.reward)
+    belief = looks_like(gaps, noise_rate=noise_rate, assumed_rate=assumed_rate)
+    learned = theory.fit_logistic(problems.sampling, belief, clip=clip)
+    return [errors.mean() for errors in theory.find_order_errors(problems.reward, learned)]
+
+
 told_rates = np.unique([*np.linspace(0, 0.48, 49).round(2), noise_rate])
-worlds = theory.draw_problems(
-    problems, spread=2.0, unevenness=1.5, generator=np.random.default_rng(seed)
-)
-orders = theory.tabulate_wrong_rate(worlds, told_rates, noise_rate=noise_rate, clip=20.0)
-ramp = theory.tabulate_wrong_orders(
-    worlds, noise_rates=[noise_rate], clips=[], names=["ramp"]
-).wrong.item()
-series = {("order", "rDPO: reversed"): orders.reversed, ("order", "rDPO: tied"): orders.tied}
-series["order", "ramp: wrong"] = ramp
-for true_margin in (0.5, 1.0, 2.0):
-    looks_like = 0.5 + (1 - 2 * noise_rate) / (1 - 2 * told_rates) * (expit(true_margin) - 0.5)
-    series["margin", f"{true_margin:g}"] = logit(np.where(looks_like < 1, looks_like, np.nan))
-key = {"noise_rate": noise_rate, "assumed_rate": told_rates}
-table = pd.concat(
-    [pd.DataFrame({"panel": p, "series": s, **key, "value": v}) for (p, s), v in series.items()]
-)
+generator = np.random.default_rng(seed)
+worlds = theory.draw_problems(problems, spread=2.0, unevenness=1.5, generator=generator)
+counts = [
+    count_wrong_orders(worlds, noise_rate=noise_rate, assumed_rate=told, clip=20.0)
+    for told in told_rates
+]
+orders = pd.DataFrame(counts, index=told_rates, columns=["reversed", "tied"])
+
+seen = looks_like(theory.compute_gaps(worlds.reward), noise_rate=noise_rate, assumed_rate=0)
+by_ramp = theory.fit_integer("ramp", worlds.sampling, seen)
+ramp_wrong = sum(errors.mean() for errors in theory.find_order_errors(worlds.reward, by_ramp))
+
+# %%
+series = {
+    ("order", "rDPO: reversed"): orders.reversed.to_numpy(),
+    ("order", "rDPO: tied"): orders.tied.to_numpy(),
+    ("order", "ramp: wrong"): ramp_wrong,
+}
+for gap in (0.5, 1.0, 2.0):
+    probability = looks_like(gap, noise_rate=noise_rate, assumed_rate=told_rates)
+    # Where it reaches 1 no finite margin is large enough, and the line ends.
+    series["margin", f"{gap:g}"] = logit(np.where(probability < 1, probability, np.nan))
+parts = []
+for (panel, name), value in series.items():
+    key = {"panel": panel, "series": name, "noise_rate": noise_rate, "assumed_rate": told_rates}
+    parts.append(pd.DataFrame({**key, "value": value}))
+table = pd.concat(parts)
 figures.save(figures.fig_t4_wrong_rate(table), "fig_t4_wrong_rate", table, profile=profile)
 
 # %% tags=["check"]
-orders = orders.set_index("assumed_rate")
 assert orders.loc[noise_rate].tolist() == [0, 0]
-assert ramp == 0
+assert ramp_wrong == 0
 assert orders.reversed.iloc[0] > 0  # told 0, rDPO is DPO
 highest = orders.iloc[-1]
 Markdown(
-    f"**Reading.** Of {problems} problems with a true rate of {noise_rate:g}, rDPO that is told 0 (that is, DPO) "
-    f"reverses some pair in {orders.reversed.iloc[0]:.1%}, and rDPO that is told {orders.index[-1]:g} in "
-    f"{highest.reversed:.1%}, with a tie at the bounds in another {highest.tied:.1%}. Told the truth, it orders all of "
-    "them rightly, and so does the ramp loss, which is told nothing."
+    f"**Reading.** Of {problems} problems with a true rate of {noise_rate:g}, rDPO that is told 0 "
+    f"(that is, DPO) reverses some pair in {orders.reversed.iloc[0]:.1%}, and rDPO that is told "
+    f"{orders.index[-1]:g} in {highest.reversed:.1%}, with a tie at the bounds in another "
+    f"{highest.tied:.1%}. Told the truth, it orders all of them rightly, and so does the ramp "
+    "loss, which is told nothing."
 )
 
 # %% [markdown]
@@ -698,9 +826,8 @@ Markdown(
 #
 # ## What to take along
 #
-# 1. Position-dependent noise is symmetric noise for any antisymmetric score, provided the order was
-#    independent of the
-# pair. Draw the order by a coin before the annotation, and it is.
+# 1. Position-dependent noise is symmetric noise for any antisymmetric score, provided that the
+#    order was independent of the pair. Draw the order by a coin before the annotation, and it is.
 # 2. For a symmetric loss, symmetric noise is a factor $1 - 2\varepsilon$ on the gradient. For the
 #    logistic loss it is a penalty on every margin.
 # 3. Correcting the logistic loss undoes that if the rate is right. A symmetric loss is its own
@@ -733,7 +860,7 @@ Markdown(
 #
 # <details><summary>Answer</summary>
 #
-# No: $\varepsilon_+ = \varepsilon_- = \varepsilon_p$ whatever $w$ is. An annotator without a
+# No: $\varepsilon_+ = \varepsilon_- = \varepsilon_p$ whatever $\rho$ is. An annotator without a
 # favourite position cannot be misled by positions. It takes both, a position bias and an order that
 # is tied to the answers.
 # </details>

@@ -21,28 +21,19 @@
 # - Reads → writes: nothing → `fig_t5_losses`, `fig_t6_minimisers` with the data behind them.
 # - Time: under a minute in every profile.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
@@ -52,6 +43,8 @@ draws = 20_000  # Monte Carlo sample size
 seed = 0
 
 # %%
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -81,24 +74,17 @@ z = sympy.Symbol("z", real=True)
 
 # %%
 margins = torch.linspace(0, 3, 4, dtype=torch.float64)
-sides = {"z": margins}
-for name in ("sigmoid", "logistic"):
-    fn = losses.get(name).fn
-    sides |= {
-        f"{name} ℓ(z)": fn(margins),
-        f"{name} ℓ(−z)": fn(-margins),
-        f"{name} sum": fn(margins) + fn(-margins),
-    }
-pd.DataFrame(sides)[
-    [
-        "z",
-        *(
-            f"{name} {part}"
-            for part in ("ℓ(z)", "ℓ(−z)", "sum")
-            for name in ("sigmoid", "logistic")
-        ),
-    ]
-]
+sigmoid, logistic = (losses.get(name).fn for name in ("sigmoid", "logistic"))
+sides = {
+    "z": margins,
+    "sigmoid ℓ(z)": sigmoid(margins),
+    "logistic ℓ(z)": logistic(margins),
+    "sigmoid ℓ(−z)": sigmoid(-margins),
+    "logistic ℓ(−z)": logistic(-margins),
+    "sigmoid sum": sigmoid(margins) + sigmoid(-margins),
+    "logistic sum": logistic(margins) + logistic(-margins),
+}
+pd.DataFrame(sides)
 
 # %% [markdown]
 # ### Where to find such losses
@@ -114,15 +100,16 @@ pd.DataFrame(sides)[
 # $f(z) - f(-z) = 0$, so the sum does not move; for large $z$ it is $1 + 0$.
 #
 # The derivation asks sympy the same about a density of which it knows nothing but its evenness.
-# Every even function of $t$ is a function of $t^2$, so we write $f(t) = h(t^2)$ with $h$ left open.
-# Right below stands the same derivation without evenness, $f(t) = h(t)$, which must fail.
+# Every even function of $t$ is a function of $t^2$, so we write $f(t) = \phi(t^2)$ with $\phi$ left
+# open. Right below is the same derivation without evenness, $f(t) = \phi(t)$, which must fail.
 
 # %% tags=["check"]
-t, h = sympy.Symbol("t", real=True), sympy.Function("h", positive=True)
-even = sympy.Integral(h(t**2), (t, -sympy.oo, z))
-assert sympy.diff(even + even.subs(z, -z), z).doit() == 0  # the sum is constant, whatever h is
+t = sympy.Symbol("t", real=True)
+phi = sympy.Function("phi", positive=True)
+even = sympy.Integral(phi(t**2), (t, -sympy.oo, z))
+assert sympy.diff(even + even.subs(z, -z), z).doit() == 0  # the sum is constant, whatever φ is
 
-any_density = sympy.Integral(h(t), (t, -sympy.oo, z))
+any_density = sympy.Integral(phi(t), (t, -sympy.oo, z))
 slope = sympy.diff(any_density + any_density.subs(z, -z), z).doit()
 assert slope != 0  # without evenness the sum moves: the same check fails
 slope
@@ -150,9 +137,8 @@ laws = {
 for name, law in laws.items():
     loss = losses.get(name).expr(z)
     assert set(theory.split_pieces(cdf(law)(-z) - loss, z)) == {0}  # ℓ(z) = F(−z)
-    assert {
-        sympy.simplify(gap) for gap in theory.split_pieces(sympy.diff(loss, z) + density(law)(z), z)
-    } == {0}
+    slope_gaps = theory.split_pieces(sympy.diff(loss, z) + density(law)(z), z)
+    assert {sympy.simplify(gap) for gap in slope_gaps} == {0}  # −ℓ′(z) = f(z)
 pd.DataFrame({"−ℓ′(z) = f(z)": {name: str(density(law)(z)) for name, law in laws.items()}})
 
 # %% [markdown]
@@ -175,24 +161,21 @@ scipy_laws = {
     "sigmoid": scipy.stats.logistic(),
     "ramp": scipy.stats.uniform(-1, 2),
     "erf": scipy.stats.norm(),
-}
-scipy_laws |= {
     "cauchy": scipy.stats.cauchy(),
     "laplace": scipy.stats.laplace(),
     "student_t2": scipy.stats.t(2),
 }
-tremors = {
-    name: law.rvs(size=(draws, 1), random_state=generator) for name, law in scipy_laws.items()
-}
-errors = {name: (grid + tremor <= 0).mean(axis=0) for name, tremor in tremors.items()}
-formulas = {name: losses.get(name).fn(torch.tensor(grid)).numpy() for name in errors}
+errors = pd.DataFrame(index=pd.Index(grid, name="z"))
+formulas = pd.DataFrame(index=errors.index)
+for name, law in scipy_laws.items():
+    tremor = law.rvs(size=(draws, 1), random_state=generator)
+    errors[name] = (grid + tremor <= 0).mean(axis=0)
+    formulas[name] = losses.get(name).fn(torch.tensor(grid)).numpy()
 tolerance = 5 * np.sqrt(0.25 / draws)  # five standard errors at their largest
-assert all(np.abs(errors[name] - formulas[name]).max() < tolerance for name in errors)
+assert (errors - formulas).abs().max().max() < tolerance
 # the wrong tremor is caught
-assert not np.abs(errors["cauchy"] - formulas["erf"]).max() < tolerance
-pd.concat({"counted": pd.DataFrame(errors, grid), "ℓ": pd.DataFrame(formulas, grid)}, axis=1)[
-    ::2
-].round(3)
+assert not (errors["cauchy"] - formulas["erf"]).abs().max() < tolerance
+pd.concat({"counted": errors, "ℓ": formulas}, axis=1)[::2].round(3)
 
 # %% [markdown]
 # ### A counterexample: the centre matters
@@ -294,10 +277,10 @@ assert list(registry.index[registry["K, proved"].isna() & ~bent]) == ["hinge"]
 registry
 
 # %% [markdown]
-# The hinge is the one loss whose sums at 0 and at 1 agree while its table row says "no constant":
-# its sum is flat at 2 on $[-1, 1]$ and climbs outside. This is what a weak check looks like: two
-# margins that happen to agree. The next cell writes out, in full, the sums of the three losses most
-# often mistaken for symmetric.
+# The hinge is the one loss whose sums at 0 and at 1 agree although its row has no constant: its sum
+# is flat at 2 on $[-1, 1]$ and climbs outside. This is what a weak check looks like: two margins
+# that happen to agree. The next cell writes out, in full, the sums of the three losses most often
+# mistaken for symmetric.
 
 # %% tags=["check"]
 named = {name: losses.get(name).expr(z) for name in ("square", "exponential", "hinge")}
@@ -305,9 +288,7 @@ mirrored = {name: theory.split_pieces(loss + loss.subs(z, -z), z) for name, loss
 assert mirrored["square"] == [2 * z**2 + 2]
 assert mirrored["exponential"] == [2 * sympy.cosh(z)]
 assert mirrored["hinge"] == [1 - z, 2, 1 + z]
-pd.DataFrame(
-    {"ℓ(z) + ℓ(−z), piece by piece": {name: str(pieces) for name, pieces in mirrored.items()}}
-)
+pd.Series(mirrored, name="ℓ(z) + ℓ(−z), piece by piece").map(str).to_frame()
 
 # %% [markdown]
 # ### The formula that trains is the formula that was proved
@@ -318,18 +299,17 @@ pd.DataFrame(
 
 # %% tags=["check"]
 grid = np.linspace(-12, 12, 241)
-gaps = {}
+trained = {}
+proved = {}
 for name, loss in losses.LOSSES.items():
-    symbolic = sympy.lambdify(z, loss.expr(z), ["scipy", "numpy"])(grid)
-    gaps[name] = float(
-        (np.abs(loss.fn(torch.tensor(grid)).numpy() - symbolic) / (1 + np.abs(symbolic))).max()
-    )
-assert max(gaps.values()) < 1e-12
+    trained[name] = loss.fn(torch.tensor(grid)).numpy()
+    proved[name] = sympy.lambdify(z, loss.expr(z), ["scipy", "numpy"])(grid)
+gaps = [np.abs(trained[name] - proved[name]) / (1 + np.abs(proved[name])) for name in proved]
+assert np.max(gaps) < 1e-12
 
-ramp = sympy.lambdify(z, losses.get("ramp").expr(z), "numpy")(grid)
-assert not np.allclose(losses.get("truncated_hinge").fn(torch.tensor(grid)).numpy(), ramp)
+assert not np.allclose(trained["truncated_hinge"], proved["ramp"])
 Markdown(
-    f"Largest relative gap between the two forms, over {len(gaps)} losses: {max(gaps.values()):.1e}."
+    f"Largest relative gap between the two forms, over {len(gaps)} losses: {np.max(gaps):.1e}."
 )
 
 # %% [markdown]
@@ -356,20 +336,22 @@ figures.save(figures.fig_t5_losses(table), "fig_t5_losses", table, profile=profi
 
 # %%
 family = [name for name, loss in losses.LOSSES.items() if loss.symmetric and name != "unhinged"]
-half, hundredth = (
-    {name: theory.find_reach(name, share=share) for name in family} for share in (0.5, 0.01)
-)
-reach = pd.DataFrame({"to 1/2": half, "to 1/100": hundredth})
+reach = pd.DataFrame(index=family)
+for column, share in {"to 1/2": 0.5, "to 1/100": 0.01}.items():
+    reach[column] = [theory.find_reach(name, share=share) for name in family]
 reach["ratio"] = reach["to 1/100"] / reach["to 1/2"]
 reach.sort_values("ratio").round(2)
 
 # %%
-light, heavy = reach.ratio.idxmin(), reach.ratio.idxmax()
+light = reach.ratio.idxmin()
+heavy = reach.ratio.idxmax()
+end = reach["to 1/100"]
 Markdown(
-    f"The lightest tail is that of `{light}`: beyond a margin of {reach['to 1/100'][light]:.2f} a pair gets no "
-    f"gradient, and a pair that starts out that wrong is never repaired. The heaviest is that of `{heavy}`, which "
-    f"still gives a hundredth of its peak at {reach['to 1/100'][heavy]:.2f}. The sigmoid lies between them with "
-    f"{reach['to 1/100']['sigmoid']:.2f}. Whether a heavier tail trains better is an experiment, not a theorem."
+    f"The lightest tail is that of `{light}`: beyond a margin of {end[light]:.2f} a pair gets no "
+    f"gradient, and a pair that starts out that wrong is never repaired. The heaviest is that of "
+    f"`{heavy}`, which still gives a hundredth of its peak at {end[heavy]:.2f}. The sigmoid lies "
+    f"between them with {end['sigmoid']:.2f}. Whether a heavier tail trains better is an "
+    "experiment, not a theorem."
 )
 
 # %% [markdown]
@@ -383,17 +365,12 @@ Markdown(
 
 # %% tags=["check"]
 tau = sympy.Rational(5, 2)
+half = sympy.Rational(1, 2)
 for name in family:
     loss = losses.get(name)
-    assert theory.find_constant(loss.expr(z).subs(z, z / tau), z) == loss.constant
-    shifted = loss.expr(z).subs(z, z - 1)
-    # a shift
-    assert (
-        sympy.simplify(
-            (shifted + shifted.subs(z, -z)).subs(z, sympy.Rational(1, 2)) - loss.constant
-        )
-        != 0
-    )
+    assert theory.find_constant(loss.expr(z / tau), z) == loss.constant
+    shifted_sum = loss.expr(z - 1) + loss.expr(-z - 1)
+    assert sympy.simplify(shifted_sum.subs(z, half) - loss.constant) != 0  # a shift breaks it
 
 # %% [markdown]
 # ## T6 · What a symmetric loss can learn
@@ -449,8 +426,8 @@ rows = {}
 for name, loss in losses.LOSSES.items():
     if loss.symmetric:
         expr = loss.expr(z)
-        # never increases
-        assert all(piece.is_nonpositive for piece in theory.split_pieces(sympy.diff(expr, z), z))
+        slopes = theory.split_pieces(sympy.diff(expr, z).rewrite(sympy.exp), z)
+        assert all(sympy.factor(slope).is_nonpositive for slope in slopes)  # never increases
         right = sympy.limit(theory.split_pieces(expr, z)[-1], z, sympy.oo)
         rows[name] = {"inf over z > 0": right, "inf over z ≤ 0": expr.subs(z, 0)}
         assert expr.subs(z, 0) == sympy.Rational(loss.constant, 2)
@@ -460,25 +437,45 @@ pd.DataFrame.from_dict(rows, orient="index")
 # %% [markdown]
 # The other losses of the registry are calibrated as well, for other reasons: a convex loss is, if
 # and only if it slopes down at 0 (Bartlett, Jordan and McAuliffe 2006), and the last two can be
-# tested on a grid. So calibration is not what sets SymPO apart. The next cell measures the price of
-# a wrong sign for *all* losses and many $\eta$, by brute force and with no use of the theorems. For
-# the symmetric ones it must come out as $|2\eta - 1|$ times the gap of the table above.
+# tested on a grid. So calibration is not what sets SymPO apart.
+#
+# On a grid of margins both sides of the definition are plain minima: the least $C_\eta$ over all
+# margins, and the least over those with the wrong or a missing sign. Their difference is the price
+# of a wrong sign.
+
+
+# %%
+def compute_conditional_risk(loss, margins, etas):
+    """C_η(z) = η·ℓ(z) + (1−η)·ℓ(−z), a row per η and a column per margin."""
+    z = torch.as_tensor(np.asarray(margins), dtype=torch.float64)
+    eta = np.asarray(etas, dtype=float)[:, None]
+    return eta * loss(z).numpy() + (1 - eta) * loss(-z).numpy()
+
+
+def measure_calibration(loss, margins, etas):
+    """For each η the least C_η over z·(2η−1) ≤ 0, minus the least over all margins."""
+    risks = compute_conditional_risk(loss, margins, etas)
+    wrong = np.asarray(margins) * (2 * np.asarray(etas, dtype=float)[:, None] - 1) <= 0
+    return np.where(wrong, risks, np.inf).min(axis=1) - risks.min(axis=1)
+
+
+# %% [markdown]
+# The next cell measures this price for *all* losses and many $\eta$, by brute force and with no use
+# of the theorems. For the symmetric ones it must come out as $|2\eta - 1|$ times the gap of the
+# table above.
 
 # %% tags=["check"]
 margins = np.linspace(-30, 30, 6001)
 etas = np.array([0.01, 0.2, 0.45, 0.49, 0.51, 0.55, 0.8, 0.99])
-prices = {
-    name: theory.measure_calibration(loss.fn, margins, etas) for name, loss in losses.LOSSES.items()
-}
-assert all(
-    loss.calibrated == bool((prices[name] > 1e-6).all()) for name, loss in losses.LOSSES.items()
-)
-# at z = 30 the others are still on their way down
-for name in ("sigmoid", "ramp", "erf", "laplace", "holder"):
-    assert np.allclose(prices[name], np.abs(2 * etas - 1) / 2, atol=1e-9)
-for loss in losses.LOSSES.values():
+prices = {}
+for name, loss in losses.LOSSES.items():
+    prices[name] = measure_calibration(loss.fn, margins, etas)
+    assert loss.calibrated == bool((prices[name] > 1e-6).all())
     if loss.convex:
         assert sympy.diff(loss.expr(z).rewrite(sympy.Piecewise), z).subs(z, 0) < 0
+# the other symmetric ones are still on their way down at z = 30
+for name in ("sigmoid", "ramp", "erf", "laplace", "holder"):
+    assert np.allclose(prices[name], np.abs(2 * etas - 1) / 2, atol=1e-9)
 pd.DataFrame(prices, index=pd.Index(etas, name="η")).T
 
 # %% [markdown]
@@ -496,20 +493,18 @@ pd.DataFrame(prices, index=pd.Index(etas, name="η")).T
 # Each must pass the symmetry check and fail the check that every loss above has passed.
 
 # %% tags=["check"]
-useless = [
-    sympy.Rational(1, 2) + 0 * z,
-    1 / (1 + sympy.exp(-z)),
-    sympy.Rational(1, 2) - sympy.sin(z) / 2,
-]
+wave = half - sympy.sin(z) / 2
+useless = {
+    half: lambda margin: 0 * margin + 0.5,
+    1 / (1 + sympy.exp(-z)): torch.sigmoid,
+    wave: lambda margin: 0.5 - torch.sin(margin) / 2,
+}
 half_turns = np.arange(-40, 41) * np.pi / 2
 rows = {}
-for expr, fn in zip(
-    useless, (lambda z: 0 * z + 0.5, torch.sigmoid, lambda z: 0.5 - torch.sin(z) / 2), strict=True
-):
+for expr, fn in useless.items():
     assert theory.find_constant(expr, z) == 1
-    rows[str(expr)] = theory.measure_calibration(fn, half_turns, etas)
+    rows[str(expr)] = measure_calibration(fn, half_turns, etas)
     assert not (rows[str(expr)] > 1e-6).all()
-wave = useless[-1]
 assert sympy.diff(wave, z).subs(z, 0) < 0
 assert wave.subs(z, sympy.pi / 2) == wave.subs(z, -3 * sympy.pi / 2) == 0
 pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
@@ -548,15 +543,14 @@ other = sympy.Symbol("eta'", real=True)
 a = (2 * other - 1) / (2 * eta - 1)
 b = sympy.simplify(risk.subs(eta, other) - a * risk)
 assert value not in b.free_symbols  # b does not depend on the margin, for any symmetric loss
-# same side: same order
-assert a.subs({eta: sympy.Rational(3, 5), other: sympy.Rational(9, 10)}) > 0
-# other side: order reversed
-assert a.subs({eta: sympy.Rational(3, 5), other: sympy.Rational(2, 5)}) < 0
+same_side = {eta: sympy.Rational(3, 5), other: sympy.Rational(9, 10)}
+other_side = {eta: sympy.Rational(3, 5), other: sympy.Rational(2, 5)}
+assert a.subs(same_side) > 0  # the same order
+assert a.subs(other_side) < 0  # the order reversed
 
 logistic_risk = eta * logistic + (1 - eta) * logistic.subs(z, -z)
 slope = sympy.diff(logistic_risk.subs(eta, other) - a * logistic_risk, z)
-at_one = slope.subs({eta: sympy.Rational(3, 5), other: sympy.Rational(9, 10), z: 1})
-assert abs(float(at_one)) > 0.01  # the logistic loss: the same step fails
+assert abs(float(slope.subs(same_side).subs(z, 1))) > 0.01  # the logistic loss: the same step fails
 b
 
 # %% [markdown]
@@ -567,22 +561,28 @@ b
 # apart. So must Savage, which is bounded and not convex: it is the constant sum, and neither
 # boundedness nor non-convexity, that erases the magnitude.
 
+
+# %%
+def find_minimisers(loss, margins, etas):
+    """For each η, every one of the margins at which C_η is least, up to rounding."""
+    risks = compute_conditional_risk(loss, margins, etas)
+    return [np.asarray(margins)[risk <= risk.min() + 1e-12] for risk in risks]
+
+
 # %% tags=["check"]
 margins = np.linspace(-bound, bound, 801)
 shares = []
 for probability in (0.6, 0.9):
     labels = np.where(generator.random(draws) < probability, 1, -1)
     shares.append((noise.flip(labels, noise_rate, noise_rate, generator) == 1).mean())
-found = {
-    name: theory.find_minimisers(loss.fn, margins, shares) for name, loss in losses.LOSSES.items()
-}
-assert all(np.array_equal(*found[name]) for name, loss in losses.LOSSES.items() if loss.symmetric)
-assert not any(
-    np.array_equal(*found[name]) for name in ("logistic", "square", "exponential", "savage")
-)
-ranges = {
-    name: [f"{best.min():.2f} … {best.max():.2f}" for best in both] for name, both in found.items()
-}
+ranges = {}
+equal = {}
+for name, loss in losses.LOSSES.items():
+    near_tie, near_certain = find_minimisers(loss.fn, margins, shares)
+    equal[name] = np.array_equal(near_tie, near_certain)
+    ranges[name] = [f"{best.min():.2f} … {best.max():.2f}" for best in (near_tie, near_certain)]
+assert all(equal[name] for name, loss in losses.LOSSES.items() if loss.symmetric)
+assert not any(equal[name] for name in ("logistic", "square", "exponential", "savage"))
 pd.DataFrame.from_dict(ranges, orient="index", columns=["η = 0.6", "η = 0.9"])
 
 # %% [markdown]
@@ -593,14 +593,14 @@ pd.DataFrame.from_dict(ranges, orient="index", columns=["η = 0.6", "η = 0.9"])
 #
 # The minimiser of the logistic risk solves $C_\eta'(z) = 0$, which gives the log-odds
 # $\log\frac{\eta}{1-\eta}$. Under Bradley–Terry this is $r^*(a_1) - r^*(a_2)$ exactly: clean labels
-# reveal the reward difference. With flips at rate $\epsilon$ the loss sees
-# $\tilde\eta = (1-2\epsilon)\eta + \epsilon$ instead and returns *its* log-odds, which never exceed
-# $\log\frac{1-\epsilon}{\epsilon}$, however certain the pair. The sign is still right. What is lost
-# is additivity: these shrunken log-odds are no longer differences of any reward, and notebook 04
-# shows how this can turn a ranking over.
+# reveal the reward difference. With flips at rate $\varepsilon$ the loss sees
+# $\tilde\eta = (1-2\varepsilon)\eta + \varepsilon$ instead and returns *its* log-odds, which never
+# exceed $\log\frac{1-\varepsilon}{\varepsilon}$, however certain the pair. The sign is still right.
+# What is lost is additivity: these shrunken log-odds are no longer differences of any reward, and
+# notebook 04 shows how this can turn a ranking over.
 
 # %% tags=["check"]
-rate, p = sympy.symbols("epsilon p", positive=True)
+rate, p = sympy.symbols("varepsilon p", positive=True)
 log_odds = sympy.log(p / (1 - p))
 minimisers = {
     "logistic": log_odds,
@@ -631,11 +631,23 @@ noisy
 # curves must be crushed towards 0. A step that moved or a curve that did not would refute the
 # derivation.
 
+
 # %%
+def tabulate_minimisers(names, *, noise_rates, etas, margins):
+    """The least and the greatest minimiser of C_η for each loss, noise rate and η."""
+    rows = []
+    for name, rate in product(names, noise_rates):
+        seen = (1 - 2 * rate) * np.asarray(etas) + rate  # η̃
+        best = find_minimisers(losses.get(name).fn, margins, seen)
+        for eta, each in zip(etas, best, strict=True):
+            rows.append([name, rate, eta, each.min(), each.max()])
+    return pd.DataFrame(rows, columns=["loss", "noise_rate", "eta", "low", "high"])
+
+
 shown = ("ramp", "sigmoid", "logistic", "square", "hinge")
-table = theory.tabulate_minimisers(
-    shown, noise_rates=[0, noise_rate], etas=np.arange(4, 97) / 100, margins=margins
-)
+rates = [0, noise_rate]
+grid = np.arange(4, 97) / 100
+table = tabulate_minimisers(shown, noise_rates=rates, etas=grid, margins=margins)
 figures.save(figures.fig_t6_minimisers(table), "fig_t6_minimisers", table, profile=profile)
 
 # %% tags=["check"]
@@ -647,10 +659,11 @@ for name in ("sigmoid", "ramp"):
     assert np.array_equal(wide.loc[name, 0], wide.loc[name, noise_rate])
 assert not np.array_equal(wide.loc["logistic", 0], wide.loc["logistic", noise_rate])
 Markdown(
-    f"A pair with η = 0.9: at ε = {noise_rate:g} the logistic minimiser falls from {at.loc['logistic', 0]:.2f} to "
-    f"{at.loc['logistic', noise_rate]:.2f} (predicted {predicted:.2f}), the square one from "
-    f"{at.loc['square', 0]:.2f} to {at.loc['square', noise_rate]:.2f}; the sigmoid stays at "
-    f"{at.loc['sigmoid', 0]:.2f}, the ramp at any margin from {at.loc['ramp', 0]:.2f}."
+    f"A pair with η = 0.9: at ε = {noise_rate:g} the logistic minimiser falls from "
+    f"{at.loc['logistic', 0]:.2f} to {at.loc['logistic', noise_rate]:.2f} (predicted "
+    f"{predicted:.2f}), the square one from {at.loc['square', 0]:.2f} to "
+    f"{at.loc['square', noise_rate]:.2f}; the sigmoid stays at {at.loc['sigmoid', 0]:.2f}, the "
+    f"ramp at any margin from {at.loc['ramp', 0]:.2f}."
 )
 
 # %% [markdown]
@@ -671,11 +684,11 @@ Markdown(
 #
 # <details><summary>Answer</summary>
 #
-# Noise adds $\epsilon\,E[\ell(z) + \ell(-z)]$ to the risk. For a symmetric loss this is the
-# constant $\epsilon K$ and changes no minimiser. For the logistic loss it is
-# $\epsilon\,E[2\log(1 + e^{z}) - z]$, smallest at $z = 0$: a penalty on large margins. In the
-# figure of the weights: the logistic loss gives the most gradient to the pairs it gets most wrong,
-# flipped ones among them; a symmetric loss gives them as little as those it gets most right.
+# Noise adds $\varepsilon\,\mathbb{E}[\ell(z) + \ell(-z)]$ to the risk. For a symmetric loss this is
+# the constant $\varepsilon K$ and changes no minimiser. For the logistic loss it is
+# $\varepsilon\,\mathbb{E}[2\log(1 + e^{z}) - z]$, smallest at $z = 0$: a penalty on large margins.
+# In the figure of the weights: the logistic loss gives the most gradient to the pairs it gets most
+# wrong, flipped ones among them; a symmetric loss gives them as little as those it gets most right.
 # </details>
 #
 # **2.** Let $X$ be 0 with certainty. Which loss is $F(-z)$, and at which margins is it symmetric?

@@ -21,28 +21,19 @@
 #   the data behind them.
 # - Time: under a minute in every profile.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
@@ -54,12 +45,14 @@ unevenness = 2.0
 seed = 0
 
 # %%
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import sympy
 import torch
 from IPython.display import Markdown
-from scipy.special import expit, logit
+from scipy.special import expit, logit, rel_entr, softmax
 from torch.nn.functional import logsigmoid, relu
 
 from sympo import losses
@@ -109,19 +102,21 @@ count = 200 if profiles.resolve_profile(profile) == "smoke" else problems
 # ### Ramp meets condition 3, sigmoid in the limit
 #
 # For a symmetric loss, $\ell(-z) = K - \ell(z)$. Then what a pair costs above its least possible
-# risk is one factor times a function that noise does not enter. Write
-# $s = \operatorname{sign}(2\eta-1)$ and $m = \inf \ell$; the claim, for $\eta > ½$ (for $\eta<½$
-# swap the pair), is
+# risk is one factor times a function that noise does not enter. Let $z$ be the score that $r$ gives
+# to the *better* of the two actions over the other, so that $\eta > ½$, and write $\inf\ell$ for
+# the least value that the loss tends to. The claim is
 #
 # $$\tilde\eta\,\ell(z) + (1-\tilde\eta)\,\ell(-z) - \text{least}
-# = (1-2\varepsilon)\,(2\eta-1)\,\bigl(\ell(z) - m\bigr).$$
+# = (1-2\varepsilon)\,(2\eta-1)\,\bigl(\ell(z) - \inf\ell\bigr).$$
 #
-# The cell derives it with $\ell(z)$ and $m$ as free symbols, and shows that without the symmetry
-# the same claim is false.
+# The cell derives it with $\ell(z)$ and $\inf\ell$ as free symbols, and shows that without the
+# symmetry the same claim is false.
 
 # %% tags=["check"]
-z, t = sympy.Symbol("z", real=True), sympy.Symbol("t", positive=True)
-loss, least, mirrored, K, eta, epsilon = sympy.symbols("ell m ell_- K eta epsilon", real=True)
+z = sympy.Symbol("z", real=True)
+t = sympy.Symbol("t", positive=True)
+names = r"ell \inf\ell ell_- K eta varepsilon"
+loss, least, mirrored, K, eta, epsilon = sympy.symbols(names, real=True)
 noisy_eta = epsilon + (1 - 2 * epsilon) * eta
 risk = noisy_eta * loss + (1 - noisy_eta) * mirrored
 excess = risk.subs(mirrored, K - loss) - risk.subs(mirrored, K - loss).subs(loss, least)
@@ -136,15 +131,15 @@ sympy.factor(excess)
 
 # %% [markdown]
 # Summed over pairs, the noisy risk exceeds its infimum by
-# $(1-2\varepsilon)\sum q\,|2\eta-1|\,(\ell(s\,g) - m)$: a sum of terms that are not negative, zero
-# exactly when every sampled pair has $\ell(s\,g) = m$. When can all terms be (nearly) zero
+# $(1-2\varepsilon)\sum q\,|2\eta-1|\,(\ell(z) - \inf\ell)$: a sum of terms that are not negative,
+# zero exactly when every sampled pair has $\ell(z) = \inf\ell$. When can all terms be (nearly) zero
 # together? Symmetry alone does not see to it: ½ − z/(1+z²) (notebook 03, exercise 4) is symmetric
 # and calibrated, but wants exactly $z = 1$ from every pair, which a chain of three actions cannot
 # have. What helps is that $\ell$ comes to its infimum at *every* large enough margin, as each
 # non-increasing $\ell$ does, at least in the limit:
 #
-# - **Ramp**: $\ell(z) = m = 0$ for every $z \ge 1$. Any $r$ that climbs by at least 1 from each
-#   rank to the next attains it; the ranks $0, 1, \dots, n-1$ do.
+# - **Ramp**: $\ell(z) = \inf\ell = 0$ for every $z \ge 1$. Any $r$ that climbs by at least 1 from
+#   each rank to the next attains it; the ranks $0, 1, \dots, n-1$ do.
 # - **Sigmoid**: $\ell(z) > 0$ everywhere and $\ell \to 0$. Ranks scaled by $t$ attain the infimum
 #   only in the limit $t\to\infty$. There *is* no minimiser; this is why rewards are clipped in
 #   practice (the authors clip at ±20 on MNIST and ±10 for language models).
@@ -158,10 +153,43 @@ assert sympy.limit(sigmoid(t), t, sympy.oo) == 0  # sigmoid gets there in the li
 assert not sympy.solveset(sigmoid(z), z, sympy.S.Reals)
 
 # %% [markdown]
-# Now with numbers. Each row of `uneven` is a random problem with four actions, and pairs that are
-# sampled very unevenly. The ramp risk is piecewise linear with kinks at $g = \pm1$, so some
-# minimiser has integer entries between 0 and 3 and `fit_reward` finds it by trying *all* of them;
-# there is no optimiser to mistrust. It must give the ranks themselves, at every noise rate.
+# Now with numbers. The three formulas above, for many problems at once: the scores $g_{ij}$ of all
+# pairs $i < j$, the noisy probability $\tilde\eta$, and the noisy risk $\tilde R(r)$. A best reward
+# is one of least risk; how it is found is the business of `theory.fit_reward`, which has a solver
+# for each of five losses.
+
+
+# %%
+def gaps(reward):
+    """The scores r_i − r_j of all pairs i < j, row by row: (…, actions) to (…, pairs)."""
+    first, second = np.triu_indices(reward.shape[-1], 1)
+    return reward[..., first] - reward[..., second]
+
+
+def noisy_preference(gap, noise_rate):
+    """η̃ = ε + (1−2ε)·σ(gap)."""
+    return noise_rate + (1 - 2 * noise_rate) * expit(gap)
+
+
+def noisy_risk(loss, learned, problems, noise_rate):
+    """Σ q·(η̃·ℓ(g) + (1−η̃)·ℓ(−g)) for each problem."""
+    score = torch.from_numpy(gaps(learned))
+    seen = noisy_preference(gaps(problems.reward), noise_rate)
+    cost = seen * loss(score).numpy() + (1 - seen) * loss(-score).numpy()
+    return (problems.sampling * cost).sum(axis=-1)
+
+
+def best_reward(name, problems, noise_rate, *, clip=None):
+    """The rewards of least noisy risk, (problems, actions)."""
+    seen = noisy_preference(gaps(problems.reward), noise_rate)
+    return theory.fit_reward(name, problems.sampling, seen, clip=clip)
+
+
+# %% [markdown]
+# Each row of `uneven` is a random problem with four actions, and pairs that are sampled very
+# unevenly. The ramp risk is piecewise linear with kinks at $g = \pm1$, so some minimiser has
+# integer entries between 0 and 3, and the solver finds it by trying *all* of them; there is no
+# optimiser to mistrust. It must give the ranks themselves, at every noise rate.
 
 # %% tags=["check"]
 uneven, even = (
@@ -170,12 +198,13 @@ uneven, even = (
     )
     for value in (unevenness, 0)
 )
+assert np.array_equal(gaps(uneven.reward), theory.compute_gaps(uneven.reward))  # the solvers' order
 ranks = uneven.reward.argsort(axis=1).argsort(axis=1)
 for rate in (0.0, 0.2, noise_rate, 0.49):
-    assert (theory.fit_reward("ramp", uneven, rate) == ranks).all()
-# ε > ½: the labels say the opposite
-assert not (theory.fit_reward("ramp", uneven, 0.6) == ranks).any()
-assert (theory.fit_reward("ramp", uneven, 0.6) == 3 - ranks).all()  # and the loss obeys them
+    assert (best_reward("ramp", uneven, rate) == ranks).all()
+# ε > ½: the labels say the opposite, and the loss obeys them
+assert not (best_reward("ramp", uneven, 0.6) == ranks).any()
+assert (best_reward("ramp", uneven, 0.6) == 3 - ranks).all()
 
 # %% [markdown]
 # ### Where a condition is dropped
@@ -188,24 +217,20 @@ assert (theory.fit_reward("ramp", uneven, 0.6) == 3 - ranks).all()  # and the lo
 # %% tags=["check"]
 candidates = theory.list_integer_rewards(4)
 true = np.array([[3.0, 2.0, 1.0, 0.0]])
+left_out = {"no pair": None, "the extremes (a₁, a₄)": 2, "neighbours (a₂, a₃)": 3}
 orders_kept = {}
-for left_out, pair in {
-    "no pair": None,
-    "the extremes (a₁, a₄)": 2,
-    "neighbours (a₂, a₃)": 3,
-}.items():
+for case, pair in left_out.items():
     sampling = np.array([[0.0 if index == pair else 1.0 for index in range(6)]])
     chain = theory.Problems(true, sampling / sampling.sum())
-    risks = theory.compute_risk("ramp", candidates[:, None], chain, noise_rate)[:, 0]
+    risks = noisy_risk(losses.get("ramp").fn, candidates[:, None], chain, noise_rate)[:, 0]
     best = candidates[risks <= risks.min() + 1e-12]
     reversed_, tied = theory.find_order_errors(true, best)
-    orders_kept[left_out] = not (reversed_ | tied).any()
+    orders_kept[case] = not (reversed_ | tied).any()
 assert orders_kept["no pair"]
 assert orders_kept["the extremes (a₁, a₄)"]
 assert not orders_kept["neighbours (a₂, a₃)"]
-pd.Series(orders_kept, name="every minimiser has the true order").rename_axis(
-    "never compared"
-).to_frame()
+report = pd.Series(orders_kept, name="every minimiser has the true order")
+report.rename_axis("never compared").to_frame()
 
 # %% [markdown]
 # ### The sharp question: logistic is calibrated too, so why not use it?
@@ -218,12 +243,12 @@ pd.Series(orders_kept, name="every minimiser has the true order").rename_axis(
 # $g_{ik} = g_{ij} + g_{jk}$, so $r = r^*$ reaches all pairs' best margins at once. With noise the
 # best margin is
 #
-# $$f_\varepsilon(r^*_i - r^*_j), \qquad f_\varepsilon(u) =
+# $$\psi_\varepsilon(r^*_i - r^*_j), \qquad \psi_\varepsilon(u) =
 # \log\frac{\tilde\eta}{1-\tilde\eta},\quad \tilde\eta = \varepsilon +
 # (1-2\varepsilon)\,\sigma(u),$$
 #
-# and $f_\varepsilon(u + v) \ne f_\varepsilon(u) + f_\varepsilon(v)$: no reward $r$ gives all pairs
-# what they want. Condition 3 fails, and with it the proof.
+# and $\psi_\varepsilon(u + v) \ne \psi_\varepsilon(u) + \psi_\varepsilon(v)$: no reward $r$ gives
+# all pairs what they want. Condition 3 fails, and with it the proof.
 
 # %% tags=["check"]
 u, v = sympy.symbols("u v", positive=True)
@@ -231,15 +256,15 @@ defects = {}
 for rate in (sympy.Integer(0), sympy.Rational(2, 5)):
     seen = rate + (1 - 2 * rate) / (1 + sympy.exp(-z))
     wish = sympy.log(sympy.simplify(seen / (1 - seen)))
-    defects[rate] = sympy.simplify(
-        sympy.exp(wish.subs(z, u) + wish.subs(z, v) - wish.subs(z, u + v))
-    )
+    defect = wish.subs(z, u) + wish.subs(z, v) - wish.subs(z, u + v)
+    defects[rate] = sympy.simplify(sympy.exp(defect))
     ceiling = sympy.limit(wish, z, sympy.oo)
 assert defects[0] == 1  # clean: the wishes of a chain add up
 assert defects[sympy.Rational(2, 5)] != 1  # noisy: they do not
 assert sympy.simplify(ceiling - sympy.log(sympy.Rational(3, 2))) == 0  # log((1−ε)/ε)
 Markdown(
-    f"At ε = 0.4 no pair wishes for a margin above {float(ceiling):.3f}, however far apart its rewards are."
+    f"At ε = 0.4 no pair wishes for a margin above {float(ceiling):.3f}, however far apart its "
+    "rewards are."
 )
 
 # %% [markdown]
@@ -255,17 +280,19 @@ Markdown(
 # reward.
 
 # %%
-true_gaps = theory.compute_gaps(uneven.reward)
-wishes = {rate: theory.compute_noisy_preference(true_gaps, rate) for rate in (0.0, noise_rate)}
-learned = {rate: theory.fit_logistic(uneven.sampling, wish) for rate, wish in wishes.items()}
-depth = -np.sign(true_gaps) * theory.compute_gaps(learned[noise_rate])
+true_gaps = gaps(uneven.reward)
+clean = best_reward("logistic", uneven, 0.0)
+learned = best_reward("logistic", uneven, noise_rate)
+depth = -np.sign(true_gaps) * gaps(learned)  # how far a pair is the wrong way round
 worst = depth.max(axis=1).argmax()
 order = uneven.reward[worst].argsort()[::-1]
-exhibit = pd.DataFrame(
-    {"true reward r*": uneven.reward[worst], "logistic, ε = 0": learned[0.0][worst]}
-)
-exhibit[f"logistic, ε = {noise_rate:g}"] = learned[noise_rate][worst]
-exhibit[f"ramp, ε = {noise_rate:g}"] = theory.fit_reward("ramp", uneven, noise_rate)[worst]
+columns = {
+    "true reward r*": uneven.reward,
+    "logistic, ε = 0": clean,
+    f"logistic, ε = {noise_rate:g}": learned,
+    f"ramp, ε = {noise_rate:g}": best_reward("ramp", uneven, noise_rate),
+}
+exhibit = pd.DataFrame({name: rewards[worst] for name, rewards in columns.items()})
 exhibit = exhibit.iloc[order].set_axis(["a₁", "a₂", "a₃", "a₄"])
 (exhibit - exhibit.iloc[-1]).round(3)
 
@@ -283,8 +310,8 @@ pairs = pd.DataFrame({"better": exhibit.index[place[0]], "worse": exhibit.index[
 sign = np.sign(true_gaps[worst])
 pairs["sampled"] = uneven.sampling[worst]
 pairs["true margin"] = sign * true_gaps[worst]
-pairs["wish, noisy"] = sign * logit(wishes[noise_rate][worst])
-pairs["gets, noisy"] = sign * theory.compute_gaps(learned[noise_rate][worst])
+pairs["wish, noisy"] = sign * logit(noisy_preference(true_gaps[worst], noise_rate))
+pairs["gets, noisy"] = sign * gaps(learned[worst])
 pairs.sort_values("sampled", ascending=False).round(4).reset_index(drop=True)
 
 # %% [markdown]
@@ -294,25 +321,21 @@ pairs.sort_values("sampled", ascending=False).round(4).reset_index(drop=True)
 # no wrong order.
 
 # %% tags=["check"]
-gradient = theory.compute_logistic_gradient(
-    learned[noise_rate], uneven.sampling, wishes[noise_rate]
-)
+seen = noisy_preference(true_gaps, noise_rate)
+gradient = np.abs(theory.compute_logistic_gradient(learned, uneven.sampling, seen)).max()
 start = np.random.default_rng(seed + 1).normal(0, 5, uneven.reward.shape)
-again = theory.fit_logistic(uneven.sampling, wishes[noise_rate], start=start)
-distance = np.abs(theory.compute_gaps(again) - theory.compute_gaps(learned[noise_rate])).max()
-assert np.abs(gradient).max() < 1e-12
+again = theory.fit_logistic(uneven.sampling, seen, start=start)
+distance = np.abs(gaps(again) - gaps(learned)).max()
+assert gradient < 1e-12
 assert distance < 1e-6  # both starts end in one place
-assert theory.find_order_errors(uneven.reward, learned[noise_rate])[0][worst]
-# the same values, true order
-corrected = np.take_along_axis(np.sort(learned[noise_rate], axis=1), ranks, axis=1)
-wrong_cost = theory.compute_risk("logistic", learned[noise_rate], uneven, noise_rate)[worst]
-# it prefers the wrong order
-assert wrong_cost < theory.compute_risk("logistic", corrected, uneven, noise_rate)[worst]
-# clean labels: no order is reversed
-assert not theory.find_order_errors(uneven.reward, learned[0.0])[0].any()
-Markdown(
-    f"Largest gradient {np.abs(gradient).max():.1e}; largest distance between two starts {distance:.1e}."
-)
+
+assert theory.find_order_errors(uneven.reward, learned)[0][worst]
+true_order = np.take_along_axis(np.sort(learned, axis=1), ranks, axis=1)  # the same values
+fn = losses.get("logistic").fn
+wrong_cost = noisy_risk(fn, learned, uneven, noise_rate)[worst]
+assert wrong_cost < noisy_risk(fn, true_order, uneven, noise_rate)[worst]  # the wrong order wins
+assert not theory.find_order_errors(uneven.reward, clean)[0].any()  # clean: nothing is reversed
+Markdown(f"Largest gradient {gradient:.1e}; largest distance between two starts {distance:.1e}.")
 
 # %% [markdown]
 # ### How often does it happen?
@@ -326,7 +349,7 @@ Markdown(
 # | logistic | convex: Newton, gradient below $10^{-12}$ |
 # | square | convex: a linear system |
 # | hinge, ramp | linear between kinks at ±1: all integer rewards are tried |
-# | sigmoid in $\lvert r\rvert \le C$ | not convex: a lattice over the box, refined; a second lattice must agree |
+# | sigmoid in $\lvert r\rvert \le C$ | not convex: a lattice, refined; a second one must agree |
 #
 # A learned *tie* between two actions is a wrong order too, since $r^*$ has none; we count ties
 # apart, because a tie withholds information where a reversal misleads.
@@ -337,23 +360,30 @@ Markdown(
 # best margins ($2\tilde\eta-1$ and $\pm1$) are not additive even for clean labels. Any ramp bar, or
 # a logistic bar at $\varepsilon=0$, would refute this.
 
+
 # %%
-names = ("logistic", "square", "hinge", "sigmoid", "ramp")
-parts = []
+def count_wrong_orders(name, problems, noise_rate, *, clip=None):
+    """A row for the table: how often the best reward reverses a pair, and only ties one."""
+    learned = best_reward(name, problems, noise_rate, clip=clip)
+    reversed_, tied = (each.mean() for each in theory.find_order_errors(problems.reward, learned))
+    row = {"loss": name, "clip": clip, "noise_rate": noise_rate, "problems": len(learned)}
+    return row | {"reversed": reversed_, "tied": tied, "wrong": reversed_ + tied}
+
+
+clips = {"sigmoid": (3, 10, 20)}  # the others need none
+rows = []
 for sampling, drawn in {"uneven": uneven, "even": even}.items():
-    part = theory.tabulate_wrong_orders(
-        drawn, noise_rates=(0.0, noise_rate), clips=(3, 10, 20), names=names
-    )
-    parts.append(part.assign(sampling=sampling))
-table = pd.concat(parts, ignore_index=True)
+    for name in ("logistic", "square", "hinge", "sigmoid", "ramp"):
+        for rate, clip in product((0.0, noise_rate), clips.get(name, (None,))):
+            counted = count_wrong_orders(name, drawn, rate, clip=clip)
+            rows.append(counted | {"sampling": sampling})
+table = pd.DataFrame(rows).astype({"clip": float})
 figures.save(figures.fig_t7_wrong_orders(table), "fig_t7_wrong_orders", table, profile=profile)
 
 # %% tags=["check"]
 shares = table[table["sampling"] == "uneven"].set_index(["loss", "noise_rate", "clip"]).sort_index()
-wrong, unclipped = (
-    shares["wrong"],
-    shares.xs(noise_rate, level="noise_rate").groupby("loss").first(),
-)
+noisy = shares.xs(noise_rate, level="noise_rate").groupby("loss").first()
+wrong = shares["wrong"]
 assert (wrong["ramp"] == 0).all()
 assert (wrong["sigmoid"].xs(20, level="clip") == 0).all()
 assert (wrong["sigmoid"].xs(0.0) == wrong["sigmoid"].xs(noise_rate)).all()  # noise changes nothing
@@ -363,13 +393,14 @@ assert not (wrong["logistic"].xs(noise_rate) == 0).all()
 assert (table[table["sampling"] == "even"]["reversed"] == 0).all()  # even sampling reverses nothing
 
 # %%
+sigmoid_wrong = wrong["sigmoid", noise_rate]
 Markdown(
-    f"Of {count} unevenly sampled problems at ε = {noise_rate:g}, logistic misorders {unclipped.wrong['logistic']:.1%} "
-    f"(at ε = 0: {wrong['logistic', 0.0].item():.1%}) and square {unclipped.wrong['square']:.1%} (at ε = 0: "
-    f"{wrong['square', 0.0].item():.1%}). Hinge reverses {unclipped.reversed['hinge']:.1%} and ties another "
-    f"{unclipped.tied['hinge']:.1%}. Ramp: {unclipped.wrong['ramp']:.1%}. Sigmoid: "
-    f"{wrong['sigmoid', noise_rate, 3]:.1%} inside ±3, {wrong['sigmoid', noise_rate, 10]:.1%} inside ±10, "
-    f"{wrong['sigmoid', noise_rate, 20]:.1%} inside ±20."
+    f"Of {count} unevenly sampled problems at ε = {noise_rate:g}, logistic misorders "
+    f"{noisy.wrong['logistic']:.1%} (at ε = 0: {wrong['logistic', 0.0].item():.1%}) and square "
+    f"{noisy.wrong['square']:.1%} (at ε = 0: {wrong['square', 0.0].item():.1%}). Hinge reverses "
+    f"{noisy.reversed['hinge']:.1%} and ties another {noisy.tied['hinge']:.1%}. Ramp: "
+    f"{noisy.wrong['ramp']:.1%}. Sigmoid: {sigmoid_wrong[3]:.1%} inside ±3, "
+    f"{sigmoid_wrong[10]:.1%} inside ±10, {sigmoid_wrong[20]:.1%} inside ±20."
 )
 
 # %% [markdown]
@@ -396,21 +427,23 @@ Markdown(
 # the box has the true order. That is a proof for that share of the problems.
 
 # %% tags=["check"]
-weight, rows = uneven.sampling * np.abs(2 * wishes[0.0] - 1), []
+eta_true = noisy_preference(true_gaps, 0.0)
+weight = uneven.sampling * np.abs(2 * eta_true - 1)
+rows = []
 for clip in (1, 3, 5, 10, 20):
     best, other = (
-        theory.fit_sigmoid(uneven.sampling, wishes[0.0], clip=clip, points=points)
+        theory.fit_sigmoid(uneven.sampling, eta_true, clip=clip, points=points)
         for points in (13, 10)
     )
-    risks = [theory.compute_risk("sigmoid", reward, uneven, 0.0) for reward in (best, other)]
+    risks = [noisy_risk(losses.get("sigmoid").fn, r, uneven, 0.0) for r in (best, other)]
     assert np.abs(risks[0] - risks[1]).max() < 1e-9
     reversed_, tied = theory.find_order_errors(uneven.reward, best)
-    spaced = clip * (2 * ranks / 3 - 1)
-    proven = (weight * expit(-np.abs(theory.compute_gaps(spaced)))).sum(axis=1) < weight.min(
-        axis=1
-    ) / 2
-    assert not (proven & (reversed_ | tied)).any()
-    rows.append([clip, reversed_.mean(), tied.mean(), 1 - (reversed_ | tied).mean(), proven.mean()])
+    wrong = reversed_ | tied
+    evenly_spaced = clip * (2 * ranks / 3 - 1)
+    cost = (weight * expit(-np.abs(gaps(evenly_spaced)))).sum(axis=1)
+    proven = cost < weight.min(axis=1) / 2
+    assert not (proven & wrong).any()
+    rows.append([clip, reversed_.mean(), tied.mean(), 1 - wrong.mean(), proven.mean()])
 assert rows[0][1] > 0  # a narrow box does reverse pairs: sigmoid needs the room
 pd.DataFrame(rows, columns=["clip", "reversed", "only tied", "right", "proven right"]).round(3)
 
@@ -428,22 +461,37 @@ pd.DataFrame(rows, columns=["clip", "reversed", "only tied", "right", "proven ri
 # per pair, has no such constraint, and nothing stops it from fitting every label, flips included,
 # whichever loss is used.
 #
-# The cell labels all pairs of 30 actions once at $\varepsilon=0.4$ and compares the free score with
-# the best additive reward.
+# The cell labels all pairs of 30 actions once at the noise rate above and compares the free score
+# with the best additive reward: how many of the noisy labels does each fit, and how many pairs does
+# it order as $r^*$ does?
+
+
+# %%
+def compare_memorisation(problems, *, noise_rate, generator):
+    """Label every pair once: what the free and the additive score agree with, over all pairs."""
+    truth = gaps(problems.reward) > 0
+    chance = noisy_preference(gaps(problems.reward), noise_rate)
+    label = generator.random(truth.shape) < chance
+    additive = gaps(theory.fit_logistic(problems.sampling, label.astype(float))) > 0
+    scores = {"additive": additive, "free": label}  # free: each pair scored as it was labelled
+    fits_labels = {name: (score == label).mean() for name, score in scores.items()}
+    agrees = {name: (score == truth).mean() for name, score in scores.items()}
+    return pd.DataFrame({"fits_labels": fits_labels, "agrees_with_truth": agrees})
+
 
 # %% tags=["check"]
-runs = theory.compare_memorisation(
-    actions=30,
-    spread=spread,
-    noise_rate=noise_rate,
-    repeats=50,
-    generator=np.random.default_rng(seed),
+actions = 30
+repeats = 50
+generator = np.random.default_rng(seed)
+drawn = theory.draw_problems(
+    repeats, actions=actions, spread=spread, unevenness=0, generator=generator
 )
-means = runs.groupby("score").mean()
+means = compare_memorisation(drawn, noise_rate=noise_rate, generator=generator)
 assert means.fits_labels["free"] == 1  # every flip is memorised
 assert means.agrees_with_truth["additive"] > means.agrees_with_truth["free"]
 assert not (means.fits_labels == 1).all()  # the additive form cannot memorise them
-print(f"{30 * 29 // 2 - 30 + 1} independent cycles; mean of {len(runs) // 2} draws:")
+cycles = actions * (actions - 1) // 2 - actions + 1
+print(f"{cycles} independent cycles; mean of {repeats} draws:")
 means.round(3)
 
 # %% [markdown]
@@ -483,7 +531,8 @@ means.round(3)
 # %% tags=["check"]
 p1, p2 = sympy.symbols("p1 p2", positive=True)
 p = [p1, p2, 1 - p1 - p2]
-r, w = sympy.symbols("r1:4", real=True), sympy.symbols("w1:4", positive=True)
+r = sympy.symbols("r1:4", real=True)
+w = sympy.symbols("w1:4", positive=True)
 mean_weight = sum(a * b for a, b in zip(p, w, strict=True))
 old = sum(a * b for a, b in zip(p, r, strict=True))
 gain = sum(a * b * c for a, b, c in zip(p, r, w, strict=True)) / mean_weight - old
@@ -493,9 +542,26 @@ assert sympy.simplify(gain - products / (2 * mean_weight)) == 0
 assert sympy.simplify(gain - products / mean_weight) != 0
 
 # %% [markdown]
-# Numerically, with nothing but the definition of $J$: random references, random true rewards with
-# five actions, and learned rewards that share their order and nothing else (the sorted values are
-# drawn afresh), over a grid of $\beta$ that spans four decades. Then the equality cases.
+# For the numbers we need the policy $\pi_r$ and what it gains, straight from their definitions.
+# Logarithms keep the exponential from overflowing where $\beta$ is small.
+
+
+# %%
+def tilt_policy(reference, reward, beta):
+    """π_r ∝ π_ref·exp(r/β); an action that π_ref never takes stays out."""
+    with np.errstate(divide="ignore"):
+        return softmax(np.log(reference) + np.asarray(reward) / beta, axis=-1)
+
+
+def measure_improvement(reference, reward, learned, beta):
+    """J(π_r) − J(π_ref): the gain in true reward of the policy tilted by the learned one."""
+    return ((tilt_policy(reference, learned, beta) - reference) * reward).sum(axis=-1)
+
+
+# %% [markdown]
+# Random references, random true rewards with five actions, and learned rewards that share their
+# order and nothing else (the sorted values are drawn afresh), over a grid of $\beta$ that spans
+# four decades. Then the equality cases.
 
 # %% tags=["check"]
 generator = np.random.default_rng(seed)
@@ -505,20 +571,23 @@ values = np.sort(3 * generator.normal(size=(500, 5)), axis=1)
 same_order = np.take_along_axis(values, reward.argsort(axis=1).argsort(axis=1), axis=1)
 betas = np.logspace(-2, 2, 41)
 every_beta = betas[:, None, None]
-gains = theory.compute_improvement(reference, reward, same_order, every_beta)
+gains = measure_improvement(reference, reward, same_order, every_beta)
 assert gains.shape == (41, 500)
 assert gains.min() > 0  # strict: no two values are equal here
 shuffled = generator.permuted(values, axis=1)
 # another order may fail
-assert not (theory.compute_improvement(reference, reward, shuffled, every_beta) >= 0).all()
+assert not (measure_improvement(reference, reward, shuffled, every_beta) >= 0).all()
 
 # %% tags=["check"]
-# narrow: π_ref has one answer only, and nothing to choose from
-flat, narrow = np.ones_like(reward), np.eye(5)[0]
-equal = {"r constant": (reference, reward, flat), "r* constant": (reference, flat, same_order)}
-equal["one answer"] = (narrow, reward, same_order)
-for case, (start, truth, chosen) in equal.items():
-    assert np.abs(theory.compute_improvement(start, truth, chosen, every_beta)).max() < 1e-12, case
+flat = np.ones_like(reward)
+narrow = np.eye(5)[0]  # π_ref has one answer only, and nothing to choose from
+equal = {
+    "r constant": (reference, reward, flat),
+    "r* constant": (reference, flat, same_order),
+    "one answer": (narrow, reward, same_order),
+}
+for case, arguments in equal.items():
+    assert np.abs(measure_improvement(*arguments, every_beta)).max() < 1e-12, case
 
 # %% [markdown]
 # ### Where a condition is dropped
@@ -535,8 +604,15 @@ for case, (start, truth, chosen) in equal.items():
 # term punishes steps that are too large, and rank preservation says nothing about the size of
 # steps. The reward $4r^*$ has a perfect order and overshoots.
 
+
 # %%
-reference, true = np.array([0.05, 0.05, 0.9]), np.array([0.0, 1.0, 3.0])
+def measure_kl(policy, reference):
+    """KL(π ‖ π_ref) in nats."""
+    return rel_entr(policy, reference).sum(axis=-1)
+
+
+reference = np.array([0.05, 0.05, 0.9])
+true = np.array([0.0, 1.0, 3.0])
 rewards = {
     "r*": true,
     "4 r*": 4 * true,
@@ -544,22 +620,14 @@ rewards = {
     "bottom two swapped": true[[1, 0, 2]],
 }
 parts = []
-for name, learned_reward in rewards.items():
-    gain = theory.compute_improvement(reference, true, learned_reward, betas[:, None])
-    divergence = theory.compute_kl(
-        theory.tilt_policy(reference, learned_reward, betas[:, None]), reference
-    )
-    ordered = (learned_reward.argsort() == true.argsort()).all()
-    objectives = {"J = E r*": gain} | ({"J − β·KL": gain - betas * divergence} if ordered else {})
-    for objective, values in objectives.items():
-        row = {
-            "objective": objective,
-            "reward": name,
-            "keeps_order": ordered,
-            "beta": betas,
-            "gain": values,
-        }
-        parts.append(pd.DataFrame(row))
+for name, chosen in rewards.items():
+    gain = measure_improvement(reference, true, chosen, betas[:, None])
+    kl = measure_kl(tilt_policy(reference, chosen, betas[:, None]), reference)
+    ordered = (chosen.argsort() == true.argsort()).all()
+    columns = {"reward": name, "keeps_order": ordered, "beta": betas}
+    parts.append(pd.DataFrame({"objective": "J = E r*", **columns, "gain": gain}))
+    if ordered:
+        parts.append(pd.DataFrame({"objective": "J − β·KL", **columns, "gain": gain - betas * kl}))
 improvement = pd.concat(parts, ignore_index=True)
 
 # %% [markdown]
@@ -568,9 +636,8 @@ improvement = pd.concat(parts, ignore_index=True)
 # $\pi_{r^*}$ *maximises* $J_\beta$; $4r^*$, with the same order, does not.
 
 # %%
-figures.save(
-    figures.fig_t8_improvement(improvement), "fig_t8_improvement", improvement, profile=profile
-)
+figure = figures.fig_t8_improvement(improvement)
+figures.save(figure, "fig_t8_improvement", improvement, profile=profile)
 
 # %% tags=["check"]
 lowest = improvement.groupby(["objective", "reward"]).gain.min()
@@ -578,13 +645,13 @@ assert lowest["J = E r*", "r*"] > 0
 assert lowest["J = E r*", "4 r*"] > 0  # any steps will do
 assert not lowest["J = E r*", "top two swapped"] >= 0  # one swapped pair: J falls
 assert not lowest["J − β·KL", "4 r*"] >= 0  # right order, and J with KL falls
-falls = improvement[
-    (improvement.objective == "J − β·KL") & (improvement.reward == "4 r*") & (improvement.gain < 0)
-]
+overshooting = (improvement.objective == "J − β·KL") & (improvement.reward == "4 r*")
+falls = improvement[overshooting & (improvement.gain < 0)]
 Markdown(
-    f"With the top two swapped, J falls by up to {-lowest['J = E r*', 'top two swapped']:.2f}; with the right order "
-    f"its least gain on the grid is {lowest['J = E r*'][['r*', '4 r*']].min():.1e}. With KL inside, 4 r* loses at "
-    f"{len(falls)} of {len(betas)} values of β, at worst {-falls.gain.min():.2f}."
+    f"With the top two swapped, J falls by up to {-lowest['J = E r*', 'top two swapped']:.2f}; "
+    f"with the right order its least gain on the grid is "
+    f"{lowest['J = E r*'][['r*', '4 r*']].min():.1e}. With KL inside, 4 r* loses at {len(falls)} "
+    f"of {len(betas)} values of β, at worst {-falls.gain.min():.2f}."
 )
 
 # %% [markdown]
@@ -606,53 +673,78 @@ Markdown(
 # the model is sure of the opposite of this label. That is either a lesson to be learned or a
 # flipped label, and the loss cannot know which.
 #
-# sympy differentiates the losses of every method in this repository. Two need a word. **Dr.DPO**
-# takes $-\log$ of the batch mean $m$ of $\sigma(h)$ ($\beta'=1$): pairs are *coupled* through $m$.
-# **RE-PO** weighs each pair with a confidence $w$ that is computed from $h$ but held fixed in the
-# derivative. The table shows the weights with ε = 0.2 told to cDPO and rDPO, β = 0.1 in IPO,
-# $m = ½$ and RE-PO's η = 0.9.
+# sympy differentiates the losses of every method in this repository: those of the registry, and
+# SymPO with each of its symmetric losses. Two need a word. **Dr.DPO** takes $-\log$ of the batch
+# mean $\bar s$ of $\sigma(h)$ ($\beta'=1$): pairs are *coupled* through $\bar s$. **RE-PO** weighs
+# each pair with a confidence, its posterior probability that the label is right, which is computed
+# from $h$ but held fixed in the derivative. So both enter after the derivative has been taken. The
+# table shows the weights with ε = 0.2 told to cDPO and rDPO, β = 0.1 in IPO, $\bar s = ½$, and 0.9
+# as RE-PO's prior share of right labels.
+
 
 # %%
+def derive_weight(method, h, *, noise_rate, beta, batch_mean=0.5):
+    """−dℓ/dh of a method, with RE-PO's confidence and Dr.DPO's batch mean held fixed."""
+    s = 1 / (1 + sympy.exp(-h))
+    share = sympy.nsimplify(losses.REPO_START)
+    held = {
+        losses.CONFIDENCE: share * s / (share * s + (1 - share) * (1 - s)),
+        losses.BATCH_MEAN: sympy.nsimplify(batch_mean),
+    }
+    loss = method.expr(h, noise_rate=noise_rate, beta=beta)
+    return sympy.simplify(-loss.diff(h).subs(held))
+
+
 h = sympy.Symbol("h", real=True)
 settings = {"noise_rate": 0.2, "beta": 0.1}
-formulas = theory.build_preference_losses(h, **settings)
-weights = theory.derive_weights(h, **settings)
+methods = losses.pair_losses()
+weights = {name: derive_weight(method, h, **settings) for name, method in methods.items()}
 lines = ["| method | weight −dℓ/dh | at h = 0 |", "|---|---|---|"]
 for name, weight in weights.items():
-    lines.append(
-        f"| {figures.METHODS[name].label} | ${sympy.latex(weight)}$ | {float(weight.subs(h, 0)):.3g} |"
-    )
+    at_zero = float(weight.subs(h, 0))
+    lines.append(f"| {figures.label(name)} | ${sympy.latex(weight)}$ | {at_zero:.3g} |")
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# Do the formulas agree with what training would compute? The cell writes each loss again in torch,
-# in its numerically stable form and straight from its definition, and lets autograd differentiate.
-# Dr.DPO is written as a batch loss, coupling included; its weight is compared at this batch's own
-# mean.
+# Do the formulas agree with what training computes? The cell writes each baseline again in torch,
+# straight from its definition. Autograd then differentiates these definitions, and also the
+# package's own functions, which train. (It has none for IPO and hinge: TRL's own code runs them.)
+# Dr.DPO is a batch loss, coupling included; its weight is compared at this batch's own mean.
 
 # %%
 x = torch.linspace(-6, 6, 240, dtype=torch.float64, requires_grad=True)  # no point at a kink
-right, wrong_side, s = -logsigmoid(x), -logsigmoid(-x), torch.sigmoid(x)
+s = torch.sigmoid(x)
+right = -logsigmoid(x)
+flipped = -logsigmoid(-x)
 confidence = (0.9 * s / (0.9 * s + 0.1 * (1 - s))).detach()
 batch = {
-    "dpo": right, "cdpo": 0.8 * right + 0.2 * wrong_side, "rdpo": (0.8 * right - 0.2 * wrong_side) / 0.6,
-    "ipo": (x / 0.1 - 1 / 0.2) ** 2, "hinge": relu(1 - x),
+    "dpo": right,
+    "cdpo": 0.8 * right + 0.2 * flipped,
+    "rdpo": (0.8 * right - 0.2 * flipped) / 0.6,
+    "ipo": (x / 0.1 - 1 / 0.2) ** 2,
+    "hinge": relu(1 - x),
     "ropo": 4 * 14 / 15**2 * right + 4 * 14**2 / 15**2 * (1 - s),
-    "repo": confidence * right + (1 - confidence) * wrong_side,
-    "drdpo": -len(x) * torch.log(torch.exp(logsigmoid(x)).mean()), "holder": -3 * s**2 + 2 * s**3,
-    **{f"sympo_{name}": losses.get(name).fn(x) for name in ("sigmoid", "ramp", "erf", "cauchy")},
-}  # fmt: skip
+    "repo": confidence * right + (1 - confidence) * flipped,
+    "drdpo": -len(x) * torch.log(torch.exp(logsigmoid(x)).mean()),
+    "holder": -3 * s**2 + 2 * s**3,
+}
+for name, loss in losses.LOSSES.items():
+    if loss.symmetric:
+        batch[f"sympo_{name}"] = loss.fn(x)
 
 # %% tags=["check"]
-in_batch = theory.derive_weights(h, **settings, batch_mean=s.mean().item())
-curves = theory.tabulate_weights(in_batch, h, x.detach().numpy())
-assert set(batch) == set(curves.method)
-for name, rows in curves.groupby("method"):
+assert set(batch) == set(methods)
+for name, method in methods.items():
+    exact = derive_weight(method, h, **settings, batch_mean=s.mean().item())
+    weight = theory.tabulate_weights({name: exact}, h, x.detach().numpy()).weight
     (slope,) = torch.autograd.grad(batch[name].sum(), x, retain_graph=True)
-    np.testing.assert_allclose(rows.weight, -slope, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(weight, -slope, rtol=1e-9, atol=1e-12)
+    if name not in ("ipo", "hinge"):
+        trained = method.fn(x, noise_rate=0.2, reliability=losses.REPO_START)
+        (slope,) = torch.autograd.grad(trained.sum(), x)
+        np.testing.assert_allclose(weight, -slope, rtol=1e-9, atol=1e-12)
 (slope,) = torch.autograd.grad(batch["dpo"].sum(), x)
-# the comparison can fail
-assert not np.allclose(curves.weight[curves.method == "sympo_sigmoid"], -slope)
+assert not np.allclose(weight, -slope)  # another method's slope: the comparison can fail
 
 # %% [markdown]
 # ### A symmetric loss is one whose weight is even
@@ -663,29 +755,23 @@ assert not np.allclose(curves.weight[curves.method == "sympo_sigmoid"], -slope)
 # sorts the methods by this test.
 #
 # The list has two surprises. Hölder-DPO is on it (T5). And so is Dr.DPO, as long as its batch mean
-# stands still: with $\beta'=1$ its loss is $-\log$ of one minus the *mean sigmoid loss*. Minimising
-# it over the whole data set is minimising the sigmoid loss, and in a batch it is SymPO's gradient
-# divided by the batch mean $m$ of $\sigma(h)$. The last check is the derivative of a batch of three
-# pairs. (This is our observation, not the paper's.)
+# is held fixed: with $\beta'=1$ its loss is $-\log$ of one minus the *mean sigmoid loss*.
+# Minimising it over the whole data set is minimising the sigmoid loss, and in a batch it is SymPO's
+# gradient divided by the batch mean $\bar s$ of $\sigma(h)$. The last check is the derivative of a
+# batch of three pairs. (This is our observation, not the paper's.)
 
 # %% tags=["check"]
-differences = {name: weight - weight.subs(h, -h) for name, weight in weights.items()}
-symmetric = [
-    name
-    for name, difference in differences.items()
-    if set(theory.split_pieces(difference, h)) == {0}
-]
-assert symmetric == ["drdpo", "holder", "sympo_sigmoid", "sympo_ramp", "sympo_erf", "sympo_cauchy"]
+odd_parts = {name: weight - weight.subs(h, -h) for name, weight in weights.items()}
+symmetric = [name for name, odd in odd_parts.items() if set(theory.split_pieces(odd, h)) == {0}]
+assert symmetric == [n for n, method in methods.items() if method.symmetric or n == "drdpo"]
 assert not {"dpo", "cdpo", "rdpo", "ipo", "hinge", "ropo", "repo"} & set(symmetric)
 
 margins = sympy.symbols("h1:4", real=True)
-scores = [1 / (1 + sympy.exp(-margin)) for margin in margins]
-coupled = -3 * sympy.log(sum(scores) / 3)
+batch_mean = sum(1 / (1 + sympy.exp(-margin)) for margin in margins) / 3
+coupled = -3 * sympy.log(batch_mean)
 sigmoid_losses = sum(sigmoid(margin) for margin in margins)
-assert (
-    sympy.simplify(coupled.diff(margins[0]) - sigmoid_losses.diff(margins[0]) / (sum(scores) / 3))
-    == 0
-)
+rest = coupled.diff(margins[0]) - sigmoid_losses.diff(margins[0]) / batch_mean
+assert sympy.simplify(rest) == 0
 # another pair's margin changes this weight
 assert sympy.simplify(coupled.diff(margins[0], margins[1])) != 0
 symmetric
@@ -694,17 +780,18 @@ symmetric
 # ### The picture
 #
 # Each curve is divided by its own value at $h=0$, where training starts, so that only shapes are
-# compared (the step size takes care of scale). **Expect** two groups, sorted by a number and not by
-# hand: methods whose weight at $h=-6$ is still at least half of that at 0, and methods whose weight
-# has faded by then. Dr.DPO lies under SymPO sigmoid: relative to $h = 0$ the two are equal.
+# compared (the step size takes care of scale). Of the symmetric losses the figure shows the two
+# that the paper trains with and two with other tails. **Expect** two groups, sorted by a number and
+# not by hand: methods whose weight at $h=-6$ is still at least half of that at 0, and methods whose
+# weight has faded by then. Dr.DPO lies under SymPO sigmoid: relative to $h = 0$ the two are equal.
 
 # %%
-grid = np.linspace(-6, 6, 241)
-curves = theory.tabulate_weights(weights, h, grid)
+shown = [*losses.PAIR_LOSSES, *(f"sympo_{name}" for name in ("sigmoid", "ramp", "erf", "cauchy"))]
+curves = theory.tabulate_weights({n: weights[n] for n in shown}, h, np.linspace(-6, 6, 241))
 far = curves[curves.margin == -6].set_index("method").relative
-groups = np.where(far >= 0.5, "still pulls at h = −6", "has faded at h = −6")
-curves["group"] = curves.method.map(dict(zip(far.index, groups, strict=True)))
-assert (far[symmetric] < 0.5).all()  # every symmetric method is in the second group
+groups = far.map(lambda weight: f"{'still pulls' if weight >= 0.5 else 'has faded'} at h = −6")
+curves["group"] = curves.method.map(groups)
+assert (far[far.index.isin(symmetric)] < 0.5).all()  # symmetric ones are in the second group
 figures.save(figures.fig_t9_gradients(curves), "fig_t9_gradients", curves, profile=profile)
 
 # %% [markdown]
@@ -720,30 +807,29 @@ figures.save(figures.fig_t9_gradients(curves), "fig_t9_gradients", curves, profi
 # outvoted.
 
 # %%
-ends = theory.tabulate_weights(weights, h, [-3, 3]).pivot_table(
-    index="method", columns="margin", values="relative"
-)
+flip_rate = settings["noise_rate"]
+ends = theory.tabulate_weights(weights, h, [-3, 3])
+ends = ends.pivot_table(index="method", columns="margin", values="relative")
 ends.columns = ["label flipped (h = −3)", "label true (h = 3)"]
-pull = (
-    settings["noise_rate"] * ends.iloc[:, 0].abs(),
-    (1 - settings["noise_rate"]) * ends.iloc[:, 1].abs(),
-)
-ends["flips' share of the weight"] = pull[0] / (pull[0] + pull[1])
+pull_of_flips = flip_rate * ends["label flipped (h = −3)"].abs()
+pull_of_true = (1 - flip_rate) * ends["label true (h = 3)"].abs()
+ends["flips' share of the weight"] = pull_of_flips / (pull_of_flips + pull_of_true)
 ends["symmetric"] = ends.index.isin(symmetric)
-ends = ends.loc[figures.in_order(ends.index)].rename(index=lambda name: figures.METHODS[name].label)
-ends.round(3)
+ends = ends.loc[figures.in_order(ends.index)]
+ends.rename(index=figures.label).round(3)
 
 # %% tags=["check"]
 share = ends["flips' share of the weight"]
 # ramp: both weights are 0 at |h| = 3, and the share is undefined
 even_shares = share[ends.symmetric].dropna()
-np.testing.assert_allclose(even_shares, settings["noise_rate"])
-assert (share[~ends.symmetric] > settings["noise_rate"]).all()
-assert not share["DPO"] < 0.5  # the flips, a fifth of the labels, take most of DPO's gradient
+np.testing.assert_allclose(even_shares, flip_rate)
+assert (share[~ends.symmetric] > flip_rate).all()
+assert not share["dpo"] < 0.5  # the flips, a fifth of the labels, take most of DPO's gradient
 Markdown(
-    f"The flips are {settings['noise_rate']:.0%} of the labels. They take {share['DPO']:.0%} of the weight in DPO, "
-    f"{share['ROPO']:.0%} in ROPO, {share['RE-PO']:.0%} in RE-PO, and {even_shares.max():.0%} in each symmetric method "
-    "that gives either side any weight here (ramp gives none)."
+    f"The flips are {flip_rate:.0%} of the labels. They take {share['dpo']:.0%} of the weight in "
+    f"DPO, {share['ropo']:.0%} in ROPO, {share['repo']:.0%} in RE-PO, and "
+    f"{even_shares.max():.0%} in each symmetric method that gives either side any weight here "
+    "(ramp gives none)."
 )
 
 # %% [markdown]
