@@ -1,0 +1,181 @@
+"""Notebooks 10 and 11 on made-up pairs: with and without data, and with committed results."""
+
+import ast
+
+import nbformat
+import pandas as pd
+import pytest
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from scipy.stats import ttest_rel
+
+from sympo.book import __main__ as book
+from sympo.book import execute
+from sympo.studies import profiles, sources
+from sympo.studies.alignment import sweep
+
+# notebook → the stems of what it saves
+NOTEBOOKS = {
+    "10_hh": ("fig5_hh_win_rate", "table_hh_metrics", "table_hh_contrasts"),
+    "11_ultrafeedback": (
+        "fig6_ultrafeedback_win_rate",
+        "table_ultrafeedback_metrics",
+        "table_ultrafeedback_contrasts",
+    ),
+}
+# sizes that train in seconds
+FEW = {
+    "seeds": 1,
+    "headline_seeds": 1,
+    "pairs": 16,
+    "judge_pairs": 8,
+    "sft_examples": 8,
+    "test_pairs": 8,
+    "prompts": 2,
+}
+
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_preferences):
+    return write_preferences(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def data(folder, monkeypatch):
+    monkeypatch.setenv("SYMPO_DATA", str(folder))
+
+
+@pytest.fixture
+def no_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    monkeypatch.setenv("SYMPO_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository with these notebooks and no results; policies are trained in this process."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "notebooks").symlink_to(profiles.root() / "notebooks")
+    monkeypatch.setattr(profiles, "root", lambda: folder)
+    monkeypatch.setattr(sweep, "train_parallel", sweep.train_runs)
+    with pd.option_context("display.max_colwidth", 50):
+        yield folder
+
+
+def run_cells(name, profile, **overrides):
+    """What the cells of a notebook show, run one after the other in this process."""
+    scope, shown = {}, []
+    for cell in execute.read_twin(name).cells:
+        if cell.cell_type == "code":
+            body = ast.parse(cell.source).body
+            last = ast.parse("None", mode="eval")
+            if isinstance(body[-1], ast.Expr):
+                last = ast.Expression(body.pop().value)
+            exec(compile(ast.Module(body, []), name, "exec"), scope)
+            shown.append(eval(compile(last, name, "eval"), scope))
+        if "parameters" in cell.metadata.get("tags", []):
+            scope.update(profile=profile, overrides=overrides)
+    return shown
+
+
+def texts(shown):
+    return "\n".join(each.data for each in shown if isinstance(each, Markdown))
+
+
+def results(root):
+    return sorted(path.name for path in root.rglob("*.*") if "figures" in path.parts)
+
+
+def invent_records():
+    """Results of profile gpu in which sympo_ramp wins and accuracy says nothing."""
+    cells = pd.MultiIndex.from_product(
+        [["dpo", "sympo_sigmoid", "sympo_ramp"], [0.0, 0.4], range(4)],
+        names=["method", "noise_rate", "seed"],
+    )
+    table = cells.to_frame(index=False).assign(model="smollm2", pairs=2048, judge_accuracy=0.62)
+    # of alternating sign, so that no method is better over the four seeds
+    lead = table.method.map({"dpo": 0.0, "sympo_sigmoid": 0.01, "sympo_ramp": -0.02})
+    table["accuracy"] = 0.55 + lead * (-1) ** table.seed
+    table["win_rate"] = table.accuracy + 0.1 * (table.method == "sympo_ramp")
+    rest = ["win_rate_low", "win_rate_high", "margin", "reward", "reward_sft", "kl", "length"]
+    return table.assign(**dict.fromkeys(rest, 0.1 * table.index), fit_flipped=0.4)
+
+
+@pytest.mark.slow
+@each_notebook
+def test_notebook_runs_in_the_smoke_profile(name):
+    data = profiles.build_folder("smoke") / "custom" / "data"
+    saved = [data / f"{stem}.csv" for stem in NOTEBOOKS[name]]
+    assert {path.stem for path in saved} == {*execute.saved_stems(execute.twin(name))}
+    for path in saved:
+        path.unlink(missing_ok=True)
+    notebook = nbformat.read(execute.run(name, "smoke", seeds=1, headline_seeds=1), as_version=4)
+    assert all(path.is_file() for path in saved)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+    shown = "".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
+    assert "is not at hand" not in shown
+    assert "ot measured" not in shown
+
+
+@pytest.mark.slow
+def test_make_goes_on_without_data(no_data):
+    assert book.main(["run", "10_hh", "--profile", "smoke", "--set", "samples=2"]) == 0
+
+
+@each_notebook
+def test_notebook_without_data_says_so_and_measures_nothing(name, root, no_data):
+    text = texts(run_cells(name, "smoke"))
+    sentence = (
+        "is not at hand, so no pair is shown and nothing is trained below.** "
+        "Set SYMPO_DATA to a folder that holds"
+    )
+    assert text.count(sentence) == 1
+    assert "**Not measured**: there are no smoke records" in text
+    assert results(root) == [f"{name}.json"]
+
+
+@pytest.mark.parametrize("profile", ["gpu", "paper"])
+@each_notebook
+def test_a_full_run_needs_its_data(name, profile, root, no_data):
+    with pytest.raises(sources.AssetError, match="could not be had"):
+        run_cells(name, profile)
+
+
+@pytest.mark.slow
+@each_notebook
+def test_laptop_neither_draws_nor_saves_its_few_steps(name, root):
+    shown = run_cells(name, "laptop", **FEW)
+    assert "**Not measured**: there are no gpu records" in texts(shown)
+    assert not [each for each in shown if isinstance(each, Figure)]
+    assert results(root) == [f"{name}.json"]
+
+
+@each_notebook
+def test_laptop_shows_the_committed_records(name, root, no_data):
+    stem = NOTEBOOKS[name][0]
+    table = invent_records()
+    path = root / "figures" / "gpu" / "data" / f"{stem}.csv"
+    path.parent.mkdir(parents=True)
+    table.to_csv(path, index=False)
+    shown = run_cells(name, "laptop")
+    assert len([each for each in shown if isinstance(each, Figure)]) == 1
+    (contrasts,) = [each for each in shown if isinstance(each, pd.DataFrame) and "verdict" in each]
+    values = table[table.noise_rate == 0.4].pivot(index="seed", columns="method")
+    for row in contrasts.itertuples():
+        ours = values[row.value][row.method]
+        dpo = values[row.value].dpo
+        expected = ((ours - dpo).mean(), ttest_rel(ours, dpo).pvalue, 4)
+        assert (row.estimate, row.p, row.n) == pytest.approx(expected, abs=1e-9)
+    verdicts = contrasts.set_index(["value", "method"]).verdict
+    assert verdicts["win_rate", "sympo_ramp"] == "reproduced"
+    assert set(verdicts.drop(("win_rate", "sympo_ramp"))) == {"not seen at this scale"}
+    assert "Not measured" not in texts(shown)
+    assert "agrees with 62.0%" in texts(shown)
+    assert results(root) == sorted([f"{name}.json", f"{stem}.csv"])
