@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 PROFILES = ("smoke", "laptop", "gpu", "paper")
 
-# study -> the module that runs it and its config class
+# Study → the module that has its `run_study`, and the name of its config there. Modules are named,
+# not imported: a study must not wait for what only another needs.
 STUDIES = {
     "mnist_losses": ("sympo.studies.mnist", "LossesConfig"),
     "mnist_noise": ("sympo.studies.mnist", "NoiseConfig"),
@@ -51,6 +52,7 @@ def root() -> Path:
     Raises:
         FileNotFoundError: none of them has the folder notebooks/profiles.
     """
+    # First the clone that this code belongs to: a run must not depend on the working folder.
     around_package = Path(__file__).resolve().parents[2]
     for folder in (around_package, Path.cwd(), *Path.cwd().parents):
         if (folder / "notebooks" / "profiles").is_dir():
@@ -68,7 +70,8 @@ def resolve_profile(profile: str) -> str:
         ValueError: no such profile.
     """
     if profile == "auto":
-        if version("torch").endswith("+cpu"):  # no need to load it
+        # A build for processors has no CUDA, so torch, which takes seconds, is not even loaded.
+        if version("torch").endswith("+cpu"):
             return "laptop"
         import torch
 
@@ -119,6 +122,7 @@ def section_config(
 ) -> AnyConfig:
     """As `study_config`, for any section of a profile and the class that validates it."""
     profile = resolve_profile(profile)
+    # Those two say what is asked for; the profile's section holds the rest.
     known = [field for field in model.model_fields if field not in ("study", "profile")]
     for field in overrides:
         if field not in known:
@@ -130,6 +134,7 @@ def section_config(
     try:
         return model(study=section, profile=profile, **{**values, **overrides})
     except ValidationError as error:
+        # Pydantic lists every fault over several lines; the first, in one sentence, is enough.
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the values together"
         message = first["msg"].removeprefix("Value error, ")

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 def processes() -> int:
     """How many processes train together: 1, unless `accelerate launch` or torchrun started more."""
+    # torch.distributed knows it only once training has begun, and would have to be imported.
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -19,7 +20,7 @@ def is_main_process() -> bool:
 
 
 def progress(iterable_or_total: Iterable[Any] | int, label: str) -> tqdm:
-    """A tqdm bar over an iterable, or with `total` steps for `update`.
+    """A tqdm bar over an iterable, or of a number of steps that its `update` counts.
 
     A person at a terminal or in a notebook sees it. Where SYMPO_PROGRESS names a file, it is
     written there instead, so that nothing enters a notebook's outputs. Elsewhere (a log) it is
@@ -49,5 +50,6 @@ class _Appender:
 
 
 def _in_notebook() -> bool:
+    # IPython alone is a terminal; only a notebook's shell has a kernel.
     ipython = sys.modules.get("IPython")
     return hasattr(ipython.get_ipython(), "kernel") if ipython else False

@@ -1,4 +1,4 @@
-"""What made a result: the commit, the versions of the libraries, the machine."""
+"""Where a result comes from: the commit, the versions of the libraries, the machine."""
 
 import os
 import platform
@@ -12,16 +12,19 @@ from typing import Any
 from sympo.studies import profiles
 
 _LIBRARIES = ("torch", "numpy", "numba", "transformers", "trl")
-_SOURCES = ("sympo", "notebooks/src", "notebooks/profiles")  # what can change a result
+# What can change a result. An edited README or executed notebook leaves `modified` false.
+_SOURCES = ("sympo", "notebooks/src", "notebooks/profiles")
 
 
 def collect(**extra: Any) -> dict[str, Any]:
-    """What makes a result now, and whatever `extra` adds; it imports nothing heavy.
+    """What a result of now comes from, and whatever `extra` adds.
 
     Returns:
-        commit and modified (None without git), python, the libraries' versions, platform, cpu, gpu,
-        threads.
+        commit and modified (None without git or a clone), python, the versions of the libraries
+        that are installed, platform, cpu, gpu, threads.
+    Check: tests/studies/test_records.py.
     """
+    # Whoever trains has loaded torch; whoever draws a figure need not wait for it.
     torch = sys.modules.get("torch")
     status = _git("status", "--porcelain", "--", *_SOURCES)
     return {
@@ -38,10 +41,12 @@ def collect(**extra: Any) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(profiles.root()), *arguments]
     try:
+        command = ["git", "-C", str(profiles.root()), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, no repository, no commit
+    # OSError: no clone or no git. CalledProcessError: a folder that is no repository, or one
+    # without a commit.
+    except (OSError, subprocess.CalledProcessError):
         return None
 
 
@@ -53,6 +58,7 @@ def _installed_version(name: str) -> str | None:
 
 
 def _cpu_name() -> str:
+    # Python's own answer is empty or "x86_64" on Linux.
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

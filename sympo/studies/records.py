@@ -1,9 +1,9 @@
 """One record file per run: an interrupted study goes on where it was.
 
 A record is JSON: config, version, metrics, history (a row per epoch or step) and provenance. It is
-read again only for the config that it was made for, and for the version of its study: whoever
-changes what a study computes raises its version, and every other edit leaves the records valid.
-A golden test per study (tests/studies/test_golden.py) tells when a version has to be raised.
+read again only for the config that it was trained with and the version of its study. Whoever
+changes what a study computes raises that version, and every other edit leaves the records valid;
+tests/studies/test_golden.py tells the two kinds apart.
 """
 
 import hashlib
@@ -62,13 +62,21 @@ class Record(TypedDict):
 
 
 AnyRun = TypeVar("AnyRun", bound=Run)
+_T = TypeVar("_T")
 
+# The fields of a record, to check files that anything may have happened to.
 _KINDS = {"config": dict, "version": int, "metrics": dict, "history": list, "provenance": dict}
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The records of a study, in the order of its runs; how many were trained and loaded."""
+    """The records of a study, in the order of its runs.
+
+    Attributes:
+        records: one for each run.
+        trained: how many runs were trained just now.
+        loaded: how many runs had a record.
+    """
 
     records: list[Record] = field(repr=False)
     trained: int
@@ -88,26 +96,29 @@ def run_all(
 ) -> Runs:
     """Load the records that exist and train the rest.
 
-    Each record is on disk before the next run is waited for.
+    Each record is on disk before the next run is waited for, so an interrupt loses none.
 
     Args:
         train: called once with the runs that have no record, if there are any; yields (run, result)
             as each run finishes, in any order.
         folder: where the records lie.
         version: of the study, raised when what it computes changes.
-        provenance: goes into each record made now, beside its `seconds`: wall time since the record
+        provenance: goes into each new record, beside its `seconds`: wall time since the record
             before it.
     Returns:
         the records, in the order of `runs`.
     Raises:
-        ValueError: a result for none of the runs asked for.
+        ValueError: a result for none of the runs asked for, or one that is not metrics and history.
         RuntimeError: `train` ended without a result for some run.
     Check: tests/studies/test_records.py.
     """
-    paths = [folder / _file_name(run, version) for run in runs]
-    records = {path: _load(path, run, version) for path, run in zip(paths, runs, strict=True)}
-    missing = {path: run for path, run in zip(paths, runs, strict=True) if records[path] is None}
+    # By path, so that a run which is listed twice is trained once.
+    by_path = {folder / _file_name(run, version): run for run in runs}
+    loaded = {path: _load(path, run, version) for path, run in by_path.items()}
+    records = {path: record for path, record in loaded.items() if record is not None}
+    missing = {path: run for path, run in by_path.items() if path not in records}
     trained = len(missing)
+
     results = _time_each(train(list(missing.values()))) if missing else ()
     for seconds, (run, result) in results:
         path = folder / _file_name(run, version)
@@ -118,7 +129,9 @@ def run_all(
     if missing:
         first = next(iter(missing.values()))
         raise RuntimeError(f"train gave no result for {len(missing)} runs, the first {first}")
-    return Runs([records[path] for path in paths], trained, len(records) - trained)
+
+    in_order = [records[folder / _file_name(run, version)] for run in runs]
+    return Runs(in_order, trained, len(records) - trained)
 
 
 def metrics_table(records: Iterable[Record]) -> "pd.DataFrame":
@@ -139,10 +152,13 @@ def history_table(records: Iterable[Record]) -> "pd.DataFrame":
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` (text as UTF-8) so that `path` holds all of it, or what it held before."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since a rename is atomic within a file system only; a name for each
+    # process, since several may write the same file.
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(partial, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
+            # Else a crash of the machine could leave the new name with none of the content.
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -151,6 +167,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def _file_name(run: Run, version: int) -> str:
+    # The words are for people, and safe in every file system, with "-" between them alone; the
+    # digest tells records apart.
     named = (run.study, run.method, run.noise, run.seed)
     study, method, noise, seed = (re.sub(r"[^A-Za-z0-9._]+", "_", str(name))[:40] for name in named)
     digest = hashlib.sha256(_to_json([run.config(), version]).encode()).hexdigest()[:8]
@@ -163,6 +181,7 @@ def _to_json(value: Any, **options: Any) -> str:
 
 
 def _load(path: Path, run: Run, version: int) -> Record | None:
+    """The record in `path`, or None where there is none; a corrupt one is set aside."""
     if not path.exists():
         return None
     try:
@@ -181,6 +200,7 @@ def _load(path: Path, run: Run, version: int) -> Record | None:
 
 
 def _find_fault(record: Any, run: Run, version: int) -> str | None:
+    """Why `record` is not one of `run`, for a sentence; None if it is."""
     if not isinstance(record, dict):
         return "it is not a JSON object"
     for name, kind in _KINDS.items():
@@ -192,20 +212,24 @@ def _find_fault(record: Any, run: Run, version: int) -> str | None:
 
 
 def _write(path: Path, run: Run, version: int, result: Result, provenance: dict) -> Record:
-    record: Record = {
+    record = {
         "config": run.config(),
         "version": version,
-        "metrics": result.metrics,
-        "history": result.history,
+        "metrics": getattr(result, "metrics", None),
+        "history": getattr(result, "history", None),
         "provenance": provenance,
     }
+    if fault := _find_fault(record, run, version):
+        raise ValueError(f"the result of {run} cannot be recorded: {fault}")
     text = _to_json(record, indent=1)
     if is_main_process():
         write_atomically(path, text + "\n")
-    return json.loads(text)  # a record just made is what a later run will load
+    # Read back from the text, so that numbers are the same now as when they are loaded.
+    return json.loads(text)
 
 
-def _time_each(results: Iterator[Any]) -> Iterator[tuple[float, Any]]:
+def _time_each(results: Iterator[_T]) -> Iterator[tuple[float, _T]]:
+    """Each result with the seconds that it was waited for."""
     start = time.perf_counter()
     for result in results:
         yield time.perf_counter() - start, result

@@ -1,28 +1,33 @@
+"""Records on disk; what says where they come from; progress bars."""
+
 import ast
 import io
 import json
-import platform
 import subprocess
 import sys
-import types
+import textwrap
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from sympo.book import figures
-from sympo.studies import progress, records
+from sympo.studies import profiles, progress, provenance, records
+from sympo.studies.records import Result, Run
 
 
-def make_config(seed=0, **others):
-    return {"study": "toy", "method": "sigmoid", "noise": 0.4, "seed": seed, "epochs": 2, **others}
+@dataclass(frozen=True, kw_only=True)
+class ToyRun(Run):
+    epochs: int = 2
 
 
-def make_result(config):
-    seed = config["seed"]
-    return {
-        "metrics": {"accuracy": 0.5 + seed},
-        "history": [{"epoch": e, "loss": seed + e} for e in (1, 2)],
-    }
+def make_run(seed=0, **changes):
+    fields = {"study": "toy", "method": "sigmoid", "noise": "symmetric-0.4", "seed": seed}
+    return ToyRun(**{**fields, **changes})
+
+
+def make_result(run):
+    history = [{"epoch": epoch, "loss": run.seed + epoch} for epoch in (1, 2)]
+    return Result({"accuracy": 0.5 + run.seed}, history)
 
 
 class Trainer:
@@ -31,69 +36,85 @@ class Trainer:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, configs):
-        self.asked.append([config["seed"] for config in configs])
-        for config in reversed(configs):
-            yield config, make_result(config)
+    def __call__(self, runs):
+        self.asked.append([run.seed for run in runs])
+        for run in reversed(runs):
+            yield run, make_result(run)
 
 
 @pytest.fixture
-def runs(tmp_path):
-    def call(configs, train=None, version="v1", **options):
+def run_all(tmp_path):
+    def call(runs, train=None, version=1, **options):
         return records.run_all(
-            configs, train or Trainer(), folder=tmp_path, version=version, **options
+            runs, train or Trainer(), folder=tmp_path, version=version, **options
         )
 
     return call
 
 
-def test_a_second_call_loads_what_the_first_trained(runs):
-    configs = [make_config(seed) for seed in range(3)]
+def test_a_second_call_loads_what_the_first_trained(run_all):
+    runs = [make_run(seed) for seed in range(3)]
     trainer = Trainer()
-    first, second = runs(configs, trainer), runs(configs, trainer)
+    first = run_all(runs, trainer)
+    second = run_all(runs, trainer)
     assert (str(first), str(second)) == ("trained 3, loaded 0", "trained 0, loaded 3")
     assert trainer.asked == [[0, 1, 2]]
     assert first.records == second.records
-    assert [record["config"] for record in second.records] == configs
+    assert [record["config"] for record in second.records] == [run.config() for run in runs]
 
 
-def test_only_missing_configs_are_trained_and_order_is_kept(runs):
-    runs([make_config(1)])
+def test_a_config_is_flat_and_holds_every_field():
+    assert make_run(seed=4).config() == {
+        "study": "toy",
+        "method": "sigmoid",
+        "noise": "symmetric-0.4",
+        "seed": 4,
+        "epochs": 2,
+    }
+
+
+def test_only_missing_runs_are_trained_and_order_is_kept(run_all):
+    run_all([make_run(1)])
     trainer = Trainer()
-    result = runs([make_config(2), make_config(1), make_config(0)], trainer)
+    result = run_all([make_run(2), make_run(1), make_run(0)], trainer)
     assert trainer.asked == [[2, 0]]
     assert [record["metrics"]["accuracy"] for record in result.records] == [2.5, 1.5, 0.5]
     assert str(result) == "trained 2, loaded 1"
 
 
-def test_any_field_and_the_version_tell_records_apart(runs, tmp_path):
-    for config, version in (
-        (make_config(), "v1"),
-        (make_config(epochs=3), "v1"),
-        (make_config(), "v2"),
-    ):
-        assert runs([config], version=version).trained == 1
+def test_any_field_and_the_version_tell_records_apart(run_all, tmp_path):
+    for run, version in ((make_run(), 1), (make_run(epochs=3), 1), (make_run(), 2)):
+        assert run_all([run], version=version).trained == 1
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"] * 3
 
 
-def test_one_config_twice_is_trained_once(runs):
+def test_each_version_reads_its_own_records(run_all):
+    for version in (1, 2):
+        run_all([make_run()], version=version)
+    for version in (1, 2):
+        result = run_all([make_run()], version=version)
+        assert result.loaded == 1
+        assert result.records[0]["version"] == version
+
+
+def test_one_run_twice_is_trained_once(run_all):
     trainer = Trainer()
-    result = runs([make_config(), make_config()], trainer)
+    result = run_all([make_run(), make_run()], trainer)
     assert trainer.asked == [[0]]
     assert len(result.records) == 2
 
 
-def test_an_interrupt_keeps_what_was_finished(runs, tmp_path):
-    def interrupted(configs):
-        yield configs[0], make_result(configs[0])
+def test_an_interrupt_keeps_what_was_finished(run_all, tmp_path):
+    def interrupted(runs):
+        yield runs[0], make_result(runs[0])
         raise KeyboardInterrupt
 
-    configs = [make_config(seed) for seed in range(3)]
+    runs = [make_run(seed) for seed in range(3)]
     with pytest.raises(KeyboardInterrupt):
-        runs(configs, interrupted)
+        run_all(runs, interrupted)
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
     trainer = Trainer()
-    assert str(runs(configs, trainer)) == "trained 2, loaded 1"
+    assert str(run_all(runs, trainer)) == "trained 2, loaded 1"
     assert trainer.asked == [[1, 2]]
 
 
@@ -116,7 +137,7 @@ def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def corrupt_config(text):
-    return json.dumps({**json.loads(text), "config": make_config(seed=7)})
+    return json.dumps({**json.loads(text), "config": make_run(seed=7).config()})
 
 
 @pytest.mark.parametrize(
@@ -128,170 +149,181 @@ def corrupt_config(text):
         (lambda text: "\udcff", "utf-8"),
         (lambda text: text.replace('"metrics"', '"metric"'), "field 'metrics'"),
         (lambda text: text.replace('"history": [', '"history": 3, "rest": ['), "field 'history'"),
-        (lambda text: text.replace('"v1"', '"v0"'), "config and version"),
+        (lambda text: text.replace('"version": 1', '"version": "1"'), "field 'version'"),
+        (lambda text: text.replace('"version": 1', '"version": 2'), "config and version"),
         (corrupt_config, "config and version"),
     ],
 )
-def test_a_corrupt_record_is_set_aside_and_made_again(runs, tmp_path, corrupt, fault):
-    configs = [make_config(0), make_config(1)]
-    before = runs(configs).records
+def test_a_corrupt_record_is_set_aside_and_trained_again(run_all, tmp_path, corrupt, fault):
+    runs = [make_run(0), make_run(1)]
+    before = run_all(runs).records
     path = next(tmp_path.glob("*-seed1-*.json"))
     text = corrupt(path.read_text())
     path.write_text(text, errors="surrogateescape")
     trainer = Trainer()
     with pytest.warns(UserWarning, match=fault) as caught:
-        after = runs(configs, trainer)
+        after = run_all(runs, trainer).records
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)
     assert trainer.asked == [[1]]
-    assert [record["metrics"] for record in after.records] == [
-        record["metrics"] for record in before
-    ]
+    assert [record["metrics"] for record in after] == [record["metrics"] for record in before]
     assert (tmp_path / f"{path.name}.corrupt").read_text(errors="surrogateescape") == text
-    assert runs(configs).trained == 0
+    assert run_all(runs).trained == 0
 
 
-def test_file_names_say_what_they_hold_and_are_safe(runs, tmp_path):
-    runs(
-        [make_config(seed=3), make_config(method="../a b:c*é", noise="(0.1, 0.3)", study="x" * 300)]
-    )
+def test_file_names_say_what_they_hold_and_are_safe(run_all, tmp_path):
+    unsafe = make_run(method="../a b:c*é", noise="(0.1, 0.3)", study="x" * 300)
+    run_all([make_run(seed=3), unsafe])
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names[0].startswith("toy-sigmoid-0.4-seed3-")
-    assert all(
-        name.isascii() and len(name) < 255 and not set(name) & set(' /\\:*?"<>|()')
-        for name in names
-    )
+    assert names[0].startswith("toy-sigmoid-symmetric_0.4-seed3-")
+    for name in names:
+        assert name.isascii()
+        assert len(name) < 255
+        assert not set(name) & set(' /\\:*?"<>|()')
 
 
-def test_numpy_and_nan_values_come_back_as_plain_ones(runs):
-    def train(configs):
-        for config in configs:
-            yield (
-                config,
-                {
-                    "metrics": {"a": np.float32(0.5), "b": np.nan},
-                    "history": [{"epoch": np.int64(1)}],
-                },
-            )
+def test_numpy_and_nan_values_come_back_as_plain_ones(run_all):
+    def train(runs):
+        for run in runs:
+            metrics = {"a": np.float32(0.5), "b": np.nan}
+            yield run, Result(metrics, [{"epoch": np.int64(1)}])
 
-    made = runs([make_config(seed=np.int64(2))], train).records[0]
-    loaded = runs([make_config(seed=2)]).records[0]
-    assert made["metrics"]["a"] == loaded["metrics"]["a"] == 0.5
+    new = run_all([make_run(seed=np.int64(2))], train).records[0]
+    loaded = run_all([make_run(seed=2)]).records[0]
+    assert new["metrics"]["a"] == loaded["metrics"]["a"] == 0.5
     assert np.isnan(loaded["metrics"]["b"])
-    assert type(made["history"][0]["epoch"]) is int
+    assert type(new["history"][0]["epoch"]) is int
 
 
-def test_bad_configs_and_results_are_refused(runs):
-    incomplete = make_config()
-    del incomplete["noise"]
-    with pytest.raises(ValueError, match="no field 'noise'"):
-        runs([incomplete])
+def test_a_run_lacks_no_field():
+    with pytest.raises(TypeError, match="noise"):
+        Run(study="toy", method="sigmoid", seed=0)
+
+
+def test_results_that_answer_no_run_are_refused(run_all):
     with pytest.raises(ValueError, match="not asked for"):
-        runs(
-            [make_config(0)], lambda configs: iter([(make_config(9), make_result(make_config(9)))])
-        )
-    with pytest.raises(ValueError, match="'history'"):
-        runs([make_config(0)], lambda configs: iter([(configs[0], {"metrics": {}})]))
-    with pytest.raises(RuntimeError, match="no result for 1 configs"):
-        runs(
-            [make_config(0), make_config(1)],
-            lambda configs: iter([(configs[0], make_result(configs[0]))]),
-        )
+        run_all([make_run(0)], lambda runs: iter([(make_run(9), make_result(make_run(9)))]))
+    with pytest.raises(ValueError, match="or twice"):
+        run_all([make_run(0)], lambda runs: iter(2 * [(runs[0], make_result(runs[0]))]))
+    with pytest.raises(RuntimeError, match="no result for 1 runs"):
+        run_all([make_run(1), make_run(2)], lambda runs: iter([(runs[0], make_result(runs[0]))]))
 
 
-def test_records_hold_their_provenance_and_seconds(runs):
-    record = runs([make_config()], provenance={"data": "made up"}).records[0]
+@pytest.mark.parametrize(
+    ("result", "field"),
+    [
+        (Result({}, None), "history"),
+        (Result({}, {"epoch": 1}), "history"),
+        (Result([0.5], []), "metrics"),
+        ({"metrics": {}}, "metrics"),  # no Result
+        (None, "metrics"),
+    ],
+)
+def test_a_result_that_is_no_metrics_and_history_is_refused(run_all, tmp_path, result, field):
+    with pytest.raises(ValueError, match=rf"cannot be recorded: its field '{field}'") as caught:
+        run_all([make_run()], lambda runs: iter([(runs[0], result)]))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_hold_their_provenance_and_seconds(run_all):
+    record = run_all([make_run()], provenance={"data": "made up"}).records[0]
     assert record["provenance"]["data"] == "made up"
     assert record["provenance"]["seconds"] >= 0
 
 
-def test_run_makes_one_record(tmp_path):
-    calls = []
-
-    def fn(config):
-        calls.append(config)
-        return make_result(config)
-
-    for _ in range(2):
-        record = records.run(make_config(4), fn, folder=tmp_path, version="v1")
-    assert record["metrics"] == {"accuracy": 4.5}
-    assert calls == [make_config(4)]
+def test_tables_have_a_row_per_record_and_per_entry(run_all):
+    new = run_all([make_run(0), make_run(1)]).records
+    metrics = records.metrics_table(new)[["seed", "noise", "accuracy"]]
+    history = records.history_table(new)[["seed", "epoch", "loss"]]
+    assert metrics.to_numpy().tolist() == [[0, "symmetric-0.4", 0.5], [1, "symmetric-0.4", 1.5]]
+    assert history.to_numpy().tolist() == [[0, 1, 1], [0, 2, 2], [1, 1, 2], [1, 2, 3]]
 
 
-def test_tables_have_a_row_per_record_and_per_entry(runs):
-    records = runs([make_config(0), make_config(1)]).records
-    metrics, history = records.metrics_table(records), records.history_table(records)
-    assert metrics[["seed", "noise", "accuracy"]].to_numpy().tolist() == [
-        [0, 0.4, 0.5],
-        [1, 0.4, 1.5],
-    ]
-    assert history[["seed", "epoch", "loss"]].to_numpy().tolist() == [
-        [0, 1, 1],
-        [0, 2, 2],
-        [1, 1, 2],
-        [1, 2, 3],
-    ]
+@pytest.mark.slow
+def test_records_outlive_an_edit_of_the_code_until_the_version_is_raised(copy_package, tmp_path):
+    """A study is trained, its code edited, its version raised, each time by a fresh import."""
+    copy_package(tmp_path)
+    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)  # what makes a folder a clone
+    code = """
+        import sys
+        from pathlib import Path
+        from unittest import mock
 
+        def count_trained():
+            for name in [name for name in sys.modules if name.startswith(("sympo", "tiny_"))]:
+                del sys.modules[name]
+            from sympo.studies import mnist, sources
+            from sympo.studies.mnist import study
+            from sympo.studies.records import Result
+            from tiny_mnist import banded_digits, make_run
+            sources.mnist = banded_digits
+            # What training gives is of no interest here, and it takes long.
+            study._train_chunk = lambda runs, *_: [(run, Result({}, [])) for run in runs]
+            config = mock.Mock(profile="smoke")
+            config.runs.return_value = [make_run("sigmoid"), make_run("ramp")]
+            return mnist.run_study(config).trained
 
-SOURCE = '''"""About."""
-RATE = 0.1
+        def edit(name, old, new):
+            path = Path("sympo/studies/mnist") / name
+            text = path.read_text()
+            assert old in text
+            path.write_text(text.replace(old, new))
 
-def double(x):
-    """Twice x."""
-    return 2 * x
-'''
-
-
-@pytest.fixture
-def version_of(tmp_path):
-    def version(*sources):
-        modules = []
-        for index, source in enumerate(sources):
-            modules.append(types.ModuleType(f"m{index}"))
-            modules[-1].__file__ = str(tmp_path / f"m{index}.py")
-            (tmp_path / f"m{index}.py").write_text(source)
-        return {records.code_version(*modules), records.code_version(*reversed(modules))}
-
-    return version
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"""About."""', '"""About this."""'),
-        ('    """Twice x."""\n', ""),
-        ("0.1\n", "0.1  # the rate\n\n\n"),
-        ("2 * x", "(2\n            * x)"),
-    ],
-)
-def test_comments_docstrings_and_layout_keep_the_version(version_of, old, new):
-    assert old in SOURCE
-    assert version_of(SOURCE) == version_of(SOURCE.replace(old, new))
-
-
-@pytest.mark.parametrize(
-    ("old", "new"), [("0.1", "0.2"), ("2 * x", "x * 2"), ("(x)", "(x=1)"), ("RATE", "LEVEL")]
-)
-def test_a_changed_constant_or_formula_changes_the_version(version_of, old, new):
-    assert old in SOURCE
-    assert version_of(SOURCE) != version_of(SOURCE.replace(old, new))
-
-
-def test_the_version_covers_every_module_in_any_order(version_of):
-    assert len(version_of(SOURCE, "A = 1")) == 1
-    assert version_of(SOURCE, "A = 1") != version_of(SOURCE, "A = 2")
+        assert count_trained() == 2
+        edit("network.py", "DROPOUT = 0.2", "DROPOUT = 0.25")
+        edit("study.py", "def count_workers", "# to think about\\n\\n\\ndef count_workers")
+        assert count_trained() == 0
+        edit("study.py", "VERSION = 1", "VERSION = 1001")
+        assert count_trained() == 2
+    """
+    path = [str(tmp_path), str(profiles.root() / "tests" / "studies")]
+    program = f"import sys\nsys.path[:0] = {path}\n{textwrap.dedent(code)}"
+    subprocess.run([sys.executable, "-B", "-c", program], cwd=tmp_path, check=True)
+    assert len(list((tmp_path / "build" / "smoke" / "records").glob("*.json"))) == 4
 
 
 def test_provenance_names_versions_and_imports_nothing_heavy():
-    code = "import sys; from sympo import store; p = provenance.collect(data='d'); print(p, 'torch' in sys.modules)"
+    code = (
+        "import sys; from sympo.studies import provenance; "
+        "print(provenance.collect(data='d'), 'torch' in sys.modules)"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert out.strip().endswith("False")
-    made = ast.literal_eval(out.rsplit(" ", 1)[0])
-    assert made["numpy"] == np.__version__
-    assert made["data"] == "d"
-    assert {"commit", "modified", "python", "platform", "cpu", "gpu", "threads"} <= made.keys()
+    collected = ast.literal_eval(out.rsplit(" ", 1)[0])
+    assert collected["numpy"] == np.__version__
+    assert collected["data"] == "d"
+    assert {"commit", "modified", "python", "platform", "cpu", "gpu", "threads"} <= set(collected)
+
+
+def test_provenance_without_git_is_none(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    collected = provenance.collect()
+    assert collected["commit"] is None
+    assert collected["modified"] is None
+
+
+def test_provenance_without_a_clone_is_none(monkeypatch, tmp_path):
+    def no_clone():
+        raise FileNotFoundError("studies need a clone")
+
+    for root in (no_clone, lambda: tmp_path):  # nowhere, and in a folder that is no repository
+        monkeypatch.setattr(profiles, "root", root)
+        collected = provenance.collect()
+        assert collected["commit"] is None
+        assert collected["modified"] is None
+
+
+def test_provenance_without_metadata_leaves_versions_out(monkeypatch):
+    def no_metadata(name):
+        raise provenance.PackageNotFoundError(name)
+
+    monkeypatch.setattr(provenance, "version", no_metadata)
+    collected = provenance.collect()
+    assert "numpy" not in collected
+    assert collected["python"]
 
 
 def test_progress_goes_to_the_named_file_alone(tmp_path, monkeypatch, capfd):
@@ -318,15 +350,3 @@ def test_progress_is_for_people(monkeypatch):
         shown[person] = stream.getvalue()
     assert shown[False] == ""
     assert "training" in shown[True]
-
-
-def test_provenance_is_saved_beside_the_csv(tmp_path, monkeypatch):
-    monkeypatch.setenv("SYMPO_FIGURES", str(tmp_path))
-    records = [{"provenance": {"seconds": seconds}} for seconds in (1.6, 2.6)]
-    shown = figures.save_provenance("05_made_up", records, profile="smoke", data="made up")
-    saved = json.loads((tmp_path / "data" / "05_made_up.json").read_text())
-    assert saved["training_seconds"] == 4
-    assert saved["trained_with"] == ["None · None · None · None · None"]
-    assert saved["data"] == "made up"
-    assert saved["python"] == platform.python_version()
-    assert "training_seconds" not in shown.index  # a notebook's outputs hold no timings

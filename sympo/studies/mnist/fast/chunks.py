@@ -73,7 +73,7 @@ def _free_memory(device: str) -> int:
 
 def _join_seeds(chunks: list[list[AnyMnistRun]], fits: int) -> list[list[AnyMnistRun]]:
     """Chunks with the same losses, joined while at most `fits` models come together."""
-    joined = []
+    joined: list[list[AnyMnistRun]] = []
     for names, group in groupby(sorted(chunks, key=_list_losses), key=_list_losses):
         seeds = max(1, fits // len(names))
         joined.extend(list(chain(*together)) for together in _cut(list(group), seeds))
@@ -248,6 +248,8 @@ def _noisy_labels(
 
 
 def _optimiser(grid: Grid, learning_rate: float, device: str) -> torch.optim.Adam:
-    # On a GPU the count of steps must be a tensor, which a recorded graph can raise.
-    recordable = {"fused": True, "capturable": True} if device == "cuda" else {}
-    return torch.optim.Adam(grid.parameters.values(), lr=learning_rate, **recordable)
+    parameters = grid.parameters.values()
+    if device == "cpu":
+        return torch.optim.Adam(parameters, lr=learning_rate)
+    # Capturable: the count of steps is a tensor, which a recorded graph can raise.
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=True)
