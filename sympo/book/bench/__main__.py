@@ -1,0 +1,50 @@
+"""`python -m sympo.book.bench`: measure, and write figures/<profile>/table_bench.md."""
+
+import argparse
+import sys
+
+from sympo._names import unknown_name
+from sympo.book.bench.config import BenchConfig
+from sympo.book.bench.report import PARTS, measure
+from sympo.studies import sources
+from sympo.studies.profiles import section_config
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 done, whether or not targets are met; 1 the data could not be had, 2 bad input.
+
+    130 interrupted.
+    """
+    options = _parse(arguments)
+    overrides = {} if options.repeats is None else {"repeats": options.repeats}
+    names = options.only.split(",")
+    try:
+        for name in names:
+            if name not in PARTS:
+                raise ValueError(unknown_name("part", name, PARTS))
+        config = section_config(BenchConfig, "bench", options.profile, **overrides)
+        path = measure(config, names)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except sources.AssetError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the parts that finished are kept", file=sys.stderr)
+        return 130
+    print(f"{path.parents[1] / 'table_bench.md'}, {path}")
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sympo.book.bench", description=__doc__)
+    parser.add_argument("--profile", default="auto", help="its section `bench` holds the sizes")
+    parts = "parts, with commas between them; all: %(default)s"
+    parser.add_argument("--only", default=",".join(PARTS), help=parts)
+    parser.add_argument("--repeats", type=int, help="in place of the profile's")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
