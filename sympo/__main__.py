@@ -12,6 +12,11 @@ from sympo._settings import parse_setting
 
 __all__ = ["main"]
 
+_NEEDS = (
+    "studies need a clone of the repository, and the packages that `pip install 'sympo[paper]'` "
+    "adds: run this inside a clone"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -67,6 +72,10 @@ def _run(study: str, profile: str, settings: Sequence[str]) -> int:
     from sympo.studies import profiles
     from sympo.studies.progress import is_main_process
 
+    try:
+        profiles.root()
+    except FileNotFoundError:
+        return _refuse(_NEEDS, code=2)
     overrides = dict(parse_setting(text) for text in settings)
     config = profiles.study_config(study, profile, **overrides)
     module, _ = profiles.STUDIES[config.study]
@@ -83,11 +92,7 @@ def _explain_missing(error: ModuleNotFoundError) -> int:
     # A module of our own that cannot be found is a bug, and its traceback is wanted.
     if package in ("", "sympo"):
         raise error
-    return _refuse(
-        f"the package {package} is missing: studies need a clone of the repository, and the "
-        "packages that `pip install 'sympo[paper]'` adds",
-        code=2,
-    )
+    return _refuse(f"the package {package} is missing: {_NEEDS}", code=2)
 
 
 def _refuse(reason: object, *, code: int) -> int:
