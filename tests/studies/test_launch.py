@@ -1,10 +1,9 @@
-"""`accelerate launch` on two CPU processes (gloo) makes the records that one process makes; also
-what it launches.
+"""`accelerate launch` on two CPU processes (gloo) makes the records that one process makes.
 
-accelerate shards weights (FSDP) on an accelerator only: on a CPU it takes DDP without a word,
-whatever its config says. `shard_on_cpu` tells it otherwise, and everything else is as on GPUs: the
-committed config, accelerate's and TRL's FSDP2 code, `fully_shard`, and two processes that hold half
-of the weights each.
+This file is also what it launches. accelerate shards weights (FSDP) on an
+accelerator only: on a CPU it takes DDP without a word, whatever its config says. `shard_on_cpu`
+tells it otherwise, and everything else is as on GPUs: the committed config, accelerate's and TRL's
+FSDP2 code, `fully_shard`, and two processes that hold half of the weights each.
 """
 
 import gzip
@@ -17,7 +16,9 @@ import sys
 import pytest
 
 from sympo.studies import profiles, progress, records
-from sympo.studies.alignment import sweep as align
+from sympo.studies.alignment import sampling, sweep, training
+
+pytestmark = pytest.mark.slow
 
 PROFILES = profiles.root() / "notebooks" / "profiles"
 LAUNCH = "-m accelerate.commands.launch --num_processes 2 --mixed_precision no --dynamo_backend no"
@@ -27,8 +28,16 @@ DDP = (*LAUNCH, "--multi_gpu", "--num_machines", "1")
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "then", "it", "ran"]
 FILES = {"helpful-online/test": 20, "helpful-rejection-sampled/test": 20, "helpful-base/test": 16}
-STUDY = "hh --profile smoke --set seeds=1 --set headline_seeds=1 --set noise_rates=[0.4] --set pairs=16 --set epochs=2"
-STUDY = [*STUDY.split(), "--set", "methods=['repo']", "--set", "headline_methods=['sympo_sigmoid']"]
+SETTINGS = (
+    "seeds=1",
+    "headline_seeds=1",
+    "noise_rates=[0.4]",
+    "pairs=16",
+    "epochs=2",
+    "methods=['repo']",
+    "headline_methods=['sympo_sigmoid']",
+)
+STUDY = ("hh", "--profile", "smoke", *(f"--set={setting}" for setting in SETTINGS))
 
 
 def write_hh(folder):
@@ -47,30 +56,25 @@ def write_hh(folder):
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    """A copy of the package and the profiles, with a build folder of its own, and of made data."""
-    folder = tmp_path_factory.mktemp("repository")
-    shutil.copytree(
-        PROFILES.parents[1] / "sympo",
-        folder / "sympo",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+def elsewhere(tmp_path_factory, copy_package):
+    """A copy of the package and the profiles, with a build folder and data of its own."""
+    folder = copy_package(tmp_path_factory.mktemp("repository"))
     shutil.copytree(PROFILES, folder / "notebooks" / "profiles")
     write_hh(folder / "data")
     return folder
 
 
-def run(repository, *arguments):
-    """What a command prints there."""
+def run(folder, *arguments):
+    """What a command prints in a repository."""
     environment = {
-        "PYTHONPATH": str(repository),
-        "SYMPO_DATA": str(repository / "data"),
+        "PYTHONPATH": str(folder),
+        "SYMPO_DATA": str(folder / "data"),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, *arguments]
     done = subprocess.run(
         command,
-        cwd=repository,
+        cwd=folder,
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -80,22 +84,22 @@ def run(repository, *arguments):
     return done.stdout
 
 
-def run_study(repository, *command):
-    """The records of the study by file name, and what making them printed."""
-    shutil.rmtree(repository / "build", ignore_errors=True)
-    printed = run(repository, *command, "run", *STUDY)
-    paths = (repository / "build" / "smoke" / "records").iterdir()
+def run_study(folder, *command):
+    """The records of the study by file name, and what was printed on the way."""
+    shutil.rmtree(folder / "build", ignore_errors=True)
+    printed = run(folder, *command, "run", *STUDY)
+    paths = (folder / "build" / "smoke" / "records").iterdir()
     return {path.name: json.loads(path.read_text()) for path in paths}, printed
 
 
 @pytest.fixture(scope="module")
-def alone(repository):
-    return run_study(repository, "-m", "sympo")[0]
+def alone(elsewhere):
+    return run_study(elsewhere, "-m", "sympo")[0]
 
 
 @pytest.mark.parametrize("command", [(*DDP, "-m", "sympo"), (*FSDP, __file__)], ids=["ddp", "fsdp"])
-def test_two_processes_make_the_records_of_one(command, alone, repository):
-    together, printed = run_study(repository, *command)
+def test_two_processes_make_the_records_of_one(command, alone, elsewhere):
+    together, printed = run_study(elsewhere, *command)
     assert printed.count("trained 2, loaded 0") == printed.count("\n") == 1, printed
     assert together.keys() == alone.keys()
     for name, record in together.items():
@@ -106,8 +110,8 @@ def test_two_processes_make_the_records_of_one(command, alone, repository):
         assert record["metrics"] == pytest.approx(alone[name]["metrics"], rel=1e-4, abs=1e-5)
 
 
-def test_what_processes_must_agree_on(repository):
-    run(repository, *FSDP, __file__, "agree")
+def test_what_processes_must_agree_on(elsewhere):
+    run(elsewhere, *FSDP, __file__, "agree")
 
 
 @pytest.mark.parametrize(("processes", "name"), [("1", "train_parallel"), ("2", "train_runs")])
@@ -115,7 +119,14 @@ def test_launched_processes_train_each_policy_together(processes, name, monkeypa
     study = profiles.study_config("gold", "smoke")
     monkeypatch.setenv("WORLD_SIZE", processes)
     monkeypatch.setattr(records, "run_all", lambda runs, train, **rest: train.func)
-    assert align.run_sweep(study, None, parallel=True) is getattr(align, name)
+    assert sweep.run_sweep(study, None, version=1) is getattr(sweep, name)
+
+
+def test_a_large_model_is_trained_by_all_threads(monkeypatch):
+    study = profiles.study_config("gold", "gpu")
+    monkeypatch.setattr(records, "run_all", lambda runs, train, **rest: train.func)
+    assert study.model != "tiny"
+    assert sweep.run_sweep(study, None, version=1) is sweep.train_runs
 
 
 # The launched program
@@ -141,69 +152,91 @@ def shard_on_cpu():
 
 def check_shards():
     """Stop the study at a trained model that did not lie in two halves."""
-    original = align.load_trained
+    original = training.load_trained
 
-    def checked(model, made):
-        held = sum(parameter.to_local().numel() for parameter in made.model.parameters())
-        assert held == pytest.approx(
-            sum(parameter.numel() for parameter in made.model.parameters()) / 2, rel=0.02
-        )
-        original(model, made)
+    def check(model, trainer):
+        parameters = list(trainer.model.parameters())
+        held = sum(parameter.to_local().numel() for parameter in parameters)
+        whole = sum(parameter.numel() for parameter in parameters)
+        assert held == pytest.approx(whole / 2, rel=0.02)
+        original(model, trainer)
 
-    align.load_trained = checked
+    training.load_trained = check
 
 
 def check_agreement():
-    """Reference log-probabilities in bf16 keep their digits, and every process has the main one's
-    samples.
+    """What processes agree on: every one has the main one's samples, and the same reference pass.
+
+    Reference log-probabilities in bf16 keep their digits.
     """
-    from datasets import Dataset
-
     from sympo.studies import models
-    from sympo.studies.alignment import gold
+    from sympo.studies.alignment.config import WorldSpec
 
-    plain = align.settings
-    align.settings = lambda *arguments, **changes: {**plain(*arguments, **changes), "bf16": True}
+    plain = training.settings
+    training.settings = lambda *arguments, **changes: {
+        **plain(*arguments, **changes),
+        "bf16": True,
+    }
     tokenizer = models.byte_tokenizer()
     main, other = (models.tiny_llama(tokenizer, seed=seed, context=1024) for seed in (0, 1))
-    prompts = gold.list_prompts()[:3]  # an odd number: the last batch is not full
-    said = {
-        side: [[{"role": "assistant", "content": word * 100}]] * 3 for side, word in SAID.items()
-    }
-    pairs = Dataset.from_dict({"prompt": prompts, **said, "is_flipped": [False] * 3})
-    run = {
-        "method": "dpo",
-        "noise_rate": 0.0,
-        "beta": 0.1,
-        "batch": 2,
-        "micro_batch": 1,
-        "warmup": 0.0,
-        "seed": 0,
-    }
-    run |= {"learning_rate": 1e-3, "epochs": 1, "max_prompt": 64, "max_new_tokens": 8}
-    for row in align.add_reference(main, tokenizer, run, pairs, pairs)[0]:
-        for side in SAID:
-            exact = log_prob(main, row["prompt_ids"], row[f"{side}_ids"])
-            assert exact < -512  # beyond this a bf16 is a multiple of 4
-            assert row[f"ref_{side}_logps"] == pytest.approx(exact, abs=1)
+    spec = WorldSpec(
+        study="gold",
+        seed=0,
+        model="tiny",
+        pairs=3,
+        sft_examples=1,
+        sft_epochs=1,
+        sft_learning_rate=1e-3,
+        prompts=3,
+        samples=2,
+        max_new_tokens=8,
+        max_prompt=64,
+        max_length=1024,
+        batch=2,
+        micro_batch=1,
+        warmup=0.0,
+    )
+    check_reference(main, tokenizer, spec)
 
     def draw(model):
-        return align.sample(model, tokenizer, prompts, run, samples=2, seed=0).texts
+        return sampling.sample(model, tokenizer, PROMPTS, spec, samples=2, seed=0).texts
 
     together = draw(main if progress.is_main_process() else other)
     progress.processes = lambda: 1
     assert together == draw(main) != draw(other)
 
 
+# an odd number: the last batch of two processes is not full
+PROMPTS = [[{"role": "user", "content": text}] for text in ("Is it big?", "And now?", "Bread?")]
 SAID = {"chosen": "yes ", "rejected": "no, "}
+
+
+def check_reference(model, tokenizer, spec):
+    from datasets import Dataset
+
+    from sympo.studies.alignment.world import World, add_reference
+
+    answers = {
+        side: [[{"role": "assistant", "content": word * 100}]] * len(PROMPTS)
+        for side, word in SAID.items()
+    }
+    pairs = Dataset.from_dict(
+        {"prompt": PROMPTS, **answers, "is_flipped": [False] * len(PROMPTS)}
+    )
+    world = World(spec, model, tokenizer, pairs, pairs, PROMPTS, score=None, rewards=None)
+    for row in add_reference(world).train:
+        for side in SAID:
+            exact = log_prob(model, row["prompt_ids"], row[f"{side}_ids"])
+            assert exact < -512  # beyond this a bf16 is a multiple of 4
+            assert row[f"ref_{side}_logps"] == pytest.approx(exact, abs=1)
 
 
 def log_prob(model, prompt, answer):
     import torch
 
     with torch.no_grad():
-        found = model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
-    return found[len(prompt) - 1 : -1].gather(1, torch.tensor(answer)[:, None]).sum().item()
+        steps = model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+    return steps[len(prompt) - 1 : -1].gather(1, torch.tensor(answer)[:, None]).sum().item()
 
 
 if __name__ == "__main__":
