@@ -470,7 +470,3 @@ class SymmetricRewardTrainer(_TrueLabels, RewardTrainer):
         if weight is not None:
             loss = loss + weight * rewards.sum(dim=0).square().mean()
         return (loss, outputs) if return_outputs else loss
-
-# until every caller asks for them by function
-LOSS_TYPES = loss_types()
-NEEDS_NOISE_RATE = frozenset({"cdpo", "rdpo"})

@@ -5,7 +5,6 @@ what a row says.
 import gzip
 import json
 import os
-from collections import Counter
 
 import numpy as np
 import pyarrow
@@ -16,11 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sympo import preferences as prefs
-from sympo.studies.alignment import gold
 
-real_data = pytest.mark.skipif(
-    not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA names no folder with real data"
-)
 H, A = "\n\nHuman: ", "\n\nAssistant: "
 
 
@@ -462,70 +457,6 @@ def test_bad_flips_are_refused():
         prefs.flip_preferences(dataset, 0.5, seed=0)
     with pytest.raises(ValueError, match="one bool per row"):
         prefs.swap_answers(dataset, [True])
-
-
-# Real rows
-
-
-@real_data
-@pytest.mark.parametrize(
-    ("name", "rows", "malformed", "equal", "inner"),
-    [
-        ("harmless-base/test", 2312, 0, 0, 5),
-        ("helpful-base/test", 2354, 0, 2, 9),
-        ("helpful-online/test", 1137, 2, 2, 0),
-        ("helpful-rejection-sampled/test", 2749, 0, 32, 3),
-    ],
-)
-def test_real_hh_rows_are_parsed_exactly(name, rows, malformed, equal, inner):
-    dataset, report = prefs.load_hh(name)
-    assert (report.rows, report.malformed.total(), report.no_preference["chosen = rejected"]) == (
-        rows,
-        malformed,
-        equal,
-    )
-    assert report.noted["answer holds an Assistant turn"] == inner
-    written = Counter()
-    for row in dataset.to_list():
-        roles = [m["role"] for m in row["prompt"]]
-        assert roles == (["user", "assistant"] * len(roles))[: len(roles)]
-        assert roles[-1] == "user"
-        prompt = "".join((H if m["role"] == "user" else A) + m["content"] for m in row["prompt"])
-        written[tuple(prompt + A + row[side][0]["content"] for side in ("chosen", "rejected"))] += 1
-    path = os.path.join(os.environ["SYMPO_DATA"], "hh", name + ".jsonl.gz")
-    with gzip.open(path) as lines:
-        raw = Counter((row["chosen"], row["rejected"]) for row in map(json.loads, lines))
-    # Written back, every kept row is a row of the file, byte for byte.
-    assert written <= raw
-    assert (raw - written).total() == malformed + equal
-
-
-@real_data
-def test_the_hh_split_shares_no_prompt():
-    split = prefs.split_pairs(prefs.load_hh(*gold.HH_TRAIN), prefs.load_hh(*gold.HH_TEST))
-    assert not set(prefs.prompt_keys(split.train)) & set(prefs.prompt_keys(split.test))
-    assert len(split.train) + split.overlap == split.train_report.kept == 3850
-    assert len(split.test) == 2352
-    assert len(split.train_report.files) == 2
-
-
-@real_data
-def test_real_ultrafeedback_rows():
-    train, report = prefs.load_ultrafeedback("train")
-    assert report.rows == 1000
-    # 111 rows tie on score; one of them also has equal answers, and is counted as that.
-    assert report.no_preference == {"chosen = rejected": 4, "score tie": 110}
-    assert prefs.load_ultrafeedback("train", ties="keep").report.kept == 996
-    test, report = prefs.load_ultrafeedback("test")
-    assert report.no_preference == {"chosen = rejected": 1, "score tie": 24}
-    wrapped, report = prefs.load_ultrafeedback("train.parquet")
-    assert (report.rows, report.kept) == (1000, 1000)
-    assert {len(prompt) for prompt in wrapped["prompt"]} == {1}
-    assert not any("<|im_" in prompt[0]["content"] for prompt in wrapped["prompt"])
-    keys = [set(prefs.prompt_keys(part)) for part in (train, test, wrapped)]
-    assert not keys[0] & keys[1]
-    _, dropped = prefs.drop_overlap(wrapped, concatenate_datasets([train, test]))
-    assert dropped == len((keys[0] | keys[1]) & keys[2]) > 0
 
 
 def test_a_split_names_its_files_and_hashes_their_content():
