@@ -116,5 +116,5 @@ badges: env  ## write this repository's address, REPO=owner/name, into notebooks
 	@"$(PYTHON)" -m sympo.book badges "$(REPO)"
 
 clean:  ## remove build/ (executed notebooks, records) and caches; figures/ and .venv stay
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find $(CODE) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

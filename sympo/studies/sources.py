@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from typing import NamedTuple, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -416,20 +416,20 @@ def _weights_sha256(folder: Path) -> str:
 # MNIST: every source ends in the same bytes
 
 
-def _checked_mnist(arrays: list[NDArray], source: str) -> MNIST:
+def _checked_mnist(arrays: list[NDArray[Any]], source: str) -> MNIST:
     # The sha256 is of C-ordered uint8, which not every reader gives.
-    arrays = [
-        np.ascontiguousarray(a, np.uint8).reshape(shape)
-        for a, shape in zip(arrays, _SHAPES, strict=True)
-    ]
+    images, labels, test_images, test_labels = (
+        np.ascontiguousarray(array, np.uint8).reshape(shape)
+        for array, shape in zip(arrays, _SHAPES, strict=True)
+    )
     digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(array)
+    for array in (images, labels, test_images, test_labels):
+        digest.update(array.data)
     sha256 = digest.hexdigest()
     if sha256 != MNIST_SHA256:
         message = f"the decoded bytes have sha256 {sha256}, and MNIST's are {MNIST_SHA256}"
         raise _Unavailable(message)
-    return MNIST(*arrays, source, MNIST_SHA256)
+    return MNIST(images, labels, test_images, test_labels, source, sha256)
 
 
 def _mnist_from_cache() -> MNIST:
@@ -510,13 +510,13 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(message)
 
 
-def _empty_array(kind: type, shape: tuple[int, ...], typecode: bytes) -> NDArray:
+def _empty_array(kind: type, shape: tuple[int, ...], typecode: Any) -> NDArray[Any]:
     # What numpy's own _reconstruct does for a plain array; its shape and bytes follow in the
-    # pickle.
+    # pickle. The typecode is text in Python 2's pickles, and bytes in Python 3's.
     return np.ndarray.__new__(np.ndarray, shape, typecode)
 
 
-def _load_arrays(data: bytes) -> tuple:
+def _load_arrays(data: bytes) -> Any:
     # Python 2 wrote the carrier's pickle, whose byte strings are bytes and not ASCII.
     return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
 
@@ -657,8 +657,8 @@ def _running(
     command: list[str], environment: dict[str, str], stderr: TextIO
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that does not outlive the block: Ctrl-C ends it too."""
-    streams = {"stdout": subprocess.DEVNULL, "stderr": stderr}
-    with subprocess.Popen(command, env=environment, **streams) as process:
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=silent, stderr=stderr) as process:
         try:
             yield process
         finally:
