@@ -1,41 +1,46 @@
-"""The language models of the studies: a tiny one of bytes for tests and laptops, SmolLM2, and the
-paper's Llama.
-"""
+"""The language models of the studies: one that reads bytes, SmolLM2, and the paper's Llama."""
+
+from typing import Any
 
 import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
 from sympo.studies import sources
 
+# name → what finds its weights; "tiny" has none
 PRETRAINED = {"smollm2": sources.smollm2, "llama": sources.llama}
 
-_TINY = {
-    "hidden_size": 128,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-}
-_BYTES_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}<eos>{% endfor %}"
-_BYTES_TEMPLATE += "{% if add_generation_prompt %}assistant: {% endif %}"
+_BYTES_TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}<eos>{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 def find_weights(name: str) -> dict[str, str]:
-    """Where the weights of a model come from and their sha256, for a record: `weights`,
-    `weights_sha256`.
+    """Where the weights of a model come from, for a record: `weights` and `weights_sha256`.
+
+    The hash is "" where a seed draws the weights.
     """
-    source, sha256 = PRETRAINED[name]()[1:] if name in PRETRAINED else ("scratch", "")
-    return {"weights": source, "weights_sha256": sha256}
+    if name not in PRETRAINED:
+        return {"weights": "scratch", "weights_sha256": ""}
+    asset = PRETRAINED[name]()
+    return {"weights": asset.source, "weights_sha256": asset.sha256}
 
 
-def load(name: str, *, seed: int):
-    """A causal language model in float32 and its tokenizer, which has a chat template and a padding
-    token.
+def load(name: str, *, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in float32, and its tokenizer.
+
+    The tokenizer has a chat template and a padding token.
 
     Args:
         name: "tiny" (untrained, of bytes), "smollm2" (SmolLM2-135M-Instruct) or "llama"
@@ -50,42 +55,47 @@ def load(name: str, *, seed: int):
     if tokenizer.pad_token is None:
         # Llama 3's own, which its tokenizer does not name
         tokenizer.pad_token = "<|finetune_right_pad_id|>"
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True
-    ), tokenizer
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    return model, tokenizer
 
 
-def tiny_llama(tokenizer, *, seed: int, context: int) -> LlamaForCausalLM:
-    """An untrained Llama of 2 layers, 128 wide; `seed` draws its weights, `context` is what it can
-    read, tokens.
+def tiny_llama(tokenizer: PreTrainedTokenizerBase, *, seed: int, context: int) -> LlamaForCausalLM:
+    """An untrained Llama of 2 layers, 128 wide.
+
+    Args:
+        seed: draws its weights.
+        context: tokens that it can read.
     """
-    tokens = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": None,
-    }
     config = LlamaConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=context, **_TINY, **tokens
+        hidden_size=128,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=context,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
     )
+    # the caller's random numbers stay what they would have been
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer that reads any text as its bytes, so that nothing has to be learned or fetched
-    for it.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
+    """A tokenizer that reads any text as its bytes: there is nothing to learn or to fetch."""
+    # BPE without merges; the alphabet writes each byte as a character
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet])}
-    made = Tokenizer(models.BPE(vocabulary, merges=[]))
-    made.pre_tokenizer, made.decoder = (
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-        decoders.ByteLevel(),
-    )
-    special = {"pad_token": "<pad>", "eos_token": "<eos>"}
+    tokens = ["<pad>", "<eos>", *alphabet]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer: Any = Tokenizer(BPE(vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, chat_template=_BYTES_TEMPLATE, padding_side="left", **special
+        tokenizer_object=tokenizer,
+        chat_template=_BYTES_TEMPLATE,
+        padding_side="left",
+        pad_token="<pad>",
+        eos_token="<eos>",
     )

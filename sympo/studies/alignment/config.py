@@ -16,6 +16,10 @@ from sympo.studies.profiles import StudyConfig
 from sympo.studies.records import Run
 from sympo.trainer import loss_types
 
+# a prompt or an answer in TRL's conversational format: turns with role and content
+Messages = list[dict[str, str]]
+
+# what a config's fields accept
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -113,34 +117,45 @@ class AlignConfig(StudyConfig):
     Source: the paper, where not marked ours.
     """
 
-    # the class of the study's worlds
+    # What a world is differs between studies, and so does the class that says it.
     spec_type: ClassVar[type[WorldSpec]] = WorldSpec
 
     model: str
+
+    # Which runs. All methods and rates get the seeds 0 … seeds − 1.
     methods: list[str]
     noise_rates: list[Rate]
-    seeds: Count  # runs use the seeds 0 … seeds − 1
-    # ours: the methods of the contrasts, with more seeds at the highest rate
+    seeds: Count
+    # ours: the methods of the contrasts get more seeds at the highest rate
     headline_methods: list[str]
     headline_seeds: Count
-    frontier_methods: list[str]  # ours: the methods of the reward–KL frontier, at the highest rate
+    # ours: the reward–KL frontier, drawn at the highest rate with these β as well
+    frontier_methods: list[str]
     frontier_seeds: Annotated[int, Field(ge=0)]
-    betas: list[Positive]  # ours: the other β of the frontier
-    pairs: Count  # training pairs
-    learning_rate: Positive  # AdamW, the same for every method
+    betas: list[Positive]
+
+    # The world. An SFT model, then training pairs.
     sft_examples: Count
     sft_epochs: Count
     sft_learning_rate: Positive
-    prompts: Count  # ours: evaluation prompts, never trained on
-    samples: Annotated[int, Field(ge=2, multiple_of=2)]  # ours: answers to each of them
+    pairs: Count
+    # ours: evaluation prompts, never trained on, and the answers to each; two make a pair
+    prompts: Count
+    samples: Annotated[int, Field(ge=2, multiple_of=2)]
+    # tokens; longer prompts, and pairs with a longer prompt and answer, are left out
     max_new_tokens: Count
-    max_prompt: Count = 256  # tokens; longer prompts are left out
-    max_length: Count = 512  # tokens of a prompt with its answer; longer pairs are left out
+    max_prompt: Count = 256
+    max_length: Count = 512
+
+    # Training. AdamW, with the same budget for every method.
+    learning_rate: Positive
     beta: Positive = 0.1
-    batch: Count = 64  # pairs per step
-    micro_batch: Count = 64  # ours: pairs that fit in memory; gradients accumulate to `batch`
     epochs: Count = 1
-    warmup: Share = 0.1  # ours: share of the steps; the paper's 150 may exceed them all
+    # pairs per step; ours: those that fit in memory, whose gradients accumulate to a batch
+    batch: Count = 64
+    micro_batch: Count = 64
+    # ours: a share of the steps, since the paper's 150 may be more than there are
+    warmup: Share = 0.1
 
     @field_validator("methods", "headline_methods", "frontier_methods")
     @classmethod
@@ -161,6 +176,7 @@ class AlignConfig(StudyConfig):
             raise ValueError(
                 f"micro_batch = {self.micro_batch} does not divide batch = {self.batch}"
             )
+        # what each of several processes takes of a batch is a whole number of micro-batches, too
         processes = progress.processes()
         if self.batch % (self.micro_batch * processes):
             raise ValueError(
@@ -176,10 +192,11 @@ class AlignConfig(StudyConfig):
             hashes: `data_sha256` and `weights_sha256` of the files that it is built from.
         """
         names = {field.name for field in fields(self.spec_type)}
-        sizes = self.model_dump(include=names)
-        # a spec is hashable, and so are its values
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
-        return self.spec_type(**values, seed=seed, **hashes)
+        values: dict[str, Any] = {**self.model_dump(include=names), **hashes, "seed": seed}
+        # a spec is hashable, and so its values have to be
+        for name, value in values.items():
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return self.spec_type(**values)
 
     def runs(self, **hashes: str) -> list[AlignmentRun]:
         """One run per policy to train; one seed is complete before the next begins.

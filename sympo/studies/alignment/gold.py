@@ -1,14 +1,15 @@
 """A world whose true reward is known: VADER's sentiment of the answer.
 
 On real preference data nobody can say by how much a policy improved. Here everybody can: the gold
-reward labels the pairs through Bradley–Terry, and the same gold reward judges the policies. For a
-laptop the module holds a small grammar of reviews, with a tokenizer and a Llama of a quarter of a
-million weights that learn to write them. Study gold aligns that model, or SmolLM2, in this world.
+reward labels the pairs through Bradley–Terry, and the same gold reward judges the policies. Study
+gold aligns SmolLM2 in this world or, on a laptop, a Llama of a quarter of a million weights, which
+learns to write the reviews of a small grammar.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from itertools import cycle, islice
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -20,20 +21,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from sympo import noise, preferences
 from sympo.studies import comparisons, models, records
 from sympo.studies.alignment import sampling, sweep, training
-from sympo.studies.alignment.config import AlignConfig, WorldSpec
+from sympo.studies.alignment.config import AlignConfig, Messages, WorldSpec
 from sympo.studies.alignment.world import World, add_reference
 
 # raised when what the study computes changes; tests/studies/test_golden.py tells when
 VERSION = 1
 
-# prompts for SmolLM2; answers are its own
+# The prompts for SmolLM2, which writes the answers itself.
 HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")
 HH_TEST = ("helpful-base/test",)
 # ours: an answer whose reward is higher by 0.2 (of a range of 2) is preferred with σ(1) = 73%
 TEMPERATURE = 0.2
 
-# place → what a review of it can talk about. No word of this block has a sentiment in VADER's
-# lexicon.
+# The grammar. Places, things, days and companions have no sentiment in VADER's lexicon.
+
+# place → what a review of it can talk about
 PLACES = {
     "hotel": ("room", "bed", "hall"),
     "cafe": ("coffee", "cake", "menu"),
@@ -52,21 +54,26 @@ EVERYWHERE = ("staff", "service", "price")
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 COMPANIONS = ("sister", "brother", "mother", "father", "uncle", "aunt", "cousin", "neighbour")
 
+# as many of each sentiment, so that a review is good, neutral or bad by chance
 GOOD = ("great", "good", "lovely", "nice", "perfect", "superb")
 NEUTRAL = ("small", "ordinary", "usual", "plain", "modern", "old")
 BAD = ("awful", "bad", "dull", "dirty", "terrible", "ugly")
-DEGREES = ("", "", "", "very", "quite", "not")  # an empty word: half of the adjectives stand alone
+# half of the adjectives stand alone
+DEGREES = ("", "", "", "very", "quite", "not")
 # VADER gives what follows a "but" three times the weight of what precedes it
 LINKS = ("and", "but")
 
+# "<prompt> : <answer> <eos>", without a system turn
 CHAT_TEMPLATE = (
-    # no system turn
-    "{% for m in messages %}{{ m.content }}{{ ' : ' if m.role == 'user' else ' <eos> ' }}{% endfor %}"
+    "{% for m in messages %}"
+    "{{ m.content }}{{ ' : ' if m.role == 'user' else ' <eos> ' }}"
+    "{% endfor %}"
 )
 
 
 @cache
-def _analyzer():
+def _load_analyzer() -> Any:
+    # here, so that the study's config can be read where VADER is not installed
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     return SentimentIntensityAnalyzer()
@@ -76,10 +83,10 @@ def _analyzer():
 def reward(answer: str) -> float:
     """The gold reward of an answer: VADER's compound score, in [−1, 1].
 
-    Source: Hutto and Gilbert 2014, package vaderSentiment. Check:
-    tests/test_gold.py::test_reward_is_vader.
+    Source: Hutto and Gilbert 2014, package vaderSentiment.
+    Check: tests/studies/test_gold.py::test_reward_is_vader.
     """
-    return _analyzer().polarity_scores(answer)["compound"]
+    return _load_analyzer().polarity_scores(answer)["compound"]
 
 
 def prefer_first(first: ArrayLike, second: ArrayLike, uniform: ArrayLike) -> NDArray[np.bool_]:
@@ -88,91 +95,106 @@ def prefer_first(first: ArrayLike, second: ArrayLike, uniform: ArrayLike) -> NDA
     Args:
         first, second: gold rewards `(pairs,)`.
         uniform: `(pairs,)`, in [0, 1).
-    Source: Section 2.1. Check: tests/test_gold.py::test_labels_follow_bradley_terry.
+    Returns:
+        `(pairs,)`.
+    Source: Section 2.1.
+    Check: tests/studies/test_gold.py::test_labels_follow_bradley_terry.
     """
-    return np.asarray(uniform) < 1 / (1 + np.exp(np.subtract(second, first) / TEMPERATURE))
+    deficit = np.subtract(second, first)
+    return np.asarray(uniform) < 1 / (1 + np.exp(deficit / TEMPERATURE))
 
 
 def label_pairs(
-    prompts: Sequence[list[dict]], pairs: Iterable[tuple[str, str]], *, seed: int
+    prompts: Sequence[Messages], pairs: Iterable[tuple[str, str]], *, seed: int
 ) -> Dataset:
-    """Clean preference pairs in TRL's conversational format; a pair of equal answers says nothing
-    and is dropped.
+    """Clean preference pairs in TRL's conversational format, labelled by the gold reward.
 
     Labels are keyed by row content: they depend neither on the other rows nor on the order of the
-    two answers.
+    two answers. A pair of equal answers says nothing and is dropped.
 
     Args:
         prompts: messages, one list per pair.
         pairs: two answers each.
+        seed: another seed gives independent labels.
     Returns:
-        columns prompt, chosen, rejected, is_flipped (all false), gold_chosen, gold_rejected
-        (rewards).
+        columns prompt, chosen, rejected, is_flipped (all false), gold_chosen and gold_rejected
+        (the rewards).
+    Check: tests/studies/test_gold.py::test_pairs_are_labelled_by_bradley_terry.
     """
+    # the two answers in alphabetical order, whatever order they came in
     rows = [
-        (prompt, *sorted(pair))
+        (prompt, min(pair), max(pair))
         for prompt, pair in zip(prompts, pairs, strict=True)
         if pair[0] != pair[1]
     ]
-    keys = [("label", *(m["content"] for m in prompt), a, b) for prompt, a, b in rows]
-    rewards = np.array([[reward(a), reward(b)] for _, a, b in rows]).reshape(-1, 2)
-    wins = prefer_first(*rewards.T, noise.RowGenerator(keys, seed).random(len(rows)))
+    keys = [("label", *(turn["content"] for turn in prompt), a, b) for prompt, a, b in rows]
+    uniform = noise.RowGenerator(keys, seed).random(len(rows))
+    first = [reward(a) for _, a, _ in rows]
+    second = [reward(b) for _, _, b in rows]
+    wins = prefer_first(first, second, uniform)
     return _to_dataset(
-        [(p, a, b) if won else (p, b, a) for (p, a, b), won in zip(rows, wins, strict=True)]
+        [
+            (prompt, a, b) if first_wins else (prompt, b, a)
+            for (prompt, a, b), first_wins in zip(rows, wins, strict=True)
+        ]
     )
 
 
-def order_pairs(prompts: Sequence[list[dict]], pairs: Iterable[tuple[str, str]]) -> Dataset:
-    """Pairs as `label_pairs` gives them, but the answer of higher gold reward is always chosen;
-    ties are dropped.
-    """
+def order_pairs(prompts: Sequence[Messages], pairs: Iterable[tuple[str, str]]) -> Dataset:
+    """As `label_pairs`, but the answer of higher gold reward is always chosen; ties are dropped."""
     ranked = [
-        (prompt, *sorted(pair, key=reward)) for prompt, pair in zip(prompts, pairs, strict=True)
+        (prompt, max(pair, key=reward), min(pair, key=reward))
+        for prompt, pair in zip(prompts, pairs, strict=True)
     ]
-    return _to_dataset(
-        [(prompt, high, low) for prompt, low, high in ranked if reward(low) < reward(high)]
+    return _to_dataset([row for row in ranked if reward(row[1]) > reward(row[2])])
+
+
+def _to_dataset(rows: list[tuple[Messages, str, str]]) -> Dataset:
+    """The dataset of rows (prompt, chosen, rejected)."""
+    return Dataset.from_list(
+        [
+            {
+                "prompt": prompt,
+                "chosen": _answer(chosen),
+                "rejected": _answer(rejected),
+                "is_flipped": False,
+                "gold_chosen": reward(chosen),
+                "gold_rejected": reward(rejected),
+            }
+            for prompt, chosen, rejected in rows
+        ]
     )
-
-
-def _to_dataset(rows: list[tuple[list[dict], str, str]]) -> Dataset:
-    return Dataset.from_list([
-        {
-            "prompt": prompt,
-            "chosen": _answer(chosen),
-            "rejected": _answer(rejected),
-            "is_flipped": False,
-            "gold_chosen": reward(chosen),
-            "gold_rejected": reward(rejected),
-        }
-        for prompt, chosen, rejected in rows
-    ])  # fmt: skip
 
 
 # The tiny world: a grammar of reviews
 
 
-def list_prompts() -> list[list[dict]]:
-    """Every prompt of the grammar: place, day and companion, such as "cafe monday aunt", as one
-    user message.
-    """
+def list_prompts() -> list[Messages]:
+    """Every prompt of the grammar, such as "cafe monday aunt", each one user message."""
     texts = [f"{place} {day} {who}" for place in PLACES for day in DAYS for who in COMPANIONS]
     return [[{"role": "user", "content": text}] for text in texts]
 
 
 def split_prompts(
-    prompts: Sequence[list[dict]], *, held_out: int
-) -> tuple[list[list[dict]], list[list[dict]]]:
-    """Training prompts and `held_out` evaluation prompts, which no run of any seed trains on."""
-    keys = [tuple(message["content"] for message in prompt) for prompt in prompts]
-    order = np.argsort(noise.RowGenerator(keys, 0).random(len(keys)))
+    prompts: Sequence[Messages], *, held_out: int
+) -> tuple[list[Messages], list[Messages]]:
+    """Training prompts, and `held_out` evaluation prompts.
+
+    The split is the same for every seed, so that no run trains on an evaluation prompt.
+
+    Raises:
+        ValueError: nothing is held out, or everything.
+    """
     if not 0 < held_out < len(prompts):
         raise ValueError(
-            f"held_out = {held_out} is no part of {len(prompts)} prompts: give a smaller number above 0"
+            f"held_out = {held_out} of {len(prompts)} prompts: choose a smaller number above 0"
         )
+    keys = [tuple(message["content"] for message in prompt) for prompt in prompts]
+    order = np.argsort(noise.RowGenerator(keys, 0).random(len(keys)))
     return [prompts[i] for i in order[held_out:]], [prompts[i] for i in order[:held_out]]
 
 
-def write_review(prompt: list[dict], generator: np.random.Generator) -> str:
+def write_review(prompt: Messages, generator: np.random.Generator) -> str:
     """A review from the grammar, such as "the cake was very good but the staff was plain ."
 
     Good, neutral and bad words are equally frequent, whatever the prompt: the sentiment is all
@@ -180,22 +202,22 @@ def write_review(prompt: list[dict], generator: np.random.Generator) -> str:
     """
     place = prompt[-1]["content"].split()[0]
     things = generator.choice((*PLACES[place], *EVERYWHERE), 2, replace=False)
-    clauses = [
+    first, second = (
         f"the {thing} was {generator.choice(DEGREES)} {_draw_adjective(generator)}"
         for thing in things
-    ]
-    return " ".join(f"{clauses[0]} {generator.choice(LINKS)} {clauses[1]} .".split())
+    )
+    review = f"{first} {generator.choice(LINKS)} {second} ."
+    # an empty degree leaves two spaces behind
+    return " ".join(review.split())
 
 
 def _draw_adjective(generator: np.random.Generator) -> str:
-    return generator.choice((GOOD, NEUTRAL, BAD)[generator.integers(3)])
+    words = (GOOD, NEUTRAL, BAD)[generator.integers(3)]
+    return generator.choice(words)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer of the grammar's words.
-
-    Its chat template writes "<prompt> : <answer> <eos>".
-    """
+    """A word-level tokenizer of the grammar's words, whose chat template is `CHAT_TEMPLATE`."""
     texts = (
         *("<pad>", "<eos>", "<unk>"),
         *PLACES,
@@ -239,13 +261,14 @@ class GoldConfig(AlignConfig):
     All fields are ours: the paper has no such study.
     """
 
-    # trained from scratch on the grammar's reviews, or SmolLM2-135M-Instruct
+    # "tiny" is trained from scratch on the grammar's reviews; SmolLM2 is SmolLM2-135M-Instruct
     model: Literal["tiny", "smollm2"]
 
 
 def run_study(config: GoldConfig) -> records.Runs:
     """Train every policy of `config`, or load its record."""
     source = models.find_weights(config.model)
+    # the tiny model's pairs come from the grammar, and from no file
     if config.model == "smollm2":
         source = {**_load_hh().source(), **source}
     return sweep.run_sweep(config, build_world, version=VERSION, **source)
@@ -263,31 +286,32 @@ def build_unreferenced(spec: WorldSpec) -> World:
         ValueError: no two of the SFT model's answers differ in reward.
     """
     start = _load_tiny(spec) if spec.model == "tiny" else _load_smollm2(spec)
-    model, tokenizer, prompts = start.model, start.tokenizer, start.prompts
+    model = start.model
+    tokenizer = start.tokenizer
     training.fine_tune(model, tokenizer, start.examples, spec)
 
-    # two answers to each training prompt; in turn, if there are fewer prompts than pairs
-    asked = [start.train_prompts[i % len(start.train_prompts)] for i in range(spec.pairs)]
+    # Two answers to each training prompt, and round again if there are fewer prompts than pairs.
+    asked = list(islice(cycle(start.train_prompts), spec.pairs))
     drawn = sampling.sample(model, tokenizer, asked, spec, samples=2, seed=spec.pairs_seed).texts
     train = label_pairs(asked, _pair_up(drawn), seed=spec.seed)
 
-    # the SFT model's answers to the evaluation prompts: held-out pairs, and what policies must beat
+    # Its answers to the evaluation prompts make held-out pairs, and are what policies must beat.
     answers = sampling.sample(
-        model, tokenizer, prompts, spec, samples=spec.samples, seed=spec.sft_seed
+        model, tokenizer, start.prompts, spec, samples=spec.samples, seed=spec.sft_seed
     ).texts
-    asked = [prompt for prompt in prompts for _ in range(spec.samples // 2)]
+    asked = [prompt for prompt in start.prompts for _ in range(spec.samples // 2)]
     test = order_pairs(asked, _pair_up(answers))
-    rewards = np.reshape(score(asked, answers), (-1, spec.samples))
+    rewards = np.reshape([reward(answer) for answer in answers], (-1, spec.samples))
 
     if not (len(train) and len(test)):
         raise ValueError(
             "the SFT model's answers are all alike to the gold reward: "
             "raise prompts, pairs or max_new_tokens"
         )
-    return World(spec, model, tokenizer, train, test, prompts, score, rewards)
+    return World(spec, model, tokenizer, train, test, start.prompts, score, rewards)
 
 
-def score(prompts: Sequence[list[dict]], answers: Sequence[str]) -> list[float]:
+def score(prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
     """The judge of this world: the gold reward of each answer, whatever was asked."""
     return [reward(answer) for answer in answers]
 
@@ -310,14 +334,15 @@ class _Start(NamedTuple):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     examples: Dataset
-    train_prompts: list[list[dict]]
-    prompts: list[list[dict]]
+    train_prompts: list[Messages]
+    prompts: list[Messages]
 
 
 def _load_tiny(spec: WorldSpec) -> _Start:
     """The untrained model of a seed, and reviews of the grammar to fine-tune it on."""
-    generator = np.random.default_rng(spec.seed)
     tokenizer = tiny_tokenizer()
+    # one stream for the choice of prompts and for the reviews
+    generator = np.random.default_rng(spec.seed)
     train, held_out = split_prompts(list_prompts(), held_out=spec.prompts)
     shown = [train[i] for i in generator.integers(len(train), size=spec.sft_examples)]
     reviews = [_answer(write_review(prompt, generator)) for prompt in shown]
@@ -332,6 +357,7 @@ def _load_smollm2(spec: WorldSpec) -> _Start:
         model, tokenizer = models.load("smollm2", seed=spec.seed)
     split = _load_hh()
 
+    # another seed takes other rows, in another order
     def take(pairs: Dataset, count: int) -> Dataset:
         return preferences.take_fitting(
             pairs.shuffle(seed=spec.seed),
@@ -353,6 +379,6 @@ def _load_hh() -> preferences.Split:
     return preferences.split_pairs(train, comparisons.load_hh(*HH_TEST))
 
 
-def _answer(text: str) -> list[dict]:
+def _answer(text: str) -> Messages:
     """An assistant's message, as TRL wants it."""
     return [{"role": "assistant", "content": text}]

@@ -8,7 +8,7 @@ labels on pairs that no policy sees; how well it agrees with the held-out labels
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -26,8 +26,8 @@ from sympo import preferences
 from sympo.judge import ModelJudge
 from sympo.studies import comparisons, models, records
 from sympo.studies.alignment import sampling, sweep, training
-from sympo.studies.alignment.config import AlignConfig, Count, Positive, WorldSpec
-from sympo.studies.alignment.world import World, add_reference
+from sympo.studies.alignment.config import AlignConfig, Count, Messages, Positive, WorldSpec
+from sympo.studies.alignment.world import Score, World, add_reference
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 # raised when what the studies compute changes; tests/studies/test_golden.py tells when
@@ -57,16 +57,21 @@ class OfflineConfig(AlignConfig):
 
     spec_type: ClassVar[type[WorldSpec]] = OfflineSpec
 
-    # ours: bytes, untrained; SmolLM2-135M-Instruct; Llama-3.2-3B-Instruct
+    # The paper's is "llama", Llama-3.2-3B-Instruct. Ours: SmolLM2-135M-Instruct, and an untrained
+    # model that reads bytes.
     model: Literal["tiny", "smollm2", "llama"]
-    train_files: list[str]  # what `sympo.studies.comparisons` loads for training
+
+    # names that `sympo.studies.comparisons` knows
+    train_files: list[str]
     test_files: list[str]
-    test_pairs: Count  # ours: held-out pairs with clean labels, for accuracy and margin
-    # ours: share of the training prompts kept for the judge alone
+    # ours: held-out pairs with clean labels, for accuracy and margin
+    test_pairs: Count
+
+    # ours: the judge gets a share of the training prompts for itself, and trains on some of them
     judge_share: Annotated[float, Field(gt=0, lt=1)]
-    judge_pairs: Count  # ours: pairs of these that it is trained on
-    judge_epochs: Count  # ours
-    judge_learning_rate: Positive  # ours
+    judge_pairs: Count
+    judge_epochs: Count
+    judge_learning_rate: Positive
 
 
 def run_study(config: OfflineConfig) -> records.Runs:
@@ -83,12 +88,13 @@ def build_world(spec: OfflineSpec) -> World:
     model = model.to(training.device())
     pairs = _draw_pairs(spec, tokenizer)
 
-    # before SFT, so that the judge starts from the model as it was loaded
+    # Before SFT, so that the judge starts from the model as it was loaded and has seen no answer
+    # of the policies' pairs.
     score, facts = train_judge(model, tokenizer, pairs.judge, pairs.test, spec)
     examples = training.completions(pairs.train, spec.sft_examples)
     training.fine_tune(model, tokenizer, examples, spec)
 
-    # the SFT model's answers, which policies must beat
+    # What policies must beat: the SFT model's answers to held-out prompts.
     prompts = pairs.test["prompt"][: spec.prompts]
     answers = sampling.sample(
         model, tokenizer, prompts, spec, samples=spec.samples, seed=spec.sft_seed
@@ -136,9 +142,6 @@ def _draw_pairs(spec: OfflineSpec, tokenizer: PreTrainedTokenizerBase) -> _Parts
     )
 
 
-Score = Callable[[Sequence[list[dict]], Sequence[str]], Any]
-
-
 def train_judge(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -170,24 +173,27 @@ def train_judge(
         trainer.train()
         training.load_trained(classifier, trainer)
     judge = ModelJudge(classifier.to(model.device), tokenizer, spec.micro_batch)
-    chosen = judge.score(test["prompt"], _texts(test["chosen"]))
-    rejected = judge.score(test["prompt"], _texts(test["rejected"]))
-    return judge.score, {"judge_accuracy": float(np.greater(chosen, rejected).mean())}
+    score: Score = judge.score
+    chosen = score(test["prompt"], _texts(test["chosen"]))
+    rejected = score(test["prompt"], _texts(test["rejected"]))
+    return score, {"judge_accuracy": float(np.greater(chosen, rejected).mean())}
 
 
 def _add_head(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str, *, seed: int
 ) -> PreTrainedModel:
     """A classifier with the weights of `model` and a new head, by way of a folder."""
+    # transformers adds a head only to what it loads
     model.save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # draws the weights of the new head
         classifier = AutoModelForSequenceClassification.from_pretrained(
             folder, num_labels=1, dtype=torch.float32, use_safetensors=True
         )
+    # it scores the last token that is no padding, and has to know which that is
     classifier.config.pad_token_id = tokenizer.pad_token_id
     return classifier
 
 
-def _texts(answers: Sequence[list[dict]]) -> list[str]:
+def _texts(answers: Sequence[Messages]) -> list[str]:
     return [messages[-1]["content"] for messages in answers]

@@ -12,11 +12,15 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from sympo import stats
 from sympo.studies import progress
-from sympo.studies.alignment.config import WorldSpec
+from sympo.studies.alignment.config import Messages, WorldSpec
 
-ROWS = 512  # ours: answers that are sampled together, at most
-CACHE = 2**32  # ours: bytes of the keys and values that sampling keeps
-LOGITS = 2**28  # ours: logits per forward pass of `divergences`, 1 GiB
+# Bounds on memory, all ours.
+# Answers that are sampled together, at most.
+ROWS = 512
+# Bytes of the keys and values that sampling keeps.
+CACHE = 2**32
+# Logits per forward pass of `divergences`, 1 GiB.
+LOGITS = 2**28
 
 
 class Batch(NamedTuple):
@@ -45,7 +49,7 @@ class Samples(NamedTuple):
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[dict]],
+    prompts: Sequence[Messages],
     spec: WorldSpec,
     *,
     samples: int,
@@ -66,12 +70,15 @@ def sample(
         for prompt in prompts
         for _ in range(samples)
     ]
+    # without dropout
     model.eval()
     size = _count_rows(model.config, tokens=spec.max_prompt + spec.max_new_tokens)
+    # the parts decide which random numbers an answer gets, so their size is part of the result
     parts = [asked[start : start + size] for start in range(0, len(asked), size)]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         batches = [_generate(model, tokenizer, part, spec.max_new_tokens) for part in parts]
+    # of each row the answer's tokens alone, without prompt and padding
     rows = [
         ids[answer.bool()]
         for batch in batches
@@ -120,9 +127,11 @@ def _generate(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     ).cpu()
+    # `generate` gives back the prompt as well
     start = inputs.input_ids.shape[1]
     ends = (ids[:, start:] == tokenizer.eos_token_id).long()
-    # no <eos> before the token: padding may be <eos> too, so only the first counts
+    # An answer goes on as long as no <eos> came before. Padding may be <eos> too: only the first
+    # one counts.
     inside = (ends.cumsum(1) - ends == 0).long()
     attention = torch.cat([inputs.attention_mask.cpu(), inside], 1)
     return Batch(ids, attention, torch.cat([torch.zeros(len(ids), start).long(), inside], 1))
@@ -163,9 +172,11 @@ def _divergence(
     inputs = {
         "input_ids": batch.ids.to(policy.device),
         "attention_mask": batch.attention.to(policy.device),
+        # counted from the first token that is no padding
         "position_ids": (batch.attention.cumsum(1) - 1).clamp(min=0).to(policy.device),
     }
 
+    # in float32, whatever the model computes in: small differences are what is measured
     def log_probs(model: PreTrainedModel) -> Tensor:
         logits = model(**inputs, use_cache=False, logits_to_keep=length).logits
         return log_softmax(logits[:, :-1].float(), -1)
@@ -187,6 +198,7 @@ def win_rates(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
         `(prompts,)`.
     Check: tests/studies/test_sampling.py::test_win_rates_by_enumeration.
     """
+    # every answer against every answer of the other side
     ours = np.asarray(ours)[:, :, None]
     theirs = np.asarray(theirs)[:, None, :]
     return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(1, 2))

@@ -60,7 +60,9 @@ def run_sweep(
         source: of data and weights, for the records' provenance. Their hashes (`…_sha256`) are part
             of what a run is.
     """
+    # Where data lie may differ from machine to machine; what they are may not.
     hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
+    # Processes of our own, unless somebody else has started some.
     alone = progress.processes() == 1
     small = config.model == "tiny" and not torch.cuda.is_available()
     train = train_parallel if alone and small else train_runs
@@ -93,9 +95,9 @@ class Workbench:
 
     def __init__(self, build_world: BuildWorld) -> None:
         self.build_world = build_world
+        # at hand: a world, and its training pairs flipped at one rate
         self._world: World | None = None
         self._pairs: Dataset | None = None
-        self._spec: WorldSpec | None = None
         self._noise_rate: float | None = None
 
     def train(self, run: AlignmentRun) -> Result:
@@ -104,12 +106,11 @@ class Workbench:
         return train_run(run, world, self._flip_pairs(world, run.noise_rate))
 
     def _enter_world(self, spec: WorldSpec) -> World:
-        if self._world is None or spec != self._spec:
-            # the old world leaves the memory before the new one takes its place there
+        if self._world is None or self._world.spec != spec:
+            # The old world has to be gone before the new one is built: a GPU may hold only one.
             self._world = None
             self._pairs = None
             self._world = self.build_world(spec)
-            self._spec = spec
         return self._world
 
     def _flip_pairs(self, world: World, noise_rate: float) -> Dataset:
@@ -186,6 +187,7 @@ def measure(policy: PreTrainedModel, world: World) -> dict[str, float]:
         length in tokens.
     """
     spec = world.spec
+    # the same random numbers for every method, so that methods differ by their policies alone
     answers = sampling.sample(
         policy, world.tokenizer, world.prompts, spec, samples=spec.samples, seed=spec.policy_seed
     )
@@ -224,6 +226,7 @@ def train_parallel(
         workers = [_Worker(_start_process(build_world), iter(queue)) for queue in queues]
         for worker in workers:
             stack.enter_context(worker.pool)
+        # leaving this block, by an error or Ctrl-C as well, waits for the runs under way
         for result in _keep_busy(workers):
             yield result
             bar.update()
@@ -268,22 +271,25 @@ def _start_process(build_world: BuildWorld) -> ProcessPoolExecutor:
     )
 
 
-# of a worker's process, from its start to its end
+# Of a worker's process, from its start to its end: runs come one by one, and the next one finds
+# the world of the last.
 _workbench: Workbench
 
 
 def _begin_work(build_world: BuildWorld) -> None:
     global _workbench
     _workbench = Workbench(build_world)
+    # there is a worker for each core
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    # a notebook's kernel that is killed cleans up nothing
-    if parent := multiprocessing.parent_process():
-        parent.join()
+    # a notebook's kernel that is killed cleans up nothing, and its workers would train on
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 

@@ -78,9 +78,11 @@ def settings(spec: WorldSpec, folder: str, **changes: Any) -> dict[str, Any]:
     bf16 = mixed_precision()
     shared = {
         "output_dir": folder,
+        # records are what is kept: no checkpoints, no reports
         "save_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,
+        # pairs that are too long were left out; none is cut
         "max_length": None,
         "dataloader_pin_memory": cuda,
         "use_cpu": not cuda,
@@ -107,14 +109,8 @@ def fine_tune(
     from trl import SFTConfig, SFTTrainer
 
     with quietly(), tempfile.TemporaryDirectory() as folder:
-        arguments = SFTConfig(
-            **settings(
-                spec,
-                folder,
-                learning_rate=spec.sft_learning_rate,
-                num_train_epochs=spec.sft_epochs,
-            )
-        )
+        budget = {"learning_rate": spec.sft_learning_rate, "num_train_epochs": spec.sft_epochs}
+        arguments = SFTConfig(**settings(spec, folder, **budget))
         # TRL patches the forward pass of the model that it trains, and a copy of a patched model
         # runs the original's. So the patched one is thrown away and only its weights are kept.
         sft = SFTTrainer(
@@ -126,6 +122,7 @@ def fine_tune(
 
 def load_trained(model: PreTrainedModel, trainer: Trainer) -> None:
     """Give `model` the weights of a trainer, gathered where they are sharded (FSDP)."""
+    # every process gets the whole of each weight
     options = StateDictOptions(full_state_dict=True)
     model.load_state_dict(get_model_state_dict(trainer.model, options=options))
 
@@ -155,6 +152,7 @@ class BatchBuckets(Sampler[int]):
     def __init__(self, lengths: NDArray[np.int64], *, batch: int, seed: int) -> None:
         self.lengths = lengths
         self.batch = batch
+        # the sampler that accelerate puts in the place of TRL's
         self.order = SeedableRandomSampler(lengths, generator=torch.Generator(), data_seed=seed)
 
     def __len__(self) -> int:
@@ -186,11 +184,13 @@ class PairTrainer(SymPOTrainer):
         return self.accelerator.autocast()
 
     def _prepare_dataset(self, dataset: Dataset, *rest: Any) -> Dataset:
+        # the world's pairs: encoded by the trainer of `world.add_reference`
         if set(TOKEN_COLUMNS) <= set(dataset.column_names):
             return dataset
         return super()._prepare_dataset(dataset, *rest)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        # there already in every run, with the flips that swap them
         if set(REFERENCE_COLUMNS) <= set(dataset.column_names):
             return dataset
         sides = log_probs(self, self.ref_model or self.model, dataset)
@@ -210,7 +210,9 @@ def pair_arguments(spec: WorldSpec, folder: str, **changes: Any) -> SymPOConfig:
     return SymPOConfig(
         **settings(spec, folder, **changes),
         per_device_eval_batch_size=spec.micro_batch,
+        # TRL then takes the reference from the data, and keeps no second model in memory
         precompute_ref_log_probs=True,
+        # a share of the steps: a history has about eight entries, however many steps there are
         logging_steps=0.125,
     )
 
@@ -256,9 +258,7 @@ def build_trainer(
 
 
 @torch.no_grad()
-def log_probs(
-    trainer: PairTrainer, model: PreTrainedModel, pairs: Dataset
-) -> NDArray[np.float32]:
+def log_probs(trainer: PairTrainer, model: PreTrainedModel, pairs: Dataset) -> NDArray[np.float32]:
     """log π(y | x) of the chosen and of the rejected answers under `model`, nats.
 
     Several processes share the pairs, and each gets all the values.
@@ -268,6 +268,7 @@ def log_probs(
     Returns:
         `(2, pairs)`.
     """
+    # in order, unlike the trainer's own loader
     loader = DataLoader(
         pairs.select_columns(list(TOKEN_COLUMNS)),
         batch_size=trainer.args.per_device_eval_batch_size,
@@ -287,6 +288,7 @@ def margins(trainer: PairTrainer, pairs: Dataset) -> NDArray[np.float64]:
     Returns:
         `(pairs,)`, nats.
     """
+    # without dropout, as the reference pass was made
     trainer.model.eval()
     reference = np.array([pairs[column][:] for column in REFERENCE_COLUMNS])
     chosen, rejected = log_probs(trainer, trainer.model, pairs) - reference

@@ -4,14 +4,18 @@ import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sympo.studies.alignment import training
-from sympo.studies.alignment.config import WorldSpec
+from sympo.studies.alignment.config import Messages, WorldSpec
+
+# prompts and answers → a reward per answer
+Score = Callable[[Sequence[Messages], Sequence[str]], Any]
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class World:
     tokenizer: PreTrainedTokenizerBase
     train: Dataset
     test: Dataset
-    prompts: list[list[dict]]
-    score: Callable[[Sequence[list[dict]], Sequence[str]], ArrayLike]
+    prompts: list[Messages]
+    score: Score
     rewards: NDArray[np.float64]
     facts: dict[str, float] = field(default_factory=dict)
 
@@ -47,8 +51,10 @@ def add_reference(world: World) -> World:
     padding.
     """
     with training.quietly(), tempfile.TemporaryDirectory() as folder:
-        # nothing is trained: the trainer encodes the pairs and runs its reference model over them
+        # Nothing is trained here. A trainer encodes its pairs when it is built, and runs the
+        # reference model over them; so pairs are encoded as in training, and any loss would do.
         trainer = training.build_trainer(
+            # a copy, because TRL patches the model that it is told to train
             copy.deepcopy(world.model),
             world.tokenizer,
             training.pair_arguments(world.spec, folder),
