@@ -443,8 +443,8 @@ Markdown(
 #
 # **Derivation.** A pair of clean margin $z$ whose label is flipped with probability $\varepsilon$
 # costs $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$ on average. That is a loss again, made
-# out of a loss; in the code it takes a torch margin or a sympy symbol, whatever $\ell$ takes. Beside
-# it are the two losses that DPO and SymPO train with,
+# out of a loss; in the code it takes a torch margin or a sympy symbol, whatever $\ell$ takes.
+# Beside it are the two losses that DPO and SymPO train with,
 #
 # $$\ell_\text{logistic}(z) = \log\bigl(1 + e^{-z}\bigr), \qquad
 # \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}}.$$

@@ -197,7 +197,7 @@ def _make_regular(curvature: Floats, held: Bools) -> Floats:
     inner = curvature * (free[:, :, None] & free[:, None, :])
     # Nothing changes along (1, …, 1) while no action is held. A constant makes the system regular
     # there, and as the gradient has no part in that direction, no step goes there.
-    shift = ~held.any(axis=1)[:, None, None] / held.shape[1]
+    shift = np.where(free.all(axis=1), 1 / held.shape[1], 0.0)[:, None, None]
     # The last term is for actions between which the curvature has underflowed.
     return inner + held[:, :, None] * identity + shift + 1e-15 * identity
 
@@ -366,8 +366,8 @@ def tabulate_losses(names: Iterable[str], margins: ArrayLike) -> pd.DataFrame:
         z = torch.tensor(np.asarray(margins), dtype=torch.float64, requires_grad=True)
         value = loss.fn(z)
         (slope,) = torch.autograd.grad(value.sum(), z)
-        columns = {"margin": z, "value": value, "sum": value + loss.fn(-z), "weight": -slope}
-        columns = {column: tensor.detach().numpy() for column, tensor in columns.items()}
+        tensors = {"margin": z, "value": value, "sum": value + loss.fn(-z), "weight": -slope}
+        columns = {column: tensor.detach().numpy() for column, tensor in tensors.items()}
         tables.append(pd.DataFrame({"loss": name, "symmetric": loss.symmetric, **columns}))
     return pd.concat(tables, ignore_index=True)
 

@@ -1,23 +1,26 @@
-"""The finite problems of notebooks 01 and 02 against sampling, closed forms and scipy."""
+"""What notebooks 00, 01 and 02 define, against sampling, closed forms and scipy."""
 
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 import sympy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import load_functions
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from sympo.book import theory
-from sympo.losses import LOSSES, get
+from sympo.losses import LOSSES, get, get_pair
 from sympo.noise import equivalent_rate, flip
 
-REWARDS, SCORES = [0.0, 1.0, 2.5], [0.3, 0.1, 1.7]
-PAIRS = theory.list_pairs(REWARDS, SCORES)
+page = load_functions("02_noise_equivalence")
+
+REWARDS = np.array([0.0, 1.0, 2.5])
+SCORES = np.array([0.3, 0.1, 1.7])
+PAIRS = page.list_pairs(REWARDS, SCORES)
 rate = st.floats(0, 0.49)
 share = st.floats(0, 1)
 
@@ -32,10 +35,10 @@ def test_pairs_by_hand():
 @given(rate, rate, share)
 @settings(max_examples=50)
 def test_annotation_conditions_on_the_written_label(rate_pos, rate_neg, prior):
-    outcomes = theory.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
+    outcomes = page.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
     assert outcomes.probability.sum() == pytest.approx(1)
     assert outcomes.probability[outcomes.label > 0].sum() == pytest.approx(prior, abs=1e-12)
-    rates = theory.measure_rates(outcomes)
+    rates = page.measure_rates(outcomes)
     if prior > 1e-3:
         assert rates[1] == pytest.approx(rate_pos)
     if prior < 1 - 1e-3:
@@ -48,7 +51,7 @@ def test_exact_risk_is_what_sampling_finds():
     labels = np.where(generator.random(len(rows)) < 0.3, 1, -1)
     noisy = flip(labels, 0.1, 0.4, generator)
     losses = get("logistic").fn(torch.from_numpy(noisy * labels * rows.margin.to_numpy())).numpy()
-    exact = theory.measure_risk(theory.annotate(PAIRS, 0.1, 0.4, prior=0.3), get("logistic").fn)
+    exact = page.measure_risk(page.annotate(PAIRS, 0.1, 0.4, prior=0.3), get("logistic").fn)
     assert abs(losses.mean() - exact) < 5 * losses.std() / np.sqrt(len(losses))
 
 
@@ -57,36 +60,36 @@ def test_exact_risk_is_what_sampling_finds():
 @settings(max_examples=10)
 def test_lemma_1(name, rate_pos, rate_neg, prior):
     fn, equivalent = get(name).fn, equivalent_rate(rate_pos, rate_neg, prior)
-    outcomes = theory.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
-    symmetric = theory.annotate(PAIRS, equivalent, equivalent, prior=0.5)
-    assert theory.measure_risk(outcomes, fn) == pytest.approx(theory.measure_risk(symmetric, fn))
-    swapped = theory.swap_half(outcomes)
-    assert theory.measure_risk(swapped, fn) == pytest.approx(theory.measure_risk(outcomes, fn))
-    assert theory.measure_rates(swapped).to_numpy() == pytest.approx(equivalent, abs=1e-12)
+    outcomes = page.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
+    symmetric = page.annotate(PAIRS, equivalent, equivalent, prior=0.5)
+    assert page.measure_risk(outcomes, fn) == pytest.approx(page.measure_risk(symmetric, fn))
+    swapped = page.swap_half(outcomes)
+    assert page.measure_risk(swapped, fn) == pytest.approx(page.measure_risk(outcomes, fn))
+    assert page.measure_rates(swapped).to_numpy() == pytest.approx(equivalent, abs=1e-12)
 
 
 def test_lemma_1_needs_an_order_that_is_independent_of_the_winner():
-    tied = theory.annotate(PAIRS, 0.1, 0.4, prior=np.where(PAIRS.winner > PAIRS.loser, 0.9, 0.1))
+    tied = page.annotate(PAIRS, 0.1, 0.4, prior=np.where(PAIRS.winner > PAIRS.loser, 0.9, 0.1))
     prior = tied.probability[tied.label > 0].sum()
     rate = equivalent_rate(0.1, 0.4, prior)
-    symmetric = theory.annotate(PAIRS, rate, rate, prior=0.5)
-    gap = theory.measure_risk(tied, get("ramp").fn) - theory.measure_risk(symmetric, get("ramp").fn)
+    symmetric = page.annotate(PAIRS, rate, rate, prior=0.5)
+    gap = page.measure_risk(tied, get("ramp").fn) - page.measure_risk(symmetric, get("ramp").fn)
     assert abs(gap) > 0.01
-    by_pair = theory.measure_rates(theory.swap_half(tied), by="winner")
+    by_pair = page.measure_rates(page.swap_half(tied), by="winner")
     assert np.ptp(by_pair) > 0.05
 
 
 def test_rates_that_cannot_be_learned_from_are_refused():
     with pytest.raises(ValueError, match="rate_pos \\+ rate_neg"):
-        theory.annotate(PAIRS, 0.6, 0.6, prior=0.5)
+        page.annotate(PAIRS, 0.6, 0.6, prior=0.5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_noise_undoes_the_correction(name):
     z = torch.linspace(-5, 5, 101, dtype=torch.float64)
     fn = get(name).fn
-    corrected = theory.correct(fn, 0.3)
-    torch.testing.assert_close(theory.add_noise(corrected, 0.3)(z), fn(z))
+    corrected = page.correct(fn, 0.3)
+    torch.testing.assert_close(page.add_noise(corrected, 0.3)(z), fn(z))
     affine = torch.allclose(corrected(z) - fn(z) / 0.4, (corrected(z) - fn(z) / 0.4)[0])
     assert affine == get(name).symmetric
 
@@ -94,22 +97,37 @@ def test_noise_undoes_the_correction(name):
 def test_corrected_logistic_is_rdpo():
     h = sympy.Symbol("h", real=True)
     s = 1 / (1 + sympy.exp(-h))
-    rdpo = (
-        -sympy.Rational(7, 10) * sympy.log(s) + sympy.Rational(3, 10) * sympy.log(1 - s)
-    ) / sympy.Rational(4, 10)
-    corrected = theory.correct(get("logistic").expr, sympy.Rational(3, 10))(h)
-    assert [float((corrected - rdpo).subs(h, at).evalf(30)) for at in (-3, 0, 2)] == pytest.approx(
-        [0, 0, 0], abs=1e-15
-    )
+    kept, flipped = sympy.Rational(7, 10), sympy.Rational(3, 10)
+    rdpo = (-kept * sympy.log(s) + flipped * sympy.log(1 - s)) / (kept - flipped)
+    corrected = page.correct(page.logistic_loss, flipped)(h)
+    for other in (rdpo, get_pair("rdpo").expr(h, noise_rate=0.3)):
+        gaps = [float((corrected - other).subs(h, at).evalf(30)) for at in (-3, 0, 2)]
+        assert gaps == pytest.approx([0, 0, 0], abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["logistic", "sigmoid"])
+def test_the_two_losses_of_the_pages_are_the_registered_ones(name):
+    z = sympy.Symbol("z", real=True)
+    on_page = getattr(page, f"{name}_loss")(z)
+    assert sympy.simplify(on_page - get(name).expr(z)) == 0
+    margins = torch.linspace(-9, 9, 37, dtype=torch.float64)
+    start = getattr(load_functions("00_start_here"), f"{name}_loss")
+    torch.testing.assert_close(start(margins), get(name).fn(margins))
+
+
+def test_reward_accuracy_is_the_share_of_sampled_winners():
+    wins = expit(REWARDS[:, None] - REWARDS)
+    accuracy = load_functions("01_preferences_as_classification").reward_accuracy(wins, SCORES)
+    generator = np.random.default_rng(0)
+    drawn = PAIRS.margin.to_numpy()[generator.choice(len(PAIRS), 200_000, p=PAIRS.probability)]
+    assert accuracy == pytest.approx((drawn > 0).mean(), abs=5 * 0.5 / np.sqrt(len(drawn)))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4])
 def test_signal_by_sampled_flips_and_closed_form(rate):
     margins = np.array([-2.0, 0.0, 1.5])
-    logistic = theory.measure_signal(
-        theory.correct(get("logistic").fn, rate), margins, noise_rate=rate
-    )
-    sigmoid = theory.measure_signal(get("sigmoid").fn, margins, noise_rate=rate)
+    logistic = page.measure_signal(page.correct(get("logistic").fn, rate), margins, noise_rate=rate)
+    sigmoid = page.measure_signal(get("sigmoid").fn, margins, noise_rate=rate)
     common = (1 - 2 * rate) / np.sqrt(rate * (1 - rate))
     assert logistic.snr.to_numpy() == pytest.approx(expit(-margins) * common)
     assert sigmoid.snr.to_numpy() == pytest.approx(common / 2)
@@ -125,45 +143,46 @@ def test_signal_by_sampled_flips_and_closed_form(rate):
 PROBLEMS = theory.draw_problems(8, spread=2, unevenness=1.5, generator=np.random.default_rng(1))
 
 
+def fit_told(assumed, *, clip):
+    """The best rewards of rDPO that is told `assumed`, on labels flipped at 0.3."""
+    gaps = theory.compute_gaps(PROBLEMS.reward)
+    belief = page.looks_like(gaps, noise_rate=0.3, assumed_rate=assumed)
+    return theory.fit_logistic(PROBLEMS.sampling, belief, clip=clip)
+
+
 def test_the_true_rate_recovers_the_true_rewards():
-    learned = theory.fit_corrected_logistic(PROBLEMS, noise_rate=0.3, assumed_rate=0.3, clip=20)
-    np.testing.assert_allclose(
-        theory.compute_gaps(learned), theory.compute_gaps(PROBLEMS.reward), atol=1e-6
-    )
+    learned = theory.compute_gaps(fit_told(0.3, clip=20))
+    np.testing.assert_allclose(learned, theory.compute_gaps(PROBLEMS.reward), atol=1e-6)
 
 
 @pytest.mark.parametrize("assumed", [0.0, 0.2, 0.33, 0.45])
 def test_corrected_fit_is_scipys(assumed):
-    learned = theory.fit_corrected_logistic(PROBLEMS, noise_rate=0.3, assumed_rate=assumed, clip=5)
+    learned = fit_told(assumed, clip=5)
     first, second = np.array(list(itertools.combinations(range(4), 2))).T
-    corrected = theory.correct(lambda z: np.logaddexp(0, -z), assumed)
-    for reward, sampling, found in zip(PROBLEMS.reward, PROBLEMS.sampling, learned, strict=True):
+    corrected = page.correct(lambda z: np.logaddexp(0, -z), assumed)
+    for reward, sampling, ours in zip(PROBLEMS.reward, PROBLEMS.sampling, learned, strict=True):
         wins = 0.3 + 0.4 * expit(reward[first] - reward[second])
 
         def risk(r, wins=wins, sampling=sampling):
             z = r[first] - r[second]
             return sampling @ (wins * corrected(z) + (1 - wins) * corrected(-z))
 
-        best = minimize(
-            risk,
-            np.zeros(4),
-            method="SLSQP",
-            bounds=[(-5, 5)] * 4,
-            options={"ftol": 1e-14, "maxiter": 999},
-        )
-        assert abs(found).max() <= 5
-        assert risk(found) == pytest.approx(best.fun, abs=1e-6)
-        assert risk(found) <= best.fun + 1e-12
+        box = [(-5, 5)] * 4
+        options = {"ftol": 1e-14, "maxiter": 999}
+        best = minimize(risk, np.zeros(4), method="SLSQP", bounds=box, options=options)
+        assert abs(ours).max() <= 5
+        assert risk(ours) == pytest.approx(best.fun, abs=1e-6)
+        assert risk(ours) <= best.fun + 1e-12
 
 
 def test_a_wrong_rate_costs_order_and_the_true_one_none():
-    table = theory.tabulate_wrong_rate(
-        theory.draw_problems(100, spread=2, unevenness=1.5, generator=np.random.default_rng(0)),
-        [0.0, 0.3, 0.45],
-        noise_rate=0.3,
-        clip=20,
+    generator = np.random.default_rng(0)
+    problems = theory.draw_problems(100, spread=2, unevenness=1.5, generator=generator)
+    settings = {"noise_rate": 0.3, "clip": 20}
+    dpo, told_right, told_too_much = (
+        page.count_wrong_orders(problems, assumed_rate=assumed, **settings)
+        for assumed in (0.0, 0.3, 0.45)
     )
-    assert isinstance(table, pd.DataFrame)
-    assert table.reversed.to_numpy()[1] == table.tied.to_numpy()[1] == 0
-    assert table.reversed.to_numpy()[0] > 0.02
-    assert table.tied.to_numpy()[2] > 0.5
+    assert told_right == [0, 0]
+    assert dpo[0] > 0.02
+    assert told_too_much[1] > 0.5

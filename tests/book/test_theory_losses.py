@@ -11,9 +11,12 @@ import sympy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import load_functions
 
 from sympo.book import figures, theory
 from sympo.losses import LOSSES, get
+
+page = load_functions("03_symmetric_losses")
 
 Z = sympy.Symbol("z", real=True)
 SYMMETRIC = [name for name, loss in LOSSES.items() if loss.symmetric]
@@ -123,9 +126,9 @@ def test_reach_to_one_hundredth(name, expected):
 def test_conditional_risk_is_the_mean_over_the_two_labels(name):
     expr, z, eta = get(name).expr(Z), 0.7, 0.3
     expected = 0.3 * float(expr.subs(Z, z)) + 0.7 * float(expr.subs(Z, -z))
-    assert theory.compute_conditional_risk(get(name).fn, [0.0, z], [0.9, eta])[
-        1, 1
-    ] == pytest.approx(expected)
+    assert page.compute_conditional_risk(get(name).fn, [0.0, z], [0.9, eta])[1, 1] == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("name", ["logistic", "square", "exponential", "savage"])
@@ -133,16 +136,16 @@ def test_conditional_risk_is_the_mean_over_the_two_labels(name):
 def test_minimiser_agrees_with_a_continuous_optimiser(name, eta):
     fn = get(name).fn
     found = scipy.optimize.minimize_scalar(
-        lambda z: theory.compute_conditional_risk(fn, [z], [eta]).item(),
+        lambda z: page.compute_conditional_risk(fn, [z], [eta]).item(),
         bounds=(-4, 4),
         method="bounded",
     )
-    (best,) = theory.find_minimisers(fn, MARGINS, [eta])
+    (best,) = page.find_minimisers(fn, MARGINS, [eta])
     assert best == pytest.approx(found.x, abs=0.01)
 
 
 def test_every_tied_minimiser_is_found():
-    clear, tie = theory.find_minimisers(get("ramp").fn, MARGINS, [0.8, 0.5])
+    clear, tie = page.find_minimisers(get("ramp").fn, MARGINS, [0.8, 0.5])
     np.testing.assert_array_equal(clear, MARGINS[MARGINS >= 1])
     np.testing.assert_array_equal(tie, MARGINS)
 
@@ -151,7 +154,7 @@ def test_every_tied_minimiser_is_found():
 @given(st.sampled_from(SYMMETRIC), st.floats(0.51, 1), st.floats(0.51, 1), st.floats(0.1, 30))
 def test_no_symmetric_loss_tells_two_probabilities_apart(name, eta, other, bound):
     margins = np.linspace(-bound, bound, 101)
-    low, high = theory.find_minimisers(get(name).fn, margins, [eta, other])
+    low, high = page.find_minimisers(get(name).fn, margins, [eta, other])
     # Near its limit a loss is flat to within rounding, and how many margins then tie depends on the
     # factor 2η − 1.
     both = np.intersect1d(low, high)
@@ -161,13 +164,13 @@ def test_no_symmetric_loss_tells_two_probabilities_apart(name, eta, other, bound
 
 
 def test_logistic_tells_them_apart():
-    low, high = theory.find_minimisers(get("logistic").fn, MARGINS, [0.6, 0.9])
+    low, high = page.find_minimisers(get("logistic").fn, MARGINS, [0.6, 0.9])
     assert np.intersect1d(low, high).size == 0
 
 
 def test_noise_shrinks_the_logistic_minimiser_and_leaves_symmetric_ones():
     etas = np.array([0.1, 0.3, 0.7, 0.9])
-    table = theory.tabulate_minimisers(
+    table = page.tabulate_minimisers(
         ["logistic", "ramp", "sigmoid"], noise_rates=[0, 0.3], etas=etas, margins=MARGINS
     ).set_index(["loss", "noise_rate"])
     for rate in (0, 0.3):
@@ -183,7 +186,7 @@ def test_price_of_a_wrong_sign_in_closed_form():
     etas = np.array([0.05, 0.4, 0.6, 0.95])
     entropy = -etas * np.log(etas) - (1 - etas) * np.log(1 - etas)
     measured = {
-        name: theory.measure_calibration(get(name).fn, MARGINS, etas)
+        name: page.measure_calibration(get(name).fn, MARGINS, etas)
         for name in ("logistic", "hinge", "ramp")
     }
     np.testing.assert_allclose(measured["logistic"], np.log(2) - entropy, atol=1e-5)
@@ -204,7 +207,7 @@ def test_price_of_a_wrong_sign_in_closed_form():
 def test_calibration_of_symmetric_losses(fn, calibrated):
     margins = np.arange(-40, 41) * np.pi / 2
     margins = np.union1d(margins, [-1.0, 1.0])
-    prices = theory.measure_calibration(fn, margins, [0.1, 0.45, 0.55, 0.9])
+    prices = page.measure_calibration(fn, margins, [0.1, 0.45, 0.55, 0.9])
     assert bool((prices > 1e-9).all()) == calibrated
 
 
@@ -219,7 +222,7 @@ def test_exercise_three_the_odd_part_of_logistic_and_square_is_a_line():
 @pytest.mark.parametrize("eta", [0.2, 0.55, 0.9])
 def test_exercise_five_some_logistic_loss_makes_eta_readable(share, eta):
     margins = np.linspace(-12, 12, 240_001)
-    (best,) = theory.find_minimisers(
+    (best,) = page.find_minimisers(
         lambda z: get("sigmoid").fn(z) + share * get("logistic").fn(z), margins, [eta]
     )
     u = scipy.special.expit(best.mean()) - 0.5
@@ -238,7 +241,7 @@ def test_fig_t5_draws_symmetric_losses_solid_on_the_left_and_flat():
 
 
 def test_fig_t6_has_a_panel_per_rate_and_leaves_ties_at_one_half_out():
-    table = theory.tabulate_minimisers(
+    table = page.tabulate_minimisers(
         ["ramp", "logistic"], noise_rates=[0, 0.4], etas=[0.4, 0.5, 0.6], margins=MARGINS
     )
     figure = figures.fig_t6_minimisers(table)
