@@ -5,30 +5,40 @@ those at a higher one, and every method of one seed sees the same flips.
 """
 
 import hashlib
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Hashable, Iterable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "RowGenerator",
+    "UniformSource",
+    "check_rates",
+    "equivalent_rate",
+    "flip",
+    "flip_tied",
+]
 
 
 class UniformSource(Protocol):
     """Anything with numpy's `random(size)`: a `numpy.random.Generator` or a `RowGenerator`."""
 
-    def random(self, size: int) -> NDArray[np.float64]: ...
+    def random(self, size: int, /) -> NDArray[np.float64]:
+        """The next `(size,)` uniform numbers in [0, 1)."""
+        ...
 
 
-def _plain(key: object) -> object:
+def _to_python(key: object) -> object:
     # numpy's scalars print differently from one numpy to the next, and unlike the Python numbers
     # that they equal.
     if isinstance(key, tuple):
-        return tuple(map(_plain, key))
+        return tuple(_to_python(part) for part in key)
     return key.item() if isinstance(key, np.generic) else key
 
 
 class RowGenerator:
-    """Uniform numbers keyed by row: a row's number depends on (its key, seed) and not on the other
-    rows.
+    """Uniform numbers keyed by row: a row's number depends on its key and the seed alone.
 
     numpy's generators number rows by position, so that dropping one row would redraw all that
     follow it.
@@ -36,25 +46,33 @@ class RowGenerator:
     Args:
         keys: one str, bytes, int or tuple per row; rows with equal keys draw equal numbers.
         seed: another seed gives independent numbers.
+    Check: tests/library/test_noise.py.
     """
 
-    def __init__(self, keys: Iterable, seed: int):
-        self._keys = [repr(_plain(key)).encode() for key in keys]
-        self._salt = f"{seed}".encode()
+    def __init__(self, keys: Iterable[Hashable], seed: int) -> None:
+        self._keys = [repr(_to_python(key)).encode() for key in keys]
+        self._seed = seed
         self._draw = 0
 
     def random(self, size: int) -> NDArray[np.float64]:
-        """The next `(size,)` uniform numbers in [0, 1); `size` must be the number of keys."""
+        """The next `(size,)` uniform numbers in [0, 1).
+
+        Raises:
+            ValueError: `size` is not the number of keys.
+        """
         if size != len(self._keys):
             raise ValueError(
                 f"asked for {size} uniform numbers, but there are {len(self._keys)} row keys"
             )
-        salt = self._salt + f":{self._draw}".encode()
+        # The number of the call is hashed too: a second draw is independent of the first.
+        salt = f"{self._seed}:{self._draw}".encode()
         self._draw += 1
         digests = b"".join(
             hashlib.blake2b(key, digest_size=8, key=salt).digest() for key in self._keys
         )
-        return (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)) * 2.0**-53
+        # As numpy does it: the highest 53 of 64 bits are the mantissa of a number in [0, 1).
+        mantissas = np.frombuffer(digests, dtype="<u8") >> np.uint64(11)
+        return mantissas.astype(np.float64) * 2.0**-53
 
 
 def check_rates(rate_pos: float, rate_neg: float) -> None:
@@ -68,26 +86,28 @@ def check_rates(rate_pos: float, rate_neg: float) -> None:
             raise ValueError(f"{field} = {rate} is not a noise rate: give a number in [0, 1)")
     if rate_pos + rate_neg >= 1:
         raise ValueError(
-            f"rate_pos + rate_neg = {rate_pos + rate_neg:g} ≥ 1: the noisy label no longer points to the true one, "
-            "so nothing can be learned from it; give rates whose sum is below 1"
+            f"rate_pos + rate_neg = {rate_pos + rate_neg:g} ≥ 1: the noisy label no longer points "
+            "to the true one, so nothing can be learned from it; give rates whose sum is below 1"
         )
 
 
-def _check_labels(labels: ArrayLike) -> NDArray:
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.isin(labels, (-1, 1)).all():
+def _check_labels(labels: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(labels)
+    if array.ndim != 1 or not np.isin(array, (-1, 1)).all():
         raise ValueError("labels must be one-dimensional and hold only −1 and +1")
-    return labels
+    return array
 
 
-def _check_longer(longer: ArrayLike, labels: NDArray) -> NDArray:
-    longer = np.asarray(longer)
-    if longer.shape != labels.shape or not np.isin(longer, (-1, 1)).all():
+def _check_longer(longer: ArrayLike, labels: NDArray[Any]) -> NDArray[Any]:
+    array = np.asarray(longer)
+    if array.shape != labels.shape or not np.isin(array, (-1, 1)).all():
         raise ValueError(f"longer must hold −1 or +1 for each of the {len(labels)} labels")
-    return longer
+    return array
 
 
-def flip(labels: ArrayLike, rate_pos: float, rate_neg: float, generator: UniformSource) -> NDArray:
+def flip(
+    labels: ArrayLike, rate_pos: float, rate_neg: float, generator: UniformSource
+) -> NDArray[Any]:
     """Noisy labels ỹ, with P(ỹ=−1 | y=+1) = rate_pos and P(ỹ=+1 | y=−1) = rate_neg.
 
     Args:
@@ -97,9 +117,10 @@ def flip(labels: ArrayLike, rate_pos: float, rate_neg: float, generator: Uniform
         `(pairs,)`, dtype of `labels`.
     Raises:
         ValueError: labels other than ±1, or rates that `check_rates` refuses.
-    Source: Equation 7. Check: notebook 02, tests/test_noise.py.
+    Source: Equation 7. Check: notebook 02, tests/library/test_noise.py.
     """
     check_rates(rate_pos, rate_neg)
+    # One number per pair whatever the rates: a pair that flips at a low rate flips at a higher one.
     labels = _check_labels(labels)
     flipped = generator.random(len(labels)) < np.where(labels > 0, rate_pos, rate_neg)
     return np.where(flipped, -labels, labels)
@@ -113,9 +134,8 @@ def flip_tied(
     generator: UniformSource,
     *,
     first_rate: float,
-) -> NDArray:
-    """Noisy labels when the written order is tied to the pair: the longer answer stands first with
-    probability w.
+) -> NDArray[Any]:
+    """Noisy labels when the longer answer is written first with probability w.
 
     The annotator errs by position: at `rate_pos` when the answer written first is the better one,
     else at `rate_neg`. So a pair flips at w·rate_pos + (1−w)·rate_neg when its longer answer wins,
@@ -131,13 +151,15 @@ def flip_tied(
     Raises:
         ValueError: as `flip`, or a `longer` that does not match the labels, or a first_rate outside
             [0, 1].
-    Source: theory T2b, a counterexample to Lemma 1 outside its condition. Check: notebook 02,
-    tests/test_noise.py.
+    Source: theory T2b, a counterexample to Lemma 1 outside its condition.
+    Check: notebook 02, tests/library/test_noise.py.
     """
     if not 0 <= first_rate <= 1:
         raise ValueError(f"first_rate = {first_rate} is not a probability: give a number in [0, 1]")
     labels = _check_labels(labels)
     longer = _check_longer(longer, labels)
+    # +1 where a₁ is written first. The noise sees the labels in the written order, and its result
+    # is turned back.
     written = np.where(generator.random(len(labels)) < first_rate, longer, -longer)
     return flip(labels * written, rate_pos, rate_neg, generator) * written
 
@@ -158,8 +180,9 @@ def equivalent_rate(rate_pos: float, rate_neg: float, prior: float) -> float:
     rate = prior * rate_pos + (1 - prior) * rate_neg
     if rate >= 0.5:
         raise ValueError(
-            f"rate_pos = {rate_pos} and rate_neg = {rate_neg} at prior = {prior} are equivalent to symmetric noise of "
-            f"rate {rate:g} ≥ ½, where a noisy label is no better than a coin; swap the order of a random half of the "
-            f"pairs before annotation (prior = 0.5) to bring it to {(rate_pos + rate_neg) / 2:g}"
+            f"rate_pos = {rate_pos} and rate_neg = {rate_neg} at prior = {prior} are equivalent to "
+            f"symmetric noise of rate {rate:g} ≥ ½, where a noisy label is no better than a coin; "
+            "swap the order of a random half of the pairs before annotation (prior = 0.5) to bring "
+            f"it to {(rate_pos + rate_neg) / 2:g}"
         )
     return rate

@@ -21,8 +21,10 @@ rate = st.floats(0, 0.49)
 
 
 class Stratified:
-    """A uniform source that runs through every cell of a `cells`-fold grid over all the draws of a
-    function.
+    """A uniform source that runs through the middle of every cell of a grid.
+
+    The grid divides [0, 1) into `cells` parts for each of the `draws` of a function, so that the
+    average over the pairs is the expectation, exactly, where every rate is a multiple of 1/cells.
     """
 
     def __init__(self, cells, draws):
@@ -37,7 +39,8 @@ class Stratified:
 
 @given(labels_of, rate, rate, rate, rate, seeds)
 def test_flips_at_a_low_rate_are_a_subset_of_those_at_a_higher_one(labels, a, b, c, d, seed):
-    (low_pos, high_pos), (low_neg, high_neg) = sorted((a, b)), sorted((c, d))
+    low_pos, high_pos = sorted((a, b))
+    low_neg, high_neg = sorted((c, d))
     low = flip(labels, low_pos, low_neg, np.random.default_rng(seed)) != labels
     high = flip(labels, high_pos, high_neg, np.random.default_rng(seed)) != labels
     assert not (low & ~high).any()
@@ -45,30 +48,19 @@ def test_flips_at_a_low_rate_are_a_subset_of_those_at_a_higher_one(labels, a, b,
 
 @given(labels_of, rate, rate, rate, rate, st.floats(0, 1), seeds)
 def test_tied_flips_are_nested_too(labels, a, b, c, d, first_rate, seed):
-    (low_pos, high_pos), (low_neg, high_neg) = sorted((a, b)), sorted((c, d))
     longer = np.resize([1, -1, -1], len(labels))
-    low = (
-        flip_tied(
-            labels, longer, low_pos, low_neg, np.random.default_rng(seed), first_rate=first_rate
-        )
-        != labels
-    )
-    high = (
-        flip_tied(
-            labels, longer, high_pos, high_neg, np.random.default_rng(seed), first_rate=first_rate
-        )
-        != labels
-    )
-    assert not (low & ~high).any()
+
+    def flipped(rate_pos, rate_neg):
+        generator = np.random.default_rng(seed)
+        noisy = flip_tied(labels, longer, rate_pos, rate_neg, generator, first_rate=first_rate)
+        return noisy != labels
+
+    low_pos, high_pos = sorted((a, b))
+    low_neg, high_neg = sorted((c, d))
+    assert not (flipped(low_pos, low_neg) & ~flipped(high_pos, high_neg)).any()
 
 
-@given(
-    st.lists(
-        st.text() | st.integers() | st.tuples(st.integers(), st.text()), min_size=1, unique_by=repr
-    ),
-    seeds,
-    st.data(),
-)
+@given(row_keys, seeds, st.data())
 def test_a_row_draws_the_same_number_whatever_the_other_rows(keys, seed, data):
     everyone = dict(zip(map(repr, keys), RowGenerator(keys, seed).random(len(keys)), strict=True))
     some = data.draw(st.permutations(keys)).copy()[: data.draw(st.integers(1, len(keys)))]
@@ -80,17 +72,15 @@ def test_a_row_draws_the_same_number_whatever_the_other_rows(keys, seed, data):
 def test_numpy_keys_draw_what_python_keys_draw(keys, seed):
     plain = RowGenerator(keys, seed).random(len(keys))
     assert (RowGenerator(np.array(keys), np.int64(seed)).random(len(keys)) == plain).all()
-    pairs = [(key, "a") for key in keys]
-    numpy_pairs = [(np.int64(key), np.str_("a")) for key in keys]
-    assert (
-        RowGenerator(numpy_pairs, seed).random(len(keys))
-        == RowGenerator(pairs, seed).random(len(keys))
-    ).all()
+    pairs = RowGenerator([(key, "a") for key in keys], seed)
+    numpy_pairs = RowGenerator([(np.int64(key), np.str_("a")) for key in keys], seed)
+    assert (numpy_pairs.random(len(keys)) == pairs.random(len(keys))).all()
 
 
 def test_row_numbers_are_uniform_and_differ_between_seeds_and_draws():
     generator = RowGenerator(range(20_000), 0)
-    first, second = generator.random(20_000), generator.random(20_000)
+    first = generator.random(20_000)
+    second = generator.random(20_000)
     other = RowGenerator(range(20_000), 1).random(20_000)
     for sample in (first, second, other):
         assert 0 <= sample.min() < sample.max() < 1
@@ -118,13 +108,11 @@ def test_row_generator_refuses_another_number_of_rows():
 @given(rate, rate, seeds)
 def test_empirical_rates(rate_pos, rate_neg, seed):
     labels = np.repeat([1, -1], 20_000)
-    flipped = (
-        (flip(labels, rate_pos, rate_neg, np.random.default_rng(seed)) != labels)
-        .reshape(2, -1)
-        .mean(axis=1)
-    )
-    spread = np.sqrt([rate_pos * (1 - rate_pos) / 20_000, rate_neg * (1 - rate_neg) / 20_000])
-    assert (abs(flipped - [rate_pos, rate_neg]) <= 6 * spread + 1e-3).all()
+    flipped = flip(labels, rate_pos, rate_neg, np.random.default_rng(seed)) != labels
+    shares = flipped.reshape(2, -1).mean(axis=1)
+    rates = np.array([rate_pos, rate_neg])
+    spread = np.sqrt(rates * (1 - rates) / 20_000)
+    assert (abs(shares - rates) <= 6 * spread + 1e-3).all()
 
 
 @pytest.mark.parametrize(
@@ -133,13 +121,11 @@ def test_empirical_rates(rate_pos, rate_neg, seed):
 @pytest.mark.parametrize("longer", [1, -1])
 @pytest.mark.parametrize("label", [1, -1])
 def test_tied_rates_are_those_of_t2b(label, longer, rate_pos, rate_neg, first_rate):
-    uniform = Stratified(
-        20, 2
-    )  # the rates are multiples of 1/20, so that the average over its cells is the expectation
-    labels, orders = np.full(uniform.size, label), np.full(uniform.size, longer)
-    flipped = (
-        flip_tied(labels, orders, rate_pos, rate_neg, uniform, first_rate=first_rate) != labels
-    )
+    uniform = Stratified(20, 2)
+    labels = np.full(uniform.size, label)
+    orders = np.full(uniform.size, longer)
+    noisy = flip_tied(labels, orders, rate_pos, rate_neg, uniform, first_rate=first_rate)
+    flipped = noisy != labels
     won, lost = (rate_pos, rate_neg) if label == longer else (rate_neg, rate_pos)
     assert flipped.mean() == pytest.approx(first_rate * won + (1 - first_rate) * lost, abs=1e-12)
 
@@ -167,32 +153,25 @@ def test_type_and_input_are_kept(labels, seed):
         (-0.1, 0.2, r"rate_pos = -0\.1 is not a noise rate: give a number in \[0, 1\)"),
         (0.2, 1.0, r"rate_neg = 1\.0 is not a noise rate"),
         (float("nan"), 0.2, "rate_pos = nan is not a noise rate"),
-        (
-            0.6,
-            0.4,
-            "rate_pos \\+ rate_neg = 1 ≥ 1: the noisy label no longer points to the true one",
-        ),
+        (0.6, 0.4, r"rate_pos \+ rate_neg = 1 ≥ 1: the noisy label no longer points to the true"),
         (0.7, 0.5, "give rates whose sum is below 1"),
     ],
 )
 def test_rates_that_cannot_be_learned_from(rate_pos, rate_neg, message):
-    for refuse in (
-        lambda: check_rates(rate_pos, rate_neg),
-        lambda: flip([1, -1], rate_pos, rate_neg, np.random.default_rng(0)),
-        lambda: flip_tied(
-            [1, -1], [1, 1], rate_pos, rate_neg, np.random.default_rng(0), first_rate=0.5
-        ),
-        lambda: equivalent_rate(rate_pos, rate_neg, 0.5),
-    ):
-        with pytest.raises(ValueError, match=message):
-            refuse()
+    generator = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=message):
+        check_rates(rate_pos, rate_neg)
+    with pytest.raises(ValueError, match=message):
+        flip([1, -1], rate_pos, rate_neg, generator)
+    with pytest.raises(ValueError, match=message):
+        flip_tied([1, -1], [1, 1], rate_pos, rate_neg, generator, first_rate=0.5)
+    with pytest.raises(ValueError, match=message):
+        equivalent_rate(rate_pos, rate_neg, 0.5)
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [[1, -1]], [1, 2], [0.5]])
 def test_labels_other_than_one_and_minus_one(labels):
-    with pytest.raises(
-        ValueError, match="labels must be one-dimensional and hold only −1 and \\+1"
-    ):
+    with pytest.raises(ValueError, match=r"one-dimensional and hold only −1 and \+1"):
         flip(labels, 0.1, 0.1, np.random.default_rng(0))
 
 
