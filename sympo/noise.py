@@ -5,7 +5,7 @@ those at a higher one, and every method of one seed sees the same flips.
 """
 
 import hashlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,7 +49,7 @@ class RowGenerator:
     Check: tests/library/test_noise.py.
     """
 
-    def __init__(self, keys: Iterable[Hashable], seed: int) -> None:
+    def __init__(self, keys: Iterable[object], seed: int) -> None:
         self._keys = [repr(_to_python(key)).encode() for key in keys]
         self._seed = seed
         self._draw = 0

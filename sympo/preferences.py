@@ -1,9 +1,9 @@
-"""Preference pairs in TRL's conversational format: Anthropic HH, UltraFeedback-binarized, your own
-files.
+"""Preference pairs in TRL's conversational format, from files, every row checked.
 
-The columns: `prompt` (messages, the last one a user's), `chosen` and `rejected` (one assistant
-message each) and `is_flipped` (bool). Every row of a file ends up in the dataset or is counted in
-its `Report` by the reason why not.
+Four formats are read: HH dialogues, `prompt`/`chosen`/`rejected` text, and messages in TRL's or the
+hub's form. The columns of the result: `prompt` (messages, the last one a user's), `chosen` and
+`rejected` (one assistant message each) and `is_flipped` (bool). Every row of a file ends up in the
+dataset or is counted in its `Report`, by the reason why not. Nothing is fetched here.
 """
 
 import gzip
@@ -11,11 +11,11 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow
@@ -25,20 +25,50 @@ from numpy.typing import ArrayLike
 
 from sympo import noise
 
+__all__ = [
+    "MALFORMED_LIMIT",
+    "Message",
+    "Pairs",
+    "Report",
+    "Split",
+    "drop_overlap",
+    "flip_preferences",
+    "hold_out",
+    "load_file",
+    "parse_dialogue",
+    "parse_prompt",
+    "parse_rows",
+    "prompt_keys",
+    "read_rows",
+    "row_generator",
+    "split_dialogues",
+    "split_pairs",
+    "swap_answers",
+    "take_fitting",
+]
+
+# A turn of a conversation: role and content.
+Message = dict[str, str]
+
 # ours: the HH test files have 2 malformed rows of 8,552, so more means another format
 MALFORMED_LIMIT = 0.01
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 _FEATURES = Features(
-    {**dict.fromkeys(("prompt", "chosen", "rejected"), _MESSAGES), "is_flipped": Value("bool")}
+    {
+        "prompt": _MESSAGES,
+        "chosen": _MESSAGES,
+        "rejected": _MESSAGES,
+        "is_flipped": Value("bool"),
+    }
 )
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>\n", re.DOTALL)
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON can write it, UTF-8 cannot
 _CHATML_END = "<|im_start|>assistant\n"
-# what ChatML templates put there themselves; no part of the prompt
-_DEFAULT_SYSTEM = "You are a helpful assistant."
+# What ChatML templates put there themselves; no part of the prompt.
+_STOCK_SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON can write it, UTF-8 cannot
 
 
 @dataclass(frozen=True)
@@ -56,33 +86,35 @@ class Report:
 
     rows: int = 0
     kept: int = 0
-    malformed: Counter = field(default_factory=Counter)
-    no_preference: Counter = field(default_factory=Counter)
-    noted: Counter = field(default_factory=Counter)
+    malformed: Counter[str] = field(default_factory=Counter)
+    no_preference: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
     files: tuple[str, ...] = ()
 
     def __add__(self, other: "Report") -> "Report":
+        """The report of both files together."""
         return Report(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __str__(self) -> str:
+        """One line: how many rows were kept, and each reason with its count."""
         parts = [f"{self.kept} of {self.rows} rows kept"]
         for kind in ("malformed", "no_preference", "noted"):
-            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(getattr(self, kind).items()))
-            parts += [f"{kind.replace('_', ' ')}: {counts}"] if counts else []
+            counts = getattr(self, kind)
+            if counts:
+                reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+                parts.append(f"{kind.replace('_', ' ')}: {reasons}")
         return "; ".join(parts)
 
 
 class Pairs(NamedTuple):
-    """A dataset of pairs and the report of the rows it was made from."""
+    """A dataset of pairs and the report of the rows that it comes from."""
 
     dataset: Dataset
     report: Report
 
 
 class Split(NamedTuple):
-    """Training and test pairs that share no prompt; `overlap` training rows were dropped for
-    that.
-    """
+    """Training and test pairs that share no prompt; `overlap` training rows were dropped."""
 
     train: Dataset
     test: Dataset
@@ -91,10 +123,9 @@ class Split(NamedTuple):
     overlap: int
 
     def source(self) -> dict[str, str]:
-        """The files, and one hash of their names and content, for a record: `data`,
-        `data_sha256`.
-        """
+        """The files, `data`, and one hash of their names and content, `data_sha256`."""
         files = (*self.train_report.files, *self.test_report.files)
+        # Without the place that a file came from: the same bytes are the same data.
         content = [(name.partition(" from ")[0], name.rpartition(" ")[2]) for name in files]
         return {
             "data": "; ".join(files),
@@ -102,25 +133,28 @@ class Split(NamedTuple):
         }
 
 
-class _Refused(Exception):
+class _Refused(ValueError):
     """A row that is not a pair; `kind` names the report's field, the message the reason."""
 
-    def __init__(self, reason: str, kind: str = "malformed"):
+    def __init__(
+        self, reason: str, kind: Literal["malformed", "no_preference"] = "malformed"
+    ) -> None:
         super().__init__(reason)
         self.kind = kind
 
 
-def parse_dialogue(text: str) -> list[dict]:
-    """The messages of an HH dialogue; "\\n\\nHuman: " or "\\n\\nAssistant: " before each content
-    gives `text` again.
+def parse_dialogue(text: str) -> list[Message]:
+    """The messages of an HH dialogue.
 
     Turns of one role that follow each other are one message with the inner marker kept as text: an
     annotator typed a paragraph that begins with "Assistant:", and chat templates ask for
-    alternating roles.
+    alternating roles. So "\\n\\nHuman: " or "\\n\\nAssistant: " before each content gives `text`
+    again.
     """
     marks = list(_TURN.finditer(text))
-    messages: list[dict] = []
-    for mark, end in zip(marks, [m.start() for m in marks[1:]] + [len(text)], strict=True):
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    messages: list[Message] = []
+    for mark, end in zip(marks, ends, strict=True):
         role = _ROLES[mark[1]]
         if messages and messages[-1]["role"] == role:
             messages[-1]["content"] += text[mark.start() : end]
@@ -136,84 +170,103 @@ def split_dialogues(chosen: str, rejected: str) -> tuple[str, str, str]:
     not before the last one of each: an answer may hold "\\n\\nAssistant:" itself (17 rows of the HH
     test files). One that holds "\\n\\nHuman:" is refused, since the two dialogues then go on from
     different prompts; "Human:" in a line is text.
+
+    Raises:
+        ValueError: the two are not one prompt with two answers.
     """
     if not (chosen.startswith("\n\nHuman:") and rejected.startswith("\n\nHuman:")):
         raise _Refused("does not begin with a Human turn")
+    # Markers up to which the two are letter for letter the same.
     shared = [mark for mark in _TURN.finditer(chosen) if rejected.startswith(chosen[: mark.end()])]
     starts = [
         turn for before, turn in pairwise(shared) if (before[1], turn[1]) == ("Human", "Assistant")
     ]
     if not starts:
         raise _Refused("unequal prompts")
-    answers = chosen[starts[-1].end() :], rejected[starts[-1].end() :]
+    start = starts[-1]
+    answers = (chosen[start.end() :], rejected[start.end() :])
     if any("\n\nHuman:" in answer for answer in answers):
         raise _Refused("unequal prompts")
-    return chosen[: starts[-1].start()], *(answer.removeprefix(" ") for answer in answers)
+    return chosen[: start.start()], answers[0].removeprefix(" "), answers[1].removeprefix(" ")
 
 
-def parse_prompt(text: str) -> list[dict]:
-    """The messages of a prompt string: one user message, or what a ChatML wrapper holds but for a
-    stock system turn.
+def parse_prompt(text: str) -> list[Message]:
+    """The messages of a prompt string: one user message, or the turns of a ChatML wrapper.
+
+    A stock system turn, which templates put there themselves, is left out.
+
+    Raises:
+        ValueError: a ChatML prompt that does not end with a user turn.
     """
     if not text.startswith("<|im_start|>"):
         return [{"role": "user", "content": text}]
     body = text.removesuffix(_CHATML_END)
     turns = [{"role": role, "content": content} for role, content in _CHATML.findall(body)]
+    # Whatever the turns leave over is a wrapper that was cut.
     if _CHATML.sub("", body) or not turns or turns[-1]["role"] != "user":
         raise _Refused("ChatML prompt does not end with a user turn")
-    return turns[1:] if turns[0] == {"role": "system", "content": _DEFAULT_SYSTEM} else turns
+    return turns[1:] if turns[0] == _STOCK_SYSTEM else turns
 
 
-def _parse_messages(prompt, chosen: list, rejected: list) -> tuple[list[dict], str, str]:
+def _pick_fields(messages: list[Any]) -> list[dict[str, Any]]:
     try:
-        chosen, rejected = (
-            [{k: m[k] for k in ("role", "content")} for m in side] for side in (chosen, rejected)
-        )
-        prompt = (
-            [{k: m[k] for k in ("role", "content")} for m in prompt]
-            if isinstance(prompt, list)
-            else []
-        )
+        return [{name: message[name] for name in ("role", "content")} for message in messages]
     except (TypeError, KeyError):
         raise _Refused("a message lacks role or content") from None
+
+
+def _parse_messages(
+    prompt: Any, chosen: list[Any], rejected: list[Any]
+) -> tuple[list[dict[str, Any]], Any, Any]:
+    """Prompt and answers of a row whose answers are messages, with or without the prompt's."""
+    chosen = _pick_fields(chosen)
+    rejected = _pick_fields(rejected)
+    # UltraFeedback gives the prompt as text and again as the first message: the messages count.
+    turns = _pick_fields(prompt) if isinstance(prompt, list) else []
     if not chosen or not rejected or {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
         raise _Refused("does not end with an assistant message")
     if chosen[:-1] != rejected[:-1]:
         raise _Refused("unequal prompts")
-    return prompt + chosen[:-1], chosen[-1]["content"], rejected[-1]["content"]
+    return turns + chosen[:-1], chosen[-1]["content"], rejected[-1]["content"]
 
 
-def _parse(row: dict) -> tuple[list[dict], str, str]:
-    prompt, chosen, rejected = (row.get(name) for name in ("prompt", "chosen", "rejected"))
+def _read_formats(row: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Prompt and answers of a row in any of the formats, with contents of whatever type."""
+    prompt = row.get("prompt")
+    chosen = row.get("chosen")
+    rejected = row.get("rejected")
     if isinstance(chosen, list) and isinstance(rejected, list):
-        prompt, chosen, rejected = _parse_messages(prompt, chosen, rejected)
-    elif not (isinstance(chosen, str) and isinstance(rejected, str)):
+        return _parse_messages(prompt, chosen, rejected)
+    if not (isinstance(chosen, str) and isinstance(rejected, str)):
         raise _Refused("chosen or rejected is missing")
-    elif prompt is None:
-        prompt, chosen, rejected = split_dialogues(chosen, rejected)
-        prompt = parse_dialogue(prompt)
-    elif isinstance(prompt, str):
-        prompt = parse_prompt(prompt)
-    texts = (
-        [chosen, rejected, *(m["content"] for m in prompt)] if isinstance(prompt, list) else [None]
-    )
+    if prompt is None:
+        dialogue, chosen, rejected = split_dialogues(chosen, rejected)
+        return parse_dialogue(dialogue), chosen, rejected
+    return parse_prompt(prompt) if isinstance(prompt, str) else prompt, chosen, rejected
+
+
+def _parse(row: dict[str, Any]) -> tuple[list[Message], str, str]:
+    prompt, chosen, rejected = _read_formats(row)
+    if not isinstance(prompt, list):
+        raise _Refused("a message is not text")
+    texts = [chosen, rejected, *(message["content"] for message in prompt)]
     if not all(isinstance(text, str) and not _SURROGATE.search(text) for text in texts):
         raise _Refused("a message is not text")
-    if (
-        not any(m["content"].strip() for m in prompt if m["role"] == "user")
-        or prompt[-1]["role"] != "user"
-    ):
+    asked = any(message["content"].strip() for message in prompt if message["role"] == "user")
+    if not asked or prompt[-1]["role"] != "user":
         raise _Refused("no user turn before the answers")
     return prompt, chosen, rejected
 
 
-def _check_preference(row: dict, chosen: str, rejected: str, ties: str) -> Iterable[str]:
+def _check_preference(row: dict[str, Any], chosen: str, rejected: str, ties: str) -> Iterator[str]:
     """Refuse a pair without a winner, and yield what is odd about one that is kept."""
     if chosen.strip() == rejected.strip():
         raise _Refused("chosen = rejected", "no_preference")
+    # Some files keep the scores in the row, others in its metadata.
     metadata = row.get("metadata")
     scores = metadata if "score_chosen" not in row and isinstance(metadata, dict) else row
-    high, low = scores.get("score_chosen"), scores.get("score_rejected")
+    high = scores.get("score_chosen")
+    low = scores.get("score_rejected")
     if isinstance(high, (int, float)) and isinstance(low, (int, float)) and high <= low:
         if high < low:
             raise _Refused("chosen scores below rejected")
@@ -226,55 +279,70 @@ def _check_preference(row: dict, chosen: str, rejected: str, ties: str) -> Itera
         yield "answer holds an Assistant turn"
 
 
-def parse_rows(rows: Iterable[dict | None], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
-    """Pairs from rows of any format named in the module's docstring (None: a line that is no JSON
-    object).
+def parse_rows(
+    rows: Iterable[dict[str, Any] | None], *, ties: Literal["drop", "keep"] = "drop"
+) -> Pairs:
+    """Pairs from rows of any format named at the top of this module.
 
     Args:
+        rows: as JSON gives them; None for a line that is no JSON object.
         ties: what becomes of rows whose two scores are equal. They name no winner, so they are
             dropped (and counted) unless "keep" asks for the data set as published. A row without
             scores is never a tie.
+    Raises:
+        ValueError: `ties` is neither.
     """
     if ties not in ("drop", "keep"):
         raise ValueError(f"ties = {ties!r} is not a choice: give 'drop' or 'keep'")
-    kept, counts, total = (
-        [],
-        {kind: Counter() for kind in ("malformed", "no_preference", "noted")},
-        0,
-    )
+    kept: list[dict[str, Any]] = []
+    refusals: dict[str, Counter[str]] = {"malformed": Counter(), "no_preference": Counter()}
+    noted: Counter[str] = Counter()
+    total = 0
     for row in rows:
         total += 1
         try:
             if not isinstance(row, dict):
                 raise _Refused("not a JSON object")
             prompt, chosen, rejected = _parse(row)
-            counts["noted"].update(list(_check_preference(row, chosen, rejected, ties)))
+            # As a list first: a pair that is refused half-way is not noted as odd as well.
+            noted.update(list(_check_preference(row, chosen, rejected, ties)))
         except _Refused as refused:
-            counts[refused.kind][str(refused)] += 1
+            refusals[refused.kind][str(refused)] += 1
             continue
-        answers = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
-        kept.append((prompt, *answers, row.get("is_flipped") is True))
-    columns = {name: [row[i] for row in kept] for i, name in enumerate(_FEATURES)}
-    return Pairs(Dataset.from_dict(columns, features=_FEATURES), Report(total, len(kept), **counts))
+        pair = {
+            "prompt": prompt,
+            "chosen": [{"role": "assistant", "content": chosen}],
+            "rejected": [{"role": "assistant", "content": rejected}],
+            "is_flipped": row.get("is_flipped") is True,
+        }
+        kept.append(pair)
+    columns = {name: [pair[name] for pair in kept] for name in _FEATURES}
+    report = Report(total, len(kept), refusals["malformed"], refusals["no_preference"], noted)
+    return Pairs(Dataset.from_dict(columns, features=_FEATURES), report)
 
 
-def _json_or_none(line: bytes) -> dict | None:
+def _parse_line(line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError:
         return None
 
 
-def read_rows(path: Path) -> list[dict | None]:
-    """The rows of a `.jsonl`, `.jsonl.gz` or `.parquet` file; None for a line that is not JSON."""
+def read_rows(path: Path) -> list[Any]:
+    """The rows of a `.jsonl`, `.jsonl.gz` or `.parquet` file; None for a line that is not JSON.
+
+    Raises:
+        ValueError: the file is of another kind, or cannot be read.
+    """
     try:
         if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path).to_pylist()
+            rows: list[Any] = pyarrow.parquet.read_table(path).to_pylist()
+            return rows
         if not path.name.endswith((".jsonl", ".jsonl.gz")):
             raise ValueError("its name ends neither in .jsonl, .jsonl.gz nor .parquet")
         # Bytes: a line that is not UTF-8 is then one bad row, and not an unreadable file.
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as lines:
-            return [_json_or_none(line) for line in lines if line.strip()]
+            return [_parse_line(line) for line in lines if line.strip()]
     except (OSError, EOFError, ValueError, pyarrow.ArrowException) as error:
         raise ValueError(
             f"cannot read {path.name} as preferences: {error}; fetch it again or convert it"
@@ -282,13 +350,14 @@ def read_rows(path: Path) -> list[dict | None]:
 
 
 def load_file(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
-    """The pairs of one file: HH dialogues, `prompt`/`chosen`/`rejected` text, or messages in TRL's
-    or the hub's form.
+    """The pairs of one file, in any of the four formats.
 
+    Args:
+        ties: as for `parse_rows`.
     Raises:
         ValueError: the file cannot be read, or more than 1% of its rows are malformed; the message
             has the counts.
-    Check: tests/test_preferences.py.
+    Check: tests/library/test_preferences.py.
     """
     pairs = parse_rows(read_rows(Path(path)), ties=ties)
     report = pairs.report
@@ -300,20 +369,18 @@ def load_file(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pa
 
 
 def split_pairs(train: Pairs, test: Pairs) -> Split:
-    """Training and test pairs that share no prompt; the overlap is taken out of the training
-    pairs.
-    """
+    """Training and test pairs that share no prompt; the overlap leaves the training pairs."""
     kept, overlap = drop_overlap(train.dataset, test.dataset)
     return Split(kept, test.dataset, train.report, test.report, overlap)
 
 
-def prompt_keys(dataset: Dataset) -> list[tuple]:
+def prompt_keys(dataset: Dataset) -> list[tuple[tuple[str, str], ...]]:
     """What makes two prompts the same: the turns but for system turns, case and spacing."""
     return [
         tuple(
-            (m["role"], " ".join(m["content"].casefold().split()))
-            for m in prompt
-            if m["role"] != "system"
+            (message["role"], " ".join(message["content"].casefold().split()))
+            for message in prompt
+            if message["role"] != "system"
         )
         for prompt in dataset["prompt"]
     ]
@@ -327,11 +394,13 @@ def drop_overlap(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
 
 
 def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """A training and a test part that share no prompt; each prompt is held out with probability
-    `fraction`.
+    """A training and a test part that share no prompt.
 
-    The draw is keyed by the prompt: it does not depend on the other rows, and a larger fraction
-    holds out a superset.
+    Each prompt is held out with probability `fraction`. The draw is keyed by the prompt: it does
+    not depend on the other rows, and a larger fraction holds out a superset.
+
+    Raises:
+        ValueError: a fraction outside (0, 1).
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction = {fraction} is not a share: give a number in (0, 1)")
@@ -341,31 +410,39 @@ def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, 
 
 
 def take_fitting(
-    dataset: Dataset, tokenizer, *, count: int, max_prompt: int, max_length: int
+    dataset: Dataset, tokenizer: Any, *, count: int, max_prompt: int, max_length: int
 ) -> Dataset:
-    """The first `count` pairs, or all there are, whose prompt, and prompt with either answer, fit
-    these many tokens.
+    """The first `count` pairs that fit a model, or all there are.
+
+    Args:
+        tokenizer: has the chat template of the model.
+        max_prompt: tokens that the prompt may have.
+        max_length: tokens that the prompt with either answer may have.
     """
 
-    def fits(row: dict) -> bool:
-        texts = (row["prompt"], row["prompt"] + row["chosen"], row["prompt"] + row["rejected"])
-        prompt, *whole = (
-            len(tokenizer.apply_chat_template(m, return_dict=True)["input_ids"]) for m in texts
-        )
-        return prompt <= max_prompt and max(whole) <= max_length
+    def count_tokens(messages: list[Message]) -> int:
+        return len(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])
 
-    return dataset.select(list(islice((i for i, row in enumerate(dataset) if fits(row)), count)))
+    def fits(row: dict[str, Any]) -> bool:
+        prompt = row["prompt"]
+        longest = max(count_tokens(prompt + row[side]) for side in ("chosen", "rejected"))
+        return count_tokens(prompt) <= max_prompt and longest <= max_length
+
+    # One row at a time: no more than needed of a large dataset is tokenised.
+    fitting = (i for i, row in enumerate(dataset) if fits(row))
+    return dataset.select(list(islice(fitting, count)))
 
 
 def row_generator(dataset: Dataset, seed: int) -> noise.RowGenerator:
-    """Uniform numbers keyed by (prompt, the set of the two answers): neither row order nor who won
-    changes a number.
+    """Uniform numbers keyed by (prompt, the set of the two answers).
+
+    Neither the order of rows nor who won changes a number.
     """
     columns = (dataset[name] for name in ("prompt", "chosen", "rejected"))
+    # The keys are hashed by their repr: another type or order here would give other flips.
     texts = ([[(m["role"], m["content"]) for m in cell] for cell in column] for column in columns)
-    return noise.RowGenerator(
-        [(prompt, *sorted(answers)) for prompt, *answers in zip(*texts, strict=True)], seed
-    )
+    rows = zip(*texts, strict=True)
+    return noise.RowGenerator([(prompt, *sorted(answers)) for prompt, *answers in rows], seed)
 
 
 def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
@@ -376,39 +453,43 @@ def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
 
     Args:
         flipped: `(rows,)` bool, from any pattern of `sympo.noise`.
+    Raises:
+        ValueError: `flipped` has another shape.
     """
-    flipped = np.asarray(flipped, dtype=bool)
-    if flipped.shape != (len(dataset),):
+    flips = np.asarray(flipped, dtype=bool)
+    if flips.shape != (len(dataset),):
         raise ValueError(
-            f"flipped has shape {flipped.shape}, but there are {len(dataset)} rows: give one bool per row"
+            f"flipped has shape {flips.shape}, but there are {len(dataset)} rows: "
+            "give one bool per row"
         )
     columns = dataset.to_dict()
     for name in [name for name in columns if "chosen" in name]:
         other = name.replace("chosen", "rejected")
         if other in columns:
-            pairs = list(zip(columns[name], columns[other], flipped, strict=True))
+            pairs = list(zip(columns[name], columns[other], flips, strict=True))
             columns[name] = [b if flip else a for a, b, flip in pairs]
             columns[other] = [a if flip else b for a, b, flip in pairs]
-    columns["is_flipped"] = (np.asarray(columns["is_flipped"], dtype=bool) ^ flipped).tolist()
+    columns["is_flipped"] = (np.asarray(columns["is_flipped"], dtype=bool) ^ flips).tolist()
     return Dataset.from_dict(columns, features=dataset.features)
 
 
 def flip_preferences(dataset: Dataset, noise_rate: float, *, seed: int) -> Dataset:
-    """The dataset with each label flipped with probability `noise_rate`; the flips at a low rate
-    stay at a higher one.
+    """The dataset with each label flipped with probability `noise_rate`.
+
+    What flips at a low rate flips at a higher one too.
 
     Args:
         dataset: clean pairs, no row flipped yet.
         seed: another seed gives independent flips.
     Raises:
         ValueError: a rate that `noise.check_rates` refuses, or a dataset that is already flipped.
-    Check: tests/test_preferences.py.
+    Check: tests/library/test_preferences.py.
     """
     if any(dataset["is_flipped"]):
         raise ValueError(
-            "the dataset already holds flipped rows: flip the clean dataset, since rates do not add up"
+            "the dataset already holds flipped rows: flip the clean dataset, since rates do not "
+            "add up"
         )
     labels = np.ones(len(dataset), dtype=int)
-    return swap_answers(
-        dataset, noise.flip(labels, noise_rate, noise_rate, row_generator(dataset, seed)) < 0
-    )
+    noisy = noise.flip(labels, noise_rate, noise_rate, row_generator(dataset, seed))
+    return swap_answers(dataset, noisy < 0)
