@@ -13,36 +13,27 @@
 # # 06 · MNIST: asymmetric noise is symmetric noise in disguise
 #
 # You will put Lemma 1 to the test with trained networks: noise that errs more often one way than
-# the other, its symmetric equivalent, and a third kind of noise that breaks the lemma's condition.
+# the other, its symmetric equivalent, and a third kind of noise, which breaks the lemma's
+# condition.
 #
 # - Paper: Section 3.1, Lemma 1 (Figure 2 here).
 # - Reads → writes: MNIST, the section `mnist_noise` of the profile → `fig2_mnist_noise`,
-#   `table2_mnist_noise`, `table2_mnist_noise_rates`,
-#   with the data behind them.
+#   `table2_mnist_noise`, `table2_mnist_noise_rates`, with the data behind them.
 # - Time: seconds in smoke, two to three minutes on two cores in laptop; not timed on a GPU yet.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
@@ -71,85 +62,93 @@ config.table()
 #
 # $$\varepsilon = \pi\,\varepsilon_p + (1-\pi)\,\varepsilon_n,$$
 #
-# with $\pi$ the share of pairs whose true winner is written first. Notebook 02 proves it and shows
-# exactly where it ends: the order must not be *tied* to the pair. Here we watch both sides with
-# networks trained on images.
+# with $\pi$ the share of pairs whose true winner is written first. Notebook 02 proves this and
+# shows exactly where it ends: the order must not be *tied* to the pair. Here we watch both sides
+# with networks trained on images.
 #
 # Three kinds of noise, for each pair of rates:
 #
 # - **asymmetric**: flips at $(\varepsilon_p, \varepsilon_n)$, order drawn by a coin;
 # - **equivalent**: flips at $(\varepsilon, \varepsilon)$, the same coin;
 # - **tied**: flips at $(\varepsilon_p, \varepsilon_n)$, but the image with more ink tends to be
-#   written first, as a longer answer may in a real data set. The lemma's condition is broken and
-#   nothing else.
+#   written first, as a longer answer may be in a real data set. This breaks the lemma's condition,
+#   and nothing else.
+#
+# First, what each of them does to the labels of one seed: the share that is flipped, overall and in
+# four groups of pairs.
 
-# %% tags=["check"]
+# %%
 data = sources.mnist()
 pairs = mnist.draw_pairs(data.train_labels, config.pairs, seed=0, class_prior=config.class_prior)
 ink = data.train_images.mean((1, 2))
 more_ink = np.where(ink[pairs.first] >= ink[pairs.second], 1, -1) == pairs.labels
+groups = {
+    "first wins": pairs.labels > 0,
+    "second wins": pairs.labels < 0,
+    "more ink wins": more_ink,
+    "less ink wins": ~more_ink,
+}
 rows = []
 for run in config.runs():
-    if run["seed"] == 0 and run["method"] == config.losses[0]:
+    # The flips are the same for every loss.
+    if run.seed == 0 and run.method == config.losses[0]:
         flipped = mnist.noisy_labels(pairs, run, ink) != pairs.labels
-        groups = {"first wins": pairs.labels > 0, "second wins": pairs.labels < 0}
-        groups |= {"more ink wins": more_ink, "less ink wins": ~more_ink}
-        rows.append({"rates": run["noise_pair"], "noise": run["condition"], "all": flipped.mean()})
-        rows[-1] |= {name: flipped[rows_].mean() for name, rows_ in groups.items()}
+        shares = {name: flipped[members].mean() for name, members in groups.items()}
+        kind = {"rates": run.noise_pair, "noise": run.condition}
+        rows.append({**kind, "all": flipped.mean(), **shares})
 rates = pd.DataFrame(rows)
 rates.round(3)
 
 # %% [markdown]
-# Read the table by columns. Overall, all three kinds flip about equally many labels. Asymmetric
-# noise differs by *position* (first or second wins), which says nothing about the images. Tied
-# noise differs by *ink*, which does. The next cell checks these readings against the formulas,
-# within four standard errors.
+# Read the table by columns. Overall, the three kinds flip about equally many labels. The rate of
+# asymmetric noise differs by *position* (which of the two wins), and position says nothing about
+# the images. The rate of tied noise differs by *ink*, which does. The next cell checks this against
+# the formulas, within four standard errors.
 
 # %% tags=["check"]
-w, error = config.first_rate, 4 * np.sqrt(0.25 / (config.pairs / 2.5))
-for row in rates.itertuples():
-    rate_pos, rate_neg = map(float, row.rates.split("-"))
-    mean = noise.equivalent_rate(rate_pos, rate_neg, config.class_prior)
-    expected = {"asymmetric": (rate_pos, rate_neg, mean, mean), "equivalent": (mean,) * 4}
-    expected["tied"] = (
-        mean,
-        mean,
-        w * rate_pos + (1 - w) * rate_neg,
-        w * rate_neg + (1 - w) * rate_pos,
-    )
-    positions = slice(2) if row.noise != "tied" else slice(2, 4)
-    measured = np.array(row[4:8], dtype=float)
-    assert (abs(measured - expected[row.noise])[positions] < error).all(), row
+error = 4 * np.sqrt(0.25 / (config.pairs / 2.5))  # the smallest group holds 2/5 of the pairs
+first_rate = config.first_rate
+for row in rates.to_dict("records"):
+    rate_pos, rate_neg = map(float, row["rates"].split("-"))
+    rate = noise.equivalent_rate(rate_pos, rate_neg, config.class_prior)
+    more = first_rate * rate_pos + (1 - first_rate) * rate_neg
+    less = first_rate * rate_neg + (1 - first_rate) * rate_pos
+    expected = {
+        "asymmetric": {"first wins": rate_pos, "second wins": rate_neg},
+        "equivalent": {"first wins": rate, "second wins": rate},
+        "tied": {"more ink wins": more, "less ink wins": less},
+    }[row["noise"]]
+    assert all(abs(row[group] - value) < error for group, value in expected.items()), row
+
+# Tied noise is not symmetric: it flips one group of images more often.
 tied = rates[rates.noise == "tied"]
-# and so this noise is not symmetric
-assert ((tied["less ink wins"] - tied["more ink wins"]) > error).all()
+assert (tied["less ink wins"] - tied["more ink wins"] > error).all()
 
 # %% [markdown]
 # ## What to expect, before looking
 #
 # - **Asymmetric and equivalent agree**: the clean test risk follows the same curve, and the rewards
-#   rank test images alike. The rule for "agree" is that the 95% interval of the paired difference
-#   in reward accuracy lies inside ±0.02. The pairs are (loss, rates, seed). If the interval lies
-#   beyond ±0.02 on one side, the lemma is contradicted here.
+#   rank test images alike. They "agree" if the 95% interval of the paired difference in reward
+#   accuracy lies inside ±0.02; the pairs are (loss, rates, seed). If the interval lies beyond ±0.02
+#   on one side, the lemma is contradicted here.
 # - How alike can two rankings be? Two networks of different seeds (other pairs, initial weights and
 #   batches) under the *same* noise are never identical either. Their Kendall τ is the yardstick,
-#   and a lenient one: the compared networks share all of these. Rankings under asymmetric and
-#   equivalent noise should agree at least that well. (Two seeds give one yardstick, so the test has
-#   half the pairs. It was added after the first run.)
-# - **Tied noise does not agree**: the labels now favour one side of ink, and a network can learn
+#   and a lenient one, because the networks we compare share all of these. Rankings under asymmetric
+#   and equivalent noise should agree at least that well. (Two seeds give one yardstick, so the test
+#   has half the pairs. It was added after the first run.)
+# - **Tied noise does not agree**: the labels now favour less or more ink, and a network can learn
 #   that. Accuracy should fall significantly below that under the equivalent noise, for symmetric
-#   losses too. Notebook 02 says which pairs must be mis-ranked.
+#   losses too. Notebook 02 says which pairs must be ranked wrongly.
 
 # %%
 runs = mnist.run_study(config)
 print(runs)
 
 # %%
-columns = ["method", "noise_pair", "condition", "seed"]
-risks = records.history_table(runs.records)[
-    [*columns, "epoch", "test_risk", "train_risk", "accuracy"]
-]
-rankings = stats.compare_rankings(runs.records)
+model = ["method", "noise_pair", "condition", "seed"]
+history = records.history_table(runs.records)
+risks = history[[*model, "epoch", "test_risk", "train_risk", "accuracy"]]
+rankings = mnist.compare_rankings(runs.records)
 tables = {"risks": risks, "rankings": rankings}
 figures.save(figures.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tables, profile=profile)
 
@@ -160,76 +159,82 @@ figures.save(figures.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tabl
 # ## The claims, tested
 
 # %% tags=["check"]
+pair = ["method", "noise_pair", "seed"]
 final = records.metrics_table(runs.records)
-wide = final.pivot(index=["method", "noise_pair", "seed"], columns="condition", values="accuracy")
-assert (
-    wide.notna().all(axis=None)
-    and len(wide) == len(config.losses) * len(config.noise_pairs) * config.seeds
-)
+wide = final.pivot(index=pair, columns="condition", values="accuracy")
+assert wide.notna().all(axis=None)
+assert len(wide) == len(config.losses) * len(config.noise_pairs) * config.seeds
 same = stats.paired_difference(wide.asymmetric, wide.equivalent)
 broken = stats.paired_difference(wide.tied, wide.equivalent)
-taus = rankings.pivot(index=["method", "noise_pair", "seed"], columns="comparison", values="tau")
+
+taus = rankings.pivot(index=pair, columns="comparison", values="tau")
 taus = taus.dropna(subset="equivalent, other data")  # a row per yardstick
 alike = stats.paired_difference(taus["asymmetric, equivalent"], taus["equivalent, other data"])
+
+# %%
 claims = pd.DataFrame(
-    [["asymmetric − equivalent", *same, stats.verdict_agreement(same)],
-     ["tied − equivalent", *broken, stats.verdict(broken, expected=-1)],
-     ["τ(asymmetric, equivalent) − yardstick", *alike, stats.verdict(alike)]],
+    [
+        ["asymmetric − equivalent", *same, stats.verdict_agreement(same)],
+        ["tied − equivalent", *broken, stats.verdict(broken, expected=-1)],
+        ["τ(asymmetric, equivalent) − yardstick", *alike, stats.verdict(alike)],
+    ],
     columns=["difference", "estimate", "low", "high", "n", "p", "verdict"],
-)  # fmt: skip
+)
 figures.save_table(claims, "table2_mnist_noise", profile=profile)
 
-# %%
-tau = rankings.groupby("comparison").tau.mean()
+# %% tags=["hide-input"]
+means = rankings.groupby("comparison").tau.mean()
+mean_taus = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
 Markdown(
-    f"Reward accuracy under asymmetric minus equivalent noise: {same.estimate:+.4f} (95% interval {same.low:+.4f} to "
-    f"{same.high:+.4f}, n = {same.n}): **{claims.verdict[0]}**. Under tied minus equivalent noise: "
-    f"{broken.estimate:+.3f} ({broken.low:+.3f} to {broken.high:+.3f}): **{claims.verdict[1]}**. τ of asymmetric "
-    f"and equivalent minus the yardstick: {alike.estimate:+.2f} ({alike.low:+.2f} to {alike.high:+.2f}): "
-    f"**{claims.verdict[2]}**. "
-    + "Mean τ: " + "; ".join(f"{name} {value:.2f}" for name, value in tau.items()) + "."
-)  # fmt: skip
+    f"Reward accuracy under asymmetric minus equivalent noise: {same.estimate:+.4f} "
+    f"(95% interval {same.low:+.4f} to {same.high:+.4f}, n = {same.n}): **{claims.verdict[0]}**. "
+    f"Under tied minus equivalent noise: {broken.estimate:+.3f} ({broken.low:+.3f} to "
+    f"{broken.high:+.3f}): **{claims.verdict[1]}**. τ of asymmetric and equivalent minus the "
+    f"yardstick: {alike.estimate:+.2f} ({alike.low:+.2f} to {alike.high:+.2f}): "
+    f"**{claims.verdict[2]}**. Mean τ: {mean_taus}."
+)
 
-# %%
+# %% tags=["hide-input"]
 Markdown(
-    f"Two cautions. The n = {same.n} differences come from only {config.seeds} seeds, whose models share images and "
-    "initial weights, so the intervals are narrower than they should be. And the rule asks that the *mean* over "
-    "losses, rates and seeds agrees within two points. Single networks may differ by more, as the next table shows: "
-    "flips at (εₚ, εₙ) and at (ε, ε) hit different pairs, and finite data remembers which."
+    f"Two cautions. The n = {same.n} differences come from only {config.seeds} seeds, whose models "
+    "share images and initial weights, so the intervals are narrower than they should be. And the "
+    "rule asks that the *mean* over losses, rates and seeds agree within two points. Single "
+    "networks may differ by more, as the next table shows: flips at (εₚ, εₙ) and at (ε, ε) hit "
+    "different pairs, and finite data remember which."
 )
 
 # %% [markdown]
 # ## By rates
 
 # %%
-by_rates = (
-    (wide.asymmetric - wide.equivalent)
-    .groupby(["method", "noise_pair"])
-    .agg(["mean", "min", "max"])
-)
-by_rates["tied − equivalent"] = (
-    (wide.tied - wide.equivalent).groupby(["method", "noise_pair"]).mean()
-)
+cell = ["method", "noise_pair"]
+by_rates = (wide.asymmetric - wide.equivalent).groupby(cell).agg(["mean", "min", "max"])
+by_rates["tied − equivalent"] = (wide.tied - wide.equivalent).groupby(cell).mean()
 figures.save_table(by_rates.reset_index(), "table2_mnist_noise_rates", profile=profile)
 
-# %%
+# %% [markdown]
+# `mean`, `min` and `max` are of the differences asymmetric − equivalent over seeds; the last column
+# is the mean of tied − equivalent.
+
+# %% tags=["hide-input"]
 falls = (wide.tied - wide.equivalent).groupby("method").mean()
+by_loss = "; ".join(f"{loss} {fall:+.3f}" for loss, fall in falls.items())
 Markdown(
-    "What tied noise costs, by loss: " + "; ".join(f"{loss} {fall:+.3f}" for loss, fall in falls.items())
-    + ". A symmetric loss is no protection against noise that is not symmetric."
-)  # fmt: skip
+    f"What tied noise costs, by loss: {by_loss}. A symmetric loss is no protection against noise "
+    "that is not symmetric."
+)
 
 # %% [markdown]
 # ## Where this differs from the paper
 #
-# The comparison of rankings, the yardstick and the tied order are
-# ours: without a case in which the lemma fails, an agreement of curves would prove little.
+# The comparison of rankings, the yardstick and the tied order are ours: without a case in which the
+# lemma fails, the agreement of two curves would prove little.
 #
 # ## Exercises
 #
 # 1. Data is often stored with the chosen answer first. What is π then, and which rate acts?
-#    <details><summary>Answer</summary>π = 1, so ε = ε_p: only errors on pairs whose first answer is
-#    better can happen, since it always is.</details>
+#    <details><summary>Answer</summary>π = 1, so ε = ε_p: the first answer is always the better one,
+#    so these are the only errors that can happen.</details>
 # 2. The rates (0.6, 0.3) sum to less than 1. Why does `noise.equivalent_rate(0.6, 0.3, 1.0)` refuse
 #    them?
 #    <details><summary>Answer</summary>At π = 1 they are equivalent to ε = 0.6 ≥ ½: labels that are

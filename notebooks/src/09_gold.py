@@ -10,12 +10,12 @@
 # ---
 
 # %% [markdown]
-# # 07 · Alignment in a world whose reward is known
+# # 09 · Alignment in a world whose reward is known
 #
-# You will fine-tune language models on preferences that lie, and read off by how much each policy
+# You will fine-tune language models on preferences that lie, and read off how much each policy
 # really improved, because here the true reward is known.
 #
-# - Paper: Section 6.2 asks this of large models and a model judge (notebooks 08 and 09). This study
+# - Paper: Section 6.2 asks this of large models and a model judge (notebooks 10 and 11). This study
 #   is ours.
 # - Reads → writes: the section `gold` of the profile (in gpu also SmolLM2 and Anthropic HH) →
 #   `fig3_gold_win_rate`, `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`,
@@ -23,34 +23,27 @@
 # - Time: under a minute in smoke, about seven minutes on two cores in laptop; not timed on a GPU
 #   yet.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 overrides = {}
 
 # %%
+import tempfile
+
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -58,8 +51,9 @@ from IPython.display import Markdown
 from sympo import preferences, stats
 from sympo.book import figures
 from sympo.studies import records
-from sympo.studies.alignment import gold
+from sympo.studies.alignment import gold, training
 from sympo.studies.profiles import study_config
+from sympo.trainer import SymPOConfig, SymPOTrainer
 
 config = study_config("gold", profile, **overrides)
 config.table()
@@ -68,12 +62,12 @@ config.table()
 # ## Why a known reward
 #
 # Whether a policy trained on noisy preferences is *better* depends on a reward that nobody can look
-# up. The paper asks a language model to judge. A judge has tastes of its own, and it cannot say
+# up. The paper lets a language model judge. A judge has tastes of its own, and it cannot say
 # whether a policy gained reward or merely moved far from where it began.
 #
-# So we make a world in which the truth can be computed. The **gold reward** $r^*$ of an answer is
-# the sentiment that VADER, a lexicon with rules, finds in it: a number in $[-1, 1]$. Its rules are
-# not a sum over words:
+# So we build a world in which the truth can be computed. The **gold reward** $r^*$ of an answer is
+# its sentiment according to VADER, a lexicon with rules: a number in $[-1, 1]$. It is not a sum
+# over words, as negation and "but" show:
 
 # %%
 answers = [
@@ -81,8 +75,6 @@ answers = [
     "the cake was very good .",
     "the cake was not good .",
     "the cake was plain .",
-]
-answers += [
     "the cake was good but the staff was rude .",
     "the cake was rude but the staff was good .",
 ]
@@ -91,21 +83,21 @@ pd.DataFrame({"answer": answers, "gold reward": map(gold.reward, answers)})
 # %% [markdown]
 # The annotator of this world compares two answers $a_1, a_2$ by Bradley–Terry with temperature $T$,
 # $$P(a_1 \succ a_2) = \sigma\!\left(\frac{r^*(a_1) - r^*(a_2)}{T}\right),$$
-# and then each label is flipped with probability $\varepsilon$. The policy never sees $r^*$.
-# Afterwards $r^*$ itself judges it.
+# and then each label is flipped with probability $\varepsilon$. The policy never sees $r^*$;
+# afterwards $r^*$ itself judges the policy.
 #
 # In the laptop profile the language model is tiny: 2 layers, 128 wide, trained from scratch within
 # seconds on reviews from a small grammar. The prompt names a place, a day and a companion, and the
 # answer reviews the place. Good, neutral and bad words are equally frequent whatever the prompt, so
-# that the model before alignment (SFT) has no preference.
+# before alignment the model (SFT) has no preference.
 
 # %%
 prompts = gold.list_prompts()
 generator = np.random.default_rng(0)
 shown = [prompts[i] for i in generator.integers(len(prompts), size=5)]
 reviews = [gold.write_review(prompt, generator) for prompt in shown]
-asked = [prompt[0]["content"] for prompt in shown]
-pd.DataFrame({"prompt": asked, "review": reviews, "gold reward": map(gold.reward, reviews)})
+questions = [prompt[0]["content"] for prompt in shown]
+pd.DataFrame({"prompt": questions, "review": reviews, "gold reward": map(gold.reward, reviews)})
 
 # %% [markdown]
 # Before training, three checks of this world: labels follow Bradley–Terry, no evaluation prompt is
@@ -113,33 +105,102 @@ pd.DataFrame({"prompt": asked, "review": reviews, "gold reward": map(gold.reward
 # noise rates differ in *how many* labels lie and not in which.
 
 # %% tags=["check"]
-high, low = 0.6, 0.4
+better = 0.6  # the gold rewards of two answers
+worse = 0.4
 uniform = np.random.default_rng(0).random(20_000)
-share = stats.wilson(int(gold.prefer_first(high, low, uniform).sum()), len(uniform), level=0.999)
-assert share.low < 1 / (1 + np.exp((low - high) / gold.TEMPERATURE)) < share.high
+wins = gold.prefer_first(better, worse, uniform).sum()
+share = stats.wilson(int(wins), len(uniform), level=0.999)
+assert share.low < 1 / (1 + np.exp((worse - better) / gold.TEMPERATURE)) < share.high
 Markdown(
-    f"T = {gold.TEMPERATURE}: an answer that is better by {high - low:.1f} is preferred in {share.estimate:.1%}."
+    f"T = {gold.TEMPERATURE}: an answer that is better by {better - worse:.1f} is preferred in "
+    f"{share.estimate:.1%} of the cases."
 )
 
 # %% tags=["check"]
 train_prompts, held_out = gold.split_prompts(prompts, held_out=100)
 assert not {p[0]["content"] for p in train_prompts} & {p[0]["content"] for p in held_out}
+
 drawn = [
     (gold.write_review(prompt, generator), gold.write_review(prompt, generator))
     for prompt in train_prompts
 ]
 pairs = gold.label_pairs(train_prompts, drawn, seed=0)
-flips = {
-    e: np.array(preferences.flip_preferences(pairs, e, seed=0)["is_flipped"]) for e in (0.2, 0.4)
-}
-assert flips[0.4][flips[0.2]].all() and flips[0.4].sum() > flips[0.2].sum() > 0
+few = np.array(preferences.flip_preferences(pairs, 0.2, seed=0)["is_flipped"])
+many = np.array(preferences.flip_preferences(pairs, 0.4, seed=0)["is_flipped"])
+assert many[few].all()
+assert many.sum() > few.sum() > 0
+
 wrong = np.less(pairs["gold_chosen"], pairs["gold_rejected"]).mean()
 Markdown(
-    f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is random by itself."
+    f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is "
+    "random by itself."
 )
 
 # %% [markdown]
+# ## The method, on 64 pairs
+#
+# Alignment reads the policy's log-ratios as rewards. The margin of a pair with the chosen answer
+# $y_w$ and the rejected answer $y_l$ is
+#
+# $$h = \beta\log\frac{\pi(y_w\mid x)}{\pi_{\mathrm{ref}}(y_w\mid x)}
+#   - \beta\log\frac{\pi(y_l\mid x)}{\pi_{\mathrm{ref}}(y_l\mid x)},$$
+#
+# and SymPO minimises the mean of $\ell(h)$ over the pairs with a symmetric loss $\ell$, here the
+# sigmoid loss $\ell(h) = 1/(1 + e^h)$. `SymPOTrainer` is TRL's `DPOTrainer` with this loss: it
+# takes the same model, tokenizer and data. Before the first step the policy *is* the reference, so
+# that every margin is 0 and the loss is $\ell(0) = \tfrac12$, whatever the model.
+#
+# To see that, we train the tiny model, untrained as it is, on 64 of the pairs above for 10 steps,
+# all 64 in each, with a fifth of the labels flipped.
+
+# %%
+sample = preferences.flip_preferences(pairs.select(range(64)), 0.2, seed=0)
+tokenizer = gold.tiny_tokenizer()
+policy = gold.tiny_model(tokenizer, seed=0)
+reference = gold.tiny_model(tokenizer, seed=0)  # the same weights, which stay as they are
+
+# `quietly` keeps the libraries' progress bars and logs off this page.
+with training.quietly(), tempfile.TemporaryDirectory() as folder:
+    arguments = SymPOConfig(
+        output_dir=folder,
+        loss_type="sympo_sigmoid",
+        beta=0.1,
+        learning_rate=1e-3,
+        per_device_train_batch_size=64,
+        max_steps=10,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+        bf16=False,  # the default would round the loss
+        gradient_checkpointing=False,  # saves memory, which 64 short pairs do not need
+    )
+    data = {"train_dataset": sample, "processing_class": tokenizer}
+    trainer = SymPOTrainer(policy, reference, arguments, **data)
+    trainer.train()
+
+# %% tags=["check"]
+log = pd.DataFrame(trainer.state.log_history[:-1]).set_index("step")  # the last entry sums up
+log = log[["loss", "margin_true", "accuracy_true", "flipped_fit"]]
+before = log.iloc[0]  # of the forward pass that comes before the first update
+after = log.iloc[-1]
+assert before.loss == 0.5
+assert before.margin_true == 0
+assert after.loss < 0.5
+assert after.margin_true > 0
+log.iloc[[0, 1, 2, 4, 9]].round(4)
+
+# %% [markdown]
+# The first row was measured before the first update: the loss is ½ and the margin 0.
+# (`accuracy_true` is 0 there, because a margin of exactly 0 counts as wrong.) After that the loss
+# falls and the margin rises. `margin_true` and `accuracy_true` are taken on the labels *before* the
+# flips, which the loss never sees; `flipped_fit` is the share of flipped labels that the policy has
+# come to agree with.
+#
 # ## One run
+#
+# The study does the same with more pairs and a model that can write, and measures more. A run is
+# five steps:
 #
 # 1. **SFT.** One model per seed, shared by every method and noise rate: the reference policy
 #    $\pi_{\mathrm{ref}}$.
@@ -154,30 +215,31 @@ Markdown(
 #    - *True win rate*: how often its answer has a higher $r^*$ than the SFT model's; a tie counts
 #      ½, so that no change gives ½.
 #    - *True reward*: the mean of $r^*$.
-#    - *KL*:
-#      $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}) = \mathbb E_{y\sim\pi}\sum_t \mathrm{KL}\big(\pi(\cdot\mid x, y_{<t})\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x, y_{<t})\big)$. Each step is exact, and only the path is sampled,
-#      so that the estimate is unbiased and never negative.
+#    - *KL* to the SFT model, as below. Each step is exact and only the path is sampled, so the
+#      estimate is unbiased and never negative.
+#
+# $$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}) = \mathbb E_{y\sim\pi}\sum_t
+#   \mathrm{KL}\big(\pi(\cdot\mid x, y_{<t})\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x, y_{<t})\big)$$
 #
 # cDPO and rDPO are told the true noise rate, which nobody knows in practice. The others are not.
 # The laptop's learning rate is tuned for no robust method: of {1e-4, 2e-4, 5e-4, 1e-3, 2e-3} it
 # gives **DPO on clean labels** the highest value of what DPO maximises,
 # $\mathbb E\,r^*/T - \beta\,\mathrm{KL}$, on two seeds that the study does not use. The win rate
 # alone would have chosen a larger one, at which policies please the lexicon with text from outside
-# the grammar; that was our first rule, and it was replaced after part of a sweep with it had been
-# seen.
+# the grammar. That was our first rule; we replaced it after we had seen part of a sweep with it.
 #
-# At $h = 0$ the gradient weight of SymPO sigmoid is ¼, half of that of DPO and ramp (T9). Like the
-# paper we do nothing about it: Adam divides a constant factor out, and no bound on the gradient
-# norm brings it back. (Our first sweep had the library's bound of 1, which cut every step of rDPO
-# at the highest noise and few of the others.)
+# At $h = 0$ the gradient weight of SymPO sigmoid is ¼, half that of DPO and ramp (T9). Like the
+# paper we do nothing about it: Adam divides a constant factor out, and as the gradient norm has no
+# bound, none brings it back. (Our first sweep had the library's bound of 1, which cut every step of
+# rDPO at the highest noise rate and few of the others.)
 
 # %% [markdown]
 # ## What to expect, before looking
 #
-# - Clean labels: all methods gain about alike. cDPO and rDPO, told $\varepsilon = 0$, *are* DPO.
-# - Noise: everyone falls towards ½, for there is less to learn from: a share $\varepsilon$ of flips
-#   leaves a signal $(1 - 2\varepsilon)$. The claim of the paper is that the SymPO losses fall
-#   **less** than DPO.
+# - Clean labels: all methods gain about the same. cDPO and rDPO, told $\varepsilon = 0$, *are* DPO.
+# - Noise: every method falls towards ½, for there is less to learn from: a share $\varepsilon$ of
+#   flips leaves a signal of $1 - 2\varepsilon$. The claim of the paper is that the SymPO losses
+#   fall **less** than DPO.
 # - The claim, fixed before the run: at the highest noise rate, the true win rate of each SymPO loss
 #   minus that of DPO, paired by seed, with a 95% interval and p values corrected for two tests
 #   (Holm). It is *reproduced* if significantly above 0, *contradicted* if significantly below, else
@@ -192,19 +254,13 @@ runs = gold.run_study(config)
 print(runs)
 
 # %%
-columns = [
-    "method",
-    "noise_rate",
-    "beta",
-    "seed",
-    "win_rate",
-    "win_rate_low",
-    "win_rate_high",
-    "reward",
-    "reward_sft",
-]
-columns += ["kl", "kl_low", "kl_high", "accuracy", "margin", "fit_flipped", "length"]
-table = records.metrics_table(runs.records)[columns]
+run = ["method", "noise_rate", "beta", "seed"]
+win_rate = ["win_rate", "win_rate_low", "win_rate_high"]
+reward = ["reward", "reward_sft"]
+kl = ["kl", "kl_low", "kl_high"]
+on_pairs = ["accuracy", "margin", "fit_flipped"]
+table = records.metrics_table(runs.records)
+table = table[[*run, *win_rate, *reward, *kl, *on_pairs, "length"]]
 main = table[(table.beta == config.beta) & table.method.isin(config.methods)]
 figures.save(figures.fig3_gold_win_rate(main), "fig3_gold_win_rate", main, profile=profile)
 
@@ -214,16 +270,18 @@ figures.save(figures.fig3_gold_win_rate(main), "fig3_gold_win_rate", main, profi
 # are the sharper instrument.
 #
 # Each run also has an interval of its own, over evaluation prompts (`win_rate_low`, `win_rate_high`
-# in the data): it says how well *this* policy was measured, and not how another seed would turn
-# out. First, the two sanity checks that were announced.
+# in the data): it says how well *this* policy was measured, not how another seed would turn out.
+# First, two sanity checks: cDPO and rDPO equal DPO where labels are clean, and no run is missing or
+# counted twice.
 
 # %% tags=["check"]
 clean = main[main.noise_rate == 0].pivot(index="seed", columns="method", values="win_rate")
 told = [method for method in ("cdpo", "rdpo") if method in clean]
-width = (main.win_rate_high - main.win_rate_low).mean()
 gap = max((abs(clean[method] - clean.dpo).max() for method in told), default=0.0)
-# a GPU rounds anew
-assert gap <= (width if any(record["provenance"]["gpu"] for record in runs.records) else 1e-6)
+width = (main.win_rate_high - main.win_rate_low).mean()
+# On a GPU two runs of the same loss round differently.
+on_gpu = any(record["provenance"]["gpu"] for record in runs.records)
+assert gap <= (width if on_gpu else 1e-6)
 assert main.groupby(["method", "noise_rate", "seed"]).size().eq(1).all()
 Markdown(
     f"Told ε = 0, {' and '.join(told)} differ from dpo by at most {gap:.2g}. "
@@ -231,13 +289,10 @@ Markdown(
 )
 
 # %%
-summary = figures.interval_table(main, by=["method", "noise_rate"], value="win_rate")
-others = (
-    main.groupby(["method", "noise_rate"])[["reward", "kl", "accuracy", "length"]]
-    .mean()
-    .reset_index()
-)
-figures.save_table(summary.merge(others), "table_gold_win_rate", profile=profile)
+cell = ["method", "noise_rate"]
+summary = figures.interval_table(main, by=cell, value="win_rate")
+means = main.groupby(cell)[["reward", "kl", "accuracy", "length"]].mean().reset_index()
+figures.save_table(summary.merge(means), "table_gold_win_rate", profile=profile)
 
 # %% [markdown]
 # `accuracy` is the share of held-out pairs that the implicit reward orders as $r^*$ does, and
@@ -256,24 +311,27 @@ contrasts["verdict"] = [stats.verdict(row) for row in contrasts.itertuples()]
 assert (contrasts.n == config.headline_seeds).all()  # no run was dropped
 figures.save_table(contrasts.assign(noise_rate=highest), "table_gold_contrasts", profile=profile)
 
-# %%
-Markdown("\n".join(
-    f"- At ε = {highest:g}, true win rate of {row.method} − {row.baseline} = {row.estimate:+.3f} (95% interval "
-    f"{row.low:+.3f} to {row.high:+.3f}, n = {row.n}, Holm p = {row.p_holm:.2g}): **{row.verdict}**."
+# %% tags=["hide-input"]
+lines = [
+    f"- At ε = {highest:g}, true win rate of {row.method} − {row.baseline} = {row.estimate:+.3f} "
+    f"(95% interval {row.low:+.3f} to {row.high:+.3f}, n = {row.n}, Holm p = {row.p_holm:.2g}): "
+    f"**{row.verdict}**."
     for row in contrasts.itertuples()
-))  # fmt: skip
+]
+Markdown("\n".join(lines))
 
 # %% [markdown]
 # ## What the reward cost: the frontier
 #
-# A win rate alone can be bought: drift far enough from the SFT model and a lexicon can be pleased
-# by text that nobody would write. β is the price of drifting, and the fair comparison is the whole
-# curve: true reward against KL as β varies. At the highest noise rate we expect a small β to give
-# more KL, with more reward only up to a point; beyond it lies over-optimisation. A method is better
-# if its curve lies *above* another's at the same KL.
+# A win rate alone can be bought: far enough from the SFT model, a lexicon can be pleased by text
+# that nobody would write. β is the price of drifting, and the fair comparison is the whole curve:
+# true reward against KL as β varies. At the highest noise rate we expect a small β to give more KL,
+# and more reward only up to a point; beyond that lies over-optimisation. A method is better if its
+# curve lies *above* another's at the same KL.
 #
-# An answer from the grammar costs at most as many nats as the SFT model finds surprising in it. A
-# mean KL far above that says that the policy has left the language it was taught.
+# If a policy writes one answer of the grammar and nothing else, its KL is the number of nats by
+# which that answer surprises the SFT model. A mean KL far above that of any such answer says that
+# the policy has left the language it was taught.
 
 # %%
 frontier = table[(table.noise_rate == highest) & table.method.isin(config.frontier_methods)]
@@ -285,54 +343,51 @@ figures.save(figures.fig4_gold_frontier(frontier), "fig4_gold_frontier", frontie
 # means over seeds, small ones are single seeds.
 
 # %%
-curve = (
-    frontier.groupby(["method", "beta"])[["kl", "reward", "win_rate", "length"]]
-    .mean()
-    .reset_index()
-)
+shown = ["kl", "reward", "win_rate", "length"]
+curve = frontier.groupby(["method", "beta"])[shown].mean().reset_index()
 figures.save_table(curve, "table_gold_frontier", profile=profile)
 
-# %%
-best = curve.loc[curve.groupby("method").reward.idxmax()].set_index("method")
-cost = main[main.noise_rate == highest].groupby("method").kl.mean()
-lines = [
-    f"{m}: {row.reward:+.2f} at β = {row.beta:g}, for {row.kl:.1f} nats"
-    for m, row in best.iterrows()
-]
+# %% tags=["hide-input"]
+best = curve.loc[curve.groupby("method").reward.idxmax()]
+points = "; ".join(
+    f"{row.method}: {row.reward:+.2f} at β = {row.beta:g}, for {row.kl:.1f} nats"
+    for row in best.itertuples()
+)
+cost = headline.groupby("method").kl.mean()
 Markdown(
     f"Best mean true reward over β at ε = {highest:g} ({frontier.seed.nunique()} seeds, SFT "
-    f"{frontier.reward_sft.mean():+.2f}): {'; '.join(lines)}. At the paper's β the KL is largest for {cost.idxmax()} "
-    f"({cost.max():.1f} nats) and smallest for {cost.idxmin()} ({cost.min():.1f})."
+    f"{frontier.reward_sft.mean():+.2f}): {points}. At the paper's β the KL is largest for "
+    f"{cost.idxmax()} ({cost.max():.1f} nats) and smallest for {cost.idxmin()} ({cost.min():.1f})."
 )
 
 # %% [markdown]
-# This comparison of best points is a description and no test: the maximum over β was chosen after
+# This comparison of best points is a description, not a test: the maximum over β was chosen after
 # the fact, and there are few seeds.
 #
 # ## Do they memorise the flips?
 
 # %%
-fits = headline.groupby("method")[["fit_flipped", "accuracy", "kl"]].mean()
-fits["win_rate"] = headline.groupby("method").win_rate.mean()
+fits = headline.groupby("method")[["fit_flipped", "accuracy", "kl", "win_rate"]].mean()
 fits.sort_values("fit_flipped")
 
 # %% [markdown]
 # `fit_flipped` is the share of *flipped* training pairs whose wrong label the trained policy agrees
-# with. A policy that knew the truth and nothing else would agree with few, one that knows its
-# training set by heart with all; ½ is the coin. On MNIST, where training goes on for many epochs,
-# this number separates the losses (notebook 05).
+# with. A policy that knew the truth and nothing else would agree with few of them, one that knows
+# its training set by heart with all, and a coin with half. On MNIST, where training goes on for
+# many epochs, this number separates the losses (notebook 05).
 
-# %%
-apart = fits.fit_flipped.max() - fits.fit_flipped.min()
+# %% tags=["hide-input"]
 verdicts = "; ".join(f"{row.method}: {row.verdict}" for row in contrasts.itertuples())
 steps = config.epochs * config.pairs // config.batch
-lowest = main[main.noise_rate == min(config.noise_rates)]
+low, high = fits.fit_flipped.min(), fits.fit_flipped.max()
+lowest = min(config.noise_rates)
+win_rates = main.groupby(["noise_rate", "method"]).win_rate.mean()
 Markdown(
-    f"**Reading.** Profile {config.profile}, {steps} steps over {config.pairs} pairs. Claim that SymPO beats DPO at "
-    f"ε = {highest:g}: {verdicts}. Flipped labels fitted: from {fits.fit_flipped.min():.0%} to "
-    f"{fits.fit_flipped.max():.0%}, {apart:.2f} apart. The mean of the methods' win rates goes from "
-    f"{lowest.groupby('method').win_rate.mean().mean():.2f} at ε = {min(config.noise_rates):g} to "
-    f"{fits.win_rate.mean():.2f} at ε = {highest:g}."
+    f"**Reading.** Profile {config.profile}, {steps} steps over {config.pairs} pairs. Claim that "
+    f"SymPO beats DPO at ε = {highest:g}: {verdicts}. Flipped labels fitted: from {low:.0%} to "
+    f"{high:.0%}, {high - low:.2f} apart. The mean of the methods' win rates goes from "
+    f"{win_rates[lowest].mean():.2f} at ε = {lowest:g} to {win_rates[highest].mean():.2f} at "
+    f"ε = {highest:g}."
 )
 
 # %% [markdown]
@@ -342,22 +397,24 @@ Markdown(
 # |---|---|
 # | the gold reward labels and judges | labels of the data sets, GPT-4o-mini judges |
 # | on-policy pairs, sampled from the SFT model | off-policy pairs of the data set |
-# | laptop: a quarter of a million weights, from scratch, grammar | Llama-3.2-3B-Instruct, HH and UltraFeedback |
-# | gpu: SmolLM2-135M-Instruct, prompts of HH | the same |
+# | laptop: a quarter of a million weights, trained from scratch | Llama-3.2-3B-Instruct |
+# | gpu: SmolLM2-135M-Instruct | Llama-3.2-3B-Instruct |
+# | laptop: prompts of the grammar; gpu: of HH | HH and UltraFeedback |
 # | learning rate: laptop 5e-4, the best for DPO on clean labels; gpu 2e-5, not tuned | 5e-6 |
 # | warm-up over a tenth of the steps | 150 steps |
-# | every loss is a mean over the batch, and no gradient is cut | means for SymPO, sums for the others; one bound |
-# | where a batch is cut into micro-batches (gpu), Dr. DPO couples the pairs of each | of a batch |
+# | every loss is a mean over the batch | means for SymPO, sums for the others |
+# | the gradient norm has no bound | one bound for all losses |
+# | gpu: Dr. DPO couples the pairs of a micro-batch | of a batch |
 # | β varied for the frontier | β = 0.1 |
 #
-# An answer that has not ended after `max_new_tokens` is cut there. In training, TRL's chat template
+# An answer that has not ended after `max_new_tokens` is cut there. In training, the chat template
 # ends it like the others, chosen and rejected alike.
 #
 # ## Exercises
 #
 # 1. At ε = 0.5, what is the best win rate that any method could have?
-#    <details><summary>Answer</summary>½ in expectation. The labels are coins, so that nothing about
-#    r* can be learned from them (T3: the factor 1 − 2ε is 0).</details>
+#    <details><summary>Answer</summary>½ in expectation. The labels are coin tosses, so nothing
+#    about r* can be learned from them (T3: the factor 1 − 2ε is 0).</details>
 # 2. Under the Bradley–Terry model, what determines the probability of preferring one answer over
 #    another, and why does the table of unflipped labels already show wrong ones?
 #    <details><summary>Answer</summary>The difference of the two rewards, divided by the

@@ -10,57 +10,47 @@
 # ---
 
 # %% [markdown]
-# # 08 · Anthropic HH: preferences of people
+# # 10 · Anthropic HH: preferences of people
 #
 # You will train language models on comparisons that people made, with a known share of the labels
 # flipped, and see how far a judge that can itself be wrong tells the losses apart.
 #
 # - Paper: Section 6.2 (Figure 5 and Table 2 here).
 # - Reads → writes: Anthropic HH, the section `hh` of the profile → `fig5_hh_win_rate`,
-#   `table_hh_metrics`, `table_hh_contrasts`, with the data behind them. The study needs a GPU. In
-#   profile laptop a few steps are trained, and the results of profile gpu are shown, if this
-#   repository holds them; no result is written.
+#   `table_hh_metrics`, `table_hh_contrasts`, with the data behind them. The study needs a GPU.
+#   Profile laptop trains a few steps and shows the results of profile gpu, if this repository holds
+#   them; it writes no result.
 # - Time: about a minute in smoke and laptop; not timed on a GPU yet.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 overrides = {}
 
 # %%
-import textwrap
-
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from sympo import preferences, stats
+from sympo import preferences
 from sympo.book import figures
-from sympo.studies import records, sources
+from sympo.book import offline as results
+from sympo.studies import records
 from sympo.studies.alignment import offline
-from sympo.studies.profiles import root, study_config
+from sympo.studies.profiles import study_config
 
 pd.options.display.max_colwidth = None  # dialogues are sentences
 config = study_config("hh", profile, **overrides)
@@ -69,13 +59,13 @@ config.table()
 # %% [markdown]
 # ## Why real preferences are harder to judge
 #
-# In notebook 05 the reward of an image was its digit, and in notebook 07 a lexicon computed the
+# In notebook 05 the reward of an image was its digit, and in notebook 09 a lexicon computed the
 # reward of an answer. Anthropic HH has neither. A person chatted with an assistant, saw two
-# answers, and took the more helpful one. What was *really* more helpful stands nowhere, so there
-# are errors in three places, and we control only the second:
+# answers, and picked the more helpful one. Which of them *really* was more helpful is recorded
+# nowhere, so errors enter in three places, and we control only the second:
 #
 # 1. **The labels are noisy as they come.** Two people often disagree about such a pair. We call
-#    unflipped labels *clean*, and they are clean only of flips of ours.
+#    unflipped labels *clean*, but they are clean only of our own flips.
 # 2. **We flip** a share $\varepsilon$ of the training labels, as the paper does. Test labels are
 #    never flipped.
 # 3. **The judge errs.** Whether a policy's answer is better than the SFT model's has to be
@@ -83,73 +73,53 @@ config.table()
 #    logistic loss on unflipped pairs that no policy sees, and its own accuracy on held-out labels,
 #    `judge_accuracy`, is in every record.
 #
-# The three are one kind of thing. Let a source of error turn a binary answer round with probability
-# $e$, independently of everything else. It leaves a signal of $1 - 2e$: that is the factor of T3.
-# Two such sources in a row multiply:
+# All three act alike. Let a source of error reverse a binary answer with probability $e$,
+# independently of everything else. It leaves a signal of $1 - 2e$, the factor of T3. Two such
+# sources in a row leave the product of their signals, since the answer ends up wrong only if
+# exactly one of them reverses it:
 #
-# $$1 - 2\,P(\text{turned once}) = (1 - 2e_1)(1 - 2e_2).$$
+# $$1 - 2\,P(\text{reversed once}) = (1 - 2e_1)(1 - 2e_2).$$
 #
-# So flips come on top of disagreement, and a judge pulls every win rate towards ½, by its own
-# factor.
+# So flips come on top of disagreement, and a judge pulls every win rate towards ½ by a factor of
+# its own.
 
 # %% tags=["check"]
-# people: an example, HH does not say how often they err
-generator, people = np.random.default_rng(0), 0.3
+people = 0.3  # an example: HH does not say how often its annotators err
+generator = np.random.default_rng(0)
 signals = []
 for noise_rate in config.noise_rates:
-    wrong = generator.random((2, 400_000)) < [[people], [noise_rate]]
-    measured = 1 - 2 * (wrong[0] ^ wrong[1]).mean()
-    signals.append(((1 - 2 * people) * (1 - 2 * noise_rate), measured))
-    assert abs(measured - signals[-1][0]) < 0.01
-pd.DataFrame(
-    signals,
-    columns=["product", "simulated"],
-    index=[f"ε = {rate:g}" for rate in config.noise_rates],
-).round(3)
+    reversed_by = generator.random((2, 400_000)) < [[people], [noise_rate]]
+    simulated = 1 - 2 * (reversed_by[0] ^ reversed_by[1]).mean()
+    product = (1 - 2 * people) * (1 - 2 * noise_rate)
+    assert abs(simulated - product) < 0.01
+    signals.append({"ε": noise_rate, "product": product, "simulated": simulated})
+pd.DataFrame(signals).set_index("ε").round(3)
 
 # %% [markdown]
 # If people erred in 30% of the labels, the highest rate would leave eight hundredths of the signal
-# that perfect labels have. The formula needs *independent* errors. Those of a judge are not: it may
-# like long answers, and a policy may have learned to give them. That is why length and KL stand
-# beside every win rate below.
+# that perfect labels have. The formula needs *independent* errors, and those of a judge are not: it
+# may like long answers, and a policy may have learned to give them. That is why length and KL are
+# reported with every win rate below.
 #
 # ## How a row becomes a pair
 #
-# A row of HH is two whole dialogues as text, with `Human:` and `Assistant:` before the turns, which
+# A row of HH is two whole dialogues, as text with `Human:` and `Assistant:` before the turns, which
 # differ in the last answer. `sympo.preferences` cuts both where they part: the shared turns are the
-# prompt. Answers may hold such words themselves, so this takes some care, and a row that cannot be
-# cut in exactly one way is refused and **counted**. Two equal answers hold no preference and are
-# counted too.
+# prompt. Answers may contain these words themselves, so this takes some care, and a row that cannot
+# be cut in exactly one way is refused and **counted**. Two equal answers express no preference and
+# are counted too.
 
 # %%
-# gpu and paper fail without data
-skipped = sources.AssetError if config.profile in ("smoke", "laptop") else ()
-try:
-    split, remedy = offline.load_split(config.study, config.train_files, config.test_files), ""
-except skipped as error:
-    split, remedy = None, str(error).splitlines()[-1]
-Markdown(
-    f"- Training files: {split.train_report}.\n- Test files: {split.test_report}.\n- Training pairs dropped because "
-    f"their prompt is also a test prompt: {split.overlap}."
-    if split
-    else f"**Anthropic HH is not at hand, so no pair is shown and nothing is trained below.** {remedy}"
-)
+split, became_of_rows = results.load_pairs(config)
+Markdown(became_of_rows)
 
 # %% [markdown]
-# One pair, the first held-out one whose last question mentions bread, turns shortened. Cover the
-# first column and decide which answer you would have chosen: that is all the information a label
-# holds.
+# Here is one pair, the first held-out one whose last question mentions bread, with its turns
+# shortened. Cover the first column and decide which answer you would have chosen: that is all the
+# information that a label holds.
 
 # %%
-turns = []
-if split:
-    index = next(
-        (i for i, prompt in enumerate(split.test["prompt"]) if "bread" in prompt[-1]["content"]), 0
-    )
-    row = split.test[index]
-    turns = [(turn["role"], turn["content"]) for turn in row["prompt"]]
-    turns += [(side, row[side][0]["content"]) for side in ("chosen", "rejected")]
-pd.DataFrame([(who, textwrap.shorten(text, 200)) for who, text in turns], columns=["who", "text"])
+results.show_pair(split, about="bread", width=200)
 
 # %% [markdown]
 # Three checks before training. No prompt is shared between the policies' pairs, the judge's pairs
@@ -158,65 +128,63 @@ pd.DataFrame([(who, textwrap.shorten(text, 200)) for who, text in turns], column
 
 # %% tags=["check"]
 if split:
-    parts = [split.test, *preferences.hold_out(split.train, fraction=config.judge_share, seed=0)]
-    keys = [set(preferences.prompt_keys(part)) for part in parts]
-    assert sum(map(len, keys)) == len(set.union(*keys)) and all(keys)
+    policies, judge = preferences.hold_out(split.train, fraction=config.judge_share, seed=0)
+    assert results.share_no_prompt(policies, judge, split.test)
+
     some = split.train.select(range(min(500, len(split.train))))
-    noisy = {rate: preferences.flip_preferences(some, rate, seed=0) for rate in (0.2, 0.4)}
-    flips = {rate: np.array(pairs["is_flipped"]) for rate, pairs in noisy.items()}
-    assert flips[0.4][flips[0.2]].all() and flips[0.4].sum() > flips[0.2].sum() > 0
-    for before, after in zip(some, noisy[0.4], strict=True):
-        kept = (
-            ("prompt", "rejected", "chosen")
-            if after["is_flipped"]
-            else ("prompt", "chosen", "rejected")
-        )
-        assert [after[name] for name in kept] == [
-            before[name] for name in ("prompt", "chosen", "rejected")
-        ]
+    noisy = preferences.flip_preferences(some, 0.4, seed=0)
+    few = np.array(preferences.flip_preferences(some, 0.2, seed=0)["is_flipped"])
+    many = np.array(noisy["is_flipped"])
+    assert many[few].all()
+    assert many.sum() > few.sum() > 0
+
+    for before, after in zip(some, noisy, strict=True):
+        chosen, rejected = after["chosen"], after["rejected"]
+        if after["is_flipped"]:
+            chosen, rejected = rejected, chosen
+        unflipped = {"prompt": after["prompt"], "chosen": chosen, "rejected": rejected}
+        assert unflipped == {name: before[name] for name in unflipped}
 
 # %% [markdown]
-# And one yardstick. A judge that knows nothing but the number of characters can prefer the longer
-# answer. A judge that is worth anything beyond that must agree with more labels.
+# And one yardstick. A judge that can do nothing but count characters can prefer the longer answer.
+# A judge that is worth more than that must agree with more of the labels.
 
-# %%
-lengths = [
-    [len(row[side][0]["content"]) for side in ("chosen", "rejected")]
-    for row in (split.test if split else [])
-]
-longer = np.mean([chosen > rejected for chosen, rejected in lengths]) if lengths else np.nan
-Markdown(
-    f"“The longer answer is better” agrees with {longer:.1%} of the test labels." if split else ""
-)
+# %% tags=["hide-input"]
+sentence = ""
+if split:
+    chosen, rejected = results.count_characters(split.test)
+    longer = (chosen > rejected).mean()
+    sentence = f"“The longer answer is better” agrees with {longer:.1%} of the test labels."
+Markdown(sentence)
 
 # %% [markdown]
 # ## One run
 #
-# As in notebook 07, with recorded pairs in place of sampled ones. Per seed, once: the **judge**,
-# from the same pretrained weights as the policies, on its own pairs; **SFT** on the chosen answers
-# of the policies' pairs, unflipped, which gives the reference $\pi_{\mathrm{ref}}$; the **reference
-# pass**. Per method and noise rate: flips, **preference training** for one pass over the pairs, and
-# the **measurement**:
+# As in notebook 09, with recorded pairs in place of sampled ones. Once per seed: the **judge**,
+# trained from the same pretrained weights as the policies, on its own pairs; **SFT** on the chosen
+# answers of the policies' pairs, unflipped, which gives the reference $\pi_{\mathrm{ref}}$; and the
+# **reference pass**. For each method and noise rate: flips, **preference training** for one pass
+# over the pairs, and the **measurement**:
 #
 # - *accuracy*: the share of held-out pairs for which the implicit reward
 #   $\beta\log(\pi/\pi_{\mathrm{ref}})$ prefers the chosen answer, and *margin*, its mean lead. No
 #   judge is asked, and labels are as noisy as people.
 # - *win rate*: each of the policy's answers to a held-out prompt against each of the SFT model's,
-#   by the judge's rewards; a tie counts ½. It is what the paper reports. *reward*: the judge's
-#   mean.
+#   by the judge's rewards; a tie counts ½. This is what the paper reports. *reward* is the mean of
+#   the judge's rewards.
 # - *fit_flipped*: the share of flipped training labels that the policy has come to agree with.
 # - *KL* to the SFT model, in nats per answer, and *length* in tokens.
 #
 # ## What to expect, before looking
 #
-# - Every method falls towards ½ as $\varepsilon$ grows, in both panels.
+# - Every method falls towards ½ as $\varepsilon$ grows, in win rate and in accuracy.
 # - The claim, fixed before the run: at the highest rate, the **win rate** of each SymPO loss lies
 #   above that of DPO. Differences are paired by seed, with 95% intervals, and p values are
 #   corrected for two tests (Holm). The claim is *reproduced* if the difference is significantly
-#   above 0, *contradicted* if significantly below, else *not seen at this scale*. The same test on
-#   **accuracy** stands beside it: if the two disagree, suspect the judge.
+#   above 0, *contradicted* if significantly below, else *not seen at this scale*. We make the same
+#   test on **accuracy**: if the two disagree, suspect the judge.
 # - What speaks against it: one pass leaves little time to memorise flips, which is what hurts the
-#   logistic loss most (notebooks 05 and 07); and a judge that is right in six of ten pairs shrinks
+#   logistic loss most (notebooks 05 and 09); and a judge that is right in six of ten pairs shrinks
 #   a difference to a fifth.
 
 # %%
@@ -224,82 +192,57 @@ runs = offline.run_study(config) if split else records.Runs([], 0, 0)
 print(runs)
 
 # %% [markdown]
-# ## The first steps, from near
+# ## The first steps, up close
 #
-# Two methods of seed 0 at the highest rate: loss, gradient norm, and on the batch's *true* labels
-# accuracy and margin. A policy starts as its own reference, so all margins are 0 at first, and each
-# loss must begin at $\ell(0)$: $\log 2$ for DPO, ½ for SymPO sigmoid. (With few steps every step is
-# shown; else each row is a mean over several. A margin of exactly 0 counts as wrong, so that
+# Two methods of seed 0 at the highest rate: loss and gradient norm, and accuracy and margin on the
+# batch's *true* labels. A policy starts as its own reference, so all margins are 0 at first, and
+# each loss must begin at $\ell(0)$: $\log 2$ for DPO, ½ for SymPO sigmoid. (Short runs show every
+# step; in longer ones each row is a mean over several. A margin of exactly 0 counts as wrong, so
 # accuracy begins near 0 and not at ½.)
 
 # %% tags=["check"]
-columns = [
-    "method",
-    "noise_rate",
-    "seed",
-    "step",
-    "loss",
-    "grad_norm",
-    "accuracy_true",
-    "margin_true",
-    "flipped_fit",
-]
-steps = records.history_table(runs.records).reindex(columns=columns)
-near = steps[(steps.seed == 0) & (steps.noise_rate == max(config.noise_rates))]
-near = near[near.method.isin(["dpo", "sympo_sigmoid"])].drop(columns=["noise_rate", "seed"])
-first = near[near.step == 1]
-# bfloat16 rounds
-near_zero = 0.02 if any(record["provenance"]["gpu"] for record in runs.records) else 1e-4
-assert (
-    abs(first.loss - first.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})) < near_zero
-).all()
+near = results.tabulate_first_steps(runs.records, noise_rate=max(config.noise_rates))
+first_step = near[near.step == 1]
+at_zero = first_step.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})  # ℓ(0)
+on_gpu = any(record["provenance"]["gpu"] for record in runs.records)
+tolerance = 0.02 if on_gpu else 1e-4  # a GPU computes in bfloat16, which rounds
+assert (abs(first_step.loss - at_zero) < tolerance).all()
 near.round(3)
 
-# %%
-measured = records.metrics_table(runs.records).reindex(columns=["accuracy", "judge_accuracy"])
-Markdown(
-    f"{len(runs.records)} policies of {config.epochs * config.pairs // config.batch} steps, model {config.model}, "
-    f"accuracy {measured.accuracy.min():.2f} to {measured.accuracy.max():.2f}, judge "
-    f"{measured.judge_accuracy.min():.2f} to {measured.judge_accuracy.max():.2f}; a coin has 0.50."
-    if runs.records
-    else ""
-)
+# %% tags=["hide-input"]
+sentence = ""
+if runs.records:
+    measured = records.metrics_table(runs.records)
+    accuracy = f"{measured.accuracy.min():.2f} to {measured.accuracy.max():.2f}"
+    judged = f"{measured.judge_accuracy.min():.2f} to {measured.judge_accuracy.max():.2f}"
+    steps = config.epochs * config.pairs // config.batch
+    sentence = (
+        f"{len(measured)} policies of {steps} steps, model {config.model}: accuracy {accuracy}, "
+        f"that of the judge {judged}; a coin has 0.50."
+    )
+Markdown(sentence)
 
 # %% [markdown]
-# In profiles smoke and laptop the model reads single bytes and has never seen a word of English,
-# and it gets a handful of steps. That shows that the code runs on real pairs, from the file to the
+# In profiles smoke and laptop the model reads single bytes, has never seen a word of English, and
+# trains for a handful of steps. That shows that the code runs on real pairs, from the file to the
 # metrics. It shows **nothing about the losses**, and it is not drawn.
 #
 # ## The results
 #
-# What follows is about full runs: in profile gpu (and paper) about those above, in profile laptop
-# about the records of profile gpu that are committed here, as `figures/gpu/data/10_hh.json`
-# describes them, through the same code. (In smoke it is drawn too, so that every line runs, and no
-# number means anything.)
+# From here on we look at full runs. In profiles gpu and paper they are those above. In profile
+# laptop they are the runs of profile gpu whose results are committed here, with their origin in
+# `figures/gpu/data/10_hh.json`; the code is the same. (Smoke draws its few steps, so that every
+# line runs, and its numbers mean nothing.)
 
 # %%
-columns = [
-    "method",
-    "noise_rate",
-    "seed",
-    "model",
-    "pairs",
-    "win_rate",
-    "win_rate_low",
-    "win_rate_high",
-    "accuracy",
-]
-columns += ["margin", "fit_flipped", "reward", "reward_sft", "kl", "length", "judge_accuracy"]
-table = records.metrics_table(runs.records).reindex(columns=columns)
-source, committed = config.profile, root() / "figures" / "gpu" / "data" / "fig5_hh_win_rate.csv"
-if config.profile == "laptop":  # its few steps are no result
-    source = "gpu"
-    table = pd.read_csv(committed) if committed.is_file() else table.iloc[:0]
-missing = f"**Not measured**: there are no {source} records of this study yet, so nothing is claimed about it."
+table, source = results.collect_results(runs.records, config, stem="fig5_hh_win_rate")
+missing = results.not_measured(source)
 Markdown(f"Shown: {len(table)} policies of profile {source}." if len(table) else missing)
 
 # %%
-figure = figures.fig5_hh_win_rate(table) if len(table) else Markdown("Figure 5: not measured.")
+figure = Markdown("Figure 5: not measured.")
+if len(table):
+    figure = figures.fig5_hh_win_rate(table)
 figure
 
 # %% [markdown]
@@ -309,80 +252,65 @@ figure
 # instrument.
 
 # %%
-cell = ["method", "noise_rate"]
-others = table.groupby(cell)[
-    ["accuracy", "margin", "fit_flipped", "reward", "reward_sft", "kl", "length"]
-].mean()
-win_rates = figures.interval_table(table, by=cell, value="win_rate").set_index(cell)
-metrics = pd.concat([win_rates, others], axis=1).reset_index()
+metrics = results.tabulate_metrics(table)
 metrics.pivot(index="method", columns="noise_rate", values=["estimate", "accuracy"]).round(3)
 
 # %% [markdown]
-# **Table 2**, in part: mean win rate (`estimate`) and accuracy. `table_hh_metrics` holds all of it,
-# with intervals, margin, `fit_flipped`, reward, KL and length.
+# **Table 2**, in part: mean win rate (`estimate`) and accuracy. `table_hh_metrics` holds the whole
+# table, with intervals, margin, `fit_flipped`, reward, KL and length.
 #
 # ## The claim, tested
 
 # %% tags=["check"]
+contrasts = results.contrast_headline(table)
 highest = table.noise_rate.max()
-headline = table[table.noise_rate == highest]
-ours = [method for method in figures.in_order(headline.method) if method.startswith("sympo_")]
-compared = {"method": "method", "methods": ours, "baselines": ["dpo"] if ours else []}
-found = {
-    value: stats.contrasts(headline, value=value, **compared) for value in ("win_rate", "accuracy")
-}
-contrasts = pd.concat(found, names=["value", None]).reset_index("value").assign(noise_rate=highest)
-contrasts["verdict"] = [stats.verdict(row) for row in contrasts.itertuples()]
-assert (contrasts.n == headline.seed.nunique()).all()  # no run was dropped
+assert (contrasts.n == table[table.noise_rate == highest].seed.nunique()).all()  # no run dropped
 contrasts
 
-# %%
-Markdown("\n".join(
-    f"- At ε = {highest:g}, {row.value.replace('_', ' ')} of {row.method} − {row.baseline} = {row.estimate:+.3f} (95% "
-    f"interval {row.low:+.3f} to {row.high:+.3f}, n = {row.n}, Holm p = {row.p_holm:.2g}): **{row.verdict}**."
-    for row in contrasts.itertuples()
-) or missing)  # fmt: skip
+# %% tags=["hide-input"]
+Markdown(results.describe_contrasts(contrasts) or missing)
 
 # %% [markdown]
 # ## Do they memorise the flips?
 #
-# A policy that learned only what holds in general agrees with a *flipped* label about as often as
-# it is wrong on held-out pairs: in a share 1 − accuracy. What it fits beyond that, it has
-# memorised. (Roughly: the training pairs come from other subsets of HH than the test pairs, and are
-# not equally hard.) We expect little of it after one pass.
+# A policy that has learned only what holds in general agrees with a *flipped* label about as often
+# as it is wrong on held-out pairs: for a share of 1 − accuracy. What it fits beyond that, it has
+# memorised. (Only roughly: the training pairs come from other subsets of HH than the test pairs,
+# and are not equally hard.) After one pass, we expect little of it.
 
 # %%
-fits = headline.groupby("method")[["win_rate", "accuracy", "fit_flipped", "kl", "length"]].mean()
-fits["beyond 1 − accuracy"] = fits.fit_flipped - (1 - fits.accuracy)
+fits = results.tabulate_fits(table)
 fits.sort_values("fit_flipped", ascending=False).round(3)
 
 # %% [markdown]
 # ## What the judge can see
 #
-# If the judge's errors said nothing about the method, a true lead of a policy would be shrunk by
-# the factor $2q - 1$, with $q$ the share of pairs the judge gets right. We know its agreement with
-# held-out labels only. Where these are wrong themselves, $q$ is higher. And if policies with longer
-# answers, or further from the SFT model, have the higher win rates, while accuracy does not follow,
-# the judge may be rewarding that.
+# If the judge's errors had nothing to do with the method, they would shrink a policy's true lead by
+# the factor $2q - 1$, where $q$ is the share of pairs that the judge gets right. All we know is how
+# often it agrees with the held-out labels; where these are wrong themselves, $q$ is higher. And if
+# policies with longer answers, or further from the SFT model, have higher win rates without higher
+# accuracy, the judge may be rewarding just that.
+
+# %% tags=["hide-input"]
+reading = missing
+if len(table):
+    judged = table.drop_duplicates("seed").judge_accuracy
+    ranks = results.correlate_win_rate(table)
+    clean = table[table.noise_rate == 0].groupby("method").win_rate.mean()
+    beyond = fits["beyond 1 − accuracy"]
+    reading = (
+        f"**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out "
+        f"labels ({judged.min():.1%} to {judged.max():.1%} over {len(judged)} seeds), a factor of "
+        f"{2 * judged.mean() - 1:.2f}. Rank correlation of the policies' win rates with accuracy "
+        f"{ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with length {ranks.length:+.2f}. Mean of "
+        f"the methods' win rates: {clean.mean():.3f} without flips, {fits.win_rate.mean():.3f} at "
+        f"ε = {highest:g}. Fitted beyond 1 − accuracy there: from {beyond.min():+.2f} to "
+        f"{beyond.max():+.2f}."
+    )
+Markdown(reading)
 
 # %%
-judged = table.drop_duplicates("seed").judge_accuracy
-clean = table[table.noise_rate == 0].groupby("method")[["win_rate"]].mean()
-ranks = (
-    table[["win_rate", "accuracy", "kl", "length"]].astype(float).corr(method="spearman").win_rate
-)
-Markdown(
-    f"**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out labels "
-    f"({judged.min():.1%} to {judged.max():.1%} over {len(judged)} seeds), a factor of {2 * judged.mean() - 1:.2f}. "
-    f"Rank correlation of the policies' win rates with accuracy {ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with "
-    f"length {ranks.length:+.2f}. Mean of the methods' win rates: {clean.win_rate.mean():.3f} "
-    f"without flips, {fits.win_rate.mean():.3f} at ε = {highest:g}. Fitted beyond 1 − accuracy there: from "
-    f"{fits.iloc[:, -1].min():+.2f} to {fits.iloc[:, -1].max():+.2f}."
-    if len(table)
-    else missing
-)
-
-# %%
+# What profile laptop shows is committed already.
 if config.profile != "laptop" and len(table):
     figures.save(figure, "fig5_hh_win_rate", table, profile=profile)
     figures.save_table(metrics, "table_hh_metrics", profile=profile)
@@ -393,34 +321,37 @@ if config.profile != "laptop" and len(table):
 #
 # | here | the paper |
 # |---|---|
-# | gpu: SmolLM2-135M-Instruct (profile paper, never run here: Llama-3.2-3B-Instruct) | Llama-3.2-3B-Instruct |
+# | gpu: SmolLM2-135M-Instruct; paper (never run): Llama-3.2-3B-Instruct | Llama-3.2-3B-Instruct |
 # | a reward model scores each answer alone | GPT-4o-mini compares two answers |
-# | the judge's accuracy is reported | the policy is always shown second; an unparsable verdict is a loss |
-# | gpu: trained on *test* files of two other subsets | train files (profile paper here, too) |
-# | a few thousand pairs at a larger learning rate, answers cut after `max_new_tokens` | all pairs, 5e-6 |
+# | the judge's accuracy is reported | policy shown second; an unparsable verdict is a loss |
+# | gpu: trained on *test* files of two other subsets | train files (as in profile paper) |
+# | a few thousand pairs, a larger learning rate | all pairs, 5e-6 |
+# | answers are cut after `max_new_tokens` | after 512 tokens |
 # | pairs longer than `max_length` are left out | length 512, prompt 256 |
-# | SFT on unflipped chosen answers: one reference for all noise rates | SFT, then preference training |
+# | SFT on unflipped chosen answers, once for all noise rates | SFT, then preference training |
 # | warm-up over a tenth of the steps | 150 steps, which may be more than all of these |
-# | every loss is a mean over the batch, and no gradient is cut | means for SymPO, sums for the others; one bound |
-# | a batch is cut into micro-batches, of which Dr. DPO couples the pairs of each | it couples the pairs of a batch |
-# | win rate: every answer against every answer of the SFT model of the same seed | one verdict per prompt |
+# | every loss is a mean over the batch | means for SymPO, sums for the others |
+# | the gradient norm has no bound | one bound for all losses |
+# | Dr. DPO couples the pairs of a micro-batch | of a batch |
+# | win rate: every answer against every answer of the seed's SFT model | one verdict per prompt |
 #
-# Why test files: those of helpful-online and helpful-rejection-sampled are small enough to take to
-# a machine without network. Nothing is measured on them. helpful-base, on which all is measured,
-# stays unseen by every model.
+# Why test files? Those of helpful-online and helpful-rejection-sampled are small enough to take to
+# a machine without a network. Nothing is measured on them. No model sees helpful-base, on which
+# everything is measured.
 #
-# The judge was trained on whole answers and reads cut ones here, as it does for the SFT model.
-# `sympo.judge` has the paper's kind of judge too, asked in both orders, for any endpoint.
+# The judge was trained on whole answers but reads answers that were cut, the policy's and the SFT
+# model's alike. `sympo.judge` also has the paper's kind of judge, asked in both orders, for any
+# endpoint.
 #
 # ## Exercises
 #
 # 1. How does a symmetric loss differ from the logistic loss in its robustness to label noise, and
-#    why need one pass over HH not show it?
+#    why might one pass over HH not show it?
 #    <details><summary>Answer</summary>Flips change the risk of a symmetric loss by a factor and a
 #    constant, so that its minimisers stay; the logistic loss gets a penalty on large margins, and
 #    pulls hardest at labels that look wrong (T3, T9). In one pass with a small learning rate the
 #    margins stay near 0, where all these losses are nearly straight lines, and a straight line is
-#    symmetric.</details>
+#    symmetric itself.</details>
 # 2. People err in 30% of the labels, and you flip 40%. Which signal is left, and how many times
 #    more labels would you need than with perfect ones?
 #    <details><summary>Answer</summary>(1 − 2·0.3)(1 − 2·0.4) = 0.08. The bound of T10 depends on n

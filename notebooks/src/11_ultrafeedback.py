@@ -10,57 +10,47 @@
 # ---
 
 # %% [markdown]
-# # 09 · UltraFeedback: preferences of a large model
+# # 11 · UltraFeedback: preferences of a large model
 #
-# You will run the experiment of notebook 08 on labels that no person gave, and see what changes
-# when the annotator is a language model with scores.
+# You will run the experiment of notebook 10 on labels that no person gave, and see what changes
+# when the annotator is a language model that gives scores.
 #
 # - Paper: Section 6.2 (Figure 6 and Table 3 here).
 # - Reads → writes: UltraFeedback-binarized, the section `ultrafeedback` of the profile →
 #   `fig6_ultrafeedback_win_rate`, `table_ultrafeedback_metrics`, `table_ultrafeedback_contrasts`,
-#   with the data behind them. The study needs a GPU. In profile laptop a few steps are trained, and
-#   the results of profile gpu are shown, if this repository holds them; no result is written.
+#   with the data behind them. The study needs a GPU. Profile laptop trains a few steps and shows
+#   the results of profile gpu, if this repository holds them; it writes no result.
 # - Time: about a minute in smoke and laptop, after a download of 230 MB; not timed on a GPU yet.
 
-# %% tags=["bootstrap"]
-# Colab only: fetch this repository and install the package beside Colab's own torch. It does
-# nothing elsewhere.
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
 import sys
 
 repository = ""  # `make badges REPO=owner/name` writes the address here
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from importlib.metadata import version
-
     assert repository, "write this repository's GitHub address, owner/name, into `repository`"
-    subprocess.run(
-        f"git clone --depth=1 --branch=v0.1.0 https://github.com/{repository} companion".split(),
-        check=True,
-    )
-    pins = [f"{name}=={version(name)}" for name in ("torch", "numpy", "pandas", "pyarrow")]
-    open("pins.txt", "w").write("\n".join(pins))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "pins.txt", "./companion"], check=True
-    )
-    os.chdir("companion/notebooks")
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
 
 # %% tags=["parameters"]
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 overrides = {}
 
 # %%
-import textwrap
-
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
 from sympo import preferences, stats
 from sympo.book import figures
-from sympo.studies import records, sources
+from sympo.book import offline as results
+from sympo.studies import records
 from sympo.studies.alignment import offline
-from sympo.studies.profiles import root, study_config
+from sympo.studies.profiles import study_config
 
 pd.options.display.max_colwidth = None  # prompts are sentences
 config = study_config("ultrafeedback", profile, **overrides)
@@ -69,8 +59,8 @@ config.table()
 # %% [markdown]
 # ## What differs from Anthropic HH
 #
-# Notebook 08 explains the experiment: a judge that is a reward model, `judge_accuracy` beside every
-# win rate, metrics that ask no judge. All of it holds here. The data differ in four ways.
+# Notebook 10 explains the experiment: a judge that is a reward model, `judge_accuracy` beside every
+# win rate, metrics that ask no judge. All of that holds here. The data differ in four ways.
 #
 # 1. **A model gave the labels.** Several models answered each prompt, and GPT-4 scored the answers.
 #    The answer with the highest mean score became the chosen one, another the rejected one.
@@ -81,271 +71,192 @@ config.table()
 #    model asked again mostly says the same. Its errors are *tastes*: perhaps one for long or for
 #    confident answers.
 #
-# The fourth matters for the theory. A symmetric loss forgives flips that fall on a pair whichever
-# answer won (T3). A taste is not like that: it turns labels round where the *disfavoured* answer
-# won, and only there. Let the shorter answer be the better one in 60% of some kind of pair. The
-# next cell turns labels round in two ways that hit equally many of them: at random, and by a taste
-# for length that takes away 30% of the shorter answers' wins.
+# The fourth matters for the theory. A symmetric loss forgives flips that hit a pair whichever
+# answer won (T3). A taste is not like that: it reverses labels where the *disfavoured* answer won,
+# and only there. Let the shorter answer be the better one in 60% of some kind of pair. The next
+# cell reverses labels in two ways that hit equally many of them: at random, and by a taste for
+# length that takes away 30% of the shorter answers' wins.
 
 # %% tags=["check"]
-generator, size, better = np.random.default_rng(0), 400_000, 0.6
+generator = np.random.default_rng(0)
+size = 400_000
+better = 0.6  # share of pairs whose shorter answer is the better one
 shorter_wins = generator.random(size) < better
-# the labels that a taste for length turns round
-taste = shorter_wins & (generator.random(size) < 0.3)
-flips = generator.random(size) < 0.3 * better
-by_taste, by_flips = (shorter_wins ^ taste).mean(), (shorter_wins ^ flips).mean()
+taste = shorter_wins & (generator.random(size) < 0.3)  # the labels that a taste reverses
+flips = generator.random(size) < 0.3 * better  # as many, at random
+by_taste = (shorter_wins ^ taste).mean()
+by_flips = (shorter_wins ^ flips).mean()
 assert abs(taste.mean() - flips.mean()) < 0.005
 assert by_taste < 0.5 < by_flips
 Markdown(
-    f"Labels turned round: {taste.mean():.1%} by taste, {flips.mean():.1%} by flips. Share of labels that prefer the "
-    f"shorter answer: {by_taste:.1%} after taste, {by_flips:.1%} after flips."
+    f"Labels reversed: {taste.mean():.1%} by taste, {flips.mean():.1%} by flips. Share of labels "
+    f"that prefer the shorter answer: {by_taste:.1%} after taste, {by_flips:.1%} after flips."
 )
 
 # %% [markdown]
-# Flips leave the majority where it was, taste moves it across ½, and calibrated losses follow
-# majorities: where a model can tell such pairs apart, *every* one of these losses, symmetric or
-# not, learns that the longer answer is better. The study below flips at random, on top of whatever
-# tastes the labels have. So it tests robustness to the former and says nothing about the latter.
-# (That is the paper's second open question.)
+# Flips leave the majority where it was; a taste moves it across ½; and calibrated losses follow the
+# majority. Where a model can tell such pairs apart, *every* one of these losses, symmetric or not,
+# learns that the longer answer is better. The study below flips at random, on top of whatever
+# tastes the labels have. So it tests robustness to flips and says nothing about tastes, which are
+# the paper's second open question.
 #
 # ## The pairs
 
 # %%
-# gpu and paper fail without data
-skipped = sources.AssetError if config.profile in ("smoke", "laptop") else ()
-try:
-    split, remedy = offline.load_split(config.study, config.train_files, config.test_files), ""
-except skipped as error:
-    split, remedy = None, str(error).splitlines()[-1]
-Markdown(
-    f"- Training: {split.train_report}.\n- Test: {split.test_report}.\n- Training pairs dropped because their prompt "
-    f"is also a test prompt: {split.overlap}."
-    if split
-    else f"**UltraFeedback is not at hand, so no pair is shown and nothing is trained below.** {remedy}"
-)
+split, became_of_rows = results.load_pairs(config)
+Markdown(became_of_rows)
 
 # %% [markdown]
-# Ties are counted above, where the file has scores, and dropped: a label for them would be a coin,
-# and a coin is noise of rate ½. `ties="keep"` takes the data as published. Here is one tie, with
-# both choices.
+# Where the file has scores, ties are counted above and dropped: a label for them would be the toss
+# of a coin, which is noise of rate ½. `ties="keep"` takes the data as published. Here is a tie and
+# a pair that is none, under both settings.
 
 # %% tags=["check"]
-tie = {
-    "prompt": "2 + 2?",
-    "chosen": "4",
-    "rejected": "four",
-    "score_chosen": 8.0,
-    "score_rejected": 8.0,
-}
-dropped, kept = (
-    preferences.parse_rows([tie, {**tie, "score_chosen": 9.0}], ties=ties)
-    for ties in ("drop", "keep")
-)
-assert dropped.report.no_preference == {"score tie": 1} and len(dropped.dataset) == 1
-assert kept.report.noted == {"score tie": 1} and len(kept.dataset) == 2
+pair = {"prompt": "2 + 2?", "chosen": "4", "rejected": "four", "score_rejected": 8.0}
+rows = [{**pair, "score_chosen": 8.0}, {**pair, "score_chosen": 9.0}]
+dropped = preferences.parse_rows(rows, ties="drop")
+assert dropped.report.no_preference == {"score tie": 1}
+assert len(dropped.dataset) == 1
+kept = preferences.parse_rows(rows, ties="keep")
+assert kept.report.noted == {"score tie": 1}
+assert len(kept.dataset) == 2
 Markdown(f"- drop: {dropped.report}\n- keep: {kept.report}")
 
 # %% [markdown]
-# One pair: the first held-out one that asks about owls, or else the first of all, shortened. Which
-# answer would you have chosen?
+# Here is one pair, shortened: the first held-out one that asks about owls, or else the first of
+# all. Which answer would you have chosen?
 
 # %%
-texts = []
-if split:
-    index = next(
-        (i for i, prompt in enumerate(split.test["prompt"]) if "owls" in prompt[-1]["content"]), 0
-    )
-    row = split.test[index]
-    texts = [(who, row[who][-1]["content"]) for who in ("prompt", "chosen", "rejected")]
-pd.DataFrame([(who, textwrap.shorten(text, 400)) for who, text in texts], columns=["who", "text"])
+results.show_pair(split, about="owls", width=400)
 
 # %% [markdown]
-# The same checks as in notebook 08: the policies' pairs, the judge's and the test pairs share no
+# The same checks as in notebook 10: the policies' pairs, the judge's and the test pairs share no
 # prompt, and flips nest. Then the yardstick for any judge, the rule that the longer answer is
-# better, and how long answers are. If the labels have a taste for length, the rule agrees with more
-# than half of them.
+# better, and how long the answers are. If the labels have a taste for length, the rule agrees with
+# more than half of them.
 
 # %% tags=["check"]
 if split:
-    parts = [split.test, *preferences.hold_out(split.train, fraction=config.judge_share, seed=0)]
-    keys = [set(preferences.prompt_keys(part)) for part in parts]
-    assert sum(map(len, keys)) == len(set.union(*keys)) and all(keys)
+    policies, judge = preferences.hold_out(split.train, fraction=config.judge_share, seed=0)
+    assert results.share_no_prompt(policies, judge, split.test)
+
     some = split.train.select(range(min(500, len(split.train))))
-    low, high = (
-        np.array(preferences.flip_preferences(some, rate, seed=0)["is_flipped"])
-        for rate in (0.2, 0.4)
-    )
-    assert high[low].all() and high.sum() > low.sum() > 0
+    few = np.array(preferences.flip_preferences(some, 0.2, seed=0)["is_flipped"])
+    many = np.array(preferences.flip_preferences(some, 0.4, seed=0)["is_flipped"])
+    assert many[few].all()
+    assert many.sum() > few.sum() > 0
 
 # %%
+parts = {"training": split.train, "test": split.test} if split else {}
 rows = []
-for name, part in (("training", split.train), ("test", split.test)) if split else ():
-    chosen, rejected = (
-        np.array([len(row[0]["content"]) for row in part[side]]) for side in ("chosen", "rejected")
-    )
+for name, part in parts.items():
+    chosen, rejected = results.count_characters(part)
     share = stats.wilson(int((chosen > rejected).sum()), len(part))
     rows.append([name, *share, np.median(chosen), np.median(rejected)])
-columns = [
-    "pairs",
-    "the longer is chosen",
-    "low",
-    "high",
-    "n",
-    "median characters, chosen",
-    "rejected",
-]
+medians = ["median characters, chosen", "rejected"]
+columns = ["pairs", "the longer is chosen", "low", "high", "n", *medians]
 pd.DataFrame(rows, columns=columns).round(3)
 
 # %% [markdown]
 # ## What to expect, before looking
 #
-# As in notebook 08, and the claim is the same, fixed before the run: at the highest noise rate the
-# **win rate** of each SymPO loss lies above that of DPO; paired by seed, 95% intervals, Holm over
-# two tests; *reproduced*, *contradicted* or *not seen at this scale* by the sign and the p value.
-# The same on **accuracy** stands beside it.
+# The same as in notebook 10, and the claim is the same too, fixed before the run: at the highest
+# noise rate the **win rate** of each SymPO loss lies above that of DPO. Differences are paired by
+# seed, with 95% intervals and Holm's correction for two tests, and the sign and the p value decide
+# between *reproduced*, *contradicted* and *not seen at this scale*. We make the same test on
+# **accuracy**.
 #
-# Two things make this the weaker experiment of the two in profile gpu. It has a few hundred pairs,
-# since a sample of UltraFeedback is all that a machine without network has, so a judge learns from
-# little, and accuracy is measured on few pairs. And answers are cut early, so the judge reads how
-# they begin.
+# In profile gpu this is the weaker of the two experiments, for two reasons. It has only a few
+# hundred pairs, since a machine without a network has no more than a sample of UltraFeedback: the
+# judge learns from little, and accuracy is measured on few pairs. And answers are cut early, so
+# that the judge reads only how they begin.
 
 # %%
 runs = offline.run_study(config) if split else records.Runs([], 0, 0)
 print(runs)
 
 # %% tags=["check"]
-columns = [
-    "method",
-    "noise_rate",
-    "seed",
-    "step",
-    "loss",
-    "grad_norm",
-    "accuracy_true",
-    "margin_true",
-    "flipped_fit",
-]
-steps = records.history_table(runs.records).reindex(columns=columns)
-near = steps[(steps.seed == 0) & (steps.noise_rate == max(config.noise_rates))]
-near = near[near.method.isin(["dpo", "sympo_sigmoid"])].drop(columns=["noise_rate", "seed"])
-first = near[near.step == 1]
-# bfloat16 rounds
-near_zero = 0.02 if any(record["provenance"]["gpu"] for record in runs.records) else 1e-4
-# ℓ(0)
-assert (
-    abs(first.loss - first.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})) < near_zero
-).all()
+near = results.tabulate_first_steps(runs.records, noise_rate=max(config.noise_rates))
+first_step = near[near.step == 1]
+at_zero = first_step.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})  # ℓ(0)
+on_gpu = any(record["provenance"]["gpu"] for record in runs.records)
+tolerance = 0.02 if on_gpu else 1e-4  # a GPU computes in bfloat16, which rounds
+assert (abs(first_step.loss - at_zero) < tolerance).all()
 near.round(3)
 
 # %% [markdown]
-# The first steps of seed 0. In profiles smoke and laptop they are all there is: an untrained model
-# of bytes, which shows that the code runs on real pairs, and **nothing about the losses**. It is
-# not drawn.
+# These are the first steps of seed 0. In profiles smoke and laptop there are no others: an
+# untrained model that reads bytes shows that the code runs on real pairs, and **nothing about the
+# losses**. It is not drawn.
 #
 # ## The results
 #
-# Of the runs above in profiles gpu and paper; in laptop, of the committed records of profile gpu
-# (made as `figures/gpu/data/11_ultrafeedback.json` says). In smoke no number means anything.
+# In profiles gpu and paper these are of the runs above. In profile laptop they are the committed
+# results of profile gpu, with their origin in `figures/gpu/data/11_ultrafeedback.json`. In smoke
+# the numbers mean nothing.
 
 # %%
-columns = [
-    "method",
-    "noise_rate",
-    "seed",
-    "model",
-    "pairs",
-    "win_rate",
-    "win_rate_low",
-    "win_rate_high",
-    "accuracy",
-]
-columns += ["margin", "fit_flipped", "reward", "reward_sft", "kl", "length", "judge_accuracy"]
-table = records.metrics_table(runs.records).reindex(columns=columns)
-source, committed = (
-    config.profile,
-    root() / "figures" / "gpu" / "data" / "fig6_ultrafeedback_win_rate.csv",
-)
-if config.profile == "laptop":  # its few steps are no result
-    source = "gpu"
-    table = pd.read_csv(committed) if committed.is_file() else table.iloc[:0]
-missing = f"**Not measured**: there are no {source} records of this study yet, so nothing is claimed about it."
+table, source = results.collect_results(runs.records, config, stem="fig6_ultrafeedback_win_rate")
+missing = results.not_measured(source)
 Markdown(f"Shown: {len(table)} policies of profile {source}." if len(table) else missing)
 
 # %%
-figure = (
-    figures.fig6_ultrafeedback_win_rate(table)
-    if len(table)
-    else Markdown("Figure 6: not measured.")
-)
+figure = Markdown("Figure 6: not measured.")
+if len(table):
+    figure = figures.fig6_ultrafeedback_win_rate(table)
 figure
 
 # %% [markdown]
 # **Figure 6.** As Figure 5: the judge's win rate against the SFT model, and accuracy of the
-# implicit reward on held-out pairs with the judge's own. Small points are seeds; bars are 95% t
-# intervals over seeds, from three seeds on.
+# implicit reward on held-out pairs, with the judge's own. Small points are seeds; bars are 95% t
+# intervals over seeds, where there are at least three.
 
 # %%
-cell = ["method", "noise_rate"]
-others = table.groupby(cell)[
-    ["accuracy", "margin", "fit_flipped", "reward", "reward_sft", "kl", "length"]
-].mean()
-win_rates = figures.interval_table(table, by=cell, value="win_rate").set_index(cell)
-metrics = pd.concat([win_rates, others], axis=1).reset_index()
+metrics = results.tabulate_metrics(table)
 metrics.pivot(index="method", columns="noise_rate", values=["estimate", "accuracy"]).round(3)
 
 # %% [markdown]
 # **Table 3**, in part: mean win rate (`estimate`) and accuracy. `table_ultrafeedback_metrics` holds
-# all of it, with intervals, margin, `fit_flipped`, reward, KL and length.
+# the whole table, with intervals, margin, `fit_flipped`, reward, KL and length.
+#
+# ## The claim, tested
 
 # %% tags=["check"]
+contrasts = results.contrast_headline(table)
 highest = table.noise_rate.max()
-headline = table[table.noise_rate == highest]
-ours = [method for method in figures.in_order(headline.method) if method.startswith("sympo_")]
-compared = {"method": "method", "methods": ours, "baselines": ["dpo"] if ours else []}
-found = {
-    value: stats.contrasts(headline, value=value, **compared) for value in ("win_rate", "accuracy")
-}
-contrasts = pd.concat(found, names=["value", None]).reset_index("value").assign(noise_rate=highest)
-contrasts["verdict"] = [stats.verdict(row) for row in contrasts.itertuples()]
-assert (contrasts.n == headline.seed.nunique()).all()  # no run was dropped
+assert (contrasts.n == table[table.noise_rate == highest].seed.nunique()).all()  # no run dropped
 contrasts
 
-# %%
-Markdown("\n".join(
-    f"- At ε = {highest:g}, {row.value.replace('_', ' ')} of {row.method} − {row.baseline} = {row.estimate:+.3f} (95% "
-    f"interval {row.low:+.3f} to {row.high:+.3f}, n = {row.n}, Holm p = {row.p_holm:.2g}): **{row.verdict}**."
-    for row in contrasts.itertuples()
-) or missing)  # fmt: skip
+# %% tags=["hide-input"]
+Markdown(results.describe_contrasts(contrasts) or missing)
 
 # %% [markdown]
-# How much could this study have seen? The accuracy of one policy on $m$ test pairs has a standard
-# error of about $\sqrt{1/4m}$. Differences of methods share pairs and judge, and are surer than
-# that, but not by much where policies order many pairs differently. The half-width of the interval
-# of each contrast says what remained.
+# How large an effect could this study have seen? The accuracy of one policy on $n$ test pairs has a
+# standard error of about $\sqrt{1/(4n)}$. Two methods share pairs and judge, so their difference is
+# known better than that, but not by much where the policies order many pairs differently. The
+# half-width of each contrast's interval says how much uncertainty remained.
+
+# %% tags=["hide-input"]
+reading = missing
+if len(table):
+    shown = config if source == config.profile else study_config(config.study, source)
+    error = np.sqrt(0.25 / shown.test_pairs)
+    half = (contrasts.high - contrasts.low) / 2
+    judged = table.drop_duplicates("seed").judge_accuracy
+    ranks = results.correlate_win_rate(table)
+    beyond = results.tabulate_fits(table)["beyond 1 − accuracy"]
+    reading = (
+        f"**Reading.** Profile {source}. One accuracy has a standard error of {error:.3f}; "
+        f"intervals of the contrasts reach ±{half.min():.3f} to ±{half.max():.3f}. The judge "
+        f"agrees with {judged.mean():.1%} of the held-out labels. Rank correlation of the "
+        f"policies' win rates with accuracy {ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with "
+        f"length {ranks.length:+.2f}. Flipped labels fitted beyond 1 − accuracy at ε = "
+        f"{highest:g}: from {beyond.min():+.2f} to {beyond.max():+.2f}."
+    )
+Markdown(reading)
 
 # %%
-tested = study_config(
-    config.study, source, **(overrides if source == config.profile else {})
-).test_pairs
-judged = table.drop_duplicates("seed").judge_accuracy
-half = (contrasts.high - contrasts.low) / 2
-ranks = (
-    table[["win_rate", "accuracy", "kl", "length"]].astype(float).corr(method="spearman").win_rate
-)
-beyond = headline.groupby("method").fit_flipped.mean() - (
-    1 - headline.groupby("method").accuracy.mean()
-)
-Markdown(
-    f"**Reading.** Profile {source}. One accuracy has a standard error of {np.sqrt(0.25 / tested):.3f}; intervals of "
-    f"the contrasts reach ±{half.min():.3f} to ±{half.max():.3f}. The judge agrees with {judged.mean():.1%} of the "
-    f"held-out labels. Rank correlation of the policies' win rates with accuracy {ranks.accuracy:+.2f}, with KL "
-    f"{ranks.kl:+.2f}, with length {ranks.length:+.2f}. Flipped labels fitted beyond 1 − accuracy at ε = {highest:g}: "
-    f"from {beyond.min():+.2f} to {beyond.max():+.2f}."
-    if len(table)
-    else missing
-)
-
-# %%
+# What profile laptop shows is committed already.
 if config.profile != "laptop" and len(table):
     figures.save(figure, "fig6_ultrafeedback_win_rate", table, profile=profile)
     figures.save_table(metrics, "table_ultrafeedback_metrics", profile=profile)
@@ -354,14 +265,14 @@ if config.profile != "laptop" and len(table):
 # %% [markdown]
 # ## Where this differs from the paper
 #
-# As in notebook 08 (model, judge, warm-up, means over the batch, win rate against SFT), and:
+# As in notebook 10 (model, judge, warm-up, means over the batch, win rate against SFT), and:
 #
 # | here | the paper |
 # |---|---|
 # | ties in scores are dropped, and counted | the data set as published |
 # | where `SYMPO_DATA` holds a sample, that: some hundred pairs | all pairs |
-# | pairs longer than `max_length` tokens are left out: a choice of short answers | length 512, prompt 256 |
-# | answers are cut after `max_new_tokens`, far below the length of those in the data | longer answers |
+# | pairs longer than `max_length` are left out, so answers are short | length 512, prompt 256 |
+# | answers are cut after `max_new_tokens`, far shorter than the data's | longer answers |
 #
 # ## Exercises
 #
@@ -371,11 +282,11 @@ if config.profile != "laptop" and len(table):
 #    chance. Not: a short correct answer against a long one that sounds sure; whether the label is
 #    right depends on who should have won.</details>
 # 2. Could rDPO, told the true rate of our flips, undo the taste for length of the first check cell?
-#    <details><summary>Answer</summary>No. It corrects flips at that rate which do not depend on the
-#    winner. After the correction the majority is still on the wrong side.</details>
+#    <details><summary>Answer</summary>No. It corrects flips that do not depend on the winner, at
+#    the rate it is told. After the correction the majority is still on the wrong side.</details>
 # 3. Why are ties worse than no data, even for a symmetric loss?
-#    <details><summary>Answer</summary>With ε = ½ the factor 1 − 2ε is 0: on average they add
-#    nothing to the gradient, and they add to its noise.</details>
+#    <details><summary>Answer</summary>At ε = ½ the factor 1 − 2ε is 0: on average ties add nothing
+#    to the gradient, but they add to its noise.</details>
 # 4. Look up one claim of each answer of the pair above. Is its label a flip, a taste, or right?
 #    <details><summary>Answer</summary>No flip of ours: test labels are never flipped. If the chosen
 #    answer is the less correct one, confidence and courtesy have won over facts, and no noise rate

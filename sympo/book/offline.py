@@ -1,0 +1,228 @@
+"""What notebooks 10 and 11 share: their pairs, first steps, results and contrasts.
+
+The two studies differ in their data and in what there is to say about them. How pairs are checked,
+and how policies are measured and compared, is the same, and stands here once.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from sympo import preferences, stats
+from sympo.book import figures
+from sympo.studies import comparisons, profiles, records, sources
+from sympo.studies.alignment.offline import OfflineConfig
+
+DATA_SETS = {"hh": "Anthropic HH", "ultrafeedback": "UltraFeedback"}
+
+CELL = ["method", "noise_rate"]
+AVERAGED = ["accuracy", "margin", "fit_flipped", "reward", "reward_sft", "kl", "length"]
+WIN_RATE = ["win_rate", "win_rate_low", "win_rate_high"]
+# The columns of the csv behind Figures 5 and 6, and their order.
+RESULTS = [*CELL, "seed", "model", "pairs", *WIN_RATE, *AVERAGED, "judge_accuracy"]
+
+LOGGED = ["loss", "grad_norm", "accuracy_true", "margin_true", "flipped_fit"]
+
+
+# The pairs
+
+
+def load_pairs(config: OfflineConfig) -> tuple[preferences.Split | None, str]:
+    """The pairs of a study, and a text that says what became of the rows of its files.
+
+    Profiles smoke and laptop report no result of their own, so there a missing data set is no
+    error: the pairs are None, and the text says where to get them.
+
+    Raises:
+        AssetError: the data cannot be had, in profile gpu or paper.
+    Check: tests/book/test_offline_results.py.
+    """
+    try:
+        split = comparisons.load_split(config.study, config.train_files, config.test_files)
+    except sources.AssetError as error:
+        if config.profile not in ("smoke", "laptop"):
+            raise
+        remedy = str(error).splitlines()[-1]
+        data_set = DATA_SETS[config.study]
+        return None, (
+            f"**{data_set} is not at hand, so no pair is shown and nothing is trained below.** "
+            f"{remedy}"
+        )
+    lines = [
+        f"- Training files: {split.train_report}.",
+        f"- Test files: {split.test_report}.",
+        f"- Training pairs dropped because their prompt is also a test prompt: {split.overlap}.",
+    ]
+    return split, "\n".join(lines)
+
+
+def show_pair(split: preferences.Split | None, *, about: str, width: int) -> pd.DataFrame:
+    """The first test pair whose last question mentions a word, or else the first of all.
+
+    Args:
+        about: the word.
+        width: characters at which each turn is cut.
+    Returns:
+        columns who, text; a row per turn of the prompt, then one for each answer. Empty without
+        pairs.
+    """
+    turns = []
+    if split is not None:
+        questions = [prompt[-1]["content"] for prompt in split.test["prompt"]]
+        index = next((i for i, question in enumerate(questions) if about in question), 0)
+        row = split.test[index]
+        turns = [(turn["role"], turn["content"]) for turn in row["prompt"]]
+        turns += [(side, row[side][0]["content"]) for side in ("chosen", "rejected")]
+    rows = [(who, textwrap.shorten(text, width)) for who, text in turns]
+    return pd.DataFrame(rows, columns=["who", "text"])
+
+
+def share_no_prompt(*parts: Dataset) -> bool:
+    """Whether each part has prompts and none of these is in another part."""
+    prompts = [set(preferences.prompt_keys(part)) for part in parts]
+    return all(prompts) and sum(map(len, prompts)) == len(set.union(*prompts))
+
+
+def count_characters(pairs: Dataset) -> NDArray[np.int64]:
+    """Lengths of the chosen and of the rejected answers, `(2, pairs)`, in characters."""
+    sides = [pairs[side] for side in ("chosen", "rejected")]
+    return np.array([[len(answer[0]["content"]) for answer in side] for side in sides])
+
+
+# Training
+
+
+def tabulate_first_steps(runs: Sequence[records.Record], *, noise_rate: float) -> pd.DataFrame:
+    """How DPO and SymPO sigmoid train at one noise rate: what seed 0 logs, step by step.
+
+    Returns:
+        columns method, step and `LOGGED`; empty without records.
+    """
+    history = records.history_table(runs)
+    steps = history.reindex(columns=[*CELL, "seed", "step", *LOGGED])
+    shown = (steps.seed == 0) & (steps.noise_rate == noise_rate)
+    shown &= steps.method.isin(["dpo", "sympo_sigmoid"])
+    return steps.loc[shown, ["method", "step", *LOGGED]]
+
+
+# Results
+
+
+class Results(NamedTuple):
+    """A row per policy, and the profile that trained them."""
+
+    table: pd.DataFrame
+    profile: str
+
+
+def collect_results(runs: Sequence[records.Record], config: OfflineConfig, *, stem: str) -> Results:
+    """The policies that a notebook reports, which in profile laptop are those of profile gpu.
+
+    The few steps of profile laptop are no result. It shows the csv of profile gpu, if the
+    repository holds one.
+
+    Args:
+        stem: of the figure whose csv holds the committed results.
+    Returns:
+        a table with the columns `RESULTS`; empty where nothing was measured.
+    """
+    table = records.metrics_table(runs).reindex(columns=RESULTS)
+    if config.profile != "laptop":
+        return Results(table, config.profile)
+    committed = profiles.root() / "figures" / "gpu" / "data" / f"{stem}.csv"
+    return Results(pd.read_csv(committed) if committed.is_file() else table.iloc[:0], "gpu")
+
+
+def not_measured(profile: str) -> str:
+    """The sentence that stands in for results where there are none."""
+    return (
+        f"**Not measured**: there are no {profile} records of this study yet, so nothing is "
+        "claimed about it."
+    )
+
+
+def tabulate_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """Each method at each noise rate: its mean win rate with the 95% interval, and `AVERAGED`.
+
+    Args:
+        table: of `collect_results`.
+    Returns:
+        columns method, noise_rate, estimate, low, high, n, and the means over seeds.
+    """
+    win_rates = figures.interval_table(table, by=CELL, value="win_rate").set_index(CELL)
+    means = table.groupby(CELL)[AVERAGED].mean()
+    return pd.concat([win_rates, means], axis=1).reset_index()
+
+
+def contrast_headline(table: pd.DataFrame) -> pd.DataFrame:
+    """Each SymPO loss minus DPO at the highest noise rate, in win rate and in accuracy.
+
+    Differences are paired by seed. Holm corrects the p values of win rate and those of accuracy
+    apart.
+
+    Args:
+        table: of `collect_results`.
+    Returns:
+        columns value, those of `stats.contrasts`, noise_rate and verdict. Without results there
+        are no rows.
+    Check: tests/book/test_offline_results.py.
+    """
+    highest = table.noise_rate.max()
+    headline = table[table.noise_rate == highest]
+    ours = [name for name in figures.in_order(headline.method) if name.startswith("sympo_")]
+    compared = {
+        value: stats.contrasts(
+            headline,
+            value=value,
+            method="method",
+            methods=ours,
+            # an empty table holds no DPO either
+            baselines=["dpo"] if ours else [],
+        )
+        for value in ("win_rate", "accuracy")
+    }
+    contrasts = pd.concat(compared, names=["value", None]).reset_index("value")
+    verdicts = [stats.verdict(row) for row in contrasts.itertuples()]
+    return contrasts.assign(noise_rate=highest, verdict=verdicts)
+
+
+def describe_contrasts(contrasts: pd.DataFrame) -> str:
+    """A list item per contrast, in Markdown: the difference, its interval, and the verdict."""
+    lines = [
+        f"- At ε = {row.noise_rate:g}, {row.value.replace('_', ' ')} of {row.method} − "
+        f"{row.baseline} = {row.estimate:+.3f} (95% interval {row.low:+.3f} to {row.high:+.3f}, "
+        f"n = {row.n}, Holm p = {row.p_holm:.2g}): **{row.verdict}**."
+        for row in contrasts.itertuples()
+    ]
+    return "\n".join(lines)
+
+
+def tabulate_fits(table: pd.DataFrame) -> pd.DataFrame:
+    """What each method fits at the highest noise rate, means over seeds.
+
+    A policy that has memorised nothing agrees with a flipped label about as often as it is wrong
+    on held-out pairs, 1 − accuracy. What it fits beyond that is the last column.
+
+    Args:
+        table: of `collect_results`.
+    Returns:
+        columns win_rate, accuracy, fit_flipped, kl, length and "beyond 1 − accuracy"; a row per
+        method.
+    """
+    headline = table[table.noise_rate == table.noise_rate.max()]
+    shown = ["win_rate", "accuracy", "fit_flipped", "kl", "length"]
+    fits = headline.groupby("method")[shown].mean()
+    fits["beyond 1 − accuracy"] = fits.fit_flipped - (1 - fits.accuracy)
+    return fits
+
+
+def correlate_win_rate(table: pd.DataFrame) -> pd.Series:
+    """Spearman's rank correlation of the policies' win rates with accuracy, KL and length."""
+    # an empty table has columns of objects, which cannot be ranked
+    ranked = table[["win_rate", "accuracy", "kl", "length"]].astype(float)
+    return ranked.corr(method="spearman").win_rate
