@@ -1,12 +1,12 @@
-"""The paper's claims, where each is tested here, and the verdict that follows from the data by
-rule.
-"""
+"""The paper's claims, where each is tested here, and the verdict that follows from the data."""
+
+from typing import Any
 
 import nbformat
 import pandas as pd
 import yaml
 
-from sympo.book import execute
+from sympo.book.twins import notebooks, output, saved_stems, twin
 from sympo.studies import profiles
 
 
@@ -18,6 +18,7 @@ def judge_claims(profile: str) -> pd.DataFrame:
 
     Returns:
         columns claim, paper, notebook, evidence, verdict.
+    Check: tests/book/test_claims.py.
     """
     text = (profiles.root() / "notebooks" / "claims.yaml").read_text(encoding="utf-8")
     rows = [
@@ -28,73 +29,70 @@ def judge_claims(profile: str) -> pd.DataFrame:
 
 
 def list_results(profile: str) -> pd.DataFrame:
-    """A row per figure and table: its stem, the notebook that makes it, and the profile whose
-    version is shown.
+    """A row per figure and table that the notebooks save.
+
+    Returns:
+        columns result (its stem), notebook, and profile, whose version is shown: "not made yet"
+        where there is none.
     """
     rows = [
         (stem, name, _find_profile(profile, f"{stem}.pdf", f"{stem}.md") or "not made yet")
-        for name in execute.notebooks()
-        for stem in execute.saved_stems(execute.twin(name))
+        for name in notebooks()
+        for stem in saved_stems(twin(name))
     ]
     return pd.DataFrame(rows, columns=["result", "notebook", "profile"])
 
 
 def _find_profile(profile: str, *paths: str) -> str | None:
-    """The profile under whose figures one of `paths` lies: a laptop shows a GPU's results where it
-    has none itself.
-    """
+    """The profile under whose figures one of `paths` lies."""
+    # a laptop shows a GPU's results where it has none itself
     places = (profile, "gpu") if profile == "laptop" else (profile,)
-    return next(
-        (
-            name
-            for name in places
-            for path in paths
-            if (profiles.figures_folder(name) / path).is_file()
-        ),
-        None,
-    )
+    for place in places:
+        folder = profiles.figures_folder(place)
+        if any((folder / path).is_file() for path in paths):
+            return place
+    return None
 
 
-def _judge(claim: dict, profile: str) -> tuple[str, str]:
-    if "table" not in claim:
-        return _judge_derivation(claim["notebook"], profile)
-    name = f"data/{claim['table']}.csv"
-    made = _find_profile(profile, name)
-    if made is None:
-        return f"no {claim['table']}.csv in profile {profile}", "not measured"
-    path, note = (
-        profiles.figures_folder(made) / name,
-        "" if made == profile else f", profile {made}",
-    )
-    table = pd.read_csv(path)
-    rows = list(
-        table[(table[list(claim["row"])] == pd.Series(claim["row"])).all(axis=1)].itertuples()
-    )
-    if len(rows) != 1:  # the profile, or an exercise, left the method out
-        return f"{len(rows)} such rows in {path.name}", "not measured"
+def _judge(claim: dict[str, Any], profile: str) -> tuple[str, str]:
+    """Evidence and verdict."""
+    if "table" in claim:
+        return _judge_measurement(claim["table"], claim["row"], profile)
+    return _judge_derivation(claim["notebook"], profile)
+
+
+def _judge_measurement(stem: str, cells: dict[str, Any], profile: str) -> tuple[str, str]:
+    """Evidence and verdict of the row of a table that holds `cells`."""
+    path = f"data/{stem}.csv"
+    place = _find_profile(profile, path)
+    if place is None:
+        return f"no {stem}.csv in profile {profile}", "not measured"
+    table = pd.read_csv(profiles.figures_folder(place) / path)
+    matches = (table[list(cells)] == pd.Series(cells)).all(axis=1)
+    rows = list(table[matches].itertuples())
+    # the profile, or an exercise, left the method out
+    if len(rows) != 1:
+        return f"{len(rows)} such rows in {stem}.csv", "not measured"
     (row,) = rows
-    return (
-        f"{row.estimate:+.3f} ({row.low:+.3f} to {row.high:+.3f}), n = {row.n}{note}",
-        row.verdict,
-    )
+    note = "" if place == profile else f", profile {place}"
+    interval = f"{row.estimate:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
+    return f"{interval}, n = {row.n}{note}", row.verdict
 
 
 def _judge_derivation(name: str, profile: str) -> tuple[str, str]:
-    executed = execute.output(name, profile)
+    """Evidence and verdict of a notebook's check cells."""
+    # as it was run in this profile, or else as it is committed
+    executed = output(name, profile)
     path = executed if executed.is_file() else profiles.root() / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
         return "the notebook has not been run", "not checked"
-    checks = [
-        cell
-        for cell in nbformat.read(path, as_version=4).cells
-        if "check" in cell.metadata.get("tags", [])
-    ]
-    passed = [
-        cell
-        for cell in checks
-        if cell.execution_count and all(o.output_type != "error" for o in cell.outputs)
-    ]
-    return (
-        f"{len(passed)} of {len(checks)} checks pass",
-        "derived" if checks and passed == checks else "not checked",
-    )
+    cells = nbformat.read(path, as_version=4).cells
+    checks = [cell for cell in cells if "check" in cell.metadata.get("tags", [])]
+    passed = [cell for cell in checks if _has_passed(cell)]
+    evidence = f"{len(passed)} of {len(checks)} checks pass"
+    return evidence, "derived" if checks and passed == checks else "not checked"
+
+
+def _has_passed(cell: nbformat.NotebookNode) -> bool:
+    ran = cell.execution_count is not None
+    return ran and all(shown.output_type != "error" for shown in cell.outputs)
