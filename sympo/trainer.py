@@ -10,7 +10,7 @@ has a second copy. Its `sigmoid` is the logistic loss, our `dpo`; the symmetric 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -19,6 +19,12 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from sympo import losses
 from sympo._names import unknown_name
+
+if TYPE_CHECKING:
+    # A mixin's class comes before a trainer of TRL in the bases, and type checkers are told so.
+    from transformers import Trainer as _Mixin
+else:
+    _Mixin = object
 
 __all__ = [
     "FLIP_COLUMN",
@@ -222,8 +228,12 @@ class FlipCollator:
         return batch
 
 
-class _TrueLabels:
+class _TrueLabels(_Mixin):
     """What both trainers share: the flip column, the clip, and metrics on true labels."""
+
+    # TRL's, and changed here.
+    data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    _signature_columns: list[str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -265,9 +275,10 @@ class _TrueLabels:
 
     def _gather(self, rows: Tensor) -> Tensor:
         """The rows of all processes; in evaluation without those that fill up the last batch."""
-        if self.model.training:
-            return self.accelerator.gather(rows)
-        return self.accelerator.gather_for_metrics(rows)
+        training = self.model.training
+        gather = self.accelerator.gather if training else self.accelerator.gather_for_metrics
+        gathered: Tensor = gather(rows)
+        return gathered
 
     def _keep(self, **values: Tensor) -> None:
         """Add values `(pairs,)` to TRL's running means, one metric per keyword."""
@@ -300,6 +311,8 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         "title": "On Symmetric Losses for Robust Policy Optimization with Noisy Preferences",
         "id": "2505.24709",
     }
+    # TRL's, and changed here.
+    precompute_ref_logps: bool
 
     def __init__(
         self,
@@ -317,8 +330,8 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         self._own_loss = own_losses().get(args.loss_type[0])
         if self._own_loss:
             # TRL then adds no loss of its own, and still measures.
-            self.loss_types = []
-            self.loss_weights = []
+            self.loss_types: list[str] = []
+            self.loss_weights: list[float] = []
 
     @property
     def eta(self) -> float:
@@ -326,7 +339,8 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
 
         It lives in TrainerState, and so in every checkpoint.
         """
-        return self.state.stateful_callbacks.get("repo_eta", losses.REPO_START)
+        eta: float = self.state.stateful_callbacks.get("repo_eta", losses.REPO_START)
+        return eta
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         if {"ref_chosen_logps", "ref_rejected_logps"} <= set(dataset.column_names or ()):
@@ -340,7 +354,8 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
             log-probabilities of chosen and of rejected, each `(pairs,)`, nats.
         """
         known = {name: value for name, value in inputs.items() if name != FLIP_COLUMN}
-        return super().compute_ref_log_probs(model, known)
+        chosen, rejected = super().compute_ref_log_probs(model, known)
+        return chosen, rejected
 
     def compute_loss(
         self,
@@ -397,7 +412,8 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         tokens = inputs["completion_mask"].size(1) - 1
         policy = log_probs[:, -tokens:].sum(dim=1)  # zero outside the completion
         reference = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
-        return self.beta * (policy - reference).view(2, -1)
+        rewards: Tensor = self.beta * (policy - reference)
+        return rewards.view(2, -1)
 
     def _margin_loss(self, own_loss: losses.PairLoss, margin: Tensor) -> Tensor:
         noise_rate = self.args.noise_rate
