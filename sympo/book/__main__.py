@@ -8,6 +8,7 @@ from sympo._settings import parse_setting
 from sympo.book import execute, staleness
 from sympo.studies import profiles
 
+# In the order in which a person meets them; the Makefile has a target for each.
 _COMMANDS = {
     "inputs": "note what each notebook is made from; prints the profile",
     "run": "execute one notebook",
@@ -21,12 +22,15 @@ _COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """0 done, 1 a notebook failed or data differ, 2 bad input, 130 interrupted."""
+    # argparse leaves by itself, with 2, where a command or an option is unknown
     options = _build_parser().parse_args(arguments)
     try:
         return _dispatch(options)
+    # what a person typed or has not done yet: one sentence, no traceback
     except (ValueError, FileNotFoundError) as error:
         _say(str(error))
         return 2
+    # a cell raised: the message holds its traceback, and ours would say nothing more
     except RuntimeError as error:
         _say(str(error))
         return 1
@@ -40,6 +44,7 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text)
+        # neither depends on a profile
         if name not in ("data", "badges"):
             command.add_argument("--profile", default="auto")
     commands.choices["badges"].add_argument("repository", metavar="OWNER/NAME")
@@ -60,6 +65,7 @@ def _dispatch(options: argparse.Namespace) -> int:
             settings = dict(parse_setting(text) for text in options.settings)
             execute.run(options.name, options.profile, **settings)
             return 0
+    # "auto" is settled once, and every file below is named after the result
     profile = profiles.resolve_profile(options.profile)
     match options.command:
         case "inputs":
@@ -100,6 +106,7 @@ def _note_inputs(profile: str) -> int:
 
 
 def _refresh_notebooks(profile: str) -> int:
+    # ends at the first that has not been run, with a sentence that says what to run
     changed = [name for name in execute.notebooks() if execute.refresh(name, profile)]
     _say(f"notebooks: {', '.join(changed) or 'nothing to change'}")
     return 0
@@ -111,6 +118,7 @@ def _redraw_figures(profile: str) -> int:
     left = redraw(profile)
     rest = f"; nothing draws {', '.join(left)}" if left else ""
     _say(f"figures: drawn again{rest}")
+    # a csv that nothing draws is a figure function that was renamed or lost
     return 1 if left else 0
 
 

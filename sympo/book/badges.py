@@ -8,6 +8,7 @@ from sympo.book.twins import notebooks, read_twin, relative, twin
 from sympo.studies import profiles
 from sympo.studies.records import write_atomically
 
+# Colab opens a notebook of a public repository on GitHub, by its address there.
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 COLAB = "https://colab.research.google.com/github"
 
@@ -33,6 +34,7 @@ def write_badges(repository: str) -> list[str]:
         # the line of the bootstrap cell that says what Colab clones
         address = f'repository = "{repository}"'
         new = re.sub(r'^repository = "[^"]*"', address, linked, flags=re.MULTILINE)
+        # an unchanged twin leaves its committed notebook alone, and a second call changes nothing
         if _replace(twin(name), new):
             changed.append(relative(twin(name)))
             _update_committed(name)
@@ -51,6 +53,7 @@ def _link_badge(text: str, url: str, *, prefix: str) -> str:
         prefix: of each line: "# " in a twin, whose Markdown is in comments.
     """
     badge = f"{prefix}[![Open in Colab]({BADGE})]({url})"
+    # the first one only: later badges in the README may lead elsewhere
     old = re.compile(rf"^{prefix}\[!\[Open in Colab\].*$", re.MULTILINE)
     if old.search(text):
         return old.sub(badge, text, count=1)
@@ -64,6 +67,7 @@ def _update_committed(name: str) -> None:
 
     committed = profiles.root() / "notebooks" / f"{name}.ipynb"
     if committed.is_file():
+        # the text alone has changed, so the cells still belong to each other
         cells = nbformat.read(committed, as_version=4).cells
         write_outputs(name, read_twin(name), cells)
 

@@ -20,6 +20,7 @@ def judge_claims(profile: str) -> pd.DataFrame:
         columns claim, paper, notebook, evidence, verdict.
     Check: tests/book/test_claims.py.
     """
+    # read anew at each call: an edit shows up without a restart of the kernel
     text = (profiles.root() / "notebooks" / "claims.yaml").read_text(encoding="utf-8")
     rows = [
         (claim["claim"], claim["paper"], claim["notebook"], *_judge(claim, profile))
@@ -36,6 +37,7 @@ def list_results(profile: str) -> pd.DataFrame:
         where there is none.
     """
     rows = [
+        # a figure has a pdf, a table a Markdown file
         (stem, name, _find_profile(profile, f"{stem}.pdf", f"{stem}.md") or "not made yet")
         for name in notebooks()
         for stem in saved_stems(twin(name))
@@ -68,6 +70,7 @@ def _judge_measurement(stem: str, cells: dict[str, Any], profile: str) -> tuple[
     if place is None:
         return f"no {stem}.csv in profile {profile}", "not measured"
     table = pd.read_csv(profiles.figures_folder(place) / path)
+    # the row is named by its cells, not its number, which a profile may change
     matches = (table[list(cells)] == pd.Series(cells)).all(axis=1)
     rows = list(table[matches].itertuples())
     # the profile, or an exercise, left the method out
@@ -90,9 +93,11 @@ def _judge_derivation(name: str, profile: str) -> tuple[str, str]:
     checks = [cell for cell in cells if "check" in cell.metadata.get("tags", [])]
     passed = [cell for cell in checks if _has_passed(cell)]
     evidence = f"{len(passed)} of {len(checks)} checks pass"
+    # a notebook without checks has derived nothing
     return evidence, "derived" if checks and passed == checks else "not checked"
 
 
 def _has_passed(cell: nbformat.NotebookNode) -> bool:
+    # committed without having been run, it proves nothing
     ran = cell.execution_count is not None
     return ran and all(shown.output_type != "error" for shown in cell.outputs)

@@ -47,6 +47,7 @@ __all__ = [
     "write_outputs",
 ]
 
+# GitHub refuses notebooks with widgets, and they draw nothing without a kernel.
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -66,26 +67,29 @@ def run(name: str, profile: str, **settings: Any) -> Path:
     """
     profile = profiles.resolve_profile(profile)
     notebook = read_twin(name)
+    # before anything is written: bad input must not touch the last output
     values = check_parameters(notebook, name, profile, settings)
     target = output(f"{name}.custom" if settings else name, profile)
-    failed = target.with_suffix(".failed.ipynb")
     partial = target.with_suffix(".part.ipynb")
+    failed = target.with_suffix(".failed.ipynb")
     _say(_describe_outlook(name, profile))
     started = time.monotonic()
     _write_notebook(notebook, partial)
-    # the file system's own clock, as results are told by their files' times
-    since = partial.stat().st_mtime_ns
+    since = partial.stat().st_mtime_ns  # by the clock that dates the results, too
     try:
         _execute_with_progress(partial, values, custom=bool(settings))
     except RuntimeError as error:
+        # kept for the person who looks for the reason; make does not know this name
         partial.replace(failed)
-        place = f"{name} failed; {relative(failed)} shows how far it came."
-        raise RuntimeError(f"{error}\n{place}") from None
+        where = f"{relative(failed)} shows how far it came."
+        raise RuntimeError(f"{error}\n{name} failed; {where}") from None
+    # Ctrl-C: papermill leaves a file whose cells all say completed
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     failed.unlink(missing_ok=True)
     if not settings:
+        # before the rename: a crash between the two makes the notebook stale, not wrong
         staleness.note_results(name, profile, since=since)
     partial.replace(target)
     _say(f"  {name}: done in {_format_duration(time.monotonic() - started)}")
@@ -104,6 +108,7 @@ def _execute_with_progress(path: Path, values: dict[str, Any], *, custom: bool) 
     }
     if custom:
         environment["SYMPO_FIGURES"] = str(path.parent / "custom")
+    # the kernel inherits the variables when it starts, inside `_execute`
     with _show_progress(bars), _set_environment(environment):
         _execute(path, values)
 
@@ -126,6 +131,7 @@ def _execute(path: Path, values: dict[str, Any]) -> None:
         transport_encryption="auto",
     )
     options = {"kernel_name": "python3", "progress_bar": False, "km": kernel}
+    # where JupyterLab runs them
     folder = profiles.root() / "notebooks"
     try:
         execute_notebook(path, path, values, cwd=folder, **options)
@@ -153,6 +159,7 @@ def _set_environment(variables: dict[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
+        # also what was set meanwhile
         os.environ.clear()
         os.environ.update(before)
 
@@ -168,6 +175,7 @@ def _describe_outlook(name: str, profile: str) -> str:
     minutes = profiles.read_profile(profile).get("minutes", {})
     if name not in minutes:
         return text
+    # LAST run whenever another has, whatever their own state
     later = order[place + 1 :]
     waiting = [each for each in later if each in LAST or staleness.is_stale(each, profile)]
     total = sum(minutes.get(each, 0) for each in (name, *waiting))
@@ -181,6 +189,7 @@ def _show_progress(path: Path) -> Iterator[None]:
     The kernel writes the bars to a file, so that nothing of them enters the notebook's outputs.
     """
     path.unlink(missing_ok=True)
+    # a log that was redrawn twice a second would be all bars
     show = _redraw_bar if sys.stderr.isatty() else _log_bar
     ended = threading.Event()
     thread = threading.Thread(target=show, args=(path, ended), daemon=True)
@@ -225,6 +234,7 @@ def _read_last_line(path: Path) -> str:
 
 
 def _format_duration(seconds: float) -> str:
+    # rounded first, so that 59.6 s is 1 min 0 s
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
@@ -252,6 +262,7 @@ def refresh(name: str, profile: str) -> bool:
     every = nbformat.read(executed, as_version=4).cells
     # papermill adds a cell with the values it was told
     cells = [cell for cell in every if "injected-parameters" not in cell.metadata.get("tags", [])]
+    # outputs of another text would be shown as if they were of this one
     if [cell.source for cell in cells] != [cell.source for cell in notebook.cells]:
         raise ValueError(f"{relative(executed)} was made from another text of {name}: {remedy}")
     return write_outputs(name, notebook, cells)
@@ -268,6 +279,7 @@ def write_outputs(name: str, notebook: "NotebookNode", cells: "list[NotebookNode
     codes = [pair for pair in zip(notebook.cells, cells, strict=True) if "outputs" in pair[1]]
     # numbered from 1: papermill's cell took a number
     for number, (cell, executed) in enumerate(codes, start=1):
+        # bars of tqdm.auto, mostly
         shown = [each for each in executed.outputs if WIDGET not in each.get("data", {})]
         cell.execution_count = number
         cell.outputs = [_clean_output(each, number) for each in shown]
@@ -287,6 +299,7 @@ def _write_notebook(notebook: "NotebookNode", path: Path) -> bool:
     import nbformat
 
     text = nbformat.writes(notebook) + "\n"
+    # the file's time stays, too, and git and Lab see no change
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
     write_atomically(path, text)

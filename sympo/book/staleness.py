@@ -24,6 +24,7 @@ def modules_of(*sources: Path) -> list[Path]:
     Imports inside functions count, and so does the `__init__` of every package on the way; imports
     for a type checker alone do not.
     """
+    # a set, because modules may import each other in a circle
     modules: set[Path] = set()
     waiting = list(sources)
     while waiting:
@@ -48,6 +49,7 @@ def _read_imports(source: Path, text: str) -> frozenset[str]:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """`ast.walk` without what stands under `if TYPE_CHECKING:`."""
+    # ast.walk itself cannot be told to leave a branch out
     for child in ast.iter_child_nodes(node):
         if not _is_for_type_checker(child):
             yield child
@@ -55,6 +57,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_for_type_checker(node: ast.AST) -> bool:
+    # both `TYPE_CHECKING` and `typing.TYPE_CHECKING`
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
@@ -91,6 +94,7 @@ def _find_files(name: str) -> list[Path]:
     if first != "sympo":
         return []
     folder = profiles.root() / "sympo"
+    # importing a module runs every package around it first
     files = [folder / "__init__.py"]
     for part in parts:
         module = folder / f"{part}.py"
@@ -106,6 +110,7 @@ def _find_files(name: str) -> list[Path]:
 
 def _find_lazy(package: Path, name: str) -> list[Path]:
     """The files behind a name that a package loads on first use, and imports for type checkers."""
+    # a package that loads names on first use imports them for type checkers, see sympo/__init__
     blocks = filter(_is_for_type_checker, ast.parse(package.read_text(encoding="utf-8")).body)
     imports = [node for block in blocks for node in ast.walk(block)]
     names = [dotted for node in imports for dotted in _list_names(node, package)]
@@ -127,10 +132,12 @@ def inputs(name: str, profile: str) -> str:
     # on a laptop, these two show what a GPU recorded
     if profile == "laptop" and study in ("hh", "ultrafeedback"):
         paths.update((root / "figures" / "gpu" / "data").glob(f"fig?_{study}_*.csv"))
+    # hashes and not times: a checkout or an undone edit changes times alone
     lines = [f"{_sha256(path)} {relative(path)}" for path in sorted(paths) if path.is_file()]
     # the sections of other studies may change
     section = profiles.read_profile(profile).get(study)
     if section is not None:
+        # comments and layout of the yaml do not count
         digest = hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()[:16]
         lines.append(f"{digest} section {study} of profile {profile}")
     return "\n".join(lines) + "\n"
@@ -148,13 +155,16 @@ def write_inputs(profile: str) -> list[str]:
     for name in notebooks():
         path = _inputs_file(name, profile)
         new = inputs(name, profile)
+        # what the notebook was made from when it was last found stale
         old = path.read_text(encoding="utf-8") if path.is_file() else ""
         changed = sorted({line.partition(" ")[2] for line in _differing_lines(old, new)})
+        # an altered result alone rewrites the same text: its new time is what make sees
         altered = [f"{result} is gone or was changed" for result in _list_altered(name, profile)]
         if not changed and not altered:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(new, encoding="utf-8")
+        # a notebook that has never run is new, not out of date
         if old and output(name, profile).is_file():
             sentences.append(f"{name} is out of date: {', '.join([*changed, *altered])}")
     return sentences
@@ -166,6 +176,7 @@ def is_stale(name: str, profile: str) -> bool:
     needs = _inputs_file(name, profile)
     if not executed.is_file():
         return True
+    # the rule by which make goes, without asking make
     return needs.is_file() and needs.stat().st_mtime_ns > executed.stat().st_mtime_ns
 
 
@@ -177,6 +188,7 @@ def note_results(name: str, profile: str, *, since: int) -> None:
     """
     stems = tuple(saved_stems(twin(name)))
     files = [path for path in profiles.figures_folder(profile).rglob("*") if path.is_file()]
+    # by time and stem: another notebook may be run by hand meanwhile
     recent = [path for path in sorted(files) if path.stat().st_mtime_ns >= since]
     results = {relative(path): _sha256(path) for path in recent if path.name.startswith(stems)}
     note = _results_file(name, profile)
@@ -187,6 +199,7 @@ def note_results(name: str, profile: str, *, since: int) -> None:
 def _list_altered(name: str, profile: str) -> list[str]:
     """The results of a notebook that are gone, and the csv files that hold something else."""
     note = _results_file(name, profile)
+    # before its first run nothing can have been altered
     if not note.is_file():
         return []
     results = json.loads(note.read_text(encoding="utf-8"))

@@ -22,7 +22,9 @@ LAST = ("00_start_here",)
 
 def notebooks() -> list[str]:
     """The notebooks' names, in the order in which they run."""
+    # numbers are part of the names, so this is the order in which they are read
     names = sorted(path.stem for path in _sources().glob("[0-9]*.py"))
+    # sorting is stable: False before True, and else as before
     return sorted(names, key=lambda name: name in LAST)
 
 
@@ -49,6 +51,7 @@ def study_of(name: str) -> str:
 
 def saved_stems(path: Path) -> list[str]:
     """The stems of the figures and tables that a twin saves, in the order of its text."""
+    # parsed and not searched, so that a stem in a comment or in prose does not count
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     saves = [call for call in calls if getattr(call.func, "attr", "") in ("save", "save_table")]
@@ -65,6 +68,7 @@ def read_twin(name: str) -> "NotebookNode":
     import jupytext
 
     notebook = jupytext.read(twin(name), fmt="py:percent")
+    # Lab writes this block on opening; it says nothing that pyproject does not
     notebook.metadata.pop("jupytext", None)
     notebook.metadata["language_info"] = {"name": "python"}
     # the first version of the format whose cells have ids
@@ -73,6 +77,7 @@ def read_twin(name: str) -> "NotebookNode":
     # jupytext's ids are random, and would make a difference at every reading
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
+        # equal cells get different ids by their number
         key = f"{cell.cell_type}\n{cell.source}"
         cell["id"] = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
         seen[key] += 1
@@ -91,6 +96,7 @@ def parameters(notebook: "NotebookNode") -> dict[str, Any]:
         raise ValueError(f"a notebook needs one cell tagged 'parameters', this one has {number}")
     values = {}
     for statement in ast.parse(cells[0].source).body:
+        # papermill replaces values by name, so anything cleverer than a literal would be lost
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if _is_literal(value):
                 values[name] = ast.literal_eval(value)
@@ -113,6 +119,7 @@ def check_parameters(
         ValueError: a setting that is neither, or of another type than the default; the sentence
             names it.
     """
+    # every notebook has a profile, which names the folders of its results
     defaults = parameters(notebook)
     if "profile" not in defaults:
         raise ValueError(f"{name}: the parameters cell does not set `profile`")
@@ -125,6 +132,7 @@ def check_parameters(
         if key in defaults:
             values[key] = _check_type(key, value, defaults[key])
         elif "overrides" in defaults:
+            # for `study_config`, which the notebook calls with them
             overrides[key] = value
         else:
             own = sorted({*defaults} - {"profile"})
@@ -139,6 +147,7 @@ def check_parameters(
 def relative(path: Path) -> str:
     """A path for messages: within the repository without its folder, elsewhere in full."""
     root = profiles.root()
+    # SYMPO_FIGURES may name a folder anywhere
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

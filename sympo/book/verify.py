@@ -36,11 +36,13 @@ def differences(profile: str) -> list[str]:
     Check: tests/book/test_verify.py.
     """
     folder = profiles.figures_folder(profile) / "data"
+    # HEAD and not the index: what is staged has not been reviewed
     listing = _git("ls-tree", "--name-only", "HEAD", f"{relative(folder)}/").splitlines()
     committed = {Path(path).name for path in listing if path.endswith(".csv")}
     if not committed:
         place = relative(folder)
         raise ValueError(f"nothing is committed under {place}, so there is nothing to compare with")
+    # csv only: pictures differ between versions of matplotlib, and timings between runs
     here = {path.name for path in folder.glob("*.csv")}
     return [
         *(f"{name}: committed, but not here" for name in sorted(committed - here)),
@@ -51,6 +53,7 @@ def differences(profile: str) -> list[str]:
 
 def _compare_file(path: Path) -> Iterator[str]:
     text = _git("show", f"HEAD:{relative(path)}")
+    # both sides are read alike, so that no difference comes from the reading
     committed = pd.read_csv(io.StringIO(text))
     for difference in compare(committed, pd.read_csv(path), kind=kind_of(path.stem)):
         yield f"{path.name}: {difference}"
@@ -62,10 +65,12 @@ def compare(committed: pd.DataFrame, here: pd.DataFrame, *, kind: str) -> list[s
     Whole numbers and text must be equal. In data of a study, p values are not compared.
     """
     if list(committed.columns) != list(here.columns):
+        # then nothing further can be compared
         columns = [", ".join(table.columns) for table in (here, committed)]
         return [f"columns {columns[0]} here, {columns[1]} committed"]
     if len(committed) != len(here):
         return [f"{len(here)} rows here, {len(committed)} committed"]
+    # in theory a p value is computed from the same numbers, and must agree
     skipped = TEST_COLUMNS if kind == "study" else ()
     texts = [
         _compare_column(committed[column], here[column], **TOLERANCES[kind])
@@ -83,9 +88,11 @@ def _compare_column(committed: pd.Series, here: pd.Series, *, rtol: float, atol:
     if measured:
         agree = np.isclose(here, committed, rtol=rtol, atol=atol, equal_nan=True)
     else:
+        # text, truth values, and whole numbers: counts of pairs, seeds, rows
         agree = ((here == committed) | (here.isna() & committed.isna())).to_numpy()
     if agree.all():
         return ""
+    # the first that differs, unless one can say which differs most
     row = agree.argmin()
     detail = ""
     if measured:
@@ -104,6 +111,7 @@ def _compare_column(committed: pd.Series, here: pd.Series, *, rtol: float, atol:
 
 def kind_of(stem: str) -> str:
     """ "study" for data that training makes or that sums such data up, "theory" for the rest."""
+    # LAST sum up what the others trained
     trained = [name for name in notebooks() if name in LAST or study_of(name) in profiles.STUDIES]
     stems = [saved for name in trained for saved in saved_stems(twin(name))]
     # several tables of one figure share its stem
@@ -123,11 +131,13 @@ def redraw(profile: str) -> list[str]:
         ValueError: there are no csv files.
     """
     folder = profiles.figures_folder(profile) / "data"
+    # all of them first: one figure may need several
     tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
     if not tables:
         remedy = f"run make paper PROFILE={profile} first"
         raise ValueError(f"there is no csv in {relative(folder)}: {remedy}")
     drawn = set()
+    # a figure function bears the stem of its files
     draws = {stem: draw for stem, draw in vars(figures).items() if stem.startswith("fig")}
     for stem, draw in draws.items():
         parts = {name: tables[name] for name in tables if f"{name}_".startswith(f"{stem}_")}
@@ -138,6 +148,7 @@ def redraw(profile: str) -> list[str]:
         elif parts:
             figures.save(draw(**named), stem, named, profile=profile)
             drawn.update(parts)
+    # tables look alike, so that no function draws them
     for stem in (stem for stem in tables if stem.startswith("table")):
         figures.save_table(tables[stem], stem, profile=profile)
         drawn.add(stem)
@@ -153,5 +164,6 @@ def _git(*arguments: str) -> str:
         reason = "git is not installed, and the committed data can only be read with it"
         raise ValueError(reason) from None
     except subprocess.CalledProcessError as error:
+        # the first line says what is wrong, the rest how to use git
         reason = error.stderr.strip().splitlines()[0]
         raise ValueError(f"git cannot read the committed data: {reason}") from None

@@ -35,9 +35,12 @@ TOLD: dict[str, dict[str, float]] = {
 
 def bench_import(config: BenchConfig) -> list[Row]:
     """`import sympo` in a fresh interpreter, against an interpreter that imports nothing."""
+    # fresh processes: a module is imported once in each
     sides = [partial(timing.run_python, code) for code in ("import sympo", "pass")]
     ours, bare = timing.time_in_turn(sides, repeats=config.repeats)
+    # paired, as the start of an interpreter differs from minute to minute
     beyond = [with_it - without for with_it, without in zip(ours, bare, strict=True)]
+    # printed by the other process, whose modules are asked about
     count = f"import sys, sympo; print(len({set(HEAVY)} & set(sys.modules)))"
     loaded = [float(timing.run_python(count))]
     what = "`import sympo`, beyond a bare interpreter"
@@ -58,6 +61,7 @@ def bench_functions(config: BenchConfig) -> list[Row]:
 
 def _time_often(case: Callable[[], object]) -> float:
     """Seconds of a call: the median of the calls of a tenth of a second, as one is too short."""
+    # the timer would take one thread otherwise
     threads = torch.get_num_threads()
     timer = benchmark.Timer("case()", globals={"case": case}, num_threads=threads)
     return timer.blocked_autorange(min_run_time=0.1).median
@@ -65,6 +69,7 @@ def _time_often(case: Callable[[], object]) -> float:
 
 def list_cases() -> dict[str, Callable[[], Any]]:
     """What is timed, by its name in the table, on inputs that stand ready."""
+    # the same on every machine, so that tests can tell the results
     margin = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
     digits = torch.arange(10_000) % 10
     keys = [(i, i + 1) for i in range(10_000)]
@@ -89,9 +94,11 @@ def compute_losses(margin: Tensor) -> dict[str, Tensor]:
 
 def differentiate(margin: Tensor) -> dict[str, Tensor]:
     """The gradient of each method's mean loss in `margin`."""
+    # the registry is read once, outside of what is timed per method
     methods = losses.pair_losses()
     gradients = {}
     for name, told in TOLD.items():
+        # a leaf of its own: gradients of several methods would add up
         leaf = margin.clone().requires_grad_()
         loss = methods[name].fn(leaf, **told).mean()
         (gradients[name],) = torch.autograd.grad(loss, leaf)
@@ -100,12 +107,14 @@ def differentiate(margin: Tensor) -> dict[str, Tensor]:
 
 def rank_digits(digits: Tensor) -> Tensor:
     """Rewards `(28, images)`: in turn in the digits' order, in the opposite one, and all equal."""
+    # three rewards whose accuracy is known: 1, 0, and 0 because all tie
     orders = torch.stack([digits.float(), -digits.float(), torch.zeros(len(digits))])
     return orders.repeat(10, 1)[:28]
 
 
 def flip_labels(keys: list[tuple[int, int]]) -> np.ndarray:
     """Labels +1, three in ten of them flipped."""
+    # all +1, so that only the first rate matters
     labels = np.ones(len(keys), dtype=np.int64)
     return noise.flip(labels, 0.3, 0.1, noise.RowGenerator(keys, seed=0))
 
@@ -115,6 +124,7 @@ def write_dialogues(count: int) -> list[dict[str, str]]:
     rows = []
     for i in range(count):
         dialogue = f"\n\nHuman: question {i}\n\nAssistant: why?\n\nHuman: because\n\nAssistant: "
+        # equal answers say nothing, and the parser has to find them
         rejected = "yes" if i % 100 == 0 else "no"
         rows.append({"chosen": dialogue + "yes", "rejected": dialogue + rejected})
     return rows
@@ -122,6 +132,7 @@ def write_dialogues(count: int) -> list[dict[str, str]]:
 
 def draw_scores() -> pd.DataFrame:
     """Accuracies of the methods m0 … m7 over 50 seeds, each method 0.1 better than the last."""
+    # methods of one seed share what the seed brings, so that a paired test is sharp
     shared, own = np.random.default_rng(0).normal(size=(2, 50))
     rows = [
         (f"m{method}", seed, shared[seed] + 0.1 * method + 0.001 * own[seed] * method)

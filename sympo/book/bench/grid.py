@@ -33,6 +33,7 @@ Train = Callable[[], list[tuple[float, float]]]
 
 def list_runs(config: BenchConfig) -> list[MnistRun]:
     """The models of the grid: one run of the study per loss and rate, for one epoch."""
+    # the study's own config, so that what is timed is what is run
     study = mnist.LossesConfig(
         study="mnist_losses",
         profile=config.profile,
@@ -51,6 +52,7 @@ def list_runs(config: BenchConfig) -> list[MnistRun]:
 def prepare_chunks(runs: Sequence[MnistRun], data: sources.MNIST) -> list[mnist.Chunk]:
     """The chunks in which `mnist.train_models` would train `runs`."""
     device = timing.device()
+    # as many as work at a time, each as large as memory allows
     chunks = list_chunks(runs, workers=count_workers(device), device=device)
     return [mnist.Chunk.prepare(chunk, data, device) for chunk in chunks]
 
@@ -69,6 +71,7 @@ def prepare_plain(run: MnistRun, data: sources.MNIST) -> Train:
         data.train_labels, run.pairs, seed=run.seed, class_prior=run.class_prior
     )
     labels = mnist.noisy_labels(pairs, run, data.train_images.mean((1, 2)))
+    # converted once, before the clock starts
     first = to_floats(data.train_images[pairs.first])
     second = to_floats(data.train_images[pairs.second])
     dataset = TensorDataset(first, second, torch.from_numpy(labels).float())
@@ -113,6 +116,7 @@ def train_plainly(
 @torch.no_grad()
 def evaluate_plainly(network: mnist.Network, images: Tensor) -> Tensor:
     """Rewards `(images,)` of `images` `(images, 1, 28, 28)`, with dropout off."""
+    # running means and no dropout
     network.eval()
     return torch.cat([network(part) for part in images.split(EVALUATION_BATCH)])
 
@@ -125,6 +129,7 @@ def bench_grid(config: BenchConfig) -> list[Row]:
     runs = list_runs(config)
     data = sources.mnist()
     chunks = prepare_chunks(runs, data)
+    # a few stand for all: each costs the loop the same
     plain = [prepare_plain(run, data) for run in runs[: config.plain_models]]
     with open_pool(timing.device()) as pool:
         row = timing.compare(
@@ -144,6 +149,7 @@ def bench_evaluation(config: BenchConfig) -> list[Row]:
     data = sources.mnist()
     device = timing.device()
     grids = [chunk.grid for chunk in prepare_chunks(runs, data)]
+    # uint8 for ours, which converts as it loads; floats for the textbook
     shown = data.test_images[: config.test_images]
     images = torch.from_numpy(shown).to(device)
     network = mnist.initial_network(0).to(device)
@@ -167,6 +173,7 @@ def bench_memory(config: BenchConfig) -> list[Row]:
     if timing.device() == "cuda":
         return []
     runs = list_runs(config)
+    # in a process of its own, before which nothing was allocated
     peak = timing.measure_peak(_train_once, runs, torch.get_num_threads()) / 2**30
     what = f"MNIST training and evaluation, peak memory, {len(runs)} models"
     return [Row(what, "GiB", [peak], (), [peak], "GiB", ("≤", MEMORY_TARGET))]
@@ -185,8 +192,10 @@ def bench_study(config: BenchConfig) -> list[Row]:
     if timing.device() == "cpu":
         return []
     study = study_config("mnist_losses", config.profile)
+    # for the type checker: the profile's section decides the class
     assert isinstance(study, mnist.LossesConfig)
     runs = study.runs()
+    # as `run_study` trains it, but without records: nothing is loaded
     whole = partial(_train_once, runs, torch.get_num_threads())
     (seconds,) = timing.time_in_turn([whole], repeats=config.repeats)
     sizes = f"{len(runs)} models, {study.epochs} epochs, {study.pairs} pairs"

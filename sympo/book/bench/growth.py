@@ -27,6 +27,7 @@ def bench_growth(config: BenchConfig) -> list[Row]:
     endless = cycle(replace(run, pairs=fewest) for run in runs)
     grids = [list(islice(endless, count)) for count in config.growth_models]
     models = fit_growth(config.growth_models, grids, data, repeats=config.repeats)
+    # all models at each number of pairs
     grids = [[replace(run, pairs=count) for run in runs] for count in config.growth_pairs]
     pairs = fit_growth(config.growth_pairs, grids, data, repeats=config.repeats)
     return [
@@ -48,6 +49,7 @@ def fit_growth(
         rounds = [[_time_epoch(pool, runs, data) for runs in grids] for _ in range(1 + repeats)]
     # the first round warms up
     seconds = np.array(rounds[1:])
+    # a slope of 1 is linear growth; below, larger sizes are used better
     slopes, _ = np.polyfit(np.log(sizes), np.log(seconds).T, 1)
     largest = seconds[:, -1].tolist()
     return Row("", "s", largest, (), slopes.tolist(), "", ("≤", SLOPE_TARGET))

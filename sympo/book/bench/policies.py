@@ -48,6 +48,7 @@ def train_with_trl(runs: list[AlignmentRun]) -> Iterator[dict[str, Any]]:
 
     Each run encodes its pairs and asks the reference model at every step.
     """
+    # runs of one seed follow each other and share the SFT model
     for spec, group in groupby(runs, key=attrgetter("world")):
         world = gold.build_unreferenced(spec)
         with training.quietly(), tempfile.TemporaryDirectory() as folder:
@@ -62,6 +63,7 @@ def train_plain_policy(
     run: AlignmentRun, world: World, pairs: "Dataset", folder: str
 ) -> dict[str, Any]:
     """Metrics of one policy that TRL trains from the SFT model saved in `folder`."""
+    # at ε = 0 there are none to evaluate
     flipped = pairs.select(np.flatnonzero(pairs["is_flipped"]))
     held_out = {"test": world.test, **({"flipped": flipped} if len(flipped) else {})}
     trainer = build_plain_trainer(
@@ -77,6 +79,7 @@ def train_plain_policy(
     policy = copy.deepcopy(world.model)
     training.load_trained(policy, trainer)
     return {
+        # TRL's names for what our records call accuracy and margin
         "accuracy": measured["test"]["eval_rewards/accuracies"],
         "margin": measured["test"]["eval_rewards/margins"],
         "fit_flipped": measured["flipped"]["eval_rewards/accuracies"] if len(flipped) else None,
@@ -144,6 +147,7 @@ def bench_gold(config: BenchConfig) -> list[Row]:
     Nothing is warmed up: what a sweep pays once, it pays once here.
     """
     runs = list_runs(config)
+    # as `run_sweep` would choose for the tiny model
     train = sweep.train_parallel if timing.device() == "cpu" else sweep.train_runs
     # means over the runs, one per repeat: both sides have to learn as much
     our_accuracies: list[float] = []
@@ -151,6 +155,7 @@ def bench_gold(config: BenchConfig) -> list[Row]:
 
     def train_ours() -> None:
         results = [result for _, result in train(runs, build_world=gold.build_world)]
+        # all have ended by now: a generator trains as it is read
         accuracies = [result.metrics["accuracy"] for result in results]
         our_accuracies.append(float(np.mean(accuracies)))
 
@@ -178,6 +183,7 @@ def bench_step(config: BenchConfig) -> list[Row]:
     pays once.
     """
     first = list_runs(config)[0]
+    # a world of its own size, long enough to time steps in it
     run = replace(first, world=replace(first.world, pairs=config.step_pairs))
     world = gold.build_world(run.world)
     pairs = preferences.flip_preferences(world.train, run.noise_rate, seed=run.seed)
@@ -187,6 +193,7 @@ def bench_step(config: BenchConfig) -> list[Row]:
         rounds = [[_time_training(build()) for build in builds] for _ in range(1 + config.repeats)]
     # the first round warms up; then (seconds and mean loss, trainer, repeat)
     seconds, losses = np.transpose(rounds[1:], (2, 1, 0))
+    # both sides read the same tokens, so a ratio of rates is one of seconds
     rates = _count_tokens(run, pairs) / seconds
     what = (
         f"{run.world.model} model, training on {len(pairs)} pairs, our reference pass not counted"
@@ -206,6 +213,7 @@ def _list_builds(
 ) -> list[Callable[[], "Trainer"]]:
     """What builds our trainer, TRL's, and TRL's without recomputed activations."""
 
+    # a fresh trainer for every repeat, so that each trains the same steps
     def build_ours() -> "Trainer":
         return training.build_trainer(
             copy.deepcopy(world.model),
@@ -221,11 +229,13 @@ def _list_builds(
 
 def _count_tokens(run: AlignmentRun, pairs: "Dataset") -> int:
     """Tokens that training reads: a prompt goes with each of its two answers."""
+    # without padding, which is what the two sides differ in
     answers = sum(map(len, chain(pairs["chosen_ids"], pairs["rejected_ids"])))
     return run.epochs * (2 * sum(map(len, pairs["prompt_ids"])) + answers)
 
 
 def _time_training(trainer: "Trainer") -> tuple[float, float]:
     """Seconds of a trainer's training, and its mean loss."""
+    # TRL sums up a training in the last entry of its log
     seconds = timing.time_call(trainer.train)
     return seconds, trainer.state.log_history[-1]["train_loss"]

@@ -53,12 +53,14 @@ def measure(config: BenchConfig, names: Sequence[str]) -> Path:
         the JSON file; the table lies in the folder above it.
     """
     path = figures_folder(config.profile) / "data" / "bench.json"
+    # earlier parts stay: measuring all of them takes long
     parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     for name in names:
         parts[name] = measure_part(config, name)
         # a later run of one part must not move it to the end
         parts = {part: parts[part] for part in PARTS if part in parts}
         write_report(parts, path)
+        # a part may have no rows: some measure only one kind of machine
         rows = tabulate({name: parts[name]})
         text = "  not on this machine" if rows.empty else rows.to_string(index=False, header=False)
         origin = parts[name]["provenance"]
@@ -69,6 +71,7 @@ def measure(config: BenchConfig, names: Sequence[str]) -> Path:
 
 def measure_part(config: BenchConfig, name: str) -> dict[str, Any]:
     """Config, provenance and rows of one part, measured now."""
+    # around the whole part, warm-ups and all
     watch = Watch()
     rows = [summarise(row) for row in PARTS[name](config)]
     seconds = round(watch.seconds(), 1)
@@ -82,6 +85,7 @@ def summarise(row: Row) -> dict[str, Any]:
     if row.plain:
         summary["median_plain"] = float(np.median(row.plain))
     if row.results:
+        # medians, because another program may have had its turn in a repeat
         summary["median"] = float(np.median(row.results))
         summary["low"] = min(row.results)
         summary["high"] = max(row.results)
@@ -110,6 +114,7 @@ def _format_row(row: dict[str, Any]) -> dict[str, str]:
         shown["plain"] = _format(row["median_plain"], row["unit"])
     if row["results"]:
         shown["result"] = _format(row["median"], row["result_unit"])
+    # one result has no spread
     if len(row["results"]) > 1:
         shown["spread"] = f"{row['low']:.3g} to {row['high']:.3g}"
     if row["target"]:
@@ -133,6 +138,7 @@ def write_report(parts: dict[str, dict[str, Any]], path: Path) -> None:
         f"{origin['gpu'] or origin['cpu']}, threads: {origin['threads']}, torch {origin['torch']}"
         for origin in origins
     }
+    # the worst of all parts: it bounds what the table can be trusted for
     others = max(origin["others"] for origin in origins)
     note = NOTE.format(machines="; ".join(sorted(machines)), others=others, file=path.name)
     table = figures.to_markdown(tabulate(parts), "lrrrrrl")

@@ -39,12 +39,14 @@ def bench_roofline(config: BenchConfig) -> list[Row]:
     data = sources.mnist()
     chunks = grid.prepare_chunks(runs, data)
     plain = grid.prepare_plain(runs[0], data)
+    # per model: the plain loop trains one
     ours = count_work(partial(_train_unrecorded, chunks)) / len(runs)
     # (FLOPs and bytes, ours and plain) per model and epoch
     work = np.stack([ours, count_work(plain)], axis=1)
     with open_pool(timing.device()) as pool:
         together = partial(grid.train_together, pool, chunks)
         times = timing.time_in_turn((together, plain), repeats=config.repeats)
+    # (ours and plain, repeats) per model and epoch
     seconds = np.array(times) / [[len(runs)], [1]]
     return _tabulate_work(work, seconds, config, steps=math.ceil(fewest / config.batch))
 
@@ -53,9 +55,11 @@ def _tabulate_work(
     work: NDArray, seconds: NDArray, config: BenchConfig, *, steps: int
 ) -> list[Row]:
     """The rows of `work` `(2, 2)` done in `seconds` `(2, repeats)`."""
+    # in the same process, right after: a rate depends on the hour, too
     matmul = measure_matmul(config.matmul_size)
     copy = measure_copy(config.copy_mib)
     flops, moved = work
+    # percent; broadcast over the repeats
     flop_shares = 100 * flops[:, None] / seconds / matmul
     byte_shares = 100 * moved[:, None] / seconds / copy
     step = "MNIST training, per model and step"
@@ -89,6 +93,7 @@ def count_work(function: Callable[[], object]) -> NDArray[np.float64]:
 
     Check: tests/book/test_bench.py, by hand.
     """
+    # FLOPs are PyTorch's to count; bytes nobody counts
     counter = _ByteCounter()
     with FlopCounterMode(display=False) as flops, counter, _watch_kernels(counter):
         function()
@@ -159,6 +164,7 @@ def _watch_kernels(counter: _ByteCounter) -> Iterator[None]:
 
 def measure_matmul(size: int) -> float:
     """FLOP/s of the best float32 product of two `(size, size)` matrices, in all threads."""
+    # into memory that is there already: allocation is not arithmetic
     a, b, out = (torch.ones(size, size, device=timing.device()) for _ in range(3))
     return 2 * size**3 / _best_time("torch.mm(a, b, out=out)", a=a, b=b, out=out)
 

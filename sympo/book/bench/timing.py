@@ -64,6 +64,7 @@ def time_in_turn(
     for function in functions if warm_up else ():
         for _ in range(WARM_UPS):
             function()
+    # turn by turn, so that a slow minute falls on both sides
     rounds = [[time_call(function) for function in functions] for _ in range(repeats)]
     return list(zip(*rounds, strict=True))
 
@@ -89,6 +90,7 @@ def compare(
     ours_times, plain_times = time_in_turn((ours, plain), repeats=repeats, warm_up=warm_up)
     ours_each = [seconds / shares[0] for seconds in ours_times]
     plain_each = [seconds / shares[1] for seconds in plain_times]
+    # paired: both calls of a pair met the same machine
     ratios = [slow / fast for fast, slow in zip(ours_each, plain_each, strict=True)]
     return Row(what, "s", ours_each, plain_each, ratios, "×", target)
 
@@ -111,6 +113,7 @@ class Watch:
 
         All but this process and its children, in [0, 1].
         """
+        # differences of three clocks since the start
         wall, busy, own = np.subtract(self._read(), self._start)
         return max(0.0, float(busy - own)) / (wall * psutil.cpu_count())
 
@@ -135,6 +138,7 @@ def measure_peak(function: Callable[..., object], *arguments: Any) -> int:
     Raises:
         RuntimeError: the function failed; its traceback is on stderr.
     """
+    # spawned and not forked, so that it starts from nothing
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
     process.start()
     child = psutil.Process(process.pid)
@@ -152,5 +156,6 @@ def measure_peak(function: Callable[..., object], *arguments: Any) -> int:
 
 def run_python(code: str) -> str:
     """What `code` prints in a fresh interpreter."""
+    # the Python that runs this, whatever is first on the PATH
     command = [sys.executable, "-c", code]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -32,6 +32,7 @@ def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
     ends = _lines_over_rates(axes, table, "win_rate")
     reference_line(axes, 0.5, "the SFT model")
     axes.set(xlabel="noise rate ε", ylabel="true win rate against SFT")
+    # ticks at the rates that were run: between them a line only guides the eye
     axes.set_xticks(sorted(table.noise_rate.unique()))
     direct_labels(axes, ends)
     return figure
@@ -47,11 +48,13 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
         table: columns method, beta, seed, kl, reward, reward_sft.
     """
     figure, axes = subplots(height=3)
+    # at one β every seed has a KL of its own
     small = {"markersize": 2.5, "alpha": 0.35}
     betas = []
     for method in in_order(table.method):
         options = look(method)
         rows = table[table.method == method]
+        # by β, so that the line runs along the frontier
         means = rows.groupby("beta")[["kl", "reward"]].mean()
         axes.plot(rows.kl, rows.reward, options["marker"], color=options["color"], **small)
         axes.plot(means.kl, means.reward, **options, label=label(method))
@@ -61,6 +64,7 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
     for beta, kl, reward in betas:
         axes.annotate(f"{beta:g}", (kl, reward), (2, 3), **beside)
     reference_line(axes, table.reward_sft.mean(), "the SFT model")
+    # over the βs the KL spans two orders of magnitude
     axes.set(xscale="log", ylabel="true reward")
     axes.set_xlabel("KL to the SFT model, nats (log scale); numbers are β")
     axes.legend(handlelength=2.6)
@@ -92,10 +96,12 @@ def _win_rate_and_accuracy(table: pd.DataFrame) -> Figure:
     accuracies = _lines_over_rates(bottom, table, "accuracy")
     reference_line(top, 0.5, "the SFT model")
     reference_line(bottom, 0.5, "chance")
+    # what the judge itself reaches on these pairs
     reference_line(bottom, table.judge_accuracy.mean(), "the judge")
     top.set_ylabel("judge's win rate against SFT")
     bottom.set(ylabel="accuracy, clean held-out pairs", xlabel="noise rate ε")
     bottom.set_xticks(sorted(table.noise_rate.unique()))
+    # last, when all limits are settled
     direct_labels(top, win_rates)
     direct_labels(bottom, accuracies)
     return figure
@@ -112,8 +118,10 @@ def _lines_over_rates(axes: Axes, table: pd.DataFrame, value: str) -> list[End]:
         # moved aside, so that methods do not hide each other
         aside = 0.006 * (rank - (len(methods) - 1) / 2)
         axes.plot(drawn.noise_rate + aside, drawn.estimate, **options)
+        # the points behind a mean, as few seeds make a weak one
         seeds = {"color": options["color"], "markersize": 2, "alpha": 0.5}
         axes.plot(rows.noise_rate + aside, rows[value], options["marker"], **seeds)
+        # a t interval of two seeds would fill the axes
         _error_bars(axes, drawn[drawn.n >= 3], aside=aside, colour=options["color"])
         ends.append(name_end(method, drawn.estimate.iloc[-1]))
     return ends
@@ -121,5 +129,6 @@ def _lines_over_rates(axes: Axes, table: pd.DataFrame, value: str) -> list[End]:
 
 def _error_bars(axes: Axes, drawn: pd.DataFrame, *, aside: float, colour: str) -> None:
     half = drawn.high - drawn.estimate
+    # the line and its markers are drawn already
     bars = {"fmt": "none", "ecolor": colour, "elinewidth": 0.8}
     axes.errorbar(drawn.noise_rate + aside, drawn.estimate, half, **bars)

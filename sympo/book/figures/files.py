@@ -45,14 +45,17 @@ def save(
     """
     folder = _find_folder(profile)
     with style():
+        # the style's layout engine has to run once before it is switched off
         figure.draw_without_rendering()
         # a second layout would start from the first and move things by a hair
         figure.set_layout_engine("none")
         for kind, metadata in _METADATA.items():
+            # through memory, so that a file is whole or as it was before
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=metadata)
             write_atomically(folder / f"{stem}.{kind}", buffer.getvalue())
     if isinstance(data, Mapping):
+        # the names that `sympo.book figures` reads back as keyword arguments
         tables = {f"{stem}_{name}": table for name, table in data.items()}
     else:
         tables = {stem: data}
@@ -74,9 +77,11 @@ def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
     Check: tests/book/test_figures.py.
     """
     folder = _find_folder(profile)
+    # of the numbers: shown, every cell is text
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
     alignment = "".join("r" if is_number else "l" for is_number in numeric)
     shown = table.map(_format_cell)
+    # loss names have underscores, shares a percent sign
     latex = shown.to_latex(index=False, escape=True, column_format=alignment)
     write_atomically(folder / f"{stem}.md", to_markdown(shown, alignment))
     write_atomically(folder / f"{stem}.tex", latex)
@@ -99,6 +104,7 @@ def save_provenance(
     origins = [record["provenance"] for record in records]
     fields = provenance.collect(**extra)
     if origins:
+        # a set: a study of many runs was mostly trained by one machine
         trained = {" · ".join(str(origin.get(key)) for key in _ORIGIN) for origin in origins}
         fields["trained_with"] = sorted(trained)
         fields["training_seconds"] = round(sum(origin["seconds"] for origin in origins))

@@ -45,6 +45,7 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
         rows = table[table.method == method]
         drawn = line_with_band(axes, rows, x="noise_rate", value="accuracy", **look(method))
         ends.append(name_end(method, drawn.estimate.iloc[-1]))
+    # a coin orders half of the pairs as their digits are
     reference_line(axes, 0.5, "chance")
     axes.set(xlabel="noise rate ε", ylabel="reward accuracy, clean test pairs")
     axes.set_xticks(sorted(table.noise_rate.unique()))
@@ -61,12 +62,14 @@ def fig1_learning_curves(table: pd.DataFrame) -> Figure:
             flipped); bands are 95% t intervals over seeds.
     """
     rates = sorted(table.noise_rate.unique())
+    # a row has one scale, so that columns can be compared
     figure, axes = subplots(2, len(rates), height=3.6, sharex=True, sharey="row", squeeze=False)
     for (top, bottom), rate in zip(axes.T, rates, strict=True):
         rows = table[table.noise_rate == rate]
         top_ends = _learning_curves(top, rows, "accuracy")
         bottom_ends = _learning_curves(bottom, rows, "fit_flipped")
         top.set_title(f"ε = {rate:g}")
+        # named once, in the first column
         reference_line(top, 0.5, "chance" if rate == rates[0] else "")
         top.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes[0, 0].set_ylabel("reward accuracy,\nclean test pairs")
@@ -80,13 +83,16 @@ def fig1_learning_curves(table: pd.DataFrame) -> Figure:
 
 def _learning_curves(axes: Axes, table: pd.DataFrame, value: str) -> list[End]:
     """Draw a line per loss; the lines' right ends."""
+    # without noise there are no flipped labels to fit
     measured = table.dropna(subset=value)
     if measured.empty:
         centred = {"transform": axes.transAxes, "ha": "center", "color": "0.4", "fontsize": 7}
         axes.text(0.5, 0.5, "no label\nis flipped", **centred)
+    # a marker at each of a hundred epochs would hide the line
     few = {"markevery": max(1, measured.epoch.nunique() // 5), "markersize": 3, "linewidth": 1}
     ends = []
     for method in in_order(measured.method):
+        # a column with None among its numbers is of objects, which have no mean
         rows = measured[measured.method == method].astype({value: float})
         drawn = line_with_band(axes, rows, x="epoch", value=value, **look(method), **few)
         ends.append(name_end(method, drawn.estimate.iloc[-1]))
@@ -106,7 +112,9 @@ def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
         rankings: columns method, comparison, seed, tau (and noise_pair, if there are several).
     """
     methods = in_order(risks.method)
+    # in the order of the profile, which goes from mild to strong
     pairs = list(dict.fromkeys(risks.noise_pair))
+    # the column of τ is a little wider, for the names beside it
     shape = {"sharex": "col", "width_ratios": [1] * len(pairs) + [1.1], "squeeze": False}
     figure, axes = subplots(len(methods), len(pairs) + 1, height=0.9 + 1.2 * len(methods), **shape)
     for row, method in zip(axes, methods, strict=True):
@@ -120,6 +128,7 @@ def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
     axes[-1, 0].set_xlabel("epoch")
     axes[-1, -1].set_xlabel("Kendall's τ")
     names = [
+        # drawn for the legend alone: the axes hold a line per seed, all unnamed
         Line2D([], [], color=colour, linestyle=linestyle, label=name)
         for colour, linestyle, name in _CONDITIONS.values()
     ]
@@ -145,11 +154,13 @@ def _ranking_points(axes: Axes, rankings: pd.DataFrame) -> None:
     for height, comparison in enumerate(comparisons):
         taus = rankings.tau[rankings.comparison == comparison]
         axes.plot(taus, np.full(len(taus), height), "o", **points)
+        # a bar across, so that it cannot be taken for one more seed
         axes.plot(taus.mean(), height, "|", color="black", markersize=12)
     names = [textwrap.fill(comparison, 18) for comparison in comparisons]
     # the first comparison at the top
     limits = (len(comparisons) - 0.5, -0.5)
     axes.set(yticks=range(len(comparisons)), yticklabels=names, ylim=limits)
+    # on the left they would run into the curves
     axes.yaxis.tick_right()
     axes.spines[["left", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

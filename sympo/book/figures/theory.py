@@ -37,6 +37,7 @@ def fig_t2_tied_order(table: pd.DataFrame) -> Figure:
     """
     figure, axes = subplots(width=HALF, height=2.6)
     for order, rows in table.groupby("order", sort=False):
+        # the remedy in blue, the trap in red
         tied = order == "longer first"
         colour = OKABE_ITO["vermillion" if tied else "blue"]
         linestyle = "--" if tied else "-"
@@ -63,6 +64,7 @@ def fig_t3_logistic_penalty(table: pd.DataFrame) -> Figure:
         table: columns loss ("logistic", "sigmoid"), noise_rate, margin, clean (1−2ε)·ℓ(z), penalty
             ε·(ℓ(z) + ℓ(−z)) and risk, their sum. The left panel shows the highest rate.
     """
+    # one scale: the right panel's highest curve is the left's sum
     figure, (left, right) = subplots(1, 2, height=2.7, sharey=True)
     highest = table.noise_rate.max()
     _draw_parts(left, table[table.noise_rate == highest])
@@ -78,6 +80,7 @@ def fig_t3_logistic_penalty(table: pd.DataFrame) -> Figure:
 def _draw_parts(axes: Axes, table: pd.DataFrame) -> None:
     logistic = table[table.loss == "logistic"]
     sigmoid = table[table.loss == "sigmoid"]
+    # both parts of one loss: another colour and line, the sum in black
     clean = {"color": OKABE_ITO["sky"], "linestyle": "--"}
     penalty = {"color": OKABE_ITO["orange"], "linestyle": "-."}
     axes.plot(logistic.margin, logistic.risk, color="black", label="logistic, noisy")
@@ -88,6 +91,7 @@ def _draw_parts(axes: Axes, table: pd.DataFrame) -> None:
 
 def _draw_minima(axes: Axes, table: pd.DataFrame) -> list[End]:
     """Draw a curve per noise rate, darker as it rises, with its minimum; the curves' right ends."""
+    # shades and not colours: a rate is a number, with an order
     greys = np.linspace(0.7, 0, table.noise_rate.nunique()).astype(str)
     ends = []
     for grey, (rate, rows) in zip(greys, table.groupby("noise_rate"), strict=True):
@@ -113,6 +117,7 @@ def fig_t4_wrong_rate(table: pd.DataFrame) -> Figure:
     pairs = _draw_margins(left, table[table.panel == "margin"])
     shares = _draw_order_shares(right, table[table.panel == "order"])
     for axes in (left, right):
+        # the truth, at which every learned margin is right
         axes.axvline(table.noise_rate.iloc[0], color="0.5", linewidth=0.8, zorder=0)
         axes.set_xlabel("noise rate that rDPO is told")
     left.set(ylabel="learned margin", ylim=(0, 5), title="three pairs")
@@ -136,12 +141,14 @@ def _draw_margins(axes: Axes, table: pd.DataFrame) -> list[End]:
 def _draw_order_shares(axes: Axes, table: pd.DataFrame) -> list[End]:
     looks: dict[str, dict[str, Any]] = {
         "rDPO: reversed": look("rdpo"),
+        # the same method, and a milder failure
         "rDPO: tied": {**look("rdpo"), "alpha": 0.5},
         "ramp: wrong": look("ramp"),
     }
     ends = []
     for series, rows in table.groupby("series", sort=False):
         options = looks[series]
+        # there are too many rates for a marker at each
         axes.plot(rows.assumed_rate, rows.value, **options, markevery=6)
         ends.append(End(rows.value.iloc[-1], series, options["color"]))
     return ends
@@ -158,11 +165,13 @@ def fig_t5_losses(table: pd.DataFrame) -> Figure:
         table: columns loss, symmetric, margin, value, sum, weight.
     """
     figure, axes = subplots(3, 2, height=6.4, sharex=True, sharey="row")
+    # too many curves for names at their ends: a legend above each column
     above = {"ncols": 2, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "handlelength": 2.4}
     for column, symmetric in zip(axes.T, (True, False), strict=True):
         _draw_losses(column, table[table.symmetric == symmetric])
         column[0].legend(title="symmetric" if symmetric else "not symmetric", **above)
         column[2].set_xlabel("margin z")
+    # within these limits the bounded losses can be told apart
     axes[0, 0].set(ylabel="loss ℓ(z)", ylim=(-1.2, 3.2))
     axes[1, 0].set(ylabel="ℓ(z) + ℓ(−z)", ylim=(-1.5, 4.5))
     axes[2, 0].set(ylabel="weight −ℓ′(z), log scale", yscale="log", ylim=(1e-4, 20))
@@ -172,9 +181,11 @@ def fig_t5_losses(table: pd.DataFrame) -> Figure:
 def _draw_losses(axes: np.ndarray, table: pd.DataFrame) -> None:
     """Draw each loss of `table` into three axes: its value, sum and weight."""
     for loss, rows in table.groupby("loss", sort=False):
+        # markers at even distances along the curve, not at every grid point
         options = {**look(loss), "markevery": (0.02, 0.12), "markersize": 3, "linewidth": 1}
         # a log scale has no place for weights of zero, nor for those of square, negative beyond 1
         weight = rows.weight.where(rows.weight > 0)
+        # `rows.sum` would be pandas' method
         for axis, heights in zip(axes, (rows.value, rows["sum"], weight), strict=True):
             axis.plot(rows.margin, heights, label=label(loss), **options)
 
@@ -191,6 +202,7 @@ def fig_t6_minimisers(table: pd.DataFrame) -> Figure:
     rates = sorted(table.noise_rate.unique())
     figure, axes = subplots(1, len(rates), height=2.6, sharey=True, squeeze=False)
     for axis, rate in zip(axes[0], rates, strict=True):
+        # in the order of the table: a later loss is drawn over an earlier one
         by_loss = table[table.noise_rate == rate].groupby("loss", sort=False)
         ends = [_draw_minimiser(axis, loss, rows) for loss, rows in by_loss]
         axis.set(xlabel="clean probability η", title=f"noise rate ε = {rate:g}")
@@ -222,6 +234,7 @@ def fig_t7_wrong_orders(table: pd.DataFrame) -> Figure:
     Args:
         table: columns sampling ("uniform", …), loss, clip, noise_rate, reversed, tied, wrong.
     """
+    # a clipped loss is a case of its own, with a bar of its own
     cases = zip(table["loss"], table["clip"], strict=True)
     table = table.assign(label=[_name_clip(loss, clip) for loss, clip in cases])
     labels = list(dict.fromkeys(table.label))
@@ -229,9 +242,11 @@ def fig_t7_wrong_orders(table: pd.DataFrame) -> Figure:
     figure, axes = subplots(1, len(samplings), height=2.7, sharex=True, sharey=True, squeeze=False)
     for axis, sampling in zip(axes[0], samplings, strict=True):
         _draw_wrong_orders(axis, table[table["sampling"] == sampling], labels)
+        # room on the right for the shares as text
         axis.set(title=f"pairs sampled {sampling}ly", xlim=(0, 1.22))
         axis.set_yticks(range(len(labels)), labels)
         axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+    # shared: the first case at the top of every panel
     axes[0, 0].invert_yaxis()
     rates = sorted(table.noise_rate.unique(), reverse=True)
     noise = " below ".join(f"ε = {rate:g}" for rate in rates)
@@ -244,10 +259,12 @@ def _draw_wrong_orders(axes: Axes, table: pd.DataFrame, labels: list[str]) -> No
     height = 0.8 / len(rates)
     for row in table.itertuples():
         rank = rates.index(row.noise_rate)
+        # the bars of one case lie side by side around its tick
         y = labels.index(row.label) + (rank - (len(rates) - 1) / 2) * height
         colour = look(row.loss)["color"]
         # the lowest rate is paler
         bar = {"height": height * 0.9, "alpha": 0.45 if rank == 0 else 1}
+        # hatched over white, so that the two parts of a bar can be told apart in grey
         hatching = {"color": "none", "edgecolor": colour, "hatch": "//////"}
         axes.barh(y, row.reversed, color=colour, **bar)
         axes.barh(y, row.tied, left=row.reversed, **bar, **hatching)
@@ -268,17 +285,20 @@ def fig_t8_improvement(table: pd.DataFrame) -> Figure:
     objectives = list(dict.fromkeys(table.objective))
     rewards = list(dict.fromkeys(table.reward))
     # zip stops at the last reward: there may be fewer than colours
+    # rewards are no methods, and have no look of their own
     palette = [OKABE_ITO[name] for name in ("black", "blue", "vermillion", "purple")]
     colours = dict(zip(rewards, palette, strict=False))
     figure, axes = subplots(1, len(objectives), height=2.5, squeeze=False)
     for axis, objective in zip(axes[0], objectives, strict=True):
         for reward, rows in table[table.objective == objective].groupby("reward", sort=False):
+            # as in every figure, solid is what keeps its promise
             linestyle = "-" if rows.keeps_order.all() else "--"
             options = {"color": colours[reward], "linestyle": linestyle, "label": reward}
             axis.plot(rows.beta, rows.gain, **options)
         axis.set(xscale="log", xlabel="β", title=objective)
         reference_line(axis, 0, "")
     axes[0, 0].set_ylabel(r"gain over $\pi_{\mathrm{ref}}$")
+    # the same rewards in every panel
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, handlelength=2.6, loc="outside upper center", ncols=4)
     return figure
@@ -298,6 +318,7 @@ def fig_t9_gradients(table: pd.DataFrame) -> Figure:
         for method, rows in table[table.group == group].groupby("method", sort=False):
             options = {**look(method), "markevery": (0.03, 0.13), "markersize": 3}
             axis.plot(rows.margin, rows.relative, label=label(method), **options)
+        # where the policy does not yet prefer either answer
         axis.axvline(0, **GUIDE)
         axis.legend(title=group, **above)
         axis.set_xlabel("← label disagrees    h    label agrees →")
