@@ -100,9 +100,9 @@ questions = [prompt[0]["content"] for prompt in shown]
 pd.DataFrame({"prompt": questions, "review": reviews, "gold reward": map(gold.reward, reviews)})
 
 # %% [markdown]
-# Before training, three checks of this world: labels follow Bradley–Terry, no evaluation prompt is
-# a training prompt, and the flips at a low rate are a subset of those at a higher one, so that two
-# noise rates differ in *how many* labels lie and not in which.
+# Before training, we check three things about this world: labels follow Bradley–Terry, no
+# evaluation prompt is a training prompt, and the flips at a low rate are a subset of those at a
+# higher one, so that two noise rates differ in *how many* labels lie and not in which.
 
 # %% tags=["check"]
 better = 0.6  # the gold rewards of two answers
@@ -125,16 +125,17 @@ drawn = [
     for prompt in train_prompts
 ]
 pairs = gold.label_pairs(train_prompts, drawn, seed=0)
-few = np.array(preferences.flip_preferences(pairs, 0.2, seed=0)["is_flipped"])
-many = np.array(preferences.flip_preferences(pairs, 0.4, seed=0)["is_flipped"])
-assert many[few].all()
-assert many.sum() > few.sum() > 0
-
 wrong = np.less(pairs["gold_chosen"], pairs["gold_rejected"]).mean()
 Markdown(
     f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is "
     "random by itself."
 )
+
+# %% tags=["check"]
+few = np.array(preferences.flip_preferences(pairs, 0.2, seed=0)["is_flipped"])
+many = np.array(preferences.flip_preferences(pairs, 0.4, seed=0)["is_flipped"])
+assert many[few].all()
+assert many.sum() > few.sum() > 0
 
 # %% [markdown]
 # ## The method, on 64 pairs
@@ -159,6 +160,7 @@ tokenizer = gold.tiny_tokenizer()
 policy = gold.tiny_model(tokenizer, seed=0)
 reference = gold.tiny_model(tokenizer, seed=0)  # the same weights, which stay as they are
 
+# %%
 # `quietly` keeps the libraries' progress bars and logs off this page.
 with training.quietly(), tempfile.TemporaryDirectory() as folder:
     arguments = SymPOConfig(
@@ -172,8 +174,7 @@ with training.quietly(), tempfile.TemporaryDirectory() as folder:
         report_to=[],
         save_strategy="no",
         use_cpu=True,
-        bf16=False,  # the default would round the loss
-        gradient_checkpointing=False,  # saves memory, which 64 short pairs do not need
+        bf16=False,  # TRL's default would round the loss
     )
     data = {"train_dataset": sample, "processing_class": tokenizer}
     trainer = SymPOTrainer(policy, reference, arguments, **data)
@@ -379,7 +380,8 @@ fits.sort_values("fit_flipped")
 # %% tags=["hide-input"]
 verdicts = "; ".join(f"{row.method}: {row.verdict}" for row in contrasts.itertuples())
 steps = config.epochs * config.pairs // config.batch
-low, high = fits.fit_flipped.min(), fits.fit_flipped.max()
+low = fits.fit_flipped.min()
+high = fits.fit_flipped.max()
 lowest = min(config.noise_rates)
 win_rates = main.groupby(["noise_rate", "method"]).win_rate.mean()
 Markdown(

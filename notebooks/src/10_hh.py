@@ -139,11 +139,9 @@ if split:
     assert many.sum() > few.sum() > 0
 
     for before, after in zip(some, noisy, strict=True):
-        chosen, rejected = after["chosen"], after["rejected"]
-        if after["is_flipped"]:
-            chosen, rejected = rejected, chosen
-        unflipped = {"prompt": after["prompt"], "chosen": chosen, "rejected": rejected}
-        assert unflipped == {name: before[name] for name in unflipped}
+        sides = ("rejected", "chosen") if after["is_flipped"] else ("chosen", "rejected")
+        assert after["prompt"] == before["prompt"]
+        assert [after[side] for side in sides] == [before["chosen"], before["rejected"]]
 
 # %% [markdown]
 # And one yardstick. A judge that can do nothing but count characters can prefer the longer answer.

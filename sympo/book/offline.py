@@ -1,7 +1,7 @@
 """What notebooks 10 and 11 share: their pairs, first steps, results and contrasts.
 
 The two studies differ in their data and in what there is to say about them. How pairs are checked,
-and how policies are measured and compared, is the same, and stands here once.
+and how policies are measured and compared, is the same, and is written here once.
 """
 
 import textwrap
@@ -18,14 +18,17 @@ from sympo.book import figures
 from sympo.studies import comparisons, profiles, records, sources
 from sympo.studies.alignment.offline import OfflineConfig
 
+# as a reader knows them
 DATA_SETS = {"hh": "Anthropic HH", "ultrafeedback": "UltraFeedback"}
 
+# A cell of the results is a method at a noise rate; seeds are its repetitions.
 CELL = ["method", "noise_rate"]
 AVERAGED = ["accuracy", "margin", "fit_flipped", "reward", "reward_sft", "kl", "length"]
 WIN_RATE = ["win_rate", "win_rate_low", "win_rate_high"]
 # The columns of the csv behind Figures 5 and 6, and their order.
 RESULTS = [*CELL, "seed", "model", "pairs", *WIN_RATE, *AVERAGED, "judge_accuracy"]
 
+# What a trainer logs per step. The last three tell true labels from flips, which the loss cannot.
 LOGGED = ["loss", "grad_norm", "accuracy_true", "margin_true", "flipped_fit"]
 
 
@@ -71,7 +74,7 @@ def show_pair(split: preferences.Split | None, *, about: str, width: int) -> pd.
         columns who, text; a row per turn of the prompt, then one for each answer. Empty without
         pairs.
     """
-    turns = []
+    turns = []  # also without pairs, so that the notebook goes on
     if split is not None:
         questions = [prompt[-1]["content"] for prompt in split.test["prompt"]]
         index = next((i for i, question in enumerate(questions) if about in question), 0)
@@ -85,6 +88,7 @@ def show_pair(split: preferences.Split | None, *, about: str, width: int) -> pd.
 def share_no_prompt(*parts: Dataset) -> bool:
     """Whether each part has prompts and none of these is in another part."""
     prompts = [set(preferences.prompt_keys(part)) for part in parts]
+    # an empty part shares nothing, but then something else went wrong
     return all(prompts) and sum(map(len, prompts)) == len(set.union(*prompts))
 
 
@@ -103,6 +107,7 @@ def tabulate_first_steps(runs: Sequence[records.Record], *, noise_rate: float) -
     Returns:
         columns method, step and `LOGGED`; empty without records.
     """
+    # one symmetric loss and one that is not, of which ℓ(0) is known: ½ and log 2
     history = records.history_table(runs)
     steps = history.reindex(columns=[*CELL, "seed", "step", *LOGGED])
     shown = (steps.seed == 0) & (steps.noise_rate == noise_rate)
@@ -131,6 +136,7 @@ def collect_results(runs: Sequence[records.Record], config: OfflineConfig, *, st
     Returns:
         a table with the columns `RESULTS`; empty where nothing was measured.
     """
+    # without records the columns are there all the same, and every table below is empty
     table = records.metrics_table(runs).reindex(columns=RESULTS)
     if config.profile != "laptop":
         return Results(table, config.profile)
@@ -155,6 +161,7 @@ def tabulate_metrics(table: pd.DataFrame) -> pd.DataFrame:
         columns method, noise_rate, estimate, low, high, n, and the means over seeds.
     """
     win_rates = figures.interval_table(table, by=CELL, value="win_rate").set_index(CELL)
+    # both have a row per cell, in the same order
     means = table.groupby(CELL)[AVERAGED].mean()
     return pd.concat([win_rates, means], axis=1).reset_index()
 
@@ -175,6 +182,7 @@ def contrast_headline(table: pd.DataFrame) -> pd.DataFrame:
     highest = table.noise_rate.max()
     headline = table[table.noise_rate == highest]
     ours = [name for name in figures.in_order(headline.method) if name.startswith("sympo_")]
+    # Each value is a claim of its own, so Holm counts the tests of one value.
     compared = {
         value: stats.contrasts(
             headline,

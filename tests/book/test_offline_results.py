@@ -1,0 +1,233 @@
+"""What notebooks 10 and 11 share, against hand-made pairs, records and tables."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset
+from scipy.stats import spearmanr, ttest_rel
+
+from sympo.book import offline
+from sympo.preferences import Report, Split
+from sympo.studies import profiles, sources
+
+METHODS = ("dpo", "sympo_sigmoid", "sympo_ramp")
+
+
+def messages(role, text):
+    return [{"role": role, "content": text}]
+
+
+def pairs(*rows):
+    """Pairs of (question, chosen, rejected)."""
+    return Dataset.from_list(
+        [
+            {
+                "prompt": messages("user", question),
+                "chosen": messages("assistant", chosen),
+                "rejected": messages("assistant", rejected),
+            }
+            for question, chosen, rejected in rows
+        ]
+    )
+
+
+@pytest.fixture
+def split():
+    test = pairs(("how tall?", "very", "no"), ("rye bread?", "with " * 90 + "caraway", "a cake"))
+    return Split(pairs(("how old?", "ten", "so so")), test, Report(), Report(), 3)
+
+
+@pytest.fixture
+def config():
+    return profiles.study_config("hh", "smoke")
+
+
+@pytest.fixture
+def table():
+    """Three seeds and two rates; sympo_ramp has a higher win rate than the others for each seed."""
+    rows = [
+        {
+            "method": method,
+            "noise_rate": noise_rate,
+            "seed": seed,
+            "win_rate": 0.5 + 0.01 * seed + (0.2 + 0.001 * seed) * (method == "sympo_ramp"),
+            "accuracy": 0.6 + 0.01 * seed * (-1) ** len(method),
+            "fit_flipped": 0.5 if method == "dpo" else 0.45,
+            "kl": 1.0 + seed,
+            "length": 20.0 - seed,
+            "margin": 0.1,
+            "reward": 0.0,
+            "reward_sft": 0.0,
+            "judge_accuracy": 0.65,
+        }
+        for method in METHODS
+        for noise_rate in (0.0, 0.4)
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def record(method, seed, *, noise_rate=0.4, **metrics):
+    steps = [{"step": step, "loss": 0.5 / step, "margin_true": seed + step} for step in (1, 2)]
+    return {
+        "config": {"method": method, "noise_rate": noise_rate, "seed": seed, "model": "tiny"},
+        "metrics": metrics,
+        "history": steps,
+    }
+
+
+# The pairs
+
+
+def test_pairs_come_with_an_account_of_every_row(config, split, monkeypatch):
+    reports = {"train_report": Report(rows=5, kept=4), "test_report": Report(rows=2, kept=2)}
+    split = split._replace(**reports)
+    monkeypatch.setattr(offline.comparisons, "load_split", lambda *names: split)
+    loaded, text = offline.load_pairs(config)
+    assert loaded is split
+    assert [line.rsplit(maxsplit=1)[-1] for line in text.splitlines()] == ["kept.", "kept.", "3."]
+    assert "4 of 5 rows" in text
+    assert "2 of 2 rows" in text
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+def test_missing_data_is_an_error_only_where_results_are_made(profile, monkeypatch):
+    def fail(*names):
+        raise sources.AssetError("hh could not be had:\nSet SYMPO_DATA to a folder")
+
+    monkeypatch.setattr(offline.comparisons, "load_split", fail)
+    config = profiles.study_config("hh", profile)
+    if profile in ("gpu", "paper"):
+        with pytest.raises(sources.AssetError):
+            offline.load_pairs(config)
+    else:
+        loaded, text = offline.load_pairs(config)
+        assert loaded is None
+        assert text.startswith("**Anthropic HH is not at hand")
+        assert text.endswith("Set SYMPO_DATA to a folder")
+
+
+def test_the_pair_that_is_shown_is_about_the_word(split):
+    shown = offline.show_pair(split, about="bread", width=30)
+    assert shown.who.tolist() == ["user", "chosen", "rejected"]
+    assert shown.text.tolist() == ["rye bread?", "with with with with with [...]", "a cake"]
+    assert offline.show_pair(split, about="owls", width=30).text[0] == "how tall?"
+    assert offline.show_pair(None, about="bread", width=30).empty
+
+
+def test_a_shared_prompt_is_seen_and_so_is_an_empty_part():
+    one, two = pairs(("a?", "b", "c")), pairs(("d?", "b", "c"), ("e?", "b", "c"))
+    both = pairs(("f?", "b", "c"), ("d?", "x", "y"))
+    assert offline.share_no_prompt(one, two)
+    assert not offline.share_no_prompt(one, two, both)
+    assert not offline.share_no_prompt(one, two.select([]))
+
+
+def test_characters_are_those_of_the_answers(split):
+    assert offline.count_characters(split.test).tolist() == [[4, 457], [2, 6]]
+
+
+# Training
+
+
+def test_first_steps_are_those_of_two_methods_and_one_seed():
+    runs = [
+        record(method, seed, noise_rate=noise_rate)
+        for method in METHODS
+        for seed in (0, 1)
+        for noise_rate in (0.0, 0.4)
+    ]
+    steps = offline.tabulate_first_steps(runs, noise_rate=0.4)
+    assert steps.method.tolist() == ["dpo", "dpo", "sympo_sigmoid", "sympo_sigmoid"]
+    assert steps.step.tolist() == [1, 2, 1, 2]
+    assert steps.margin_true.tolist() == [1, 2, 1, 2]
+    assert steps.flipped_fit.isna().all()
+    assert offline.tabulate_first_steps([], noise_rate=0.4).empty
+
+
+# Results
+
+
+@pytest.mark.parametrize("profile", ["smoke", "gpu", "paper"])
+def test_results_are_those_of_the_runs(profile):
+    config = profiles.study_config("hh", profile)
+    results = offline.collect_results([record("dpo", 1, accuracy=0.7)], config, stem="fig5")
+    assert results.profile == profile
+    assert results.table.columns.tolist() == offline.RESULTS
+    assert results.table.accuracy.tolist() == [0.7]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_laptop_shows_the_committed_results_of_a_gpu(committed, table, tmp_path, monkeypatch):
+    config = profiles.study_config("hh", "laptop")
+    monkeypatch.setattr(profiles, "root", lambda: tmp_path)
+    path = tmp_path / "figures" / "gpu" / "data" / "fig5.csv"
+    path.parent.mkdir(parents=True)
+    if committed:
+        table.to_csv(path, index=False)
+    results = offline.collect_results([record("dpo", 1, accuracy=0.7)], config, stem="fig5")
+    assert results.profile == "gpu"
+    assert results.table.win_rate.tolist() == (table.win_rate.tolist() if committed else [])
+    assert "no gpu records" in offline.not_measured(results.profile)
+
+
+def test_metrics_are_means_over_seeds_with_an_interval_of_the_win_rate(table):
+    metrics = offline.tabulate_metrics(table).set_index(["method", "noise_rate"])
+    assert len(metrics) == len(METHODS) * 2
+    cell = metrics.loc["sympo_ramp", 0.4]
+    assert cell.estimate == pytest.approx((0.7 + 0.711 + 0.722) / 3)
+    # t(0.975, 2) = 4.30265; the standard deviation of 0, 0.011, 0.022 is 0.011
+    assert cell.high - cell.estimate == pytest.approx(4.30265 * 0.011 / np.sqrt(3), rel=1e-5)
+    assert (cell.n, cell.kl, cell.length) == (3, 2.0, 19.0)
+
+
+def test_contrasts_are_paired_by_seed_at_the_highest_rate(table):
+    contrasts = offline.contrast_headline(table).set_index(["value", "method"])
+    assert set(contrasts.index) == {
+        (value, method) for value in ("win_rate", "accuracy") for method in METHODS[1:]
+    }
+    assert (contrasts.noise_rate == 0.4).all()
+    headline = table[table.noise_rate == 0.4].pivot(index="seed", columns="method")
+    for (value, method), row in contrasts.iterrows():
+        ours, dpo = headline[value][method], headline[value].dpo
+        assert row.estimate == pytest.approx((ours - dpo).mean())
+        if np.ptp(ours - dpo) > 1e-9:
+            assert row.p == pytest.approx(ttest_rel(ours, dpo).pvalue)
+    assert contrasts.verdict["win_rate", "sympo_ramp"] == "reproduced"
+    assert set(contrasts.verdict.drop(("win_rate", "sympo_ramp"))) == {"not seen at this scale"}
+
+
+def test_a_contrast_is_described_with_its_interval_and_verdict(table):
+    lines = offline.describe_contrasts(offline.contrast_headline(table)).splitlines()
+    assert len(lines) == 4
+    # differences 0.2, 0.201, 0.202: half of the interval is 4.30265 · 0.001/√3 = 0.0025
+    assert (
+        "- At ε = 0.4, win rate of sympo_ramp − dpo = +0.201 (95% interval +0.199 to +0.203, n = 3,"
+    ) in "\n".join(lines)
+    (reproduced,) = [line for line in lines if line.endswith("**reproduced**.")]
+    assert "win rate of sympo_ramp" in reproduced
+
+
+def test_nothing_measured_is_nothing_claimed(table):
+    nothing = table.iloc[:0]
+    contrasts = offline.contrast_headline(nothing)
+    assert contrasts.empty
+    assert {"value", "estimate", "verdict"} <= set(contrasts.columns)
+    assert offline.describe_contrasts(contrasts) == ""
+    assert offline.tabulate_metrics(nothing).empty
+    assert offline.tabulate_fits(nothing).empty
+
+
+def test_what_is_fitted_beyond_the_errors_is_memorised(table):
+    fits = offline.tabulate_fits(table)
+    # accuracy 0.6 ± 0.01·seed: the length of "dpo" is odd, that of "sympo_ramp" even
+    assert fits["beyond 1 − accuracy"].to_dict() == pytest.approx(
+        {"dpo": 0.5 - 0.41, "sympo_ramp": 0.45 - 0.39, "sympo_sigmoid": 0.45 - 0.41}
+    )
+
+
+def test_win_rates_are_correlated_by_rank(table):
+    ranks = offline.correlate_win_rate(table)
+    for column in ("accuracy", "kl", "length"):
+        expected = spearmanr(table.win_rate, table[column]).statistic
+        assert ranks[column] == pytest.approx(expected)
