@@ -30,6 +30,7 @@ STUDIES = {
 class StudyConfig(BaseModel):
     """Base of a study's config: frozen, strictly typed, no unknown field."""
 
+    # Strict, since a silent conversion ("3" to 3) hides a slip in a profile or an override.
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     study: str
@@ -91,6 +92,7 @@ def figures_folder(profile: str) -> Path:
 
     Smoke results mean nothing and stay under build/.
     """
+    # A run with overrides must not replace the figures of its profile.
     if folder := os.environ.get("SYMPO_FIGURES"):
         return root() / Path(folder).expanduser()
     if profile == "smoke":
@@ -128,6 +130,7 @@ def section_config(
         if field not in known:
             raise ValueError(unknown_name(f"parameter of {section}", field, known))
     values = read_profile(profile).get(section)
+    # A profile need not have every study.
     if values is None:
         remedy = f"add it to notebooks/profiles/{profile}.yaml"
         raise ValueError(f"profile '{profile}' has no section '{section}': {remedy}")

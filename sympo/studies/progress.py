@@ -28,6 +28,7 @@ def progress(iterable_or_total: Iterable[Any] | int, label: str) -> tqdm:
     """
     is_total = isinstance(iterable_or_total, int)
     steps = {"total" if is_total else "iterable": iterable_or_total}
+    # Of several processes that train together, one bar is enough.
     if not is_main_process():
         return tqdm(**steps, disable=True)
     if path := os.environ.get("SYMPO_PROGRESS"):
@@ -46,6 +47,7 @@ class _Appender:
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(text)
 
+    # tqdm calls it; there is nothing to flush in a file that is closed.
     def flush(self) -> None: ...
 
 

@@ -119,9 +119,11 @@ def run_all(
     missing = {path: run for path, run in by_path.items() if path not in records}
     trained = len(missing)
 
+    # `train` is a generator, so a run that comes out of it is recorded before the next is trained.
     results = _time_each(train(list(missing.values()))) if missing else ()
     for seconds, (run, result) in results:
         path = folder / _file_name(run, version)
+        # Popped, so that what is left at the end has no result, and a second result is refused.
         if missing.pop(path, None) is None:
             raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
         origin = {**(provenance or {}), "seconds": round(seconds, 3)}
@@ -136,6 +138,7 @@ def run_all(
 
 def metrics_table(records: Iterable[Record]) -> "pd.DataFrame":
     """A row per record: the fields of its config, then its metrics."""
+    # Here and not above: who trains needs no table, and the import takes a while.
     import pandas as pd
 
     return pd.DataFrame([{**record["config"], **record["metrics"]} for record in records])
@@ -191,6 +194,7 @@ def _load(path: Path, run: Run, version: int) -> Record | None:
         fault = str(error)
     if fault is None:
         return record
+    # Kept for whoever wants to know what happened; the suffix hides it from the next look.
     aside = path.with_name(path.name + ".corrupt")
     with suppress(FileNotFoundError):  # another of several processes was first
         os.replace(path, aside)
@@ -206,6 +210,7 @@ def _find_fault(record: Any, run: Run, version: int) -> str | None:
     for name, kind in _KINDS.items():
         if not isinstance(record.get(name), kind):
             return f"its field '{name}' is missing or not a {kind.__name__}"
+    # As text, in which 1 and numpy's 1, or a tuple and a list, are the same.
     if _to_json([record["config"], record["version"]]) != _to_json([run.config(), version]):
         return "its config and version are not those its name stands for"
     return None

@@ -9,9 +9,12 @@ from sympo import losses, noise
 from sympo.studies import records
 from sympo.studies.profiles import StudyConfig
 
-Condition = Literal["asymmetric", "equivalent", "tied"]  # the noise models of study mnist_noise
+# The noise models of study mnist_noise. Lemma 1 says that the first two give the same risk, and
+# nothing about the third, where the written order tells something about the pair.
+Condition = Literal["asymmetric", "equivalent", "tied"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
+# At one half a noisy label says nothing about the true one, and beyond it says the opposite.
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
 # YAML has lists only, which a strict model would not take for a pair.
 RatePair = Annotated[tuple[float, float], Field(strict=False)]
@@ -66,15 +69,18 @@ class TrainingConfig(StudyConfig):
     seeds: Count  # runs use the seeds 0 … seeds − 1
     epochs: Count
     eval_every: Count  # ours: epochs between evaluations; the last epoch is always evaluated
-    pairs: Annotated[int, Field(ge=2, le=25_000)]  # training pairs; no image is used twice
+    # Training pairs. The 60,000 images make 30,000 pairs, of which a tenth show one digit twice.
+    pairs: Annotated[int, Field(ge=2, le=25_000)]
     batch: Annotated[int, Field(ge=2)] = 512  # pairs per step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam
-    # share of pairs written with the winner first
+    # Share of pairs written with the winner first.
     class_prior: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @field_validator("losses")
     @classmethod
     def _known_losses(cls, names: list[str]) -> list[str]:
+        # Asked for its error alone, which says what the nearest name is: a misspelt loss must not
+        # wait until its models' turn to train.
         for name in names:
             losses.get(name)
         return names
@@ -89,7 +95,9 @@ class LossesConfig(TrainingConfig):
     """Study mnist_losses: reward accuracy against the rate of symmetric noise, per loss."""
 
     noise_rates: list[Rate]
-    headline_seeds: Count  # ours: seeds at the highest rate, where the contrasts are read
+    # Ours: seeds at the highest rate, where the contrasts are read. They are paired by seed, so
+    # this number decides how small a difference can be seen.
+    headline_seeds: Count
 
     @model_validator(mode="after")
     def _headline(self) -> Self:
@@ -101,6 +109,7 @@ class LossesConfig(TrainingConfig):
 
     def runs(self) -> list[MnistRun]:
         """One run per model to train."""
+        # The losses of one seed and rate come last: they are what is compared.
         return [
             MnistRun(
                 **self._shared_fields(),
@@ -123,12 +132,14 @@ class NoiseConfig(TrainingConfig):
     """Study mnist_noise: asymmetric noise, its symmetric equivalent, and a tied written order."""
 
     noise_pairs: list[RatePair]  # (rate_pos, rate_neg)
-    # ours: how often the image with more ink is written first
+    # Ours: how often the image with more ink is written first, under tied noise.
     first_rate: Annotated[float, Field(ge=0, le=1)]
 
     @field_validator("noise_pairs")
     @classmethod
     def _learnable(cls, pairs: list[RatePair]) -> list[RatePair]:
+        # One of the two may exceed one half, as long as their mean, which is the rate of the
+        # equivalent noise at prior ½, does not.
         for rate_pos, rate_neg in pairs:
             noise.check_rates(rate_pos, rate_neg)
         return pairs

@@ -38,6 +38,8 @@ def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0
     """
     # The second number keeps this stream apart from others that are seeded with `seed` alone.
     generator = np.random.default_rng([seed, 0])
+    # Neighbours in a random order are a pair, so no image can come twice. Of an odd number of
+    # images the last has no partner.
     shuffled = generator.permutation(len(digits) // 2 * 2).reshape(-1, 2)
     differ = digits[shuffled[:, 0]] != digits[shuffled[:, 1]]
     left, right = shuffled[differ][:count].T
@@ -46,11 +48,13 @@ def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0
             f"pairs = {count} is more than the {len(left)} pairs these images give: lower it"
         )
 
+    # As floats: the digits are unsigned bytes, whose differences wrap around below 0.
     difference = digits[left].astype(float) - digits[right]
     left_wins = generator.random(count) < 1 / (1 + np.exp(-difference))
     winner = np.where(left_wins, left, right)
     loser = np.where(left_wins, right, left)
 
+    # A coin that knows nothing of the pair: the condition of Lemma 1.
     winner_first = generator.random(count) < class_prior
     return Pairs(
         first=np.where(winner_first, winner, loser),
@@ -69,11 +73,13 @@ def noisy_labels(pairs: Pairs, run: MnistRun, ink: NDArray) -> NDArray[np.int64]
         ink: `(images,)`, mean brightness; where `run` ties the written order to the pair, the
             image with more ink tends to come first.
     """
+    # Keyed by the images and not by position: a pair keeps its flip whatever else is drawn.
     keys = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     generator = noise.RowGenerator(keys, run.seed)
     first_rate = run.first_rate if isinstance(run, NoiseRun) else None
     if first_rate is None:
         return noise.flip(pairs.labels, run.rate_pos, run.rate_neg, generator)
+    # Ink plays the part of an answer's length: a feature of the pair that the order may depend on.
     more_ink = np.where(ink[pairs.first] >= ink[pairs.second], 1, -1)
     return noise.flip_tied(
         pairs.labels, more_ink, run.rate_pos, run.rate_neg, generator, first_rate=first_rate

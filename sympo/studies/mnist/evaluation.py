@@ -13,7 +13,8 @@ from sympo.studies import sources
 from sympo.studies.mnist.data import draw_pairs
 from sympo.studies.mnist.fast.grid import Grid, load_batch
 
-EVALUATION_BATCH = 2048  # ours: images per forward pass
+# Ours: images per forward pass. It bounds the memory of a chunk, together with the training batch.
+EVALUATION_BATCH = 2048
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class EvaluationData:
     def prepare(cls, data: sources.MNIST, device: str) -> Self:
         """The test images and their pairs, the same for every seed."""
         digits = data.test_labels
+        # A third of the images leaves a margin for the pairs with equal digits, which are dropped.
         pairs = draw_pairs(digits, len(digits) // 3, seed=0)
+        # Ordered by digit, not by their Bradley–Terry label: the risk is that of clean labels.
         first_better = digits[pairs.first] > digits[pairs.second]
         arrays = (
             data.test_images,
@@ -78,9 +81,12 @@ def reward_accuracy(rewards: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
     # As the lower digit NaN stands above everything, as the higher one below: never correct.
     lows = torch.where(rewards.isnan(), math.inf, rewards)
     highs = torch.where(rewards.isnan(), -math.inf, rewards)
+    # Each digit against all larger ones, so that every pair is counted once.
     for digit in digits.unique():
         lower = lows[:, digits == digit].sort(1).values
         higher = highs[:, digits > digit].contiguous()
+        # For each reward of a larger digit: how many of the smaller digit's lie strictly below it,
+        # and how many below or at it.
         strictly = torch.searchsorted(lower, higher).sum(1)
         at_most = torch.searchsorted(lower, higher, right=True).sum(1)
         equal += (at_most - strictly).cpu()

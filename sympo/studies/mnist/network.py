@@ -25,6 +25,8 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # 28×28 → 24×24 → pool 12×12 → 8×8 → pool 4×4, with 16 channels: 256 features. The order of
+        # these lines matters, since it is the order in which the initial weights are drawn.
         self.conv1 = nn.Conv2d(1, 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.fc1 = nn.Linear(256, 64)
@@ -40,11 +42,13 @@ class Network(nn.Module):
         hidden = functional.max_pool2d(functional.relu(self.conv2(hidden)), 2).flatten(1)
         hidden = self.dropout(functional.relu(self.norm1(self.fc1(hidden))))
         hidden = self.dropout(functional.relu(self.norm2(self.fc2(hidden))))
+        # Beyond the bound the gradient is 0, so a reward cannot grow without limit.
         return self.fc3(hidden).squeeze(1).clamp(-CLIP, CLIP)
 
 
 def initial_network(seed: int) -> Network:
     """The network from which every model of `seed` starts."""
+    # PyTorch's layers draw from the global generator alone; the caller's is put back afterwards.
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network()
@@ -55,5 +59,7 @@ def draw_masks(images: int, generator: torch.Generator) -> Tensor:
 
     Dividing by the share that is kept leaves the mean of a unit as it is.
     """
+    # Drawn apart from the network, because all models of a seed share their masks: they then differ
+    # in loss and noise alone.
     uniform = torch.rand(2, 64, images, generator=generator, device=generator.device)
     return uniform.ge_(DROPOUT).div_(1 - DROPOUT)

@@ -26,8 +26,11 @@ from sympo.studies.profiles import build_folder
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1  # of both studies; raise it when tests/studies/test_golden.py says so
-SAMPLE = 1000  # ours: test images whose rewards a record keeps, to compare rankings
+# Of both studies. Records of another version are not read; tests/studies/test_golden.py says when
+# to raise it.
+VERSION = 1
+# Ours: test images whose rewards a record keeps, to compare rankings.
+SAMPLE = 1000
 
 
 def run_study(config: LossesConfig | NoiseConfig) -> records.Runs:
@@ -54,6 +57,7 @@ def train_models(
     chunks = list_chunks(runs, workers=count_workers(device), device=device)
     data = sources.mnist()
     stop = threading.Event()
+    # A chunk of many models takes longer, so the bar counts the epochs of each.
     epochs = sum(len(chunk) * chunk[0].epochs for chunk in chunks)
     bar = progress.progress(epochs, "epochs of all models")
     with bar, open_pool(device) as pool:
@@ -61,6 +65,7 @@ def train_models(
             waiting = [
                 pool.submit(_train_chunk, chunk, data, device, bar, stop) for chunk in chunks
             ]
+            # Whichever ends first: its records are then on disk before the next is waited for.
             for done in as_completed(waiting):
                 yield from done.result()
         finally:
@@ -82,6 +87,8 @@ def open_pool(device: str) -> Iterator[Executor]:
     """
     threads = torch.get_num_threads()
     workers = count_workers(device)
+    # Threads and not processes: they share the data, and the matrix products and compiled loops,
+    # which are nearly all of the work, let go of the interpreter.
     pool = ThreadPoolExecutor(
         workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
     )
@@ -105,6 +112,7 @@ def _train_chunk(
     chunk = Chunk.prepare(runs, data, device)
     evaluations = []  # a list of entries, one per model, for each evaluation
     for epoch in range(1, epochs + 1):
+        # Python delivers Ctrl-C to the main thread only, which sets `stop` on its way out.
         if stop.is_set():
             raise KeyboardInterrupt
         risk, fitted = chunk.train_epoch()
@@ -134,6 +142,7 @@ def _list_entries(
 
 def _summarise(history: list[dict[str, Any]], rewards: Tensor) -> records.Result:
     """The last entry as metrics, with the rewards of the first `SAMPLE` test images."""
+    # Five decimals are enough to rank by; in full, each number would take twenty characters.
     sample = [round(reward, 5) for reward in rewards[:SAMPLE].tolist()]
     return records.Result({**history[-1], "rewards": sample}, history)
 

@@ -31,7 +31,8 @@ from sympo.studies.mnist.network import draw_masks, initial_network
 # Numbers kept for the backward pass, per image and model: both convolutions and the rest. Tiles
 # keep little, a GPU every product.
 FLOATS = {"cpu": 3_000, "cuda": 16_000}
-MOST_MEMORY = 3 * 2**30  # ours: bytes, on a processor
+# Ours: bytes, on a processor, where other programs want some of the memory that is free now.
+MOST_MEMORY = 3 * 2**30
 
 AnyMnistRun = TypeVar("AnyMnistRun", bound=MnistRun)
 
@@ -45,11 +46,12 @@ def list_chunks(
     models have the same losses. Half of the free memory is used, of at most `MOST_MEMORY` on a
     processor.
     """
+    # The largest forward pass: both images of a batch's pairs, or the images of an evaluation.
     images = max(2 * runs[0].batch, EVALUATION_BATCH)
     bytes_per_model = 4 * FLOATS[device] * images
     fits = max(1, _free_memory(device) // 2 // bytes_per_model // workers)
 
-    chunks = []
+    chunks: list[list[AnyMnistRun]] = []
     # Sorted by loss within a seed: models with one loss are then computed by one call.
     in_order = sorted(runs, key=attrgetter("seed", "method"))
     for _, group in groupby(in_order, key=attrgetter("seed")):
@@ -73,6 +75,7 @@ def _free_memory(device: str) -> int:
 
 def _join_seeds(chunks: list[list[AnyMnistRun]], fits: int) -> list[list[AnyMnistRun]]:
     """Chunks with the same losses, joined while at most `fits` models come together."""
+    # `margin_loss` takes one list of names for all seeds of a chunk, so they must be the same.
     joined: list[list[AnyMnistRun]] = []
     for names, group in groupby(sorted(chunks, key=_list_losses), key=_list_losses):
         seeds = max(1, fits // len(names))
@@ -126,6 +129,7 @@ class Chunk:
             draw_pairs(data.train_labels, first.pairs, seed=seed, class_prior=first.class_prior)
             for seed in seeds
         ]
+        # NumPy draws on the processor whatever the device, so a GPU sees the same pairs and flips.
         noisy = _noisy_labels(pairs, groups, data)
         flipped = noisy != np.stack([each.labels for each in pairs])[:, None]
         labels = torch.from_numpy(noisy).to(device, torch.get_default_dtype())
@@ -157,6 +161,7 @@ class Chunk:
         count = self.labels.shape[2]
         device = self.images.device
         step = self.replay if self.images.is_cuda else self.train_batch
+        # In place: a recorded graph adds to this very memory.
         self.risk.zero_()
         orders = [
             torch.randperm(count, generator=generator, device=generator.device)
@@ -196,6 +201,7 @@ class Chunk:
         images = load_batch(self.images, torch.cat([rows, rows + count], 1))
         rewards = self.grid.rewards(images, masks=masks).view(*self.risk.shape, -1)
 
+        # A seed's models share the order of pairs, not the labels.
         places = rows[:, None].expand(-1, models, -1)
         margins = self.labels.gather(2, places) * (rewards[..., :size] - rewards[..., size:])
         means = margin_loss(margins, self.names)
@@ -204,6 +210,7 @@ class Chunk:
         self.optimiser.step()
         self.optimiser.zero_grad()
 
+        # A smaller last batch counts by its size, so that the sum over batches is a mean.
         self.risk.add_(means.detach() * (size / count))
         self.fitted.scatter_(2, places, margins.detach() > 0)
 
@@ -230,6 +237,7 @@ class Chunk:
 
 def _stack_images(pairs: list[Pairs], data: sources.MNIST) -> NDArray[np.uint8]:
     """`(seeds, 2·pairs, 28, 28)`, as `Chunk.images` has them."""
+    # Bytes, in the order of pairs: a batch is then two slices of rows, and a quarter of the memory.
     rows = [np.concatenate([each.first, each.second]) for each in pairs]
     return np.stack([data.train_images[indices] for indices in rows])
 

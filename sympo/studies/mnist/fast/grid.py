@@ -35,6 +35,8 @@ class Grid:
         self.parameters: dict[str, Tensor] = {
             name: stacked[name].requires_grad_() for name, _ in networks[0].named_parameters()
         }
+        # Flat, as `_normalise` needs them: it updates them in place, so they cannot be reshaped
+        # there.
         self.statistics: dict[str, Tensor] = {
             name: value.flatten()
             for name, value in stacked.items()
@@ -50,6 +52,7 @@ class Grid:
                 None: evaluation, with the running statistics of the batch norms.
         """
         hidden = self._convolve(images)
+        # Hidden units are `(models, 64, images)`: every step is one operation for all models.
         for layer in (1, 2):
             hidden = self._multiply(f"fc{layer}", hidden)
             normalised = self._normalise(f"norm{layer}", hidden, training=masks is not None)
@@ -62,12 +65,16 @@ class Grid:
 
     def _convolve(self, images: Tensor) -> Tensor:
         """Features `(seeds·models, 256, images)`."""
+        # Anew for every batch, and inside autograd: gradients flow back to the 5×5 kernels, where
+        # the four shifts of a kernel add up.
         parameters = (
             expand_first(self.parameters["conv1.weight"]),
             self.parameters["conv1.bias"],
             expand_second(self.parameters["conv2.weight"]),
             self.parameters["conv2.bias"],
         )
+        # Tiles hold the images of one seed. Several together on a processor, which only tests and
+        # no study ask for, take the way of a GPU.
         if images.device.type == "cpu" and len(images) == 1:
             # Imported only here because it needs numba, which a GPU does without.
             from sympo.studies.mnist.fast.tiles import TiledConvolve
@@ -77,6 +84,7 @@ class Grid:
 
     def _multiply(self, name: str, hidden: Tensor) -> Tensor:
         """The linear layer `name` of each model: `(models, inputs, images)` → `(…, outputs, …)`."""
+        # A batch of matrix products, one for each model, with the bias added in the same pass.
         bias = self.parameters[f"{name}.bias"][:, :, None]
         return torch.baddbmm(bias, self.parameters[f"{name}.weight"], hidden)
 

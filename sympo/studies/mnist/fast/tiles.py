@@ -65,12 +65,14 @@ class TiledConvolve(torch.autograd.Function):
         ctx: Any, images: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
     ) -> Tensor:
         """Features of all tiles; keeps a tape of each."""
+        # The first layer's weights are not kept: nothing flows back beyond them, to the images.
         ctx.save_for_backward(images, weight2)
         ctx.tapes = []
         features = images.new_empty(len(weight1), 256, images.shape[2])
         layers = _Layers.unbind(weight1, bias1, weight2, bias2)
         for tile, part in zip(_split(images), _split(features), strict=True):
             pooled, tape = _convolve_tile(tile, layers)
+            # A tile's images are a stripe of every row of the features, hence a copy.
             part.copy_(torch.from_numpy(pooled).view(part.shape))
             ctx.tapes.append(tape)
         return features
@@ -78,10 +80,11 @@ class TiledConvolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the weights and biases, summed over the tiles."""
-        (grad,) = grads
+        (grad,) = grads  # of the one output
         images, weight2 = ctx.saved_tensors
         models = len(weight2)
         sums = [grad.new_zeros(models, *shape) for shape in ((24, 36), (6,), (64, 216), (16,))]
+        # Views, through which every tile adds to the same four sums.
         layers = _Layers.unbind(*sums)
         transposed2 = weight2.mT.unbind()
         for tile, part, tape in zip(_split(images), _split(grad), ctx.tapes, strict=True):
@@ -113,10 +116,13 @@ def _convolve_tile(tile: Tensor, layers: _Layers) -> tuple[NDArray, _Tape]:
     shifts2 = values2.view(4, 16, -1).numpy()
     windows = columns.view(3, 3, 24, 4, -1).numpy()
 
+    # Once for all models, which see the same images.
     kernels.extract(tile.contiguous().numpy(), patches.view(6, 6, 2, 2, 6, 6, size).numpy())
     for model in range(models):
+        # First layer: 24 rows are 4 shifts of 6 channels, and the pool leaves 6 of them.
         torch.mm(layers.weight1[model], patches, out=values1)
         kernels.pool(shifts1, layers.bias1[model], maps[model], winners1[model])
+        # Second layer: the same with 4 shifts of 16 channels, at 16 positions.
         kernels.unfold(maps[model].reshape(24, 6, -1), windows)
         torch.mm(layers.weight2[model], columns, out=values2)
         kernels.pool(shifts2, layers.bias2[model], pooled[model], winners2[model])
