@@ -215,9 +215,10 @@ tables = {
     "symmetric": annotate(pairs, epsilon, epsilon, prior=prior),
     "two rates, half swapped": swap_half(outcomes),
 }
-risks = pd.DataFrame(index=list(losses.LOSSES), columns=list(tables), dtype=float)
+fns = [loss.fn for loss in losses.LOSSES.values()]
+risks = pd.DataFrame(index=list(losses.LOSSES))
 for how, table in tables.items():
-    risks[how] = [measure_risk(table, loss.fn) for loss in losses.LOSSES.values()]
+    risks[how] = [measure_risk(table, fn) for fn in fns]
 assert np.allclose(risks["two rates"], risks["symmetric"], rtol=0, atol=1e-12)
 assert np.allclose(risks["two rates"], risks["two rates, half swapped"], rtol=0, atol=1e-12)
 assert np.allclose(measure_rates(outcomes), [rate_neg, rate_pos])
@@ -391,7 +392,6 @@ for how, table in cases.items():
     for_long = (table.winner == 1) == (table.noisy == table.label)
     report.loc[how, "says long"] = table.probability[for_long].sum()
     upside_down = table.assign(score=-table.score)  # the scores of `table` are r* itself
-    fns = [loss.fn for loss in losses.LOSSES.values()]
     right = sum(measure_risk(table, fn) < measure_risk(upside_down, fn) for fn in fns)
     report.loc[how, "losses that are right"] = right
 late = report.loc["tied, half swapped afterwards"]

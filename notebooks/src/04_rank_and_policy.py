@@ -542,8 +542,9 @@ assert sympy.simplify(gain - products / (2 * mean_weight)) == 0
 assert sympy.simplify(gain - products / mean_weight) != 0
 
 # %% [markdown]
-# For the numbers we need the policy $\pi_r$ and what it gains, straight from their definitions.
-# Logarithms keep the exponential from overflowing where $\beta$ is small.
+# For the numbers we need the policy $\pi_r$, what it gains, and how far it is from
+# $\pi_{\text{ref}}$, straight from their definitions. Logarithms keep the exponential from
+# overflowing where $\beta$ is small.
 
 
 # %%
@@ -556,6 +557,11 @@ def tilt_policy(reference, reward, beta):
 def measure_improvement(reference, reward, learned, beta):
     """J(π_r) − J(π_ref): the gain in true reward of the policy tilted by the learned one."""
     return ((tilt_policy(reference, learned, beta) - reference) * reward).sum(axis=-1)
+
+
+def measure_kl(policy, reference):
+    """KL(π ‖ π_ref) in nats."""
+    return rel_entr(policy, reference).sum(axis=-1)
 
 
 # %% [markdown]
@@ -606,11 +612,6 @@ for case, arguments in equal.items():
 
 
 # %%
-def measure_kl(policy, reference):
-    """KL(π ‖ π_ref) in nats."""
-    return rel_entr(policy, reference).sum(axis=-1)
-
-
 reference = np.array([0.05, 0.05, 0.9])
 true = np.array([0.0, 1.0, 3.0])
 rewards = {

@@ -1,17 +1,27 @@
-"""Every notebook: its shape, its pair, its committed outputs, and its run in the smoke profile."""
+"""Every notebook: its shape, its pair, its committed outputs, its first cell on Colab, and its run
+in the smoke profile.
+"""
 
 import ast
+import importlib.metadata
+import importlib.util
+import os
 import re
+import runpy
+import shutil
+import subprocess
+import sys
+import textwrap
+from types import ModuleType
 
 import nbformat
 import pytest
 
-import sympo
 from sympo.book import execute
 from sympo.studies import profiles
 
 NAMES = execute.notebooks()
-# run on made-up pairs in test_offline.py: the test needs no network
+# These run on made-up pairs in tests/studies/test_offline.py, which needs no network.
 OFFLINE = ("10_hh", "11_ultrafeedback")
 THEORY = [
     name
@@ -52,22 +62,52 @@ def test_pair(name):
 
 
 @each_notebook
-def test_cells(name):
+def test_cells_are_few_and_short(name):
     cells = code(execute.read_twin(name))
-    assert len(cells) <= 30
-    long = [
-        cell.source
-        for cell in cells
-        if sum(bool(line.strip()) for line in cell.source.splitlines()) > 15
+    assert len(cells) <= 35
+    assert not [cell.source for cell in cells if len(code_lines(cell.source)) > 20]
+
+
+@each_notebook
+def test_functions_are_short(name):
+    """A notebook's function is its method, to be read in one look; machinery is in the package."""
+    functions = [node for node in walk(name) if isinstance(node, ast.FunctionDef)]
+    long = {node.name: len(code_lines(ast.unparse(strip_docstring(node)))) for node in functions}
+    assert not {function: lines for function, lines in long.items() if lines > 12}
+
+
+@each_notebook
+def test_nothing_hides_in_a_named_lambda(name):
+    assignments = ast.Assign | ast.AnnAssign | ast.NamedExpr
+    values = [node.value for node in walk(name) if isinstance(node, assignments)]
+    assert not [ast.unparse(value) for value in values if isinstance(value, ast.Lambda)]
+
+
+@each_notebook
+def test_prose_is_at_least_as_long_as_code(name):
+    words = {"markdown": 0, "code": 0}
+    for cell in execute.read_twin(name).cells:
+        words[cell.cell_type] += len(cell.source.split())
+    assert words["markdown"] >= words["code"]
+
+
+def code_lines(source: str) -> list[str]:
+    """The lines of a cell or function that are neither empty nor a comment."""
+    return [
+        line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")
     ]
-    assert not long
-    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    assert not [ast.unparse(node) for node in nodes if isinstance(node, definitions)]
-    named = [
-        node.value for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+
+
+def strip_docstring(function: ast.FunctionDef) -> ast.FunctionDef:
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return ast.FunctionDef(**{**vars(function), "body": body})
+
+
+def walk(name: str) -> list[ast.AST]:
+    """Every node of every code cell."""
+    return [
+        node for cell in code(execute.read_twin(name)) for node in ast.walk(ast.parse(cell.source))
     ]
-    assert not [ast.unparse(value) for value in named if isinstance(value, ast.Lambda)]
 
 
 @each_notebook
@@ -79,19 +119,163 @@ def test_parameters(name):
 
 
 @each_notebook
-def test_starts_with_title_bootstrap_parameters(name):
+def test_starts_with_title_bootstrap_parameters_imports(name):
     cells = execute.read_twin(name).cells
     assert cells[0].source.startswith(f"# {name[:2]} · ")
     assert "You will " in cells[0].source
     assert [cell.metadata.get("tags") for cell in cells[1:] if cell.cell_type == "code"][:2] == [
-        ["bootstrap"],
+        ["bootstrap", "hide-cell"],
         ["parameters"],
     ]
+    importing = [number for number, cell in enumerate(code_of(name)) if imports(cell.source)]
+    assert importing == [0, 2]  # the bootstrap's own, and everything else in one cell
+
+
+@each_notebook
+def test_ends_with_provenance(name):
+    cells = execute.read_twin(name).cells
+    assert cells[-1].cell_type == "code"
+    assert "provenance" in cells[-1].source
+
+
+def code_of(name: str) -> list:
+    return code(execute.read_twin(name))
+
+
+def imports(source: str) -> bool:
+    return any(
+        isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(ast.parse(source))
+    )
+
+
+# The first cell, which does something on Colab alone
 
 
 def test_the_bootstrap_is_the_same_everywhere():
-    (cell,) = {tagged(execute.read_twin(name), "bootstrap")[0].source for name in NAMES}
-    assert f"--branch=v{sympo.__version__} " in cell
+    cells = [tagged(execute.read_twin(name), "bootstrap") for name in NAMES]
+    (source,) = {cell.source for (cell,) in cells}
+    assert source == BOOTSTRAP
+
+
+BOOTSTRAP = tagged(execute.read_twin("00_start_here"), "bootstrap")[0].source
+
+
+def run_bootstrap(folder, *, repository: str) -> None:
+    """Run the first cell with an address in it, and `folder` in the place of Colab's /content."""
+    source = BOOTSTRAP.replace('repository = ""', f'repository = "{repository}"')
+    assert "/content/" in source
+    exec(compile(source.replace("/content/", f"{folder}/"), "bootstrap", "exec"), {})
+
+
+@pytest.fixture
+def colab(monkeypatch, tmp_path):
+    """A machine that looks like Colab's: its module is loaded, the working folder is elsewhere."""
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    folder = tmp_path / "content"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_bootstrap_does_nothing_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: pytest.fail("it ran a command"))
+    monkeypatch.chdir(tmp_path)
+    run_bootstrap(tmp_path, repository="")
+    run_bootstrap(tmp_path, repository="owner/name")
+    assert os.listdir(tmp_path) == []
+
+
+def test_bootstrap_asks_for_the_address(colab):
+    with pytest.raises(AssertionError, match="write this repository's GitHub address, owner/name"):
+        run_bootstrap(colab, repository="")
+    assert os.listdir(colab) == []
+
+
+def test_bootstrap_clones_once_and_runs_colab_py(colab, monkeypatch, tmp_path):
+    """A local git repository answers for GitHub; its colab.py notes where and how often it ran."""
+    origin = tmp_path / "github" / "owner" / "name"
+    (origin / "notebooks").mkdir(parents=True)
+    note = tmp_path / "note.txt"
+    script = f"open({str(note)!r}, 'a').write(__file__ + '\\n')"
+    (origin / "notebooks" / "colab.py").write_text(script)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], cwd=origin, check=True)
+    # git reads these as settings: addresses on GitHub lead to the folder
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{tmp_path}/github/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/")
+
+    clone = colab / "companion"
+    run_bootstrap(colab, repository="owner/name")
+    (clone / "mine.txt").write_text("kept")
+    monkeypatch.chdir(clone / "notebooks")  # where the first run leaves the kernel
+    run_bootstrap(colab, repository="owner/name")
+    assert note.read_text().splitlines() == [str(clone / "notebooks" / "colab.py")] * 2
+    assert (clone / "mine.txt").is_file()
+    assert not (clone / "notebooks" / "companion").exists()
+
+
+@pytest.fixture
+def clone(colab):
+    """A clone of which only notebooks/colab.py is there."""
+    folder = colab / "companion"
+    (folder / "notebooks").mkdir(parents=True)
+    shutil.copy(FOLDER / "colab.py", folder / "notebooks")
+    return folder
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that are run, in the order of their running, instead of running them."""
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: calls.append(command))
+    return calls
+
+
+def hide_sympo(monkeypatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sympo" else find(name)
+    )
+
+
+def test_colab_installs_beside_what_is_there(clone, commands, monkeypatch):
+    hide_sympo(monkeypatch)
+    runpy.run_path(str(clone / "notebooks" / "colab.py"))
+    ((python, *pip, package),) = commands
+    pins = clone / "build" / "colab-pins.txt"
+    assert python == sys.executable
+    assert pip == ["-m", "pip", "install", "-q", "-c", str(pins)]
+    assert package == f"{clone}[paper]"
+    kept = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pandas")}
+    assert dict(line.split("==") for line in pins.read_text().splitlines()) == kept
+    assert os.getcwd() == str(clone / "notebooks")
+
+
+def test_colab_installs_once(clone, commands):
+    runpy.run_path(str(clone / "notebooks" / "colab.py"))  # sympo can be imported here
+    assert commands == []
+    assert os.getcwd() == str(clone / "notebooks")
+
+
+def test_colab_asks_for_a_restart_when_pyarrow_was_replaced(clone, commands, monkeypatch):
+    hide_sympo(monkeypatch)
+    old = ModuleType("pyarrow")
+    old.__version__ = "18.1.0"
+    monkeypatch.setitem(sys.modules, "pyarrow", old)
+    with pytest.raises(SystemExit, match="Restart session, and run again"):
+        runpy.run_path(str(clone / "notebooks" / "colab.py"))
+    assert len(commands) == 1
+
+
+def test_colab_is_not_taken_for_a_notebook():
+    assert (FOLDER / "colab.py").is_file()
+    assert not [name for name in NAMES if "colab" in name]
+
+
+# What the notebooks show
 
 
 @pytest.mark.parametrize("name", THEORY)
@@ -126,6 +310,52 @@ def test_committed_outputs(name):
     )
 
 
+ADD_TANH = """
+    import sys
+
+    import torch
+
+    from sympo.book import execute
+    from sympo.losses import LOSSES, Loss
+
+    LOSSES["tanh"] = Loss(
+        "tanh",
+        fn=lambda z: (1 - torch.tanh(z)) / 2,
+        formula=lambda sp, z: (1 - sp.tanh(z)) / 2,
+        constant=1,
+        convex=False,
+        source="made up for this test",
+    )
+    name, table = sys.argv[1:]
+    namespace = {}
+    for cell in execute.read_twin(name).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, namespace)
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace["profile"] = "smoke"
+    print(*namespace[table])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "table", "entry"),
+    [
+        ("03_symmetric_losses", "prices", "tanh"),
+        ("04_rank_and_policy", "weights", "sympo_tanh"),
+    ],
+)
+def test_a_new_loss_is_known_to_the_notebooks(name, table, entry, tmp_path):
+    """One entry in the registry: every check cell passes with it, and the tables have it."""
+    environment = {**os.environ, "MPLBACKEND": "Agg", "SYMPO_FIGURES": str(tmp_path)}
+    command = [sys.executable, "-c", textwrap.dedent(ADD_TANH), name, table]
+    options = {"capture_output": True, "text": True, "check": False}
+    run = subprocess.run(command, cwd=FOLDER, env=environment, **options)
+    assert run.returncode == 0, run.stderr
+    assert entry in run.stdout.splitlines()[-1].split()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OFFLINE])
 def test_runs_in_the_smoke_profile(name):
     path = execute.run(name, "smoke")
