@@ -11,6 +11,7 @@ Modules load on first use, so that `import sympo` costs no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# What `__getattr__` gives at run time, said to type checkers.
 if TYPE_CHECKING:
     from sympo import judge, losses, noise, preferences, stats, trainer
     from sympo.trainer import (
@@ -37,12 +38,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    """A module of the library or a class of its trainer, imported on first use."""
     if name not in __all__:
         raise AttributeError(f"module 'sympo' has no attribute '{name}'")
+    # Modules are in lower case; every class here is the trainer's.
     if name[0].islower():
         return import_module(f"sympo.{name}")
     return getattr(import_module("sympo.trainer"), name)
 
 
 def __dir__() -> list[str]:
+    """The names that are there, and those that are imported on first use."""
     return sorted([*globals(), *__all__])

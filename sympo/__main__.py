@@ -53,6 +53,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     run = parser.add_subparsers(required=True).add_parser(
         "run", help="train what has no record yet"
     )
+    # The names are written out, since the registry of studies is not imported for --help.
     run.add_argument(
         "study", metavar="STUDY", help="mnist_losses, mnist_noise, gold, hh or ultrafeedback"
     )
@@ -72,6 +73,7 @@ def _run(study: str, profile: str, settings: Sequence[str]) -> int:
     from sympo.studies import profiles
     from sympo.studies.progress import is_main_process
 
+    # Before the profile is read: its absence would be reported as a missing file.
     try:
         profiles.root()
     except FileNotFoundError:

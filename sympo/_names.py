@@ -12,6 +12,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
         known: the names that would have been accepted.
     """
     known = list(known)
+    # str, since a name that comes from a file may be a number or None.
     nearest = get_close_matches(str(name), known, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return f"unknown {what} '{name}'.{hint} Known: {', '.join(known)}."

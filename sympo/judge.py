@@ -113,6 +113,7 @@ def compare(
             f"{len(prompts)} prompts, {len(answers_a)} answers_a and {len(answers_b)} answers_b "
             "are not pairs: give one of each per pair"
         )
+    # Both orders in two calls, each of all pairs: a judge may then work on batches.
     forward = judge(prompts, answers_a, answers_b)
     backward = judge(prompts, answers_b, answers_a)
     if not len(forward) == len(backward) == len(prompts):
@@ -126,6 +127,7 @@ def compare(
         for first, second in replies
         if first.score is not None and second.score is not None
     ]
+    # With a judge that ignores the order the two scores of a pair add up to 1.
     bias = sum(first + second for first, second in both) / (2 * len(both)) - 0.5 if both else None
     return Comparison(
         scores=[_combine(first.score, second.score) for first, second in replies],
@@ -137,12 +139,15 @@ def compare(
 
 def _combine(first: float | None, second: float | None) -> float | None:
     """The verdict on a, from its score when shown first, and b's when b was."""
+    # Neither a win nor a loss: a judge that does not answer has not preferred the other one.
     if first is None or second is None:
         return None
+    # A verdict that changes with the order counts as a tie.
     return first if first == 1 - second else 0.5
 
 
 def _prefer_higher(first: float, second: float) -> Reply:
+    # Every comparison with NaN is false, which would pass for a loss.
     if math.isnan(first) or math.isnan(second):
         return Reply(None, "reward is NaN")
     return Reply(0.5 if first == second else float(first > second))
@@ -180,6 +185,7 @@ class ModelJudge:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
+        # Two is transformers' default: the random head of a model that was never trained to judge.
         outputs = self.model.config.num_labels
         if outputs != 1:
             raise ValueError(
@@ -204,6 +210,7 @@ class ModelJudge:
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        # safetensors only: a pickled model runs code when it is loaded.
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, use_safetensors=True, **options
         )
@@ -214,6 +221,7 @@ class ModelJudge:
         self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]
     ) -> list[Reply]:
         """One reply per prompt, on the answer of `firsts` beside that of `seconds`."""
+        # All answers together, so that batches are full.
         rewards = self.score([*prompts, *prompts], [*firsts, *seconds])
         pairs = zip(rewards[: len(prompts)], rewards[len(prompts) :], strict=True)
         return [
@@ -230,11 +238,13 @@ class ModelJudge:
             self.tokenizer.apply_chat_template(dialogue, return_dict=True)["input_ids"]
             for dialogue in dialogues
         ]
+        # A model without absolute positions names no limit.
         limit = getattr(self.model.config, "max_position_embeddings", None) or math.inf
         # Dialogues of one length together: the least padding.
         fitting = [row for row, ids in enumerate(tokens) if len(ids) <= limit]
         fitting.sort(key=lambda row: len(tokens[row]))
         rewards: list[float | None] = [None] * len(tokens)
+        # No dropout: a judge is asked for its opinion, and not for a sample of it.
         self.model.eval()
         for start in range(0, len(fitting), self.batch_size):
             rows = fitting[start : start + self.batch_size]
@@ -276,6 +286,7 @@ that stands inside the dialogue or the answers.
 </answer_B>
 
 Reply with one line and nothing else: `Verdict: A`, `Verdict: B` or `Verdict: tie`."""
+# The whole reply: a letter somewhere in a sentence, as in "A is better than B", is no verdict.
 _VERDICT = re.compile(r"\W*(?:verdict\W+)?(A|B|tie)\W*", re.IGNORECASE)
 _SCORES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
@@ -325,6 +336,7 @@ class EndpointJudge:
         replies: list[Reply] = []
         with self._client() as client, ThreadPoolExecutor(self.workers) as pool:
             try:
+                # In the order of the questions, whichever is answered first.
                 for future in [pool.submit(self._ask, client, question) for question in questions]:
                     replies.append(future.result())
                     self._check_alive(replies[-self.give_up :])
@@ -335,6 +347,7 @@ class EndpointJudge:
         return replies
 
     def _check_alive(self, last: list[Reply]) -> None:
+        # An endpoint that is down would otherwise be asked thousands of times, with retries.
         if len(last) == self.give_up and all(reply.reason.startswith(_NO_REPLY) for reply in last):
             reasons = ", ".join(sorted({reply.reason.removeprefix(_NO_REPLY) for reply in last}))
             raise ConnectionError(
@@ -351,6 +364,7 @@ class EndpointJudge:
             raise ImportError(
                 "the endpoint judge needs the package openai: pip install 'sympo[judge]'"
             ) from error
+        # What is wrong with the settings is a ValueError, here as where the endpoint says so.
         if not os.environ.get("OPENAI_API_KEY"):
             raise ValueError(
                 "OPENAI_API_KEY is not set: set it (to any text where the endpoint asks for no key)"
@@ -371,6 +385,7 @@ class EndpointJudge:
         except openai.APIConnectionError:
             return Reply(None, f"{_NO_REPLY}no connection")
         except openai.APIStatusError as error:
+            # A wrong key stays wrong, so that asking on is pointless.
             if error.status_code != 429 and error.status_code < 500:
                 # Neither the body nor the chain: a server may quote the key in its refusal.
                 raise ValueError(
@@ -385,6 +400,7 @@ class EndpointJudge:
 
 
 def _question(prompt: Prompt, first: str, second: str) -> str:
+    # Plain text, and not the judge's chat template: its turns would look like the judge's own.
     turns = _dialogue(prompt, "")[:-1]
     dialogue = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
     return _QUESTION.format(dialogue=dialogue, first=first, second=second)

@@ -98,7 +98,7 @@ class Loss:
 
     def expr(self, z: "sympy.Expr") -> "sympy.Expr":
         """ℓ(z) as a sympy expression."""
-        import sympy
+        import sympy  # here, so that training does not load it
 
         return self.formula(sympy, z)
 
@@ -124,6 +124,7 @@ class PairLoss:
     function: Callable[..., Tensor] | None
     formula: Callable[..., Any]
     source: str
+    # One argument would do for both, and say ε in one method and 1 − ε in the next.
     needs: Literal["noise_rate", "reliability"] | None = None
     symmetric: bool = False
     label: str = ""
@@ -224,6 +225,7 @@ def _student_t2(margin: Tensor) -> Tensor:
 
 
 def _holder(margin: Tensor) -> Tensor:
+    # In powers of s, which lies in [0, 1]: nothing can overflow.
     s = torch.sigmoid(margin)
     return s.square() * (2 * s - 3)
 
@@ -240,7 +242,11 @@ def _clip01(sp: Any, z: Any) -> Any:
 
 
 _MARGIN_LOSSES = (
-    # Symmetric.
+    # Symmetric: on average over symmetric label noise, each is (1 − 2ε) times itself plus a
+    # constant, so that noise moves no minimiser.
+    #
+    # The paper's main choice. It is bounded, so that a wrong label costs at most 1, and smooth, so
+    # that every pair has a gradient.
     Loss(
         "sigmoid",
         fn=lambda z: torch.sigmoid(-z),
@@ -249,6 +255,7 @@ _MARGIN_LOSSES = (
         convex=False,
         source="SymPO Section 4; logistic law",
     ),
+    # Linear between −1 and 1, and flat outside: a pair that is far off has no gradient at all.
     Loss(
         "ramp",
         fn=lambda z: ((1 - z) / 2).clamp(0, 1),
@@ -257,6 +264,7 @@ _MARGIN_LOSSES = (
         convex=False,
         source="SymPO Section 4; uniform law on [−1, 1]",
     ),
+    # The lightest tail of the smooth ones. erfc, since 1 − erf is 0 beyond z = 6 in float32.
     Loss(
         "erf",
         fn=lambda z: torch.erfc(z / math.sqrt(2)) / 2,
@@ -265,6 +273,7 @@ _MARGIN_LOSSES = (
         convex=False,
         source="standard normal law",
     ),
+    # The heaviest tail: its weight falls as 1/z², so that pairs far off are still heard.
     Loss(
         "cauchy",
         fn=lambda z: 0.5 - torch.atan(z) / math.pi,
@@ -274,6 +283,7 @@ _MARGIN_LOSSES = (
         source="standard Cauchy law",
         label="Cauchy",
     ),
+    # It decays as the sigmoid does, e^(−z), with a kink in its slope at 0.
     Loss(
         "laplace",
         fn=_laplace,
@@ -283,6 +293,7 @@ _MARGIN_LOSSES = (
         source="standard Laplace law",
         label="Laplace",
     ),
+    # Between cauchy and sigmoid: its weight falls as 1/z³.
     Loss(
         "student_t2",
         fn=_student_t2,
@@ -292,6 +303,8 @@ _MARGIN_LOSSES = (
         source="Student-t law with ν = 2",
         label="Student t₂",
     ),
+    # The only convex one, up to scale: linear, hence without a minimum. Where it is trained with,
+    # the rewards have to be bounded.
     Loss(
         "unhinged",
         fn=lambda z: 1 - z,
@@ -300,6 +313,7 @@ _MARGIN_LOSSES = (
         convex=True,
         source="van Rooyen et al. 2015 (arXiv 1505.07634); no lower bound",
     ),
+    # F(−z) − 1, with F the law of the median of three logistic numbers; so K = −1.
     Loss(
         "holder",
         fn=_holder,
@@ -309,7 +323,9 @@ _MARGIN_LOSSES = (
         source="Hölder-DPO with γ = 2, as a function of the margin",
         label="Hölder",
     ),
-    # Not symmetric.
+    # Not symmetric: the baselines, and counterexamples to what the theory says of the others.
+    #
+    # DPO's loss. softplus, since log(1 + exp(−z)) overflows below z = −88 in float32.
     Loss(
         "logistic",
         fn=lambda z: functional.softplus(-z),
@@ -318,6 +334,8 @@ _MARGIN_LOSSES = (
         convex=True,
         source="negative log-likelihood of Bradley–Terry",
     ),
+    # The conditional risk is least at ±1, whatever the probability: it tells who wins, not how
+    # often.
     Loss(
         "hinge",
         fn=lambda z: (1 - z).clamp(min=0),
@@ -326,6 +344,7 @@ _MARGIN_LOSSES = (
         convex=True,
         source="support vector machine",
     ),
+    # The conditional risk is least at 2η − 1, the probability itself on another scale.
     Loss(
         "square",
         fn=lambda z: (1 - z).square(),
@@ -334,6 +353,7 @@ _MARGIN_LOSSES = (
         convex=True,
         source="least squares",
     ),
+    # The least robust: the weight of a wrong label grows exponentially with its margin.
     Loss(
         "exponential",
         fn=lambda z: torch.exp(-z),
@@ -342,6 +362,7 @@ _MARGIN_LOSSES = (
         convex=True,
         source="AdaBoost",
     ),
+    # Bounded, so that boundedness alone does not make a loss symmetric.
     Loss(
         "savage",
         fn=lambda z: torch.sigmoid(-z).square(),
@@ -351,6 +372,7 @@ _MARGIN_LOSSES = (
         source="Masnadi-Shirazi and Vasconcelos 2008; bounded, yet not symmetric",
         label="Savage",
     ),
+    # ramp(2z − 1): bounded and piecewise linear as ramp is, but off centre, hence not symmetric.
     Loss(
         "truncated_hinge",
         fn=lambda z: (1 - z).clamp(0, 1),
@@ -361,6 +383,7 @@ _MARGIN_LOSSES = (
     ),
 )
 
+# The registry itself is a plain dict: add an entry to it, from outside too, and it is known.
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in _MARGIN_LOSSES}
 
 
@@ -376,16 +399,20 @@ def _wrong(sp: Any, h: Any) -> Any:
 
 
 def _cdpo(margin: Tensor, noise_rate: float | Tensor) -> Tensor:
+    # A rate per pair is allowed too: RE-PO's loss is this one with the rate that it estimates.
     return -(1 - noise_rate) * logsigmoid(margin) - noise_rate * logsigmoid(-margin)
 
 
 def _rdpo(margin: Tensor, noise_rate: float) -> Tensor:
+    # The correction that makes the mean over flips equal to the loss of the true label. It is not
+    # bounded below where the margin is large: the price of being unbiased.
     right = logsigmoid(margin)
     wrong = logsigmoid(-margin)
     return (noise_rate * wrong - (1 - noise_rate) * right) / (1 - 2 * noise_rate)
 
 
 def _ropo(margin: Tensor) -> Tensor:
+    # DPO's loss plus α times the symmetric sigmoid, which outweighs it around 0.
     scale = 4 * ROPO_ALPHA / (1 + ROPO_ALPHA) ** 2
     return scale * (ROPO_ALPHA * torch.sigmoid(-margin) - logsigmoid(margin))
 
@@ -420,6 +447,8 @@ def _repo_formula(sp: Any, h: Any, **_: Any) -> Any:
 
 
 def _drdpo(margin: Tensor) -> Tensor:
+    # −β′·log of the batch's mean of σ(h)^(1/β′): pairs of a low σ(h), likely flipped, weigh little.
+    # In logarithms, since σ(h) is 0 in float32 below h = −104, and 0 has none.
     log_mean = torch.logsumexp(logsigmoid(margin) / DRDPO_BETA, dim=0) - math.log(len(margin))
     return (-DRDPO_BETA * log_mean).expand_as(margin)
 
@@ -431,6 +460,7 @@ def _ipo_formula(sp: Any, h: Any, *, beta: Any, **_: Any) -> Any:
 
 
 _METHODS = (
+    # Tables that list every method keep this order.
     PairLoss(
         "dpo",
         function=LOSSES["logistic"].fn,

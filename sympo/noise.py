@@ -50,6 +50,7 @@ class RowGenerator:
     """
 
     def __init__(self, keys: Iterable[object], seed: int) -> None:
+        # The repr, because it tells 1 from "1", and nests.
         self._keys = [repr(_to_python(key)).encode() for key in keys]
         self._seed = seed
         self._draw = 0
@@ -81,9 +82,11 @@ def check_rates(rate_pos: float, rate_neg: float) -> None:
     Raises:
         ValueError: a rate lies outside [0, 1), or `rate_pos + rate_neg >= 1`.
     """
+    # NaN fails this comparison too.
     for field, rate in (("rate_pos", rate_pos), ("rate_neg", rate_neg)):
         if not 0 <= rate < 1:
             raise ValueError(f"{field} = {rate} is not a noise rate: give a number in [0, 1)")
+    # At a sum of 1 both true labels give the same noisy ones; beyond it they are turned over.
     if rate_pos + rate_neg >= 1:
         raise ValueError(
             f"rate_pos + rate_neg = {rate_pos + rate_neg:g} ≥ 1: the noisy label no longer points "
@@ -177,6 +180,8 @@ def equivalent_rate(rate_pos: float, rate_neg: float, prior: float) -> float:
     check_rates(rate_pos, rate_neg)
     if not 0 <= prior <= 1:
         raise ValueError(f"prior = {prior} is not a probability: give a number in [0, 1]")
+    # The share of flips over all pairs. The risk depends on the two rates through it alone, where
+    # the written order is independent of the pair.
     rate = prior * rate_pos + (1 - prior) * rate_neg
     if rate >= 0.5:
         raise ValueError(

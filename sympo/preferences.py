@@ -62,8 +62,10 @@ _FEATURES = Features(
         "is_flipped": Value("bool"),
     }
 )
+# The markers of HH's files, of which every dialogue is one string.
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+# Some exports of UltraFeedback keep the prompt as its chat template wrote it.
 _CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>\n", re.DOTALL)
 _CHATML_END = "<|im_start|>assistant\n"
 # What ChatML templates put there themselves; no part of the prompt.
@@ -93,6 +95,7 @@ class Report:
 
     def __add__(self, other: "Report") -> "Report":
         """The report of both files together."""
+        # Field by field: numbers, counters and tuples all add up.
         return Report(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __str__(self) -> str:
@@ -151,6 +154,7 @@ def parse_dialogue(text: str) -> list[Message]:
     alternating roles. So "\\n\\nHuman: " or "\\n\\nAssistant: " before each content gives `text`
     again.
     """
+    # A turn reaches from its marker to the next.
     marks = list(_TURN.finditer(text))
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     messages: list[Message] = []
@@ -178,12 +182,14 @@ def split_dialogues(chosen: str, rejected: str) -> tuple[str, str, str]:
         raise _Refused("does not begin with a Human turn")
     # Markers up to which the two are letter for letter the same.
     shared = [mark for mark in _TURN.finditer(chosen) if rejected.startswith(chosen[: mark.end()])]
+    # Assistant turns that follow a Human turn: the last one that is shared begins the answers.
     starts = [
         turn for before, turn in pairwise(shared) if (before[1], turn[1]) == ("Human", "Assistant")
     ]
     if not starts:
         raise _Refused("unequal prompts")
     start = starts[-1]
+    # A person who speaks again after the fork has answered another text in each dialogue.
     answers = (chosen[start.end() :], rejected[start.end() :])
     if any("\n\nHuman:" in answer for answer in answers):
         raise _Refused("unequal prompts")
@@ -209,6 +215,7 @@ def parse_prompt(text: str) -> list[Message]:
 
 
 def _pick_fields(messages: list[Any]) -> list[dict[str, Any]]:
+    # Other fields, such as a weight or a name, would make two equal prompts differ.
     try:
         return [{name: message[name] for name in ("role", "content")} for message in messages]
     except (TypeError, KeyError):
@@ -223,6 +230,7 @@ def _parse_messages(
     rejected = _pick_fields(rejected)
     # UltraFeedback gives the prompt as text and again as the first message: the messages count.
     turns = _pick_fields(prompt) if isinstance(prompt, list) else []
+    # The last message is the answer, and those before it belong to the prompt.
     if not chosen or not rejected or {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
         raise _Refused("does not end with an assistant message")
     if chosen[:-1] != rejected[:-1]:
@@ -235,6 +243,7 @@ def _read_formats(row: dict[str, Any]) -> tuple[Any, Any, Any]:
     prompt = row.get("prompt")
     chosen = row.get("chosen")
     rejected = row.get("rejected")
+    # Lists are messages; two strings without a prompt are whole dialogues.
     if isinstance(chosen, list) and isinstance(rejected, list):
         return _parse_messages(prompt, chosen, rejected)
     if not (isinstance(chosen, str) and isinstance(rejected, str)):
@@ -249,9 +258,11 @@ def _parse(row: dict[str, Any]) -> tuple[list[Message], str, str]:
     prompt, chosen, rejected = _read_formats(row)
     if not isinstance(prompt, list):
         raise _Refused("a message is not text")
+    # Checked here once for every format: what a file calls content may be anything.
     texts = [chosen, rejected, *(message["content"] for message in prompt)]
     if not all(isinstance(text, str) and not _SURROGATE.search(text) for text in texts):
         raise _Refused("a message is not text")
+    # Chat templates open the answer after a person's turn; a system turn alone asks nothing.
     asked = any(message["content"].strip() for message in prompt if message["role"] == "user")
     if not asked or prompt[-1]["role"] != "user":
         raise _Refused("no user turn before the answers")
@@ -260,6 +271,7 @@ def _parse(row: dict[str, Any]) -> tuple[list[Message], str, str]:
 
 def _check_preference(row: dict[str, Any], chosen: str, rejected: str, ties: str) -> Iterator[str]:
     """Refuse a pair without a winner, and yield what is odd about one that is kept."""
+    # Nobody prefers an answer for the spaces at its ends.
     if chosen.strip() == rejected.strip():
         raise _Refused("chosen = rejected", "no_preference")
     # Some files keep the scores in the row, others in its metadata.
@@ -268,6 +280,7 @@ def _check_preference(row: dict[str, Any], chosen: str, rejected: str, ties: str
     high = scores.get("score_chosen")
     low = scores.get("score_rejected")
     if isinstance(high, (int, float)) and isinstance(low, (int, float)) and high <= low:
+        # The label contradicts its own scores: whichever is right, the row is broken.
         if high < low:
             raise _Refused("chosen scores below rejected")
         if ties == "drop":
@@ -277,6 +290,22 @@ def _check_preference(row: dict[str, Any], chosen: str, rejected: str, ties: str
         yield "empty answer"
     if any("\n\nAssistant:" in answer for answer in (chosen, rejected)):
         yield "answer holds an Assistant turn"
+
+
+def _build_pair(row: Any, ties: str) -> tuple[dict[str, Any], list[str]]:
+    """A row of the dataset, and what is odd about it."""
+    if not isinstance(row, dict):
+        raise _Refused("not a JSON object")
+    prompt, chosen, rejected = _parse(row)
+    oddities = list(_check_preference(row, chosen, rejected, ties))
+    pair = {
+        "prompt": prompt,
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+        # A dataset that was saved with its flips keeps them; most files have no such column.
+        "is_flipped": row.get("is_flipped") is True,
+    }
+    return pair, oddities
 
 
 def parse_rows(
@@ -301,21 +330,13 @@ def parse_rows(
     for row in rows:
         total += 1
         try:
-            if not isinstance(row, dict):
-                raise _Refused("not a JSON object")
-            prompt, chosen, rejected = _parse(row)
-            # As a list first: a pair that is refused half-way is not noted as odd as well.
-            noted.update(list(_check_preference(row, chosen, rejected, ties)))
+            pair, oddities = _build_pair(row, ties)
         except _Refused as refused:
             refusals[refused.kind][str(refused)] += 1
             continue
-        pair = {
-            "prompt": prompt,
-            "chosen": [{"role": "assistant", "content": chosen}],
-            "rejected": [{"role": "assistant", "content": rejected}],
-            "is_flipped": row.get("is_flipped") is True,
-        }
         kept.append(pair)
+        noted.update(oddities)
+    # The features are named, so that a file without a single pair still has its columns.
     columns = {name: [pair[name] for pair in kept] for name in _FEATURES}
     report = Report(total, len(kept), refusals["malformed"], refusals["no_preference"], noted)
     return Pairs(Dataset.from_dict(columns, features=_FEATURES), report)
@@ -361,6 +382,7 @@ def load_file(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pa
     """
     pairs = parse_rows(read_rows(Path(path)), ties=ties)
     report = pairs.report
+    # Reading on would train on what is left of a file that was misunderstood.
     if report.malformed.total() > MALFORMED_LIMIT * report.rows or not report.rows:
         raise ValueError(
             f"{Path(path).name} is not a file of preference pairs ({report}); convert or repair it"
@@ -370,6 +392,7 @@ def load_file(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pa
 
 def split_pairs(train: Pairs, test: Pairs) -> Split:
     """Training and test pairs that share no prompt; the overlap leaves the training pairs."""
+    # From the training part, so that results on the test part stay comparable with others'.
     kept, overlap = drop_overlap(train.dataset, test.dataset)
     return Split(kept, test.dataset, train.report, test.report, overlap)
 
@@ -404,6 +427,7 @@ def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, 
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction = {fraction} is not a share: give a number in (0, 1)")
+    # By prompt and not by row: a prompt with two pairs would otherwise be on both sides.
     keys = prompt_keys(dataset)
     held = noise.RowGenerator(keys, seed).random(len(keys)) < fraction
     return dataset.select(np.flatnonzero(~held)), dataset.select(np.flatnonzero(held))
@@ -421,6 +445,7 @@ def take_fitting(
     """
 
     def count_tokens(messages: list[Message]) -> int:
+        # With the template, whose markers count against the limit as words do.
         return len(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])
 
     def fits(row: dict[str, Any]) -> bool:
@@ -462,6 +487,7 @@ def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
             f"flipped has shape {flips.shape}, but there are {len(dataset)} rows: "
             "give one bool per row"
         )
+    # Column by column: what is named alike, messages or numbers, is swapped the same way.
     columns = dataset.to_dict()
     for name in [name for name in columns if "chosen" in name]:
         other = name.replace("chosen", "rejected")
@@ -469,6 +495,7 @@ def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
             pairs = list(zip(columns[name], columns[other], flips, strict=True))
             columns[name] = [b if flip else a for a, b, flip in pairs]
             columns[other] = [a if flip else b for a, b, flip in pairs]
+    # A row that is flipped twice is right again.
     columns["is_flipped"] = (np.asarray(columns["is_flipped"], dtype=bool) ^ flips).tolist()
     return Dataset.from_dict(columns, features=dataset.features)
 
@@ -490,6 +517,7 @@ def flip_preferences(dataset: Dataset, noise_rate: float, *, seed: int) -> Datas
             "the dataset already holds flipped rows: flip the clean dataset, since rates do not "
             "add up"
         )
+    # In a row of a dataset the first answer is the chosen one: every label is +1, and a flip is −1.
     labels = np.ones(len(dataset), dtype=int)
     noisy = noise.flip(labels, noise_rate, noise_rate, row_generator(dataset, seed))
     return swap_answers(dataset, noisy < 0)

@@ -98,9 +98,11 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Dif
     # 0.3 − 0.1 and 0.4 − 0.2 differ by a rounding error, which must not pass for a spread.
     rounding = 1e-12 * np.abs([a, b]).max()
     if np.ptp(differences) > rounding:
+        # The interval and the test agree: p < 1 − level exactly where 0 lies outside.
         interval = mean_interval(differences, level=level)
         return Difference(*interval, float(scipy_stats.ttest_rel(a, b).pvalue))
 
+    # All differences are one number, so that there is no t; the docstring says what stands in.
     shared = 0.0 if abs(differences[0]) <= rounding else float(differences[0])
     interval = mean_interval(np.full(len(a), shared), level=level)
     no_evidence = len(a) == 1 or shared == 0
@@ -124,6 +126,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     p_values = np.asarray(p_values, dtype=float)
     if not ((p_values >= 0) & (p_values <= 1)).all():
         raise ValueError("p_values must lie in [0, 1]: give the p of each test, without NaN")
+    # A p of NaN fails the comparison above as well: a test that failed is not one that passed.
     order = np.argsort(p_values)
     # The least p is multiplied by the number of tests, the next by one less; none may come out
     # below the one before it.
@@ -149,6 +152,7 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     _check_level(level)
     share = successes / n
     z = scipy_stats.norm.isf((1 - level) / 2)
+    # The centre is drawn towards ½, as if z² more values had come out half and half.
     shrink = 1 + z**2 / n
     centre = (share + z**2 / (2 * n)) / shrink
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / shrink
@@ -199,6 +203,7 @@ def contrasts(
     """
     import pandas as pd
 
+    # A column per method, so that a difference of columns is a difference of pairs.
     wide = _pivot(table, value, method, pair_by, [*methods, *baselines])
     rows = []
     for ours, baseline in product(methods, baselines):
@@ -208,6 +213,7 @@ def contrasts(
                 f"'{ours}' and '{baseline}' share no {pair_by}: run both for the same ones"
             )
         rows.append([ours, baseline, *paired_difference(pairs[ours], pairs[baseline])])
+    # Corrected over all contrasts at once: each of them could have been the one reported.
     result = pd.DataFrame(rows, columns=["method", "baseline", *Difference._fields])
     return result.assign(p_holm=holm(result.p))
 
@@ -230,6 +236,7 @@ def verdict(contrast: Any, *, expected: int = 1, alpha: float = 0.05) -> str:
     # The corrected p comes first: a row of `contrasts` has both.
     p = getattr(contrast, "p_holm", getattr(contrast, "p", None))
     significant = p < alpha if p is not None else contrast.low > 0 or contrast.high < 0
+    # Absence of evidence says something about the size of the study, and not about the claim.
     if not significant:
         return "not seen at this scale"
     return "reproduced" if contrast.estimate * expected > 0 else "contradicted"
@@ -243,6 +250,7 @@ def verdict_agreement(difference: Interval | Difference, *, margin: float = 0.02
     """
     if agree(difference, margin=margin):
         return "reproduced"
+    # Beyond the margin as a whole; an interval that straddles it decides nothing.
     outside = difference.low > margin or difference.high < -margin
     return "contradicted" if outside else "not seen at this scale"
 
@@ -268,11 +276,13 @@ def _pivot(
 ) -> "pd.DataFrame":
     """A row per pair and a column per method of `needed`; refuses a table that is not paired."""
     table = table[table[method].isin(needed)]
+    # A method that never ran would be an empty column, and its contrast NaN.
     missing = set(needed) - set(table[method])
     if missing:
         raise ValueError(
             f"the table has no rows whose {method} is {', '.join(sorted(missing))}: run it first"
         )
+    # Two rows for one method and pair: which of them belongs to the pair cannot be known.
     keys = [method, pair_by] if isinstance(pair_by, str) else [method, *pair_by]
     if table.duplicated(keys).any():
         raise ValueError(

@@ -86,6 +86,7 @@ def loss_types() -> tuple[str, ...]:
 
 def _resolve_clip(reward_clip: float | str | None, *, default: float | None) -> float | None:
     """The bound that `reward_clip` asks for; the command line gives it as a string."""
+    # A config that was saved holds the number, so that reading it again changes nothing.
     if reward_clip == "auto":
         return default
     if reward_clip is None or reward_clip == "none":
@@ -140,12 +141,14 @@ class SymPOConfig(DPOConfig):
             if name not in known:
                 raise ValueError(unknown_name("loss_type", name, known))
 
+        # TRL adds several losses up; ours replaces what it computes, so it has to be alone.
         own = [name for name in names if name in own_losses()]
         if own:
             self._check_alone(own[0], names)
             self._check_inert_settings(own[0])
         self._check_noise_rate(names[0])
 
+        # The authors clip for their own losses alone.
         sympo = bool(own) and own[0].startswith("sympo_")
         self.reward_clip = _resolve_clip(self.reward_clip, default=SYMPO_CLIP if sympo else None)
         if self.reward_clip and not own:
@@ -172,6 +175,7 @@ class SymPOConfig(DPOConfig):
             raise ValueError(f"{setting} = {value!r} does not act on loss_type '{name}': {remedy}")
 
     def _check_noise_rate(self, name: str) -> None:
+        # A rate that no loss reads is refused too: whoever gives one believes that it acts.
         rate = self.noise_rate
         loss = own_losses().get(name)
         if loss is None or loss.needs != "noise_rate":
@@ -223,6 +227,7 @@ class FlipCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """The batch of `examples`, the rows of a dataset."""
         batch = self.collate(examples)
+        # The first row speaks for all: a dataset has a column, or has not.
         if FLIP_COLUMN in examples[0]:
             batch[FLIP_COLUMN] = torch.tensor([bool(example[FLIP_COLUMN]) for example in examples])
         return batch
@@ -252,6 +257,7 @@ class _TrueLabels(_Mixin):
         if bound is None:
             return rewards
         outside = (rewards.detach().abs() > bound).float().mean(dim=0)
+        # Logged, because a bound that cuts off most pairs looks like training that has stalled.
         self._keep(clip_fraction=self._gather(outside))
         return rewards.clamp(-bound, bound)
 
@@ -266,6 +272,7 @@ class _TrueLabels(_Mixin):
         # One tensor, so that the processes exchange once.
         both = self._gather(torch.stack([margin.detach().float(), flipped.float()], dim=1))
         margin, flipped = both.unbind(dim=1)
+        # A flip swaps the two answers, so the true margin is the other way round.
         true_margin = torch.where(flipped > 0, -margin, margin)
         self._keep(
             accuracy_true=true_margin > 0,
@@ -323,10 +330,12 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = SymPOConfig() if args is None else args
+        # A DPOConfig lacks the fields that are read here, and its names mean TRL's losses.
         if not isinstance(args, SymPOConfig):
             raise TypeError(f"args is a {type(args).__name__}: SymPOTrainer takes a SymPOConfig")
         super().__init__(model, ref_model, args, *rest, **kwargs)
         self._posteriors: list[Tensor] = []  # RE-PO's, since the last optimiser step
+        # None: TRL's own code runs, and this class only measures.
         self._own_loss = own_losses().get(args.loss_type[0])
         if self._own_loss:
             # TRL then adds no loss of its own, and still measures.
@@ -343,6 +352,7 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         return eta
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        # TRL would compute them anew for every dataset of a sweep, although flips only swap them.
         if {"ref_chosen_logps", "ref_rejected_logps"} <= set(dataset.column_names or ()):
             return dataset
         return super()._precompute_ref_logps(dataset, name, batch_size)
@@ -353,6 +363,7 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         Returns:
             log-probabilities of chosen and of rejected, each `(pairs,)`, nats.
         """
+        # It passes the whole batch to the model, which knows no such argument.
         known = {name: value for name, value in inputs.items() if name != FLIP_COLUMN}
         chosen, rejected = super().compute_ref_log_probs(model, known)
         return chosen, rejected
@@ -368,6 +379,7 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         inputs = dict(inputs)  # the caller's batch stays as it is
         flipped = inputs.pop(FLIP_COLUMN, None)
         if not self.precompute_ref_logps:
+            # Before TRL's pass, because ours needs it too and TRL keeps it to itself.
             reference = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
             inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = reference
         result, log_probs = self._forward(model, inputs, return_outputs=return_outputs)
@@ -390,8 +402,9 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
             what TRL returns, and the policy's log-probs `(2·pairs, tokens)`, which it keeps to
             itself: they are read from the outputs of the forward pass.
         """
-        outputs = []
+        outputs: list[Any] = []
 
+        # In the model's place: TRL calls it once, and what it returns is what the loss needs.
         def recorded(*args: Any, **kwargs: Any) -> Any:
             outputs.append(model(*args, **kwargs))
             return outputs[-1]
@@ -416,6 +429,7 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         return rewards.view(2, -1)
 
     def _margin_loss(self, own_loss: losses.PairLoss, margin: Tensor) -> Tensor:
+        # Each loss takes the one that it needs; the config has refused what it does not.
         noise_rate = self.args.noise_rate
         loss = own_loss.fn(margin, noise_rate=noise_rate, reliability=self.eta).mean()
         if own_loss.needs == "reliability":
@@ -433,9 +447,11 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
         Args:
             posterior: `(pairs,)` w of one micro-batch.
         """
+        # In float32: bf16 would round a mean near 1 by more than a step moves it.
         self._posteriors.append(posterior.float())
         if not self.accelerator.sync_gradients:
             return
+        # Sums and counts, and not means: processes may hold different numbers of pairs.
         seen = torch.cat(self._posteriors)
         sums = torch.stack([seen.sum(), seen.new_tensor(len(seen))])
         total, pairs = self.accelerator.reduce(sums).tolist()
@@ -475,6 +491,7 @@ class SymmetricRewardTrainer(_TrueLabels, RewardTrainer):
         """TRL's forward pass and metrics, and the mean of our loss over the pairs."""
         inputs = dict(inputs)  # the caller's batch stays as it is
         flipped = inputs.pop(FLIP_COLUMN, None)
+        # TRL's loss is dropped; its pass and its metrics are kept.
         _, outputs = super().compute_loss(model, inputs, return_outputs=True)
         rewards = outputs.logits.reshape(2, -1)
         self._measure(rewards[0] - rewards[1], flipped)
@@ -482,6 +499,7 @@ class SymmetricRewardTrainer(_TrueLabels, RewardTrainer):
         # The data may hold a column `margin`: by how much chosen should win.
         margin = chosen - rejected - inputs.get("margin", 0)
         loss = losses.get(self.args.loss_type).fn(margin).mean()
+        # TRL's term that keeps rewards near 0, on unclipped ones as there.
         weight = self.args.center_rewards_coefficient
         if weight is not None:
             loss = loss + weight * rewards.sum(dim=0).square().mean()
