@@ -10,6 +10,8 @@ The numbers are smooth ones (risks, means), compared to `RTOL`: wide enough for 
 rounding, and far below what a changed formula, constant or random draw does.
 """
 
+import gc
+import gzip
 import json
 import math
 import sys
@@ -18,7 +20,8 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -28,6 +31,9 @@ from tiny_mnist import banded_digits
 
 from sympo import losses
 from sympo.studies import mnist, records, sources
+from sympo.studies.alignment import gold, offline, sweep
+from sympo.studies.alignment.config import AlignmentRun
+from sympo.studies.alignment.world import World
 from sympo.studies.mnist import network
 
 PATH = Path(__file__).with_name("golden.json")
@@ -116,11 +122,135 @@ def double_precision() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+# -- Alignment ------------------------------------------------------------------------------------
+
+# Two sets of flips, SFT and training in several steps, and micro-batches: nothing that a policy
+# goes through is left out. The SymPO losses are functions of `losses.LOSSES`, which the MNIST runs
+# try one by one.
+ALIGNMENT_SIZES = {
+    "profile": "smoke",
+    "model": "tiny",
+    "noise_rates": [0.2],
+    "seeds": 1,
+    "headline_methods": ["sympo_sigmoid"],
+    "headline_seeds": 1,
+    "frontier_methods": [],
+    "frontier_seeds": 0,
+    "betas": [],
+    "batch": 8,
+    "micro_batch": 4,
+    "sft_epochs": 2,
+    "sft_learning_rate": 3e-3,
+    "learning_rate": 3e-3,
+    "samples": 2,
+    "max_new_tokens": 8,
+}
+
+
+def train_gold() -> dict[str, float]:
+    """Every pair loss that is not SymPO's, and one that is."""
+    config = gold.GoldConfig(
+        study="gold",
+        methods=list(losses.PAIR_LOSSES),
+        pairs=24,
+        sft_examples=48,
+        epochs=2,
+        prompts=12,
+        **ALIGNMENT_SIZES,
+    )
+    return train_policies(config.runs(), gold.build_world)
+
+
+def train_offline(study: str) -> dict[str, float]:
+    """Two methods on made-up comparisons, read from files and judged by a reward model."""
+    config = offline.OfflineConfig(
+        study=study,
+        methods=["dpo"],
+        train_files=["train"],
+        test_files=["test"],
+        pairs=16,
+        sft_examples=16,
+        epochs=2,
+        prompts=4,
+        test_pairs=8,
+        judge_share=0.5,
+        judge_pairs=16,
+        judge_epochs=2,
+        judge_learning_rate=3e-3,
+        **ALIGNMENT_SIZES,
+    )
+    with TemporaryDirectory() as folder, mock.patch.dict("os.environ", SYMPO_DATA=folder):
+        write_comparisons(Path(folder))
+        return train_policies(config.runs(), offline.build_world)
+
+
+def train_policies(
+    runs: list[AlignmentRun], build_world: Callable[[Any], World]
+) -> dict[str, float]:
+    # TRL ends each training with a full collection, which walks every imported module.
+    gc.freeze()
+    with mock.patch.object(torch, "multinomial", draw_tokens), double_precision():
+        results = list(sweep.train_runs(runs, build_world=build_world))
+    gc.unfreeze()
+    return {
+        f"{run.method}: {name}": number
+        for run, result in results
+        for name, number in summarise_policy(result).items()
+    }
+
+
+def summarise_policy(result: records.Result) -> dict[str, float]:
+    shown = ("margin", "kl", "reward", "length")
+    return {
+        "training loss": np.mean([entry["loss"] for entry in result.history]),
+        "training margin": result.history[-1]["margin_true"],
+        **{name: result.metrics[name] for name in shown},
+    }
+
+
+def draw_tokens(probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
+    """One token of each row by inverting the distribution function.
+
+    torch.multinomial draws other tokens where it was built with another mathematical library.
+    """
+    assert num_samples == 1
+    uniform = torch.rand(len(probabilities), 1, dtype=torch.float64)
+    before = probabilities.double().cumsum(dim=1) < uniform
+    return before.sum(dim=1, keepdim=True).clamp(max=probabilities.shape[1] - 1)
+
+
+def write_comparisons(folder: Path) -> None:
+    """Both data sets, a file for training and one for tests: "yes" is preferred to "no".
+
+    Their formats are the originals', so that reading them is part of the run.
+    """
+    for part in ("hh", "ultrafeedback"):
+        (folder / part).mkdir()
+    for first, name, sample in ((0, "train", "train_clean"), (50, "test", "eval_clean")):
+        dialogues, questions = [], []
+        for i in range(first, first + 50):
+            chosen, rejected = f"yes, {i}", "no" * (i % 3 + 1)
+            prompt = f"\n\nHuman: hi\n\nAssistant: ask\n\nHuman: is it {i}?\n\nAssistant: "
+            dialogues.append({"chosen": prompt + chosen, "rejected": prompt + rejected})
+            questions.append({"prompt": f"{i}?", "chosen": chosen, "rejected": rejected})
+        (folder / "hh" / f"{name}.jsonl.gz").write_bytes(gzip.compress(to_jsonl(dialogues)))
+        (folder / "ultrafeedback" / f"{sample}.jsonl").write_bytes(to_jsonl(questions))
+
+
+def to_jsonl(rows: list[dict[str, str]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
 # -- All studies ----------------------------------------------------------------------------------
 
 STUDIES = {
     "mnist_losses": Golden("sympo.studies.mnist.study", train_mnist_losses),
     "mnist_noise": Golden("sympo.studies.mnist.study", train_mnist_noise),
+    "gold": Golden("sympo.studies.alignment.gold", train_gold),
+    "hh": Golden("sympo.studies.alignment.offline", partial(train_offline, "hh")),
+    "ultrafeedback": Golden(
+        "sympo.studies.alignment.offline", partial(train_offline, "ultrafeedback")
+    ),
 }
 
 
@@ -153,15 +283,30 @@ def current_version(study: str) -> int:
     return import_module(STUDIES[study].module).VERSION
 
 
-@pytest.mark.parametrize("study", STUDIES)
+# language models take longer than a quick test may
+QUICK = ("mnist_losses", "mnist_noise")
+each_study = pytest.mark.parametrize(
+    "study",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in STUDIES],
+)
+
+
+@each_study
 def test_numbers_move_with_the_version_alone(study):
     check(study)
 
 
-def test_a_changed_constant_asks_for_another_version(monkeypatch):
-    monkeypatch.setattr(network, "DROPOUT", 0.25)
-    with pytest.raises(pytest.fail.Exception, match=r"raise VERSION\s+in .*study\.py"):
-        check("mnist_losses")
+@pytest.mark.parametrize(
+    ("study", "module", "constant"),
+    [
+        ("mnist_losses", network, "DROPOUT"),
+        pytest.param("gold", gold, "TEMPERATURE", marks=pytest.mark.slow),
+    ],
+)
+def test_a_changed_constant_asks_for_another_version(study, module, constant, monkeypatch):
+    monkeypatch.setattr(module, constant, 0.25)
+    with pytest.raises(pytest.fail.Exception, match=r"raise VERSION\s+in .*(study|gold)\.py"):
+        check(study)
 
 
 def test_another_version_asks_for_other_numbers(monkeypatch):

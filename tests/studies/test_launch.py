@@ -220,9 +220,7 @@ def check_reference(model, tokenizer, spec):
         side: [[{"role": "assistant", "content": word * 100}]] * len(PROMPTS)
         for side, word in SAID.items()
     }
-    pairs = Dataset.from_dict(
-        {"prompt": PROMPTS, **answers, "is_flipped": [False] * len(PROMPTS)}
-    )
+    pairs = Dataset.from_dict({"prompt": PROMPTS, **answers, "is_flipped": [False] * len(PROMPTS)})
     world = World(spec, model, tokenizer, pairs, pairs, PROMPTS, score=None, rewards=None)
     for row in add_reference(world).train:
         for side in SAID:

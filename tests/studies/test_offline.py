@@ -180,7 +180,9 @@ def test_records_of_other_data_are_not_read(folder, tmp_path, monkeypatch):
 
 def test_hashes_of_data_and_weights_are_part_of_every_run(monkeypatch):
     runs = []
-    monkeypatch.setattr(sweep.records, "run_all", lambda asked, *rest, **options: runs.extend(asked))
+    monkeypatch.setattr(
+        sweep.records, "run_all", lambda asked, *rest, **options: runs.extend(asked)
+    )
     offline.run_study(small())
     assert {run.world.data_sha256 for run in runs} == {
         comparisons.load_split("hh", TRAIN, TEST).source()["data_sha256"]
