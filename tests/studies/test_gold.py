@@ -1,12 +1,10 @@
 """The known-reward world against VADER itself, enumeration and counted frequencies."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from sympo import preferences, stats
-from sympo.book import figures
 from sympo.studies.alignment import gold
 
 PROMPTS = gold.list_prompts()
@@ -131,28 +129,3 @@ def test_seeds_draw_the_weights():
     one, same, other = (gold.tiny_model(tokenizer, seed=seed).lm_head.weight for seed in (0, 0, 1))
     assert one.equal(same)
     assert not one.equal(other)
-
-
-def test_figures_draw_the_means_over_seeds():
-    names = ["method", "noise_rate", "beta", "seed"]
-    cells = pd.MultiIndex.from_product(
-        [["dpo", "sympo_ramp"], [0.0, 0.4], [0.1, 1.0], [0, 1]], names=names
-    )
-    table = cells.to_frame(index=False)
-    draw = np.random.default_rng(0).random((3, len(table)))
-    table = table.assign(win_rate=draw[0], kl=draw[1], reward=draw[2], reward_sft=0.1)
-    main, frontier = table[table.beta == 0.1], table[table.noise_rate == 0.4]
-    lines = {
-        line.get_color(): line for line in figures.fig3_gold_win_rate(main).axes[0].lines[:4:2]
-    }
-    points = {
-        line.get_color(): line for line in figures.fig4_gold_frontier(frontier).axes[0].lines[1:4:2]
-    }
-    for method in ("dpo", "sympo_ramp"):
-        colour = figures.METHODS[method].colour
-        rows = main[main.method == method].groupby("noise_rate").win_rate.mean()
-        assert np.allclose(lines[colour].get_ydata(), rows)
-        assert np.allclose(
-            points[colour].get_xydata(),
-            frontier[frontier.method == method].groupby("beta")[["kl", "reward"]].mean(),
-        )

@@ -46,10 +46,11 @@ def write_hh(folder):
         lines = []
         for row in range(rows):
             start = f"\n\nHuman: {WORDS[row % 10]} {number} {row}?\n\nAssistant: "
-            chosen, rejected = " ".join(WORDS[: 2 + row % 5]), " ".join(WORDS[3 + row % 4 :])
-            lines.append(
-                json.dumps({"chosen": f"{start}{chosen}.", "rejected": f"{start}{rejected}!"})
-            )
+            pair = {
+                "chosen": f"{start}{' '.join(WORDS[: 2 + row % 5])}.",
+                "rejected": f"{start}{' '.join(WORDS[3 + row % 4 :])}!",
+            }
+            lines.append(json.dumps(pair))
         path = folder / "hh" / f"{name}.jsonl.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(gzip.compress("\n".join(lines).encode()))
@@ -144,7 +145,8 @@ def shard_on_cpu():
         if self.distributed_type == DistributedType.MULTI_CPU:  # what follows is done on GPUs
             if self.mixed_precision != "no":
                 fsdp_plugin.set_mixed_precision(self.mixed_precision)
-            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            self.distributed_type = DistributedType.FSDP
+            self.fsdp_plugin = fsdp_plugin
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
     AcceleratorState.__init__ = with_plugin
@@ -170,32 +172,13 @@ def check_agreement():
     Reference log-probabilities in bf16 keep their digits.
     """
     from sympo.studies import models
-    from sympo.studies.alignment.config import WorldSpec
 
     plain = training.settings
-    training.settings = lambda *arguments, **changes: {
-        **plain(*arguments, **changes),
-        "bf16": True,
-    }
+    training.settings = lambda *rest, **changes: {**plain(*rest, **changes), "bf16": True}
+    sizes = {"max_prompt": 64, "max_new_tokens": 8, "batch": 2, "micro_batch": 1}
+    spec = profiles.study_config("gold", "smoke", **sizes).world_spec(0)
     tokenizer = models.byte_tokenizer()
     main, other = (models.tiny_llama(tokenizer, seed=seed, context=1024) for seed in (0, 1))
-    spec = WorldSpec(
-        study="gold",
-        seed=0,
-        model="tiny",
-        pairs=3,
-        sft_examples=1,
-        sft_epochs=1,
-        sft_learning_rate=1e-3,
-        prompts=3,
-        samples=2,
-        max_new_tokens=8,
-        max_prompt=64,
-        max_length=1024,
-        batch=2,
-        micro_batch=1,
-        warmup=0.0,
-    )
     check_reference(main, tokenizer, spec)
 
     def draw(model):

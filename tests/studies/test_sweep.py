@@ -69,8 +69,18 @@ def test_a_run_is_one_flat_row_that_holds_every_size():
     run = find_run("rdpo", 0.4)
     row = run.config()
     assert all(isinstance(value, str | int | float) for value in row.values())
-    sweeps = {"profile", "methods", "noise_rates", "seeds", "headline_methods", "headline_seeds"}
-    sweeps |= {"frontier_methods", "frontier_seeds", "betas"}
+    # what only the list of runs depends on
+    sweeps = {
+        "profile",
+        "methods",
+        "noise_rates",
+        "seeds",
+        "headline_methods",
+        "headline_seeds",
+        "frontier_methods",
+        "frontier_seeds",
+        "betas",
+    }
     sizes = SIZES.keys() - sweeps
     assert {name: row[name] for name in sizes} == {name: SIZES[name] for name in sizes}
     drawn = ("method", "noise", "noise_rate", "beta", "seed")
@@ -112,7 +122,8 @@ def test_pairs_are_on_policy_and_from_training_prompts(gold_world):
 
 
 def test_there_is_one_reference_pass_and_one_sft_per_seed(gold_world, monkeypatch):
-    built, passes = [], []
+    built = []
+    passes = []
     original = training.PairTrainer.compute_ref_log_probs
     monkeypatch.setattr(training, "margins", lambda trainer, pairs: np.zeros(len(pairs)))
 
@@ -135,7 +146,8 @@ def test_there_is_one_reference_pass_and_one_sft_per_seed(gold_world, monkeypatc
 
 
 def test_a_world_is_freed_before_the_next_is_built_and_flips_once_per_rate(gold_world, monkeypatch):
-    alive, flips = [], []
+    alive = []
+    flips = []
     original = preferences.flip_preferences
 
     def build_world(spec):

@@ -157,14 +157,9 @@ def train_judge(
     """
     with training.quietly(), tempfile.TemporaryDirectory() as folder:
         classifier = _add_head(model, tokenizer, folder, seed=spec.seed)
+        budget = {"learning_rate": spec.judge_learning_rate, "num_train_epochs": spec.judge_epochs}
         arguments = SymmetricRewardConfig(
-            **training.settings(
-                spec,
-                folder,
-                learning_rate=spec.judge_learning_rate,
-                num_train_epochs=spec.judge_epochs,
-            ),
-            loss_type="logistic",
+            **training.settings(spec, folder, **budget), loss_type="logistic"
         )
         # a copy, because TRL patches the model that it trains
         trainer = SymmetricRewardTrainer(

@@ -218,10 +218,7 @@ def pair_arguments(spec: WorldSpec, folder: str, **changes: Any) -> SymPOConfig:
 
 
 def run_arguments(run: AlignmentRun, folder: str) -> SymPOConfig:
-    """The arguments that train `run`; cdpo and rdpo are told the true noise rate, as in the paper.
-
-    Source: Section 5.
-    """
+    """The arguments that train `run`; as in the paper, cdpo and rdpo are told the true rate."""
     loss = losses.pair_losses().get(run.method)  # None for a loss that only TRL has
     is_told = loss is not None and loss.needs == "noise_rate"
     return pair_arguments(
