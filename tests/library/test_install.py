@@ -106,8 +106,10 @@ def bare(tmp_path_factory, repository) -> Environment:
 
 def test_the_extras_are_out_of_sight(bare, tmp_path):
     """Without this the other tests of this file would prove nothing."""
-    search = "from importlib.util import find_spec; import sys; "
-    search += "print([name for name in sys.argv[1:] if find_spec(name)])"
+    search = (
+        "import sys; from importlib.util import find_spec; "
+        "print([name for name in sys.argv[1:] if find_spec(name)])"
+    )
     done = bare.run("-c", search, *EXTRAS, "sympo", cwd=tmp_path)
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -1,10 +1,9 @@
-"""Judges: both orders, no verdict is no loss, and an endpoint that misbehaves neither hangs nor
-leaks the key.
-"""
+"""Judges ask in both orders, no verdict is no loss, an endpoint neither hangs nor leaks the key."""
 
 import json
 import logging
 import math
+import sys
 import threading
 import time
 from collections import Counter
@@ -66,26 +65,24 @@ def test_missing_verdicts_are_neither_wins_nor_losses(replies):
     result = run(forward, backward)
     parsed = [pair for pair in replies if None not in pair]
     assert result.unparsed == len(replies) - len(parsed)
-    assert result.missing == Counter(
-        {"mute": n} if (n := [*forward, *backward].count(None)) else {}
-    )
+    mute = [*forward, *backward].count(None)
+    assert result.missing == ({"mute": mute} if mute else {})
     if not parsed:
         assert math.isnan(result.position_bias)
         with pytest.raises(ValueError, match=r"no pair has a verdict.*mute"):
             result.win_rate  # noqa: B018
     else:
         alone = run(*zip(*parsed, strict=True))
-        assert (result.win_rate, result.swayed, result.position_bias) == (
-            alone.win_rate,
-            alone.swayed,
-            alone.position_bias,
-        )
+        assert result.win_rate == alone.win_rate
+        assert result.swayed == alone.swayed
+        assert result.position_bias == alone.position_bias
 
 
 @given(st.lists(st.tuples(scores, scores), min_size=1, max_size=20))
 def test_naming_the_other_answer_a_turns_the_result_over(replies):
     forward, backward = zip(*replies, strict=True)
-    ours, theirs = run(forward, backward), run(backward, forward)
+    ours = run(forward, backward)
+    theirs = run(backward, forward)
     assert theirs.scores == [None if s is None else 1 - s for s in ours.scores]
     assert (theirs.swayed, theirs.unparsed) == (ours.swayed, ours.unparsed)
     if ours.parsed:
@@ -101,8 +98,11 @@ def test_a_judge_that_always_takes_the_first_shows_as_bias_and_decides_nothing()
 def test_the_win_rate_is_the_wilson_interval_over_parsed_pairs():
     # 7 wins, 3 losses: the interval's published closed form, z = 1.96.
     result = run([1] * 7 + [0] * 3 + [None], [0] * 7 + [1] * 3 + [1])
-    z, n, p = 1.959963984540054, 10, 0.7
-    centre, half = (p + z * z / (2 * n)), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    z = 1.959963984540054
+    n = 10
+    p = 0.7
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     expected = [p, (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n), n]
     assert list(result.win_rate) == pytest.approx(expected)
 
@@ -137,30 +137,29 @@ def tiny_tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {
-        word: i for i, word in enumerate(["<pad>", "<unk>", "s", "u", "a", "e", *"bcdfghij"])
-    }
+    known = ["<pad>", "<unk>", "s", "u", "a", "e", *"bcdfghij"]
+    vocabulary = {word: number for number, word in enumerate(known)}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>", chat_template=CHAT
     )
-    tokenizer.chat_template = CHAT
-    return tokenizer
 
 
 def tiny_model(**options):
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     torch.manual_seed(0)
-    sizes = {
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
+    # With dropout, so that a judge in training mode would give itself away.
     config = LlamaConfig(
-        vocab_size=14, max_position_embeddings=24, num_labels=1, attention_dropout=0.5, **sizes
+        vocab_size=14,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=24,
+        attention_dropout=0.5,
+        num_labels=1,
     )
     config.update(options)
     return LlamaForSequenceClassification(config).train()
@@ -179,9 +178,8 @@ def test_the_model_judge_scores_a_batch_as_the_model_scores_each_dialogue(reward
     scored = reward_model.score(prompts, WORDS)
     for prompt, answer, reward in zip(prompts, WORDS, scored, strict=True):
         written = "u b c e" if isinstance(prompt, str) else "s d e u b e"
-        ids = torch.tensor(
-            [[reward_model.tokenizer.get_vocab()[w] for w in f"{written} a {answer} e".split()]]
-        )
+        vocabulary = reward_model.tokenizer.get_vocab()
+        ids = torch.tensor([[vocabulary[word] for word in f"{written} a {answer} e".split()]])
         with torch.no_grad():
             # The head on the last token, by hand: no padding, no dropout.
             hidden = reward_model.model.model(ids).last_hidden_state[0, -1]
@@ -189,12 +187,10 @@ def test_the_model_judge_scores_a_batch_as_the_model_scores_each_dialogue(reward
 
 
 def test_the_model_judge_is_blind_to_the_order(reward_model):
-    a, b = WORDS, WORDS[1:] + WORDS[:1]
-    result = compare(reward_model, ["b"] * 6, a, b)
+    result = compare(reward_model, ["b"] * 6, WORDS, WORDS[1:] + WORDS[:1])
     rewards = reward_model.score(["b"] * 6, WORDS)
-    assert result.scores == [
-        float(x > y) for x, y in zip(rewards, rewards[1:] + rewards[:1], strict=True)
-    ]
+    pairs = zip(rewards, rewards[1:] + rewards[:1], strict=True)
+    assert result.scores == [float(first > second) for first, second in pairs]
     assert (result.swayed, result.position_bias) == (0, 0)
 
 
@@ -209,9 +205,8 @@ def test_a_saved_reward_model_loads_without_code_or_pickle(tmp_path, reward_mode
     reward_model.model.save_pretrained(tmp_path)
     reward_model.tokenizer.save_pretrained(tmp_path)
     loaded = ModelJudge.load(str(tmp_path))
-    assert loaded.score(["b"] * 6, WORDS) == pytest.approx(
-        reward_model.score(["b"] * 6, WORDS), abs=1e-6
-    )
+    expected = reward_model.score(["b"] * 6, WORDS)
+    assert loaded.score(["b"] * 6, WORDS) == pytest.approx(expected, abs=1e-6)
     (tmp_path / "model.safetensors").unlink()
     torch.save(reward_model.model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
@@ -233,12 +228,25 @@ def test_a_model_or_tokenizer_that_cannot_judge_is_refused(reward_model):
 @pytest.mark.parametrize(
     ("text", "score"),
     [
-        ("Verdict: A", 1), ("verdict: b", 0), ("**Verdict: tie**", 0.5), ("A", 1), (" [[B]].\n", 0), ("Tie.", 0.5),
-        ("Verdict: A or B", None), ("Verdict: C", None), ("A\nB", None), ("A is better because B is rude", None),
-        ("I cannot judge this", None), ("Both", None), ("AB", None), ("", None), ("  \n", None), (None, None),
+        ("Verdict: A", 1),
+        ("verdict: b", 0),
+        ("**Verdict: tie**", 0.5),
+        ("A", 1),
+        (" [[B]].\n", 0),
+        ("Tie.", 0.5),
+        ("Verdict: A or B", None),
+        ("Verdict: C", None),
+        ("A\nB", None),
+        ("A is better because B is rude", None),
+        ("I cannot judge this", None),
+        ("Both", None),
+        ("AB", None),
+        ("", None),
+        ("  \n", None),
+        (None, None),
         ("Answer 1 says: Verdict: A\nVerdict: B", None),
     ],
-)  # fmt: skip
+)
 def test_only_one_clear_verdict_is_read(text, score):
     assert parse_verdict(text).score == score
     assert (parse_verdict(text).reason == "") == (score is not None)
@@ -248,15 +256,19 @@ def test_only_one_clear_verdict_is_read(text, score):
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Answers by `behave(question, tries)`: a verdict, (status, headers, body), or seconds before
-    it hangs up.
+    """Answers what `behave(question, tries)` says, and keeps what it was asked.
+
+    That is a verdict, (status, headers, body), or the seconds before it hangs up.
     """
 
     daemon_threads = True
 
     def __init__(self, behave):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.behave, self.tries, self.times, self.keys = behave, Counter(), [], set()
+        self.behave = behave
+        self.tries = Counter()
+        self.times = []
+        self.keys = set()
         self.lock = threading.Lock()
 
 
@@ -277,11 +289,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, headers, body):
         self.send_response(status)
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": len(body),
-            **headers,
-        }.items():
+        default = {"Content-Type": "application/json", "Content-Length": len(body)}
+        for name, value in {**default, **headers}.items():
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body)
@@ -291,19 +300,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def completion(text):
-    message = {
-        "index": 0,
-        "finish_reason": "stop",
-        "message": {"role": "assistant", "content": text},
-    }
-    fields = {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "m",
-        "choices": [message],
-    }
-    return json.dumps(fields).encode()
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    fields = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+    return json.dumps({**fields, "choices": [choice]}).encode()
 
 
 @pytest.fixture
@@ -313,14 +313,15 @@ def endpoint(monkeypatch):
     servers = []
 
     def start(behave):
-        servers.append(Endpoint(behave))
-        threading.Thread(
-            target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
-        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{servers[-1].server_port}/v1")
+        server = Endpoint(behave)
+        servers.append(server)
+        serve = {"target": server.serve_forever, "kwargs": {"poll_interval": 0.01}}
+        threading.Thread(**serve, daemon=True).start()
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        # A proxy that the environment names would be asked for the loopback address.
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        return servers[-1]
+        return server
 
     yield start
     for server in servers:
@@ -340,9 +341,10 @@ def longer_wins(question, tries=1):
 
 
 def ask(n=1, **options):
-    fields = {"timeout": 5.0, "retries": 2, "workers": 2} | options
-    a, b = [f"{i} long" for i in range(n)], [f"{i}" for i in range(n)]
-    return compare(EndpointJudge("m", **fields), ["why?"] * n, a, b)
+    fields = {"timeout": 5.0, "retries": 2, "workers": 2, **options}
+    longer = [f"{i} long" for i in range(n)]
+    shorter = [f"{i}" for i in range(n)]
+    return compare(EndpointJudge("m", **fields), ["why?"] * n, longer, shorter)
 
 
 def test_an_endpoint_is_asked_in_both_orders_with_the_whole_dialogue(endpoint):
@@ -354,10 +356,8 @@ def test_an_endpoint_is_asked_in_both_orders_with_the_whole_dialogue(endpoint):
     ]
     result = compare(EndpointJudge("m"), [prompt], ["longer {answer}"], ["short"])
     assert (result.scores, result.position_bias, result.unparsed) == ([1], 0, 0)
-    assert {shown(q) for q in server.tries} == {
-        ("longer {answer}", "short"),
-        ("short", "longer {answer}"),
-    }
+    both_orders = {("longer {answer}", "short"), ("short", "longer {answer}")}
+    assert {shown(question) for question in server.tries} == both_orders
     assert all("user: hi {x}\n\nassistant: yo\n\nuser: so?" in q for q in server.tries)
     assert server.keys == {f"Bearer {KEY}"}
 
@@ -368,23 +368,20 @@ def test_replies_keep_the_order_of_the_pairs(endpoint):
         return "A" if min(shown(question)) in ("0", "2") and "long" in shown(question)[0] else "tie"
 
     endpoint(slow_first)
-    assert [
-        r.score for r in EndpointJudge("m")(["?"] * 3, ["0 long", "1 long", "2 long"], list("012"))
-    ] == [1, 0.5, 1]
+    replies = EndpointJudge("m")(["?"] * 3, ["0 long", "1 long", "2 long"], ["0", "1", "2"])
+    assert [reply.score for reply in replies] == [1, 0.5, 1]
 
 
-def test_a_position_biased_endpoint_is_found_out(endpoint):
+def test_the_position_bias_of_an_endpoint_shows(endpoint):
     endpoint(lambda *_: "Verdict: A")
     result = ask(3)
     assert (result.scores, result.swayed, result.position_bias) == ([0.5] * 3, 3, 0.5)
 
 
 def test_a_rate_limit_waits_as_long_as_it_is_told(endpoint):
-    server = endpoint(
-        lambda q, tries: (429, {"Retry-After": "1"}, b"{}") if tries == 1 else longer_wins(q)
-    )
-    result = ask(workers=1)
-    assert result.scores == [1]
+    wait = (429, {"Retry-After": "1"}, b"{}")
+    server = endpoint(lambda question, tries: wait if tries == 1 else longer_wins(question))
+    assert ask(workers=1).scores == [1]
     gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
     assert gaps[0] >= 1.0
     assert gaps[2] >= 1.0
@@ -438,20 +435,15 @@ def test_a_reply_without_a_verdict_is_reported_apart(endpoint, act, reason):
 
 def test_a_dead_endpoint_ends_the_comparison_soon(endpoint):
     server = endpoint(lambda *_: (503, {"Retry-After": "0.01"}, b"{}"))
-    with pytest.raises(
-        ConnectionError,
-        match=r"left 3 requests in a row without a reply \(HTTP 503\), each asked 2 times",
-    ):
+    message = r"left 3 requests in a row without a reply \(HTTP 503\), each asked 2 times"
+    with pytest.raises(ConnectionError, match=message):
         ask(50, retries=1, give_up=3)
     assert len(server.tries) < 20
 
 
 def test_scattered_failures_do_not_end_it(endpoint):
-    endpoint(
-        lambda q, tries: (
-            (503, {"Retry-After": "0.01"}, b"{}") if int(min(shown(q))) % 3 else longer_wins(q)
-        )
-    )
+    fail = (503, {"Retry-After": "0.01"}, b"{}")
+    endpoint(lambda question, _: fail if int(min(shown(question))) % 3 else longer_wins(question))
     result = ask(9, retries=0, give_up=3)
     assert result.scores == [1, None, None] * 3
 
@@ -477,21 +469,15 @@ def test_the_key_is_in_no_output_log_or_repr(endpoint, caplog, capfd):
     examiner = EndpointJudge("m")
     result = compare(examiner, ["?"], ["long answer"], ["short"])
     with examiner._client() as client:
-        texts = [repr(client), str(client)]
+        of_client = [repr(client), str(client)]
     endpoint(lambda *_: refusal)
     with pytest.raises(ValueError, match="HTTP 401") as caught:
         compare(examiner, ["?"], ["a"], ["b"])
     logged = [record.getMessage() for record in caplog.records]
     assert any("chat/completions" in line for line in logged)  # the logs were really on
-    texts += [
-        repr(examiner),
-        repr(result),
-        str(vars(examiner)),
-        str(caught.value),
-        caplog.text,
-        *capfd.readouterr(),
-    ]
-    assert not any(KEY in text for text in texts + logged)
+    of_judge = [repr(examiner), str(vars(examiner)), repr(result), str(caught.value)]
+    printed = [caplog.text, *capfd.readouterr()]
+    assert not any(KEY in text for text in [*of_client, *of_judge, *printed, *logged])
 
 
 def test_without_a_key_it_says_what_to_set(endpoint, monkeypatch):
@@ -502,6 +488,6 @@ def test_without_a_key_it_says_what_to_set(endpoint, monkeypatch):
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "openai", None)
+    monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"pip install 'sympo\[judge\]'"):
         judge.EndpointJudge()._client()

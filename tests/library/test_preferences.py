@@ -1,6 +1,4 @@
-"""Preferences: every row is parsed exactly or counted, splits share no prompt, flips are keyed by
-what a row says.
-"""
+"""Every row is parsed exactly or counted, splits share no prompt, flips are keyed by the row."""
 
 import gzip
 import json
@@ -16,7 +14,8 @@ from hypothesis import strategies as st
 
 from sympo import preferences as prefs
 
-H, A = "\n\nHuman: ", "\n\nAssistant: "
+H = "\n\nHuman: "
+A = "\n\nAssistant: "
 
 
 def user(text):
@@ -36,7 +35,8 @@ def parse_one(row, **options):
     dataset, report = prefs.parse_rows([row], **options)
     (kept,) = dataset.to_list()
     assert not kept["is_flipped"]
-    (chosen,), (rejected,) = kept["chosen"], kept["rejected"]
+    (chosen,) = kept["chosen"]
+    (rejected,) = kept["rejected"]
     assert chosen["role"] == rejected["role"] == "assistant"
     return kept["prompt"], chosen["content"], rejected["content"], report
 
@@ -163,9 +163,8 @@ def test_text_messages_and_trl_rows_give_the_same_pair():
         {"prompt": [user("hi")], "chosen": [assistant("x")], "rejected": [assistant("y")]},
         hh(f"{H}hi", "x", "y"),
     ]
-    assert [parse_one(row)[:3] for row in message_rows] == [([user("hi")], "x", "y")] * len(
-        message_rows
-    )
+    for row in message_rows:
+        assert parse_one(row)[:3] == ([user("hi")], "x", "y")
 
 
 @pytest.mark.parametrize(
@@ -215,10 +214,9 @@ def test_chatml_is_stripped_with_its_stock_system_turn_only():
     stock = ("system", "You are a helpful assistant.")
     assert prompt(chatml(stock, ("user", "a\n\nb\n"))) == [user("a\n\nb\n")]
     assert prompt(chatml(("user", "a"))) == [user("a")]
-    mine = {"role": "system", "content": "Be brief."}
-    assert prompt(chatml(("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c"))) == [
-        mine, user("a"), assistant("b"), user("c")
-    ]  # fmt: skip
+    turns = [("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c")]
+    expected = [{"role": role, "content": content} for role, content in turns]
+    assert prompt(chatml(*turns)) == expected
     assert prompt("what is <|im_start|>?") == [user("what is <|im_start|>?")]
 
 
@@ -232,20 +230,18 @@ def test_chatml_is_stripped_with_its_stock_system_turn_only():
     ],
 )
 def test_chatml_that_is_cut_is_refused_or_ends_with_its_user(prompt):
-    if prompt == chatml(("user", "a"), end=""):  # without the generation prompt nothing is lost
+    # Without the generation prompt nothing is lost.
+    if prompt == chatml(("user", "a"), end=""):
         assert prefs.parse_prompt(prompt) == [user("a")]
-    else:
-        assert (
-            refusal({"prompt": prompt, "chosen": "x", "rejected": "y"})
-            == "ChatML prompt does not end with a user turn"
-        )
+        return
+    reason = refusal({"prompt": prompt, "chosen": "x", "rejected": "y"})
+    assert reason == "ChatML prompt does not end with a user turn"
 
 
 @pytest.mark.parametrize("nest", [lambda s: s, lambda s: {"metadata": s}])
 def test_score_ties_are_counted_and_dropped_or_kept(nest):
-    row = {"prompt": "hi", "chosen": "x", "rejected": "y"} | nest(
-        {"score_chosen": 7.0, "score_rejected": 7.0}
-    )
+    scores = nest({"score_chosen": 7.0, "score_rejected": 7.0})
+    row = {"prompt": "hi", "chosen": "x", "rejected": "y", **scores}
     assert refusal(row) == "score tie"
     assert parse_one(row, ties="keep")[3].noted == {"score tie": 1}
     with pytest.raises(ValueError, match="ties = 'maybe' is not a choice"):
@@ -282,15 +278,12 @@ def test_a_saved_dataset_keeps_its_flips(tmp_path):
 def test_more_than_one_percent_malformed_is_an_error_with_its_counts(tmp_path):
     good = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(99)]
     bad = {"prompt": "p", "chosen": "x"}
-    assert (
-        prefs.load_file(write_rows(tmp_path / "a.jsonl", [*good, bad])).report.malformed.total()
-        == 1
-    )
-    with pytest.raises(
-        ValueError,
-        match=r"b\.jsonl.*99 of 101 rows kept; malformed: chosen or rejected is missing 2",
-    ):
-        prefs.load_file(write_rows(tmp_path / "b.jsonl", [*good, bad, bad]))
+    one_bad = prefs.load_file(write_rows(tmp_path / "a.jsonl", [*good, bad]))
+    assert one_bad.report.malformed.total() == 1
+    two_bad = write_rows(tmp_path / "b.jsonl", [*good, bad, bad])
+    counts = r"b\.jsonl.*99 of 101 rows kept; malformed: chosen or rejected is missing 2"
+    with pytest.raises(ValueError, match=counts):
+        prefs.load_file(two_bad)
 
 
 def test_rows_without_a_winner_are_not_malformed(tmp_path):
@@ -337,12 +330,8 @@ def pairs_of(rows):
 
 def test_dropping_overlap_ignores_case_spacing_and_system_turns():
     test = pairs_of([("How  are\nyou?", "a", "b")])
-    train = pairs_of(
-        [
-            ("how are you?", "c", "d"),
-            (chatml(("system", "Brief."), ("user", "How are you?")), "e", "f"),
-        ]
-    )
+    with_system = chatml(("system", "Brief."), ("user", "How are you?"))
+    train = pairs_of([("how are you?", "c", "d"), (with_system, "e", "f")])
     other = pairs_of([("How are they?", "a", "b")])
     kept, dropped = prefs.drop_overlap(concatenate_datasets([train, other]), test)
     assert (kept.to_list(), dropped) == (other.to_list(), 2)
@@ -431,7 +420,8 @@ def test_rows_that_say_different_things_draw_different_numbers(answers, p, q):
 
 def test_flips_come_at_the_rate_asked_for_and_differ_between_seeds():
     rows = [(f"p{i}", "a", "b") for i in range(2000)]
-    first, second = np.array(flags(rows, 0.3, 0)), np.array(flags(rows, 0.3, 1))
+    first = np.array(flags(rows, 0.3, 0))
+    second = np.array(flags(rows, 0.3, 1))
     sd = np.sqrt(0.3 * 0.7 / 2000)
     assert abs(first.mean() - 0.3) < 5 * sd
     # independent seeds: both flip a row at 0.3²
@@ -440,9 +430,8 @@ def test_flips_come_at_the_rate_asked_for_and_differ_between_seeds():
 
 def test_reference_columns_are_swapped_along():
     columns = {"ref_chosen_logps": [1.0, 2.0], "ref_rejected_logps": [-1.0, -2.0], "score": [7, 8]}
-    dataset = concatenate_datasets(
-        [pairs_of([("p", "a", "b"), ("q", "c", "d")]), Dataset.from_dict(columns)], axis=1
-    )
+    pairs = pairs_of([("p", "a", "b"), ("q", "c", "d")])
+    dataset = concatenate_datasets([pairs, Dataset.from_dict(columns)], axis=1)
     swapped = prefs.swap_answers(dataset, [False, True])
     assert swapped["ref_chosen_logps"][:] == [1.0, -2.0]
     assert swapped["ref_rejected_logps"][:] == [-1.0, 2.0]
@@ -466,14 +455,9 @@ def test_a_split_names_its_files_and_hashes_their_content():
         )
         return prefs.Split(None, None, *reports, 0).source()
 
-    here, there, other = (
-        source("SYMPO_DATA", "12"),
-        source("hub x@1", "12"),
-        source("SYMPO_DATA", "34"),
-    )
+    here = source("SYMPO_DATA", "12")
+    there = source("hub x@1", "12")
+    other = source("SYMPO_DATA", "34")
     assert here["data_sha256"] == there["data_sha256"] != other["data_sha256"]
-    assert (
-        here["data"]
-        == "a.gz from SYMPO_DATA, sha256 12; b.gz from SYMPO_DATA, sha256 12"
-        != there["data"]
-    )
+    assert here["data"] == "a.gz from SYMPO_DATA, sha256 12; b.gz from SYMPO_DATA, sha256 12"
+    assert here["data"] != there["data"]

@@ -8,7 +8,7 @@ import math
 import pytest
 import sympy
 import torch
-from test_trainer import build, build_reward, independent_rewards, preferences, settings
+from tiny_trainers import build, build_reward, compute_rewards, draw_pairs, settings
 
 from sympo import losses, trainer
 from sympo.losses import Loss
@@ -56,9 +56,9 @@ def test_the_trainers_know_it(tanh, tmp_path):
 
 
 def test_the_policy_minimises_it(tanh, tmp_path):
-    rows = preferences(6)
+    rows = draw_pairs(6)
     policy = build("sympo_tanh", tmp_path, data=rows, evaluation=rows, max_steps=2)
-    chosen, rejected = independent_rewards(policy, rows)
+    chosen, rejected = compute_rewards(policy, rows)
     expected = [(1 - math.tanh(h)) / 2 for h in chosen.clip(-10, 10) - rejected.clip(-10, 10)]
     assert policy.evaluate()["eval_loss"] == pytest.approx(sum(expected) / 6, abs=2e-6)
     policy.train()

@@ -1,5 +1,6 @@
-"""`accelerate launch` with two CPU processes (gloo) trains as one process does; this file is also
-what it launches.
+"""`accelerate launch` with two CPU processes (gloo) trains as one process does.
+
+This file is also what is launched.
 """
 
 import json
@@ -7,31 +8,35 @@ import subprocess
 import sys
 
 import pytest
-from test_trainer import build, preferences
+from tiny_trainers import build, draw_pairs
 
 PROCESSES = 2
 METHODS = ("repo", "sympo_sigmoid")
 
 
 def losses_of(name, folder, *, pairs):
-    """Losses and metrics of three steps of eight pairs, and of an evaluation whose last batch is
-    not full.
+    """Losses and metrics of three steps of eight pairs, and of an evaluation.
+
+    The evaluation's last batch is not full, so that the processes fill it up.
+
+    Args:
+        pairs: the batch of one process.
     """
-    made = build(
+    built = build(
         name,
         folder,
-        data=preferences(24),
-        evaluation=preferences(11, seed=1),
+        data=draw_pairs(24),
+        evaluation=draw_pairs(11, seed=1),
         per_device_train_batch_size=pairs,
         per_device_eval_batch_size=pairs,
         optim="sgd",
     )
-    made.train()
-    evaluation = made.evaluate()
+    built.train()
+    evaluation = built.evaluate()
     kept = ("loss", "accuracy_true", "margin_true", "flipped_fit", "clip_fraction", "eta")
     history = [
         {name: row[name] for name in kept if name in row}
-        for row in made.state.log_history
+        for row in built.state.log_history
         if "loss" in row
     ]
     return [
@@ -40,10 +45,14 @@ def losses_of(name, folder, *, pairs):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     written = tmp_path / "losses.json"
-    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    launch += " --dynamo_backend no --main_process_port 0"
+    # --multi_gpu is accelerate's word for several processes on one machine, whatever they run on.
+    launch = (
+        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 "
+        "--mixed_precision no --dynamo_backend no --main_process_port 0"
+    )
     done = subprocess.run(
         [sys.executable, *launch.split(), __file__, str(written)],
         capture_output=True,
@@ -62,7 +71,8 @@ if __name__ == "__main__":
     from accelerate import PartialState
 
     output = sys.argv[1]
-    found = {name: losses_of(name, f"{output}.{name}", pairs=8 // PROCESSES) for name in METHODS}
-    if (state := PartialState()).is_main_process:
+    results = {name: losses_of(name, f"{output}.{name}", pairs=8 // PROCESSES) for name in METHODS}
+    state = PartialState()
+    if state.is_main_process:
         with open(output, "w") as file:
-            json.dump({"processes": state.num_processes, **found}, file)
+            json.dump({"processes": state.num_processes, **results}, file)
