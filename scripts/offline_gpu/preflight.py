@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 DISTRIBUTIONS = (
     *("torch", "triton", "numpy", "numba", "pandas", "pyarrow", "scipy", "statsmodels"),
     *("transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors"),
-    *("huggingface-hub", "gguf", "vaderSentiment", "pydantic", "pytest", "hypothesis"),
+    *("huggingface-hub", "gguf", "vaderSentiment", "pydantic", "pyyaml", "tqdm", "psutil"),
+    *("matplotlib", "sympy", "pytest", "hypothesis"),
 )
 MODULES = (
     "sympo",
