@@ -50,8 +50,7 @@ def _build_parser() -> argparse.ArgumentParser:
     commands.choices["badges"].add_argument("repository", metavar="OWNER/NAME")
     run = commands.choices["run"]
     run.add_argument("name")
-    setting = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
-    run.add_argument("--set", dest="settings", **setting)
+    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings")
     return parser
 
 

@@ -56,11 +56,8 @@ def saved_stems(path: Path) -> list[str]:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     saves = [call for call in calls if getattr(call.func, "attr", "") in ("save", "save_table")]
     # figures.save(figure, "stem", table, …): the stem is the second argument
-    return [
-        call.args[1].value
-        for call in saves
-        if len(call.args) > 1 and isinstance(call.args[1], ast.Constant)
-    ]
+    stems = [call.args[1] for call in saves if len(call.args) > 1]
+    return [str(stem.value) for stem in stems if isinstance(stem, ast.Constant)]
 
 
 def read_twin(name: str) -> "NotebookNode":

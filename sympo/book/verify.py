@@ -156,10 +156,9 @@ def redraw(profile: str) -> list[str]:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    options = {"capture_output": True, "text": True, "check": True}
+    command = ["git", "-C", str(profiles.root()), *arguments]
     try:
-        return subprocess.run(command, cwd=profiles.root(), **options).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError:
         reason = "git is not installed, and the committed data can only be read with it"
         raise ValueError(reason) from None

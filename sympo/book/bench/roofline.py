@@ -65,15 +65,17 @@ def _tabulate_work(
     step = "MNIST training, per model and step"
     rates = (f"matmul rate, {matmul / 1e9:.3g} GFLOP/s", f"copy rate, {copy / 1e9:.3g} GB/s")
     return [
-        Row(f"{step}: matmul and convolution", "GFLOP", *_as_samples(flops / steps / 1e9)),
-        Row(f"{step}: bytes asked for", "GB", *_as_samples(moved / steps / 1e9)),
-        Row(f"{step}: share of the machine's {rates[0]}", "%", *flop_shares.tolist()),
-        Row(f"{step}: share of the machine's {rates[1]}", "%", *byte_shares.tolist()),
+        _row(f"{step}: matmul and convolution", "GFLOP", flops[:, None] / steps / 1e9),
+        _row(f"{step}: bytes asked for", "GB", moved[:, None] / steps / 1e9),
+        _row(f"{step}: share of the machine's {rates[0]}", "%", flop_shares),
+        _row(f"{step}: share of the machine's {rates[1]}", "%", byte_shares),
     ]
 
 
-def _as_samples(values: NDArray) -> list[list[float]]:
-    return [[value] for value in values.tolist()]
+def _row(what: str, unit: str, samples: NDArray) -> Row:
+    """A row of `samples`, `(2, repeats)`: of ours and of the plain loop."""
+    ours, plain = samples.tolist()
+    return Row(what, unit, ours, plain)
 
 
 def _train_unrecorded(chunks: list[mnist.Chunk]) -> None:

@@ -141,13 +141,14 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
     write_atomically(path, table.to_csv(index=False, float_format=shorten, lineterminator="\n"))
 
 
-def _format_cell(value: object) -> str:
+def _format_cell(value: Any) -> str:
     if value is None:
         return "–"
     # pandas hands over numpy's floats, which are Python's too; float32 is not
     if not isinstance(value, float | np.floating):
         return str(value)
-    if np.isnan(value):
+    number = float(value)
+    if np.isnan(number):
         return "–"
     # three decimals would show a small p value as 0.000
-    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.3f}"
+    return f"{number:.1e}" if 0 < abs(number) < 0.001 else f"{number:.3f}"

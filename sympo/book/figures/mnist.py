@@ -115,8 +115,15 @@ def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
     # in the order of the profile, which goes from mild to strong
     pairs = list(dict.fromkeys(risks.noise_pair))
     # the column of τ is a little wider, for the names beside it
-    shape = {"sharex": "col", "width_ratios": [1] * len(pairs) + [1.1], "squeeze": False}
-    figure, axes = subplots(len(methods), len(pairs) + 1, height=0.9 + 1.2 * len(methods), **shape)
+    widths = [1] * len(pairs) + [1.1]
+    figure, axes = subplots(
+        len(methods),
+        len(widths),
+        height=0.9 + 1.2 * len(methods),
+        sharex="col",
+        width_ratios=widths,
+        squeeze=False,
+    )
     for row, method in zip(axes, methods, strict=True):
         _risk_curves(row[:-1], risks[risks.method == method], pairs)
         _ranking_points(row[-1], rankings[rankings.method == method])

@@ -196,7 +196,10 @@ def _list_added() -> dict[str, Method]:
     taken = {(paper.colour, paper.marker) for paper in METHODS.values()}
     free = cycle(pair for pair in product(_COLOURS, _MARKERS) if pair not in taken)
     looks: dict[str, Method] = {}
-    for name, loss in {**losses.LOSSES, **losses.pair_losses()}.items():
+    registry: list[losses.Loss | losses.PairLoss]
+    registry = [*losses.LOSSES.values(), *losses.pair_losses().values()]
+    for loss in registry:
+        name = loss.name
         if name in METHODS:
             continue
         # `sympo_tanh` looks like `tanh`, which the registry lists before it
