@@ -3,7 +3,7 @@
 Three parts. The library, for anyone with preferences: `losses`, `noise`, `preferences`, `trainer`,
 `judge`, `stats`. The studies of the paper, `sympo.studies`, and what makes figures, tables and
 notebooks of them, `sympo.book`; both need the extra `paper` and a clone of the repository. Imports
-run downwards only: book → studies → library.
+go one way: book → studies → library.
 
 Modules load on first use, so that `import sympo` costs no torch.
 """

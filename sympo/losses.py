@@ -1,8 +1,9 @@
 """The registry of losses: margin losses ℓ(z), and what the methods of the paper do with a pair.
 
-Adding a loss is one entry in `LOSSES` (or in `PAIR_LOSSES`, where a method is more than a loss of
-the margin): the trainers, the derivations and the figures look their losses up here. Every entry
-holds the torch function that trains and the sympy expression that the derivations use.
+Adding a loss is one entry in `_MARGIN_LOSSES` (or in `_METHODS`, where a method is more than a loss
+of the margin): the trainers, the derivations and the figures look it up in `LOSSES` and
+`PAIR_LOSSES`, which are made of these. An entry holds the torch function that trains (ipo and hinge
+as methods are TRL's own) and the sympy expression that the derivations use.
 
 A loss is symmetric when ℓ(z) + ℓ(−z) = K for every z. Most symmetric ones here are ℓ(z) = F(−z),
 with F the distribution function of a law symmetric about 0, so that K = 1.
@@ -353,7 +354,7 @@ _MARGIN_LOSSES = (
         convex=True,
         source="least squares",
     ),
-    # The least robust: the weight of a wrong label grows exponentially with its margin.
+    # The least robust: the weight of a wrong label grows exponentially as its margin falls.
     Loss(
         "exponential",
         fn=lambda z: torch.exp(-z),
@@ -362,7 +363,7 @@ _MARGIN_LOSSES = (
         convex=True,
         source="AdaBoost",
     ),
-    # Bounded, so that boundedness alone does not make a loss symmetric.
+    # Bounded but not symmetric: boundedness is not enough.
     Loss(
         "savage",
         fn=lambda z: torch.sigmoid(-z).square(),
@@ -412,7 +413,8 @@ def _rdpo(margin: Tensor, noise_rate: float) -> Tensor:
 
 
 def _ropo(margin: Tensor) -> Tensor:
-    # DPO's loss plus α times the symmetric sigmoid, which outweighs it around 0.
+    # DPO's loss plus α times the symmetric sigmoid, which outweighs it around 0; the factor
+    # 4α/(1+α)² is the paper's.
     scale = 4 * ROPO_ALPHA / (1 + ROPO_ALPHA) ** 2
     return scale * (ROPO_ALPHA * torch.sigmoid(-margin) - logsigmoid(margin))
 

@@ -1,10 +1,10 @@
 """Drop-ins for TRL: `SymPOTrainer` for DPOTrainer and `SymmetricRewardTrainer` for RewardTrainer.
 
-A TRL user changes the class and `loss_type`. Everything else, from PEFT to checkpoints, stays
-TRL's: it makes the forward pass and its own metrics, and only the loss of the margin is ours. Names
-that TRL knows run TRL's code: its `hinge` and `ipo` are exactly the losses meant here, so neither
-has a second copy. Its `sigmoid` is the logistic loss, our `dpo`; the symmetric sigmoid is
-`sympo_sigmoid`.
+A TRL user changes the two classes, trainer and config, and sets `loss_type`. Everything else, from
+PEFT to checkpoints, stays TRL's: it makes the forward pass and its own metrics, and only the loss
+of the margin is ours. Names that TRL knows run TRL's code: its `hinge` and `ipo` are exactly the
+losses meant here, so neither has a second copy. Its `sigmoid` is the logistic loss, our `dpo`; the
+symmetric sigmoid is `sympo_sigmoid`.
 """
 
 import math

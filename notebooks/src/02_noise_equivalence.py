@@ -754,7 +754,8 @@ residual
 # data and unevenly sampled pairs; the share in which the best rDPO rewards, kept within ±20 as in
 # the paper's MNIST experiments, get a pair of ranks the wrong way round or tie it at the bounds.
 # Expect zero at the true rate and only there. The ramp loss is told nothing, so it has one value,
-# drawn across; T3 says that it is zero.
+# drawn across: zero, for T3 leaves its clean minimisers as they are, and those order rightly (T7,
+# notebook 04).
 #
 # By the formula above, rDPO that is told $\hat\varepsilon$ minimises the plain logistic risk of
 # pairs that *look as if* they were won with another probability. So one solver of the logistic risk

@@ -204,8 +204,8 @@ train_epoch(network, first_images, second_images, torch.from_numpy(labels), run)
 # short.
 #
 # The check: trained on the same 1,500 pairs with every loss of the study at once, it must arrive at
-# the weights that the loop above arrived at (to $10^{-8}$, where they have moved by more than
-# $10^{-3}$), and give the same rewards to images it has never seen.
+# the weights that the loop above arrived at (to $10^{-8}$, while some weights have moved by more
+# than $10^{-3}$), and give the same rewards to images it has never seen.
 
 # %% tags=["check"]
 chunk = mnist.Chunk.prepare(short_runs, data, "cpu")

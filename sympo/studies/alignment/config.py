@@ -142,8 +142,9 @@ class AlignConfig(StudyConfig):
     # ours: evaluation prompts, never trained on, and the answers to each; two make a pair
     prompts: Count
     samples: Annotated[int, Field(ge=2, multiple_of=2)]
-    # tokens; longer prompts, and pairs with a longer prompt and answer, are left out
+    # tokens; a longer answer is cut there
     max_new_tokens: Count
+    # tokens; longer prompts, and pairs with a longer prompt and answer, are left out
     max_prompt: Count = 256
     max_length: Count = 512
 
@@ -151,8 +152,9 @@ class AlignConfig(StudyConfig):
     learning_rate: Positive
     beta: Positive = 0.1
     epochs: Count = 1
-    # pairs per step; ours: those that fit in memory, whose gradients accumulate to a batch
+    # pairs per step
     batch: Count = 64
+    # ours: pairs that fit in memory; their gradients accumulate to a batch
     micro_batch: Count = 64
     # ours: a share of the steps, since the paper's 150 may be more than there are
     warmup: Share = 0.1

@@ -54,7 +54,7 @@ EVERYWHERE = ("staff", "service", "price")
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 COMPANIONS = ("sister", "brother", "mother", "father", "uncle", "aunt", "cousin", "neighbour")
 
-# as many of each sentiment, so that a review is good, neutral or bad by chance
+# of each sentiment; a review draws the sentiment first, so that all three are equally frequent
 GOOD = ("great", "good", "lovely", "nice", "perfect", "superb")
 NEUTRAL = ("small", "ordinary", "usual", "plain", "modern", "old")
 BAD = ("awful", "bad", "dull", "dirty", "terrible", "ugly")
@@ -283,7 +283,8 @@ def build_unreferenced(spec: WorldSpec) -> World:
     """The world of a spec, before the reference pass.
 
     Raises:
-        ValueError: no two of the SFT model's answers differ in reward.
+        ValueError: no training pair has two different answers, or no held-out pair answers of
+            different reward.
     """
     start = _load_tiny(spec) if spec.model == "tiny" else _load_smollm2(spec)
     model = start.model

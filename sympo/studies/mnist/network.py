@@ -1,7 +1,7 @@
 """The reward network of the paper, for one model, as a textbook writes it.
 
-`fast.grid` trains many of these at once; notebook 05, the tests and the benchmarks compare it with
-this one.
+`fast.grid` trains many of these at once; the tests and the benchmarks compare it with this one, and
+notebook 05 with a copy that stands on the page.
 """
 
 import threading

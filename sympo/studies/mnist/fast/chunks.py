@@ -40,11 +40,11 @@ AnyMnistRun = TypeVar("AnyMnistRun", bound=MnistRun)
 def list_chunks(
     runs: Sequence[AnyMnistRun], *, workers: int, device: str
 ) -> list[list[AnyMnistRun]]:
-    """`runs` in lists that train together and fit in memory: of one seed, and alike in size.
+    """`runs` in lists that train together and fit in memory.
 
-    Every worker gets an equal share of a seed. On a GPU a list holds as many seeds as fit, if their
-    models have the same losses. Half of the free memory is used, of at most `MOST_MEMORY` on a
-    processor.
+    A list holds runs of one seed, of which every worker gets an equal share. On a GPU a list holds
+    as many seeds as fit, if their models have the same losses. Half of the free memory is used, and
+    on a processor at most half of `MOST_MEMORY`.
     """
     # The largest forward pass: both images of a batch's pairs, or the images of an evaluation.
     images = max(2 * runs[0].batch, EVALUATION_BATCH)
@@ -188,7 +188,7 @@ class Chunk:
         return graphs.Replay(train_batch)
 
     def train_batch(self, rows: Tensor, masks: Tensor) -> None:
-        """One step on the pairs `rows`, which no value of any tensor decides (see `graphs`).
+        """One step on the pairs `rows`; no tensor's value decides what is done (see `graphs`).
 
         Args:
             rows: `(seeds, pairs)`.
@@ -237,7 +237,7 @@ class Chunk:
 
 def _stack_images(pairs: list[Pairs], data: sources.MNIST) -> NDArray[np.uint8]:
     """`(seeds, 2·pairs, 28, 28)`, as `Chunk.images` has them."""
-    # Bytes, in the order of pairs: a batch is then two slices of rows, and a quarter of the memory.
+    # Bytes, in the order of pairs: a quarter of the memory that floats take.
     rows = [np.concatenate([each.first, each.second]) for each in pairs]
     return np.stack([data.train_images[indices] for indices in rows])
 

@@ -90,7 +90,8 @@ def convolve(
     """
     models = len(weight1)
     # The bias is the same at all four shifts, so it is added after the maximum: a quarter of the
-    # work, and the same rounding. ReLU commutes with the maximum for the same reason.
+    # work, and the same rounding. ReLU never decreases, so it may come
+    # after the maximum too.
     values = weight1.reshape(len(images), -1, 36) @ extract_patches(images)
     maps = functional.relu(values.view(models, 4, 6, -1).max(1).values + bias1[:, :, None])
 
