@@ -74,6 +74,8 @@ def read_twin(name: str) -> "NotebookNode":
     # jupytext's ids are random, and would make a difference at every reading
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
+        # how many blank lines the twin has after a cell is a matter of the twin's layout
+        cell.metadata.pop("lines_to_next_cell", None)
         # equal cells get different ids by their number
         key = f"{cell.cell_type}\n{cell.source}"
         cell["id"] = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
