@@ -91,6 +91,7 @@ class TestRun:
         assert execute._read_last_line(path) == "train:  20%|## | 2/10"
         assert execute._read_last_line(tmp_path / "none") == ""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_an_interrupt_ends_the_kernel_and_leaves_nothing(
         self, root, copy_package, tmp_path, number

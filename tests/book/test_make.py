@@ -44,6 +44,7 @@ def make_paper(root: Path) -> tuple[int, list[str]]:
     return done.returncode, re.findall(r"^\[\d/\d\] (\w+)", done.stderr, flags=re.M)
 
 
+@pytest.mark.slow
 def test_paper_runs_what_is_out_of_date(clone):
     assert make_paper(clone) == (0, ["01_one", "00_start_here"])
 

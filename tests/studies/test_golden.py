@@ -291,6 +291,7 @@ each_study = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @each_study
 def test_numbers_move_with_the_version_alone(study):
     check(study)

@@ -42,6 +42,7 @@ def offline(asset, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
 
 
+@pytest.mark.slow
 def test_one_lora_step_moves_the_adapter_alone_and_it_generates(asset, offline, tmp_path):
     model, tokenizer = models.load("smollm2", seed=0)
     assert models.find_weights("smollm2") == {

@@ -753,6 +753,7 @@ def write_smollm2_wheel(folder, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_the_wheels_model_is_dequantised_once_and_checked_at_every_load(
     small, monkeypatch, tmp_path, caplog
 ):

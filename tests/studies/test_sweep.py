@@ -121,6 +121,7 @@ def test_pairs_are_on_policy_and_from_training_prompts(gold_world):
     assert gold_world.rewards.shape == (24, 2)
 
 
+@pytest.mark.slow
 def test_there_is_one_reference_pass_and_one_sft_per_seed(gold_world, monkeypatch):
     built = []
     passes = []
@@ -192,6 +193,7 @@ def test_told_a_rate_of_zero_rdpo_is_dpo(gold_world):
     assert rdpo == pytest.approx(dpo, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     runs = config(
@@ -211,6 +213,7 @@ def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
         assert together[seed] == pytest.approx(alone[seed], rel=1e-3), seed
 
 
+@pytest.mark.slow
 def test_study_resumes(gold_world, monkeypatch, tmp_path):
     monkeypatch.setattr(sweep, "build_folder", lambda profile: tmp_path)
     # another process would not see the world below
