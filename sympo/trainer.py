@@ -28,6 +28,7 @@ else:
 
 __all__ = [
     "FLIP_COLUMN",
+    "REFERENCE_COLUMNS",
     "SYMPO_CLIP",
     "TRL_LOSSES",
     "FlipCollator",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 FLIP_COLUMN = "is_flipped"  # true where chosen and rejected were swapped by label noise
+# TRL's names for the log-probabilities of the reference model, nats.
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 SYMPO_CLIP = 10.0  # bound on each reward; the authors' for language models
 
 # DPOTrainer dispatches on these in a private method and lists them nowhere else; a test reads them
@@ -353,7 +356,7 @@ class SymPOTrainer(_TrueLabels, DPOTrainer):
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         # TRL would compute them anew for every dataset of a sweep, although flips only swap them.
-        if {"ref_chosen_logps", "ref_rejected_logps"} <= set(dataset.column_names or ()):
+        if set(REFERENCE_COLUMNS) <= set(dataset.column_names or ()):
             return dataset
         return super()._precompute_ref_logps(dataset, name, batch_size)
 

@@ -27,11 +27,10 @@ from transformers.utils import logging
 from sympo import losses
 from sympo.studies import progress
 from sympo.studies.alignment.config import AlignmentRun, WorldSpec
-from sympo.trainer import SymPOConfig, SymPOTrainer
+from sympo.trainer import REFERENCE_COLUMNS, SymPOConfig, SymPOTrainer
 
-# what a trainer reads of encoded pairs, and the reference model's log-probabilities of the answers
+# what a trainer reads of encoded pairs
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
-REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 def device() -> torch.device:
