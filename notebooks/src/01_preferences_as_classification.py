@@ -107,7 +107,7 @@ wins.round(3)
 # each label in turn and writes $e^{r_1}$ and $e^{r_2}$ as positive numbers. It compares
 # exponentials: $-\log P = \ell$ says that $e^{\ell} \cdot P = 1$.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-classification"]
 e1, e2 = sympy.symbols("e1 e2", positive=True)  # e^{r(a₁)}, e^{r(a₂)}
 r1, r2 = sympy.log(e1), sympy.log(e2)
 probability = {+1: e1 / (e1 + e2), -1: e2 / (e1 + e2)}  # Bradley–Terry
@@ -124,7 +124,7 @@ for y in (+1, -1):
 # is $\Phi(r^*(a_1) - r^*(a_2))$ with the normal distribution function $\Phi$. Its likelihood is a
 # margin loss too, but not the logistic one, and the same comparison fails.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-classification"]
 generator = torch.Generator().manual_seed(seed)
 outputs = 3 * torch.randn(1000, 2, dtype=torch.float64, generator=generator)  # r(a₁), r(a₂)
 chosen = torch.randint(2, (1000,), generator=generator)
@@ -149,7 +149,7 @@ assert not torch.allclose(thurstone, logistic)
 # zero, so one of them is redundant. We drop "rude", which fixes its reward at 0.) And the estimates
 # miss by about their standard errors, which the regression reports.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-classification"]
 numbers = np.random.default_rng(seed)
 ordered = np.array(list(permutations(range(3), 2)))
 first, second = ordered[numbers.integers(len(ordered), size=comparisons)].T
@@ -183,7 +183,7 @@ Markdown(
 # of them. A score that is not antisymmetric gives a different margin, and the difference names the
 # culprit.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-classification"]
 a1, a2, y, b = sympy.symbols("a1 a2 y b", real=True)
 r, loss = sympy.Function("r"), sympy.Function("ell")
 written = y * (r(a1) - r(a2))
@@ -202,7 +202,7 @@ sympy.expand(biased_written - biased_swapped)
 # that half. The risk of some arbitrary rewards must not change, whatever the loss. It must change
 # once a bonus for the answer written first enters the score.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-classification"]
 learned = np.array([0.4, -0.2, 1.1])  # any rewards will do
 gap = labels * (learned[first] - learned[second])  # r(chosen) − r(rejected)
 # −1 where the chosen answer is moved to second place
@@ -247,7 +247,7 @@ def reward_accuracy(wins, guess):
     return wins[agrees].sum() / comb(len(guess), 2)
 
 
-# %% tags=["check"]
+# %% tags=["check", "claim-classification"]
 guesses = {
     "true": rewards,
     "cubed": rewards**3,
@@ -292,7 +292,7 @@ Markdown(
 # $\pi_r$, normaliser and all, and expects the right side. Its counterexample compares answers to
 # two *different* prompts, where the normalisers do not cancel.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-classification"]
 temperature = sympy.Symbol("beta", positive=True)
 r = sympy.symbols("r1:4", real=True)  # rewards of three answers to one prompt
 reference = sympy.symbols("q1:4", positive=True)  # π_ref of the three

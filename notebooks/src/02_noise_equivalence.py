@@ -158,7 +158,7 @@ first_row.assign(**{"ỹ·g": first_row.noisy * first_row.score}).round(4)
 # *that is all it sees*. All that remains of the two rates is how often a flip happens on the whole.
 # The derivation lets sympy add up the four outcomes, for a loss of which it knows nothing.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-noise-equivalence"]
 e_p, e_n, pi, z = sympy.symbols("varepsilon_p varepsilon_n pi z", real=True)
 ell = sympy.Function("ell")
 risk = 0
@@ -208,7 +208,7 @@ def measure_rates(outcomes, *, by="label"):
 # equal columns. The rates given the label must be `rate_pos` and `rate_neg` before the swap and
 # equal after it.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-noise-equivalence"]
 epsilon = noise.equivalent_rate(rate_pos, rate_neg, prior)
 tables = {
     "two rates": outcomes,
@@ -231,7 +231,7 @@ risks.round(4)
 # draws one uniform number per pair and compares it with a rate. Its sample means must lie within
 # four standard errors of the exact risks.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-noise-equivalence"]
 generator = np.random.default_rng(seed)
 margins = pairs.margin.to_numpy()[generator.choice(len(pairs), draws, p=pairs.probability)]
 labels = np.where(generator.random(draws) < prior, 1, -1)
@@ -249,7 +249,7 @@ for name in ("logistic", "ramp"):
 # $g(a_2, a_1) = -g(a_1, a_2)$. Give the answer written first a bonus, as a model that reads both
 # answers in one text may do, and the risks part.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-noise-equivalence"]
 bonus = 0.5
 ramp = losses.get("ramp").fn
 with_bonus = {how: table.assign(score=table.score + bonus) for how, table in tables.items()}
@@ -286,7 +286,7 @@ Markdown(
 # enumeration that it is right to: at $\pi = 1$ the noisy ramp risk prefers the three answers ranked
 # upside down.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-noise-equivalence"]
 refusal = None
 try:
     noise.equivalent_rate(0.6, 0.3, prior=1.0)
@@ -327,7 +327,7 @@ Markdown(f"At π = 1: *{refusal}*.\n\nAt π = ½: ε = {rate:g}, ranked upright.
 # speak for the longer answer, and solves for the threshold. At $\rho = \tfrac12$ it must return to
 # ½, for any rates.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-tied-order"]
 rho, eta = sympy.symbols("rho eta", real=True)
 says_longer = 0
 for longer_wins, chance in ((True, eta), (False, 1 - eta)):
@@ -349,7 +349,7 @@ at = {rho: first_rate, e_p: rate_pos, e_n: rate_neg}
 # annotator likes what comes first, and the longer answer usually does. We enumerate all outcomes of
 # this one pair, and draw the same with `noise.flip_tied`.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-tied-order"]
 two = np.array([0.0, -0.5])  # true rewards: answer 0 is the short one, 1 the long one
 true_eta = expit(two[1] - two[0])
 pair = list_pairs(two, two)
@@ -378,7 +378,7 @@ pd.Series(shares, name="probability").round(3).to_frame()
 # **Randomising before the annotation does.** With the order drawn by a coin, $\rho = \tfrac12$, the
 # same annotator produces the same rate for both winners, and the pair is ranked as it should be.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-tied-order"]
 cases = {
     "tied": tied,
     "tied, half swapped afterwards": swap_half(tied),
@@ -468,7 +468,7 @@ def sigmoid_loss(z):
 # The rest is algebra: for a loss of which sympy knows nothing, for a symmetric one, and for these
 # two.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-same-minimisers"]
 eps, K = sympy.symbols("varepsilon K", real=True)
 noisy_loss = add_noise(ell, eps)(z)
 # for any loss
@@ -491,7 +491,7 @@ sympy.factor(symmetric_loss - eps * K) + eps * K
 # At $\varepsilon = \tfrac12$ it must be flat. **The counterexample is the logistic loss**: its
 # winner moves.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-same-minimisers"]
 steps = np.linspace(-4, 4, 65)
 # only differences count, so r(a₁) = 0
 candidates = np.array([(0.0, b, c) for b in steps for c in steps])
@@ -518,7 +518,7 @@ pd.DataFrame(best).T
 #
 # Which losses have the property? The spread of $\ell(z) + \ell(-z)$ over the margins tells.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-same-minimisers"]
 table = theory.tabulate_losses(losses.LOSSES, np.linspace(-5, 5, 101))
 spread = table.groupby("loss", sort=False)["sum"].agg(np.ptp)
 assert all((spread[name] < 1e-9) == losses.get(name).symmetric for name in spread.index)
@@ -538,7 +538,7 @@ spread.map("{:.2g}".format).rename("spread of ℓ(z) + ℓ(−z), |z| ≤ 5").to
 # for which clean labels ask for an infinite margin. Under noise its minimum lies at
 # $z = \log\frac{1-\varepsilon}{\varepsilon}$.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-same-minimisers"]
 penalty = logistic_loss(z) + logistic_loss(-z)
 raised = sympy.expand(sympy.exp(penalty)) - (2 + 2 * sympy.cosh(z)).rewrite(sympy.exp)
 assert sympy.simplify(raised) == 0
@@ -619,7 +619,7 @@ def correct(loss, assumed_rate):
 # $z$ and at $-z$, whose averages over the flip are $\ell(z)$ and $\ell(-z)$. Two equations, two
 # unknowns: sympy solves them, so the correction is the only one there is.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-correction"]
 plain, mirrored = sympy.symbols("A B")  # the corrected loss at z and at −z
 equations = [
     (1 - eps) * plain + eps * mirrored - ell(z),
@@ -644,7 +644,7 @@ affine
 # corrected logistic loss on *flipped* labels must meet the mean plain one on *true* labels. Without
 # the correction it does not.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-correction"]
 axis = torch.linspace(-5, 5, 101, dtype=torch.float64)
 for rate in (0.1, 0.3, 0.45):
     for loss in losses.LOSSES.values():
@@ -700,7 +700,7 @@ def measure_signal(loss, margins, *, noise_rate):
 # spread and leaves its ratio alone: **a comparison of raw variances would have called the same
 # method twice as noisy.**
 
-# %% tags=["check"]
+# %% tags=["check", "claim-correction"]
 at_margins = np.array([-2.0, 0.0, 2.0])
 columns = ["ε", "sigmoid, any z", *(f"rDPO, z = {margin:g}" for margin in at_margins)]
 rows = []
@@ -734,7 +734,7 @@ pd.DataFrame(rows, columns=columns).round(3)
 #
 # For a symmetric loss the residual rate does what any rate does, which is nothing.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-correction"]
 hat = sympy.Symbol(r"\hat{\varepsilon}", real=True)
 minimised = add_noise(correct(ell, hat), eps)(z)
 residual = (eps - hat) / (1 - 2 * hat)
@@ -807,7 +807,7 @@ for (panel, name), value in series.items():
 table = pd.concat(parts)
 figures.save(figures.fig_t4_wrong_rate(table), "fig_t4_wrong_rate", table, profile=profile)
 
-# %% tags=["check"]
+# %% tags=["check", "claim-correction"]
 assert orders.loc[noise_rate].tolist() == [0, 0]
 assert ramp_wrong == 0
 assert orders.reversed.iloc[0] > 0  # told 0, rDPO is DPO

@@ -103,7 +103,7 @@ pd.DataFrame(sides)
 # Every even function of $t$ is a function of $t^2$, so we write $f(t) = \phi(t^2)$ with $\phi$ left
 # open. Right below is the same derivation without evenness, $f(t) = \phi(t)$, which must fail.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 t = sympy.Symbol("t", real=True)
 phi = sympy.Function("phi", positive=True)
 even = sympy.Integral(phi(t**2), (t, -sympy.oo, z))
@@ -125,7 +125,7 @@ slope
 # gradient gets is the density of the law at its margin.** Remember this for the figure: the tails
 # of the law say how far out a pair still gets gradient.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 laws = {
     "sigmoid": Logistic("X", 0, 1),
     "ramp": Uniform("X", -1, 1),
@@ -154,7 +154,7 @@ pd.DataFrame({"−ℓ′(z) = f(z)": {name: str(density(law)(z)) for name, law i
 # from the loss by a few standard errors and no more. A tremor of the wrong law must be caught by
 # the same count.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 generator = np.random.default_rng(seed)
 grid = np.linspace(-2, 2, 9)
 scipy_laws = {
@@ -193,7 +193,7 @@ pd.concat({"counted": errors, "ℓ": formulas}, axis=1)[::2].round(3)
 #
 # A sum that takes different values at two margins is all it takes to refute a constant.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 off_centre = {
     "truncated_hinge": cdf(Uniform("X", -1, 0))(-z),
     "savage": (1 / (1 + sympy.exp(z))) ** 2,
@@ -224,7 +224,7 @@ pd.DataFrame(sums, index=["ℓ(z) + ℓ(−z) at z = 0", "at z = 1", "at z = 3"]
 # convex and negative at 0, so it vanishes at one positive $\gamma$ only: **no other positive
 # $\gamma$ gives a symmetric loss.**
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 assert theory.find_constant(losses.get("unhinged").expr(z), z) == 2
 assert theory.find_constant(losses.get("holder").expr(z), z) == -1
 
@@ -261,7 +261,7 @@ assert not theory.find_constant(general.subs(gamma, 1), z)  # γ = 1: the same c
 # proves, the sum at two margins, and by how much the chord from $-1$ to $1$ passes above the curve
 # at 0.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 rows = {}
 for name, loss in losses.LOSSES.items():
     expr = loss.expr(z)
@@ -282,7 +282,7 @@ registry
 # that happen to agree. The next cell writes out, in full, the sums of the three losses most often
 # mistaken for symmetric.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 named = {name: losses.get(name).expr(z) for name in ("square", "exponential", "hinge")}
 mirrored = {name: theory.split_pieces(loss + loss.subs(z, -z), z) for name, loss in named.items()}
 assert mirrored["square"] == [2 * z**2 + 2]
@@ -297,7 +297,7 @@ pd.Series(mirrored, name="ℓ(z) + ℓ(−z), piece by piece").map(str).to_frame
 # on a grid. If the registry's two columns were mixed up, as `ramp` and `truncated_hinge` invite,
 # this would show: the last line compares the wrong two and must fail.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 grid = np.linspace(-12, 12, 241)
 trained = {}
 proved = {}
@@ -363,7 +363,7 @@ Markdown(
 # $1/\tau$. What is *not* allowed is a shift $\ell(z - c)$, a target margin as some preference
 # losses have: the law of $X$ is then centred at $-c$, and the symmetry is gone.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-symmetric-family"]
 tau = sympy.Rational(5, 2)
 half = sympy.Rational(1, 2)
 for name in family:
@@ -386,7 +386,7 @@ for name in family:
 # $K - \ell(z)$, with $\ell(z)$ a symbol of its own, so it holds for every symmetric loss. For the
 # logistic loss no constant does the job: the same difference keeps depending on $z$.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-calibration"]
 eta, K, value = sympy.symbols("eta K ell", real=True)
 risk = eta * value + (1 - eta) * (K - value)
 assert sympy.expand(risk - ((2 * eta - 1) * value + (1 - eta) * K)) == 0
@@ -421,7 +421,7 @@ sympy.factor(sympy.simplify(sympy.diff(leftover, z)))
 # $\ell(0) = K/2$, and that over $z > 0$ is the limit at infinity. So **every member of the family
 # is calibrated**: it falls from $K/2$ to 0.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-calibration"]
 rows = {}
 for name, loss in losses.LOSSES.items():
     if loss.symmetric:
@@ -464,7 +464,7 @@ def measure_calibration(loss, margins, etas):
 # of the theorems. For the symmetric ones it must come out as $|2\eta - 1|$ times the gap of the
 # table above.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-calibration"]
 margins = np.linspace(-30, 30, 6001)
 etas = np.array([0.01, 0.2, 0.45, 0.49, 0.51, 0.55, 0.8, 0.99])
 prices = {}
@@ -492,7 +492,7 @@ pd.DataFrame(prices, index=pd.Index(etas, name="η")).T
 #
 # Each must pass the symmetry check and fail the check that every loss above has passed.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-calibration"]
 wave = half - sympy.sin(z) / 2
 useless = {
     half: lambda margin: 0 * margin + 0.5,
@@ -538,7 +538,7 @@ pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
 # $\ell_+(v) + \ell_-(v) = K$. It also shows what is kept: $a < 0$ exactly when $\eta'$ lies on the
 # other side of $\tfrac12$, so the sign survives.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-no-magnitudes"]
 other = sympy.Symbol("eta'", real=True)
 a = (2 * other - 1) / (2 * eta - 1)
 b = sympy.simplify(risk.subs(eta, other) - a * risk)
@@ -569,7 +569,7 @@ def find_minimisers(loss, margins, etas):
     return [np.asarray(margins)[risk <= risk.min() + 1e-12] for risk in risks]
 
 
-# %% tags=["check"]
+# %% tags=["check", "claim-no-magnitudes"]
 margins = np.linspace(-bound, bound, 801)
 shares = []
 for probability in (0.6, 0.9):
@@ -599,7 +599,7 @@ pd.DataFrame.from_dict(ranges, orient="index", columns=["η = 0.6", "η = 0.9"])
 # What is lost is additivity: these shrunken log-odds are no longer differences of any reward, and
 # notebook 04 shows how this can turn a ranking over.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-no-magnitudes"]
 rate, p = sympy.symbols("varepsilon p", positive=True)
 log_odds = sympy.log(p / (1 - p))
 minimisers = {
@@ -650,7 +650,7 @@ grid = np.arange(4, 97) / 100
 table = tabulate_minimisers(shown, noise_rates=rates, etas=grid, margins=margins)
 figures.save(figures.fig_t6_minimisers(table), "fig_t6_minimisers", table, profile=profile)
 
-# %% tags=["check"]
+# %% tags=["check", "claim-no-magnitudes"]
 at = table[np.isclose(table.eta, 0.9)].pivot_table("low", index="loss", columns="noise_rate")
 predicted = float(noisy.subs({rate: sympy.Float(noise_rate), p: 0.9}))
 assert abs(at.loc["logistic", noise_rate] - predicted) <= margins[1] - margins[0]
