@@ -1,6 +1,7 @@
 """Profiles: the sizes of every study, validated, and the folders that results go to."""
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +46,20 @@ class StudyConfig(BaseModel):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=StudyConfig)
+
+
+def refuse_duplicates(name: str, values: Sequence[Any]) -> None:
+    """Check that a sweep names each of its values once.
+
+    A value that is swept twice is trained once and counted twice: intervals come out too narrow.
+
+    Raises:
+        ValueError: a value that occurs more than once; the sentence names it and the field `name`.
+    """
+    repeated = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+    if repeated:
+        listed = ", ".join(map(str, repeated))
+        raise ValueError(f"{name} holds {listed} more than once: list each value once")
 
 
 def root() -> Path:

@@ -44,6 +44,8 @@ def small(**changes):
         ({"model": "gpt"}, "model: Input should be 'tiny', 'smollm2' or 'llama'"),
         ({"train_files": "train"}, "train_files: Input should be a valid list"),
         ({"judge_pair": 3}, "unknown parameter of hh 'judge_pair'. Did you mean 'judge_pairs'"),
+        ({"train_files": ["a", "b", "a"]}, "train_files holds a more than once"),
+        ({"test_files": ["a", "a"]}, "test_files holds a more than once"),
         ({"methods": ["sympo_ram"]}, "unknown method 'sympo_ram'"),
     ],
 )

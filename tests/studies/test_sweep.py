@@ -52,6 +52,11 @@ def test_the_laptop_sweep_has_45_runs_and_completes_seeds_in_turn():
         ({"micro_batch": 5}, "micro_batch = 5 does not divide batch = 16"),
         ({"model": "llama"}, "model"),
         ({"beta": 0.0}, "beta"),
+        ({"noise_rates": [0.4, 0.1, 0.4]}, "noise_rates holds 0.4 more than once: list each"),
+        ({"methods": ["dpo", "dpo"]}, "methods holds dpo more than once"),
+        ({"headline_methods": ["dpo", "dpo"]}, "headline_methods holds dpo more than once"),
+        ({"frontier_methods": ["dpo", "dpo"]}, "frontier_methods holds dpo more than once"),
+        ({"betas": [0.5, 0.5]}, "betas holds 0.5 more than once"),
     ],
 )
 def test_config_refuses(changes, message):

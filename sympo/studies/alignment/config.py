@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sympo._names import unknown_name
 from sympo.studies import progress
-from sympo.studies.profiles import StudyConfig
+from sympo.studies.profiles import StudyConfig, refuse_duplicates
 from sympo.studies.records import Run
 from sympo.trainer import loss_types
 
@@ -167,6 +167,12 @@ class AlignConfig(StudyConfig):
             if name not in known:
                 raise ValueError(unknown_name("method", name, known))
         return names
+
+    @field_validator("methods", "noise_rates", "headline_methods", "frontier_methods", "betas")
+    @classmethod
+    def _once(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
+        refuse_duplicates(str(info.field_name), values)
+        return values
 
     @model_validator(mode="after")
     def _check_together(self) -> "AlignConfig":

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from datasets import Dataset
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -28,6 +28,7 @@ from sympo.studies import comparisons, models, records
 from sympo.studies.alignment import sampling, sweep, training
 from sympo.studies.alignment.config import AlignConfig, Count, Messages, Positive, WorldSpec
 from sympo.studies.alignment.world import Score, World, add_reference
+from sympo.studies.profiles import refuse_duplicates
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 # raised when what the studies compute changes; tests/studies/test_golden.py tells when
@@ -72,6 +73,12 @@ class OfflineConfig(AlignConfig):
     judge_pairs: Count
     judge_epochs: Count
     judge_learning_rate: Positive
+
+    @field_validator("train_files", "test_files")
+    @classmethod
+    def _files_once(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        refuse_duplicates(str(info.field_name), names)
+        return names
 
 
 def run_study(config: OfflineConfig) -> records.Runs:
