@@ -112,7 +112,7 @@ count = 200 if profiles.resolve_profile(profile) == "smoke" else problems
 # The cell derives it with $\ell(z)$ and $\inf\ell$ as free symbols, and shows that without the
 # symmetry the same claim is false.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-rank-preservation"]
 z = sympy.Symbol("z", real=True)
 t = sympy.Symbol("t", positive=True)
 names = r"ell \inf\ell ell_- K eta varepsilon"
@@ -144,7 +144,7 @@ sympy.factor(excess)
 #   only in the limit $t\to\infty$. There *is* no minimiser; this is why rewards are clipped in
 #   practice (the authors clip at ±20 on MNIST and ±10 for language models).
 
-# %% tags=["check"]
+# %% tags=["check", "claim-rank-preservation"]
 ramp, sigmoid = (losses.get(name).expr for name in ("ramp", "sigmoid"))
 assert sympy.simplify(ramp(1 + t)) == 0  # every margin ≥ 1 is free of cost
 assert ramp(sympy.Rational(99, 100)) > 0  # a step below 1 is not
@@ -191,7 +191,7 @@ def best_reward(name, problems, noise_rate, *, clip=None):
 # integer entries between 0 and 3, and the solver finds it by trying *all* of them; there is no
 # optimiser to mistrust. It must give the ranks themselves, at every noise rate.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-rank-preservation"]
 uneven, even = (
     theory.draw_problems(
         count, spread=spread, unevenness=value, generator=np.random.default_rng(seed)
@@ -214,7 +214,7 @@ assert (best_reward("ramp", uneven, 0.6) == 3 - ranks).all()
 # extremes, then without a neighbouring pair. Only the last may harm: the extremes are ordered by
 # the chain between them, but nothing else compares the two neighbours.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-rank-preservation"]
 candidates = theory.list_integer_rewards(4)
 true = np.array([[3.0, 2.0, 1.0, 0.0]])
 left_out = {"no pair": None, "the extremes (a₁, a₄)": 2, "neighbours (a₂, a₃)": 3}
@@ -250,7 +250,7 @@ report.rename_axis("never compared").to_frame()
 # and $\psi_\varepsilon(u + v) \ne \psi_\varepsilon(u) + \psi_\varepsilon(v)$: no reward $r$ gives
 # all pairs what they want. Condition 3 fails, and with it the proof.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-logistic-reverses"]
 u, v = sympy.symbols("u v", positive=True)
 defects = {}
 for rate in (sympy.Integer(0), sympy.Rational(2, 5)):
@@ -320,7 +320,7 @@ pairs.sort_values("sampled", ascending=False).round(4).reset_index(drop=True)
 # must cost more. And the control: with $\varepsilon = 0$ the same solver on the same problems makes
 # no wrong order.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-logistic-reverses"]
 seen = noisy_preference(true_gaps, noise_rate)
 gradient = np.abs(theory.compute_logistic_gradient(learned, uneven.sampling, seen)).max()
 start = np.random.default_rng(seed + 1).normal(0, 5, uneven.reward.shape)
@@ -380,7 +380,7 @@ for sampling, drawn in {"uneven": uneven, "even": even}.items():
 table = pd.DataFrame(rows).astype({"clip": float})
 figures.save(figures.fig_t7_wrong_orders(table), "fig_t7_wrong_orders", table, profile=profile)
 
-# %% tags=["check"]
+# %% tags=["check", "claim-logistic-reverses"]
 shares = table[table["sampling"] == "uneven"].set_index(["loss", "noise_rate", "clip"]).sort_index()
 noisy = shares.xs(noise_rate, level="noise_rate").groupby("loss").first()
 wrong = shares["wrong"]
@@ -426,7 +426,7 @@ Markdown(
 # $½\min q\,|2\eta-1|$, so wherever evenly spaced ranks cost less than this, *every* minimiser in
 # the box has the true order. That is a proof for that share of the problems.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-rank-preservation"]
 eta_true = noisy_preference(true_gaps, 0.0)
 weight = uneven.sampling * np.abs(2 * eta_true - 1)
 rows = []
@@ -528,7 +528,7 @@ means.round(3)
 # $w$ is constant.) sympy checks the identity for three actions, with a free reference policy,
 # reward and weight.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-policy-improvement"]
 p1, p2 = sympy.symbols("p1 p2", positive=True)
 p = [p1, p2, 1 - p1 - p2]
 r = sympy.symbols("r1:4", real=True)
@@ -569,7 +569,7 @@ def measure_kl(policy, reference):
 # order and nothing else (the sorted values are drawn afresh), over a grid of $\beta$ that spans
 # four decades. Then the equality cases.
 
-# %% tags=["check"]
+# %% tags=["check", "claim-policy-improvement"]
 generator = np.random.default_rng(seed)
 reference = generator.dirichlet(np.ones(5), size=500)
 reward = generator.normal(size=(500, 5))
@@ -584,7 +584,7 @@ shuffled = generator.permuted(values, axis=1)
 # another order may fail
 assert not (measure_improvement(reference, reward, shuffled, every_beta) >= 0).all()
 
-# %% tags=["check"]
+# %% tags=["check", "claim-policy-improvement"]
 flat = np.ones_like(reward)
 narrow = np.eye(5)[0]  # π_ref has one answer only, and nothing to choose from
 equal = {
@@ -640,7 +640,7 @@ improvement = pd.concat(parts, ignore_index=True)
 figure = figures.fig_t8_improvement(improvement)
 figures.save(figure, "fig_t8_improvement", improvement, profile=profile)
 
-# %% tags=["check"]
+# %% tags=["check", "claim-policy-improvement"]
 lowest = improvement.groupby(["objective", "reward"]).gain.min()
 assert lowest["J = E r*", "r*"] > 0
 assert lowest["J = E r*", "4 r*"] > 0  # any steps will do
