@@ -1,15 +1,17 @@
 """Intervals, paired tests and the rule that turns a contrast into a verdict.
 
 Methods of one seed share data, pairs, flips, initialisation and batch order, so they are compared
-seed by seed. scipy computes what it has; tests compare the rest with statsmodels.
+seed by seed, and the seed is the unit: rows that share one are averaged before any test. scipy
+computes what it has; tests compare the rest with statsmodels.
 """
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
 from scipy import stats as scipy_stats
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = [
     "Interval",
     "agree",
     "contrasts",
+    "detectable_difference",
     "holm",
     "kendall",
     "mean_interval",
@@ -27,7 +30,12 @@ __all__ = [
     "verdict",
     "verdict_agreement",
     "wilson",
+    "withhold",
 ]
+
+# With fewer values than this no interval is printed and no verdict passed: the t interval of two
+# is ±6 times their distance, which says nothing and reads as if it did.
+FEWEST = 3
 
 
 class Interval(NamedTuple):
@@ -40,16 +48,24 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A mean difference of `n` pairs, its interval, and the two-sided p of "no difference"."""
+    """A mean difference of `n` pairs, its interval, and the two-sided p of "no difference".
+
+    `detectable` is the true difference that such a study would have seen four times in five: that
+    of `detectable_difference`.
+    """
 
     estimate: float
     low: float
     high: float
     n: int
     p: float
+    detectable: float
 
 
-def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+AnyInterval = TypeVar("AnyInterval", Interval, Difference)
+
+
+def mean_interval(values: ArrayLike, *, level: float = 0.95, proportion: bool = False) -> Interval:
     """Mean with its t interval, x̄ ± t·s/√n.
 
     One value says nothing about its spread: its interval is (−∞, ∞). Equal values have an interval
@@ -58,12 +74,22 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     Args:
         values: `(n,)`.
         level: the coverage, in (0, 1).
+        proportion: whether each value is a proportion, such as an accuracy. Their mean lies in
+            [0, 1], so the interval is cut there: what is cut off never held the mean, and no
+            coverage is lost.
     Raises:
-        ValueError: no value, a value that is not finite, or a level outside (0, 1).
+        ValueError: no value, a value that is not finite, a level outside (0, 1), or a proportion
+            outside [0, 1].
     Check: tests/library/test_stats.py, by simulated coverage.
     """
     values = _check_finite("values", values)
     _check_level(level)
+    if proportion:
+        outside = values[(values < 0) | (values > 1)]
+        if outside.size:
+            raise ValueError(f"{outside[0]} is no proportion: give values in [0, 1]")
+        whole = mean_interval(values, level=level)
+        return whole._replace(low=max(whole.low, 0.0), high=min(whole.high, 1.0))
     mean = float(values.mean())
     n = len(values)
     # scipy's `ttest_1samp(...).confidence_interval()` is NaN, with a warning, in both cases that
@@ -84,7 +110,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Dif
 
     Args:
         a, b: `(n,)`, in the same order.
-        level: the coverage of the interval.
+        level: the coverage of the interval. What was `detectable` is said of the test at the level
+            1 − `level`, which rejects where 0 lies outside the interval.
     Raises:
         ValueError: lengths that differ, and what `mean_interval` refuses.
     Check: tests/library/test_stats.py, against scipy.
@@ -100,13 +127,61 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Dif
     if np.ptp(differences) > rounding:
         # The interval and the test agree: p < 1 − level exactly where 0 lies outside.
         interval = mean_interval(differences, level=level)
-        return Difference(*interval, float(scipy_stats.ttest_rel(a, b).pvalue))
+        spread = float(differences.std(ddof=1))
+        detectable = detectable_difference(spread, len(a), alpha=1 - level)
+        return Difference(*interval, float(scipy_stats.ttest_rel(a, b).pvalue), detectable)
 
     # All differences are one number, so that there is no t; the docstring says what stands in.
     shared = 0.0 if abs(differences[0]) <= rounding else float(differences[0])
     interval = mean_interval(np.full(len(a), shared), level=level)
     no_evidence = len(a) == 1 or shared == 0
-    return Difference(*interval, 1.0 if no_evidence else 0.0)
+    detectable = detectable_difference(0.0, len(a), alpha=1 - level)
+    return Difference(*interval, 1.0 if no_evidence else 0.0, detectable)
+
+
+def detectable_difference(
+    spread: float, n: int, *, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """The smallest true mean difference that a paired t test would have seen.
+
+    It is the δ at which the two-sided test at the level `alpha` rejects with probability `power`:
+    P(|T| > t) = power, where T is noncentral t with n − 1 degrees of freedom and noncentrality
+    δ·√n/spread, and t is the critical value. A study that saw nothing has said something about
+    differences of that size, and little about smaller ones. It holds for a test on its own: Holm's
+    correction takes more.
+
+    Args:
+        spread: the standard deviation of the differences.
+        n: the number of pairs.
+    Returns:
+        δ, in the units of `spread`: 0 where the differences have no spread, ∞ for one pair, which
+        no test can use.
+    Raises:
+        ValueError: a negative or infinite spread, n < 1, or not 0 < alpha < power < 1.
+    Source: Cohen 1988, chapter 2. Check: tests/library/test_stats.py, by simulation and against
+    statsmodels.
+    """
+    if not (0 <= spread < np.inf and n >= 1):
+        raise ValueError(f"spread = {spread} and n = {n}: give a finite spread ≥ 0 and n ≥ 1")
+    if not 0 < alpha < power < 1:
+        raise ValueError(f"alpha = {alpha} and power = {power}: give 0 < alpha < power < 1")
+    if n == 1:
+        return np.inf
+    df = n - 1
+    critical = scipy_stats.t.isf(alpha / 2, df)
+
+    def lack(noncentrality: float) -> float:
+        upper = scipy_stats.nct.sf(critical, df, noncentrality)
+        # −T has the opposite noncentrality; scipy's `cdf` is NaN so far out in the lower tail.
+        lower = scipy_stats.nct.sf(critical, df, -noncentrality)
+        return float(power - upper - lower)
+
+    # At 0 the power is alpha, too little. It is enough where T exceeds t unless Z lies below its
+    # own quantile or S above its own, each of which happens with probability (1 − power)/2;
+    # T = (Z + noncentrality)/S.
+    rare = (1 - power) / 2
+    enough = scipy_stats.norm.isf(rare) + critical * scipy_stats.chi.isf(rare, df) / np.sqrt(df)
+    return float(optimize.brentq(lack, 0, enough) * spread / np.sqrt(n))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -161,7 +236,7 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     return Interval(share, float(low), float(high), n)
 
 
-def agree(interval: Interval | Difference, *, margin: float = 0.02) -> bool:
+def agree(interval: Any, *, margin: float = 0.02) -> bool:
     """Whether the interval of a difference lies inside ±`margin`: too small to matter.
 
     A wide interval does not agree, whatever its estimate: "no difference was seen" is not "there
@@ -186,23 +261,33 @@ def contrasts(
     method: str,
     methods: Sequence[str],
     baselines: Sequence[str],
-    pair_by: str | list[str] = "seed",
+    pair_by: str = "seed",
 ) -> "pd.DataFrame":
     """Each of `methods` minus each of `baselines`, paired; Holm corrects p over all rows together.
+
+    With one or two pairs a row has its estimate and n only, the rest is NaN; it is no test, and
+    Holm does not count it.
 
     Args:
         table: a row per method and pair, with the columns `value`, `method` and `pair_by`.
         value, method: column names.
-        pair_by: the column or columns that two rows of a pair share; a pair that lacks one of the
-            two is left out.
+        pair_by: the column that names the unit, which the two rows of a pair share. There is one:
+            rows of one seed that differ in a rate or a loss share its data, and are no
+            independent pairs. A pair that lacks one of its two rows is left out.
     Returns:
-        columns method, baseline, estimate, low, high, n, p, p_holm; a row per contrast.
+        columns method, baseline, estimate, low, high, n, p, detectable, p_holm; a row per contrast.
     Raises:
-        ValueError: a method that the table lacks, two rows for one method and pair, or no pair at
-            all.
+        ValueError: a method that the table lacks, two rows for one method and pair, no pair at
+            all, or several columns to pair by.
     """
     import pandas as pd
 
+    if not isinstance(pair_by, str):
+        others = ", ".join(name for name in pair_by if name != "seed")
+        raise ValueError(
+            f"pair_by = {pair_by} takes rows of one seed for independent pairs: "
+            f"average over {others} within a seed first, and pair by the seed alone"
+        )
     # A column per method, so that a difference of columns is a difference of pairs.
     wide = _pivot(table, value, method, pair_by, [*methods, *baselines])
     rows = []
@@ -212,27 +297,54 @@ def contrasts(
             raise ValueError(
                 f"'{ours}' and '{baseline}' share no {pair_by}: run both for the same ones"
             )
-        rows.append([ours, baseline, *paired_difference(pairs[ours], pairs[baseline])])
+        rows.append([ours, baseline, *withhold(paired_difference(pairs[ours], pairs[baseline]))])
     # Corrected over all contrasts at once: each of them could have been the one reported.
     result = pd.DataFrame(rows, columns=["method", "baseline", *Difference._fields])
-    return result.assign(p_holm=holm(result.p))
+    tested = result.p.notna()
+    p_holm = pd.Series(np.nan, index=result.index)
+    p_holm[tested] = holm(result.p[tested])
+    return result.assign(p_holm=p_holm)
 
 
-def verdict(contrast: Any, *, expected: int = 1, alpha: float = 0.05) -> str:
+def withhold(result: AnyInterval) -> AnyInterval:
+    """`result` as it may be printed: of one or two values the estimate and n, the rest NaN.
+
+    The t interval of two values is ±6 times their distance, and often far outside of what is
+    possible. A reader is better served by the two values.
+    """
+    if result.n >= FEWEST:
+        return result
+    inferred: dict[str, Any] = dict.fromkeys({*result._fields} - {"estimate", "n"}, np.nan)
+    return result._replace(**inferred)
+
+
+def verdict(contrast: Any, *, expected: int = 1, margin: float = 0.02, alpha: float = 0.05) -> str:
     """The verdict on a claim that a difference has the sign `expected`, by rule.
 
-    "reproduced": significant in the expected direction; "contradicted": significant in the other;
-    else "not seen at this scale". Significant means p_holm < alpha for a row of `contrasts`, p <
-    alpha for a `Difference`, and that 0 lies outside for an `Interval`.
+    The first of these that holds:
+
+    1. "not seen at this scale": fewer than three pairs, of which no interval is printed.
+    2. "no difference larger than 0.02", where `margin` is 0.02: the interval lies inside ±`margin`.
+       It comes before significance, since with enough seeds any difference is significant, and one
+       that is shown to be too small to matter is no replication.
+    3. "reproduced", "contradicted": significant in the expected or in the other direction. This
+       means p_holm < alpha for a row of `contrasts`, p < alpha for a `Difference`, and that 0 lies
+       outside for an `Interval`.
+    4. "not seen at this scale": the interval is too wide to tell.
 
     Args:
-        contrast: has the attribute `estimate`, and `p_holm`, `p`, or `low` and `high`.
+        contrast: has the attributes `estimate`, `low`, `high` and `n`, and perhaps `p_holm` or `p`.
         expected: +1 or −1.
+        margin: the largest difference that does not matter, named before the run.
     Raises:
         ValueError: `expected` is neither.
     """
     if expected not in (-1, 1):
         raise ValueError(f"expected = {expected} is not a direction: give +1 or −1")
+    if contrast.n < FEWEST:
+        return "not seen at this scale"
+    if agree(contrast, margin=margin):
+        return f"no difference larger than {margin:g}"
     # The corrected p comes first: a row of `contrasts` has both.
     p = getattr(contrast, "p_holm", getattr(contrast, "p", None))
     significant = p < alpha if p is not None else contrast.low > 0 or contrast.high < 0
@@ -242,14 +354,22 @@ def verdict(contrast: Any, *, expected: int = 1, alpha: float = 0.05) -> str:
     return "reproduced" if contrast.estimate * expected > 0 else "contradicted"
 
 
-def verdict_agreement(difference: Interval | Difference, *, margin: float = 0.02) -> str:
+def verdict_agreement(
+    difference: Interval | Difference, *, learned: bool, margin: float = 0.02
+) -> str:
     """The verdict on a claim that two things are the same, by rule.
 
-    "reproduced": the interval of the difference lies inside ±`margin`; "contradicted": it lies
-    outside; else "not seen at this scale".
+    "reproduced": the interval of the difference lies inside ±`margin`, and something was learned;
+    "contradicted": it lies outside; else "not seen at this scale", as with fewer than three pairs.
+
+    Args:
+        learned: whether both were better than chance by an amount stated before the run. Two
+            models that learned nothing agree, and say nothing about the claim.
     """
+    if difference.n < FEWEST:
+        return "not seen at this scale"
     if agree(difference, margin=margin):
-        return "reproduced"
+        return "reproduced" if learned else "not seen at this scale"
     # Beyond the margin as a whole; an interval that straddles it decides nothing.
     outside = difference.low > margin or difference.high < -margin
     return "contradicted" if outside else "not seen at this scale"
@@ -272,7 +392,7 @@ def _check_finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _pivot(
-    table: "pd.DataFrame", value: str, method: str, pair_by: str | list[str], needed: list[str]
+    table: "pd.DataFrame", value: str, method: str, pair_by: str, needed: list[str]
 ) -> "pd.DataFrame":
     """A row per pair and a column per method of `needed`; refuses a table that is not paired."""
     table = table[table[method].isin(needed)]
@@ -283,10 +403,10 @@ def _pivot(
             f"the table has no rows whose {method} is {', '.join(sorted(missing))}: run it first"
         )
     # Two rows for one method and pair: which of them belongs to the pair cannot be known.
-    keys = [method, pair_by] if isinstance(pair_by, str) else [method, *pair_by]
-    if table.duplicated(keys).any():
+    if table.duplicated([method, pair_by]).any():
         raise ValueError(
-            f"several rows share {' and '.join(keys)}: filter the table so that one is left"
+            f"several rows share {method} and {pair_by}: filter the table, or average over what "
+            "they differ in, so that one is left"
         )
     # pivot_table drops NaN without a word, as if the run had never been asked for.
     if table[value].isna().any():

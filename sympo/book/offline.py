@@ -160,17 +160,17 @@ def tabulate_metrics(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         columns method, noise_rate, estimate, low, high, n, and the means over seeds.
     """
-    win_rates = figures.interval_table(table, by=CELL, value="win_rate").set_index(CELL)
+    win_rates = figures.interval_table(table, by=CELL, value="win_rate", proportion=True)
     # both have a row per cell, in the same order
     means = table.groupby(CELL)[AVERAGED].mean()
-    return pd.concat([win_rates, means], axis=1).reset_index()
+    return pd.concat([win_rates.set_index(CELL), means], axis=1).reset_index()
 
 
 def contrast_headline(table: pd.DataFrame) -> pd.DataFrame:
     """Each SymPO loss minus DPO at the highest noise rate, in win rate and in accuracy.
 
     Differences are paired by seed. Holm corrects the p values of win rate and those of accuracy
-    apart.
+    apart. With one or two seeds there is no test and no interval.
 
     Args:
         table: of `collect_results`.

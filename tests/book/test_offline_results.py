@@ -194,7 +194,12 @@ def test_contrasts_are_paired_by_seed_at_the_highest_rate(table):
         if np.ptp(ours - dpo) > 1e-9:
             assert row.p == pytest.approx(ttest_rel(ours, dpo).pvalue)
     assert contrasts.verdict["win_rate", "sympo_ramp"] == "reproduced"
-    assert set(contrasts.verdict.drop(("win_rate", "sympo_ramp"))) == {"not seen at this scale"}
+    # the win rates of the two are equal, seed by seed
+    assert contrasts.verdict["win_rate", "sympo_sigmoid"] == "no difference larger than 0.02"
+    assert set(contrasts.verdict["accuracy"]) <= {
+        "not seen at this scale",
+        "no difference larger than 0.02",
+    }
 
 
 def test_a_contrast_is_described_with_its_interval_and_verdict(table):

@@ -28,6 +28,36 @@ def test_one_value_has_no_spread_and_equal_values_have_none_either():
     assert equal.low == equal.estimate == equal.high
 
 
+def test_the_interval_of_a_proportion_stays_in_0_to_1():
+    accuracies = [0.99, 0.9, 1.0]
+    whole = stats.mean_interval(accuracies)
+    assert whole.high > 1
+    cut = stats.mean_interval(accuracies, proportion=True)
+    assert cut == (whole.estimate, whole.low, 1.0, 3)
+    errors = stats.mean_interval([0.01, 0.1, 0.0], proportion=True)
+    assert (errors.low, errors.high) == pytest.approx((0, 1 - whole.low))
+    assert stats.mean_interval([0.7], proportion=True) == (0.7, 0.0, 1.0, 1)
+    inside = [0.4, 0.5, 0.6]
+    assert stats.mean_interval(inside, proportion=True) == stats.mean_interval(inside)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01])
+def test_a_value_that_is_no_proportion_is_refused(value):
+    with pytest.raises(ValueError, match=f"{value} is no proportion: give values in"):
+        stats.mean_interval([0.5, value], proportion=True)
+    stats.mean_interval([0.0, 1.0], proportion=True)
+
+
+def test_cutting_an_interval_at_0_and_1_loses_no_coverage():
+    # accuracies near 1: most intervals are cut
+    samples = np.random.default_rng(4).beta(9.5, 0.5, (2000, 3))
+    whole = [stats.mean_interval(sample) for sample in samples]
+    cut = [stats.mean_interval(sample, proportion=True) for sample in samples]
+    holds = [[each.low <= 0.95 <= each.high for each in kind] for kind in (whole, cut)]
+    assert holds[0] == holds[1]
+    assert sum(each.high > 1 for each in whole) > 1000
+
+
 @pytest.mark.parametrize("values", [[], [0.1, np.nan], [0.1, np.inf], [[0.1]]])
 def test_values_that_have_no_mean_are_refused(values):
     with pytest.raises(ValueError, match="values must be a list of at least one finite number"):
@@ -47,7 +77,10 @@ def test_paired_difference_is_scipys():
     ours = stats.paired_difference(a, b, level=0.9)
     theirs = scipy_stats.ttest_rel(a, b)
     low, high = theirs.confidence_interval(0.9)
-    assert ours == pytest.approx((np.mean(a - b), low, high, 5, theirs.pvalue), rel=1e-9)
+    assert ours[:5] == pytest.approx((np.mean(a - b), low, high, 5, theirs.pvalue), rel=1e-9)
+    # the test that the interval belongs to
+    spread = np.std(a - b, ddof=1)
+    assert ours.detectable == stats.detectable_difference(spread, 5, alpha=1 - 0.9)
 
 
 def test_pairing_removes_what_a_pair_shares():
@@ -70,6 +103,7 @@ def test_differences_without_a_spread_have_a_p(a, b, p, recwarn):
     difference = stats.paired_difference(a, b)
     assert difference.p == p
     assert difference.n == len(a)
+    assert difference.detectable == (np.inf if len(a) == 1 else 0)
     assert (difference.low, difference.high) == (
         (-np.inf, np.inf) if len(a) == 1 else (difference.estimate,) * 2
     )
@@ -79,6 +113,55 @@ def test_differences_without_a_spread_have_a_p(a, b, p, recwarn):
 def test_a_pair_needs_both():
     with pytest.raises(ValueError, match="a has 2 values and b has 1"):
         stats.paired_difference([1, 2], [1])
+
+
+@pytest.mark.parametrize(("n", "power"), [(2, 0.8), (5, 0.5), (5, 0.8), (10, 0.99)])
+def test_a_detectable_difference_is_seen_as_often_as_it_says(n, power):
+    runs = 20_000
+    spread = 3.0
+    difference = stats.detectable_difference(spread, n, power=power)
+    samples = np.random.default_rng(5).normal(difference, spread, (runs, n))
+    seen = np.mean(scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05)
+    assert seen == pytest.approx(power, abs=4 * np.sqrt(power * (1 - power) / runs))
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 20, 1000])
+def test_a_detectable_difference_is_that_of_statsmodels(n):
+    power = pytest.importorskip("statsmodels.stats.power").TTestPower()
+    # at a power this low both tails count
+    low = stats.detectable_difference(1.0, n, power=0.06)
+    assert power.power(low, n, 0.05) == pytest.approx(0.06, abs=1e-6)
+    for alpha in (0.05, 0.01):
+        for sought in (0.5, 0.8, 0.95):
+            ours = stats.detectable_difference(1.0, n, power=sought, alpha=alpha)
+            # the other tail is 0 to four digits, and NaN in statsmodels
+            one_tail = power.power(ours, n, alpha / 2, alternative="larger")
+            assert one_tail == pytest.approx(sought, abs=1e-4)
+
+
+def test_a_detectable_difference_grows_with_the_spread_and_needs_two_pairs():
+    one = stats.detectable_difference(0.1, 5)
+    assert stats.detectable_difference(0.3, 5) == pytest.approx(3 * one)
+    assert stats.detectable_difference(0.0, 5) == 0
+    assert stats.detectable_difference(0.0, 1) == np.inf
+    assert stats.detectable_difference(0.1, 2) < np.inf
+
+
+@pytest.mark.parametrize(
+    ("spread", "n", "options", "message"),
+    [
+        (-0.1, 5, {}, "give a finite spread"),
+        (np.inf, 5, {}, "give a finite spread"),
+        (np.nan, 5, {}, "give a finite spread"),
+        (0.1, 0, {}, "n ≥ 1"),
+        (0.1, 5, {"power": 0.05}, "0 < alpha < power < 1"),
+        (0.1, 5, {"power": 1}, "0 < alpha < power < 1"),
+        (0.1, 5, {"alpha": 0}, "0 < alpha < power < 1"),
+    ],
+)
+def test_what_no_study_can_have_is_refused(spread, n, options, message):
+    with pytest.raises(ValueError, match=message):
+        stats.detectable_difference(spread, n, **options)
 
 
 def test_holm_by_hand():
@@ -185,6 +268,7 @@ def test_contrasts_pair_by_seed_and_correct_over_all_rows(accuracies):
         "high",
         "n",
         "p",
+        "detectable",
         "p_holm",
     ]
     by_method = {
@@ -195,6 +279,8 @@ def test_contrasts_pair_by_seed_and_correct_over_all_rows(accuracies):
         theirs = scipy_stats.ttest_rel(by_method[row.method], by_method[row.baseline])
         assert (row.p, row.low) == pytest.approx((theirs.pvalue, theirs.confidence_interval().low))
         assert row.n == 5
+        spread = np.std(by_method[row.method] - by_method[row.baseline], ddof=1)
+        assert row.detectable == pytest.approx(stats.detectable_difference(spread, 5))
     assert result.p_holm.to_list() == pytest.approx(stats.holm(result.p))
     assert (result.p_holm > result.p).any()
 
@@ -209,9 +295,27 @@ def test_contrasts_use_the_pairs_that_both_have(accuracies):
     }
 
 
-def test_contrasts_pair_by_several_columns(accuracies):
+def test_contrasts_of_two_seeds_are_no_test_and_have_no_interval(accuracies):
+    few = accuracies[(accuracies.method != "ramp") | (accuracies.seed < 2)]
+    result = compare(few).set_index("method")
+    assert result.loc["ramp", "n"].to_list() == [2, 2]
+    inferred = result.loc["ramp", ["low", "high", "p", "detectable", "p_holm"]]
+    assert inferred.isna().all(axis=None)
+    assert result.estimate.notna().all()
+    # Holm counts the two that remain
+    tested = result.loc["sigmoid"]
+    assert tested.p_holm.to_list() == pytest.approx(stats.holm(tested.p))
+    assert [stats.verdict(row) for row in result.loc["ramp"].itertuples()] == [
+        "not seen at this scale"
+    ] * 2
+
+
+def test_contrasts_take_no_rows_of_one_seed_for_independent_pairs(accuracies):
     table = pd.concat([accuracies.assign(noise="a"), accuracies.assign(noise="b")])
-    assert compare(table, pair_by=["noise", "seed"]).n.to_list() == [10] * 4
+    with pytest.raises(ValueError, match="average over noise within a seed first"):
+        compare(table, pair_by=["noise", "seed"])
+    with pytest.raises(ValueError, match="average over what they differ in"):
+        compare(table)
 
 
 def test_contrasts_refuse_what_is_not_paired(accuracies):
@@ -228,32 +332,84 @@ def test_contrasts_refuse_what_is_not_paired(accuracies):
 
 def test_verdicts_follow_the_rule(accuracies):
     verdicts = [stats.verdict(row) for row in compare(accuracies).itertuples()]
-    assert verdicts == ["reproduced", "contradicted", "not seen at this scale", "contradicted"]
+    # the methods' means are .8, .7, .7, .9, and the noise of a seed is .01
+    same = "no difference larger than 0.02"
+    assert verdicts == ["reproduced", "contradicted", same, "contradicted"]
     rows = [row for _, row in compare(accuracies).iterrows()]
     assert stats.verdict(rows[1], expected=-1) == "reproduced"
+    assert stats.verdict(rows[2], margin=0.001) == "not seen at this scale"
 
 
 def test_a_verdict_reads_the_corrected_p_first():
-    row = pd.Series({"estimate": 0.1, "p": 0.01, "p_holm": 0.06})
+    row = pd.Series({"estimate": 0.1, "low": 0.01, "high": 0.19, "n": 5, "p": 0.01, "p_holm": 0.06})
     assert stats.verdict(row) == "not seen at this scale"
     assert stats.verdict(row.drop("p_holm")) == "reproduced"
-    assert stats.verdict(stats.Difference(-0.1, -0.3, 0.1, 3, 0.2)) == "not seen at this scale"
-    assert stats.verdict(stats.Interval(0.1, 0.05, 0.15, 5)) == "reproduced"
-    assert stats.verdict(stats.Interval(-0.1, -0.15, -0.05, 5)) == "contradicted"
-    assert stats.verdict(stats.mean_interval([0.3])) == "not seen at this scale"
+    assert stats.verdict(row.drop(["p", "p_holm"])) == "reproduced"
+    assert stats.verdict(row.drop("p_holm"), alpha=0.01) == "not seen at this scale"
     with pytest.raises(ValueError, match="not a direction"):
         stats.verdict(row, expected=0)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("low", "high", "n", "expected"),
     [
-        (-0.01, 0.015, "reproduced"),
-        (0.005, 0.03, "not seen at this scale"),
-        (-np.inf, np.inf, "not seen at this scale"),
-        (0.021, 0.04, "contradicted"),
-        (-0.04, -0.021, "contradicted"),
+        (0.05, 0.15, 5, "reproduced"),
+        (-0.15, -0.05, 5, "contradicted"),
+        (-0.1, 0.1, 5, "not seen at this scale"),
+        (0.0, 0.1, 5, "not seen at this scale"),
+        (-0.1, 0.0, 5, "not seen at this scale"),
+        # significant, and too small to matter
+        (0.001, 0.019, 5, "no difference larger than 0.02"),
+        (-0.019, -0.001, 5, "no difference larger than 0.02"),
+        (0.001, 0.021, 5, "reproduced"),
+        # whatever two seeds say
+        (0.05, 0.15, 2, "not seen at this scale"),
+        (0.001, 0.019, 2, "not seen at this scale"),
+        (-np.inf, np.inf, 1, "not seen at this scale"),
+        (0.05, 0.15, 3, "reproduced"),
     ],
 )
-def test_agreement_is_judged_by_the_margin(low, high, expected):
-    assert stats.verdict_agreement(stats.Interval(0.0, low, high, 5)) == expected
+def test_a_difference_too_small_to_matter_is_no_replication(low, high, n, expected):
+    assert stats.verdict(stats.Interval((low + high) / 2, low, high, n)) == expected
+
+
+def test_the_margin_is_part_of_the_verdict():
+    interval = stats.Interval(0.02, 0.01, 0.03, 5)
+    assert stats.verdict(interval, margin=0.05) == "no difference larger than 0.05"
+    assert stats.verdict(interval) == "reproduced"
+
+
+def test_of_one_or_two_values_only_the_estimate_and_n_are_printed():
+    few = stats.withhold(stats.paired_difference([0.9, 0.8], [0.5, 0.5]))
+    assert (few.estimate, few.n) == (pytest.approx(0.35), 2)
+    assert np.isnan([few.low, few.high, few.p, few.detectable]).all()
+    interval = stats.withhold(stats.mean_interval([0.4]))
+    assert (interval.estimate, interval.n) == (0.4, 1)
+    assert np.isnan([interval.low, interval.high]).all()
+    three = stats.mean_interval([0.4, 0.5, 0.6])
+    assert stats.withhold(three) == three
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "learned", "expected"),
+    [
+        (-0.01, 0.015, True, "reproduced"),
+        (-0.01, 0.015, False, "not seen at this scale"),
+        (0.005, 0.03, True, "not seen at this scale"),
+        (-np.inf, np.inf, True, "not seen at this scale"),
+        (0.021, 0.04, True, "contradicted"),
+        (-0.04, -0.021, True, "contradicted"),
+        (0.021, 0.04, False, "contradicted"),
+    ],
+)
+def test_agreement_is_judged_by_the_margin(low, high, learned, expected):
+    interval = stats.Interval(0.0, low, high, 5)
+    assert stats.verdict_agreement(interval, learned=learned) == expected
+    two = interval._replace(n=2)
+    assert stats.verdict_agreement(two, learned=learned) == "not seen at this scale"
+
+
+def test_agreement_has_a_margin_of_its_own():
+    interval = stats.Interval(0.03, 0.02, 0.04, 5)
+    assert stats.verdict_agreement(interval, learned=True, margin=0.05) == "reproduced"
+    assert stats.verdict_agreement(interval, learned=True, margin=0.01) == "contradicted"

@@ -138,3 +138,12 @@ def test_win_rate_of_a_policy_against_itself_is_one_half():
     assert win_rate["win_rate_low"] < 0.5 < win_rate["win_rate_high"]
     assert win_rate["win_rate_high"] - win_rate["win_rate_low"] < 0.1
     assert sampling.win_rates(rewards, rewards) == pytest.approx(0.5)
+
+
+def test_the_interval_of_a_win_rate_stays_in_0_to_1():
+    by_prompt = [1.0, 1.0, 0.9]
+    whole = sampling.summarise("reward", by_prompt)
+    cut = sampling.summarise("win_rate", by_prompt, proportion=True)
+    assert cut["win_rate"] == whole["reward"]
+    assert cut["win_rate_low"] == whole["reward_low"]
+    assert cut["win_rate_high"] == 1 < whole["reward_high"]

@@ -108,27 +108,27 @@ def _win_rate_and_accuracy(table: pd.DataFrame) -> Figure:
 
 
 def _lines_over_rates(axes: Axes, table: pd.DataFrame, value: str) -> list[End]:
-    """Draw the mean of `value` against the noise rate, a line per method; their right ends."""
+    """Draw the mean of a share against the noise rate, a line per method; their right ends."""
     methods = in_order(table.method)
     ends = []
     for rank, method in enumerate(methods):
         options = look(method)
         rows = table[table.method == method]
-        drawn = interval_table(rows, by="noise_rate", value=value)
+        drawn = interval_table(rows, by="noise_rate", value=value, proportion=True)
         # moved aside, so that methods do not hide each other
         aside = 0.006 * (rank - (len(methods) - 1) / 2)
         axes.plot(drawn.noise_rate + aside, drawn.estimate, **options)
         # the points behind a mean, as few seeds make a weak one
         seeds = {"color": options["color"], "markersize": 2, "alpha": 0.5}
         axes.plot(rows.noise_rate + aside, rows[value], options["marker"], **seeds)
-        # a t interval of two seeds would fill the axes
-        _error_bars(axes, drawn[drawn.n >= 3], aside=aside, colour=options["color"])
+        _error_bars(axes, drawn.dropna(), aside=aside, colour=options["color"])
         ends.append(name_end(method, drawn.estimate.iloc[-1]))
     return ends
 
 
 def _error_bars(axes: Axes, drawn: pd.DataFrame, *, aside: float, colour: str) -> None:
-    half = drawn.high - drawn.estimate
+    # the ends are not equally far where an interval is cut at 0 or 1
+    reach = [drawn.estimate - drawn.low, drawn.high - drawn.estimate]
     # the line and its markers are drawn already
     bars = {"fmt": "none", "ecolor": colour, "elinewidth": 0.8}
-    axes.errorbar(drawn.noise_rate + aside, drawn.estimate, half, **bars)
+    axes.errorbar(drawn.noise_rate + aside, drawn.estimate, reach, **bars)

@@ -209,28 +209,45 @@ def _list_added() -> dict[str, Method]:
     return looks
 
 
-def interval_table(table: pd.DataFrame, *, by: str | list[str], value: str) -> pd.DataFrame:
-    """Mean and 95% t interval of `value` over the rows of each group.
+def interval_table(
+    table: pd.DataFrame, *, by: str | list[str], value: str, proportion: bool = False
+) -> pd.DataFrame:
+    """Mean and 95% t interval of `value` over the rows of each group, which are its seeds.
 
+    Args:
+        proportion: whether `value` lies in [0, 1], and so does its interval, as for an accuracy.
     Returns:
-        the columns `by`, then estimate, low, high, n.
+        the columns `by`, then estimate, low, high, n. A group of one or two rows has no interval:
+        low and high are NaN.
     """
     keys = [by] if isinstance(by, str) else by
-    rows = [[*key, *stats.mean_interval(group)] for key, group in table.groupby(keys)[value]]
+    rows = []
+    for key, group in table.groupby(keys)[value]:
+        interval = stats.mean_interval(group, proportion=proportion)
+        rows.append([*key, *stats.withhold(interval)])
     return pd.DataFrame(rows, columns=[*keys, *stats.Interval._fields])
 
 
 def line_with_band(
-    axes: Axes, table: pd.DataFrame, *, x: str, value: str, **options: Any
+    axes: Axes,
+    table: pd.DataFrame,
+    *,
+    x: str,
+    value: str,
+    proportion: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """Draw the mean of `value` against `x` with its 95% t band over the other rows, the seeds.
 
+    Where there are one or two seeds there is no band.
+
     Args:
+        proportion: as for `interval_table`.
         options: go to `Axes.plot`.
     Returns:
         what was drawn: columns `x`, estimate, low, high, n.
     """
-    drawn = interval_table(table, by=x, value=value)
+    drawn = interval_table(table, by=x, value=value, proportion=proportion)
     (line,) = axes.plot(drawn[x], drawn.estimate, **options)
     band = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
     axes.fill_between(drawn[x], drawn.low, drawn.high, **band)

@@ -204,13 +204,14 @@ def win_rates(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
     return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(1, 2))
 
 
-def summarise(name: str, values: ArrayLike) -> dict[str, float]:
+def summarise(name: str, values: ArrayLike, *, proportion: bool = False) -> dict[str, float]:
     """The mean of `values` as `name`, its 95% t interval as `name`_low and `name`_high.
 
     Args:
         values: one per prompt, `(prompts,)`.
+        proportion: whether they lie in [0, 1], and so does their interval.
     """
-    interval = stats.mean_interval(values)
+    interval = stats.mean_interval(values, proportion=proportion)
     return {
         name: interval.estimate,
         f"{name}_low": interval.low,

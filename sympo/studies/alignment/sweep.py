@@ -196,7 +196,7 @@ def measure(policy: PreTrainedModel, world: World) -> dict[str, float]:
     kl = sampling.divergences(policy, world.model, answers).reshape(rewards.shape)
     win_rates = sampling.win_rates(rewards, world.rewards)
     return {
-        **sampling.summarise("win_rate", win_rates),
+        **sampling.summarise("win_rate", win_rates, proportion=True),
         **sampling.summarise("reward", rewards.mean(1)),
         **sampling.summarise("kl", kl.mean(1)),
         "reward_sft": float(world.rewards.mean()),
