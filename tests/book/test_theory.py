@@ -3,16 +3,18 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
 import sympy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import load_functions
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, logit
 
-from sympo.book import theory
+from sympo.book import figures, theory
 from sympo.losses import LOSSES, get, get_pair
 from sympo.noise import equivalent_rate, flip
 
@@ -33,7 +35,7 @@ def test_pairs_by_hand():
 
 
 @given(rate, rate, share)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_annotation_conditions_on_the_written_label(rate_pos, rate_neg, prior):
     outcomes = page.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
     assert outcomes.probability.sum() == pytest.approx(1)
@@ -57,7 +59,7 @@ def test_exact_risk_is_what_sampling_finds():
 
 @pytest.mark.parametrize("name", LOSSES)
 @given(rate, rate, share)
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 def test_lemma_1(name, rate_pos, rate_neg, prior):
     fn, equivalent = get(name).fn, equivalent_rate(rate_pos, rate_neg, prior)
     outcomes = page.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
@@ -123,21 +125,47 @@ def test_reward_accuracy_is_the_share_of_sampled_winners():
     assert accuracy == pytest.approx((drawn > 0).mean(), abs=5 * 0.5 / np.sqrt(len(drawn)))
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.4])
-def test_signal_by_sampled_flips_and_closed_form(rate):
-    margins = np.array([-2.0, 0.0, 1.5])
-    logistic = page.measure_signal(page.correct(get("logistic").fn, rate), margins, noise_rate=rate)
-    sigmoid = page.measure_signal(get("sigmoid").fn, margins, noise_rate=rate)
-    common = (1 - 2 * rate) / np.sqrt(rate * (1 - rate))
-    assert logistic.snr.to_numpy() == pytest.approx(expit(-margins) * common)
-    assert sigmoid.snr.to_numpy() == pytest.approx(common / 2)
-    signs = np.where(np.random.default_rng(0).random(200_000) < rate, -1.0, 1.0)
-    z = torch.full((len(signs),), 1.5, dtype=torch.float64, requires_grad=True)
-    get("sigmoid").fn(z * torch.from_numpy(signs)).sum().backward()
-    assert z.grad.mean().item() == pytest.approx(
-        sigmoid["mean"][2], abs=5 * sigmoid.spread[2] / np.sqrt(len(signs))
-    )
-    assert z.grad.std().item() == pytest.approx(sigmoid.spread[2], rel=0.01)
+@given(st.floats(-3, 3), st.floats(-3, 3), rate)
+@settings(max_examples=50, deadline=None)
+def test_moments_are_those_of_a_drawn_gradient(kept, flipped, noise_rate):
+    mean, variance = page.find_moments(kept, flipped, noise_rate)
+    drawn = scipy.stats.rv_discrete(values=([0, 1], [1 - noise_rate, noise_rate]))
+    gradients = np.array([kept, flipped])
+    assert mean == pytest.approx(drawn.expect(lambda index: gradients[index.astype(int)]))
+    assert variance == pytest.approx(noise_rate * (1 - noise_rate) * (kept - flipped) ** 2)
+
+
+@pytest.mark.parametrize("assumed", [0.0, 0.2, 0.3, 0.34])
+@pytest.mark.parametrize("gap", [-1.5, 0.5, 2.0])
+def test_one_margin_is_fitted_as_the_formula_says(gap, assumed):
+    fitted = page.fit_margin(gap, noise_rate=0.3, assumed_rate=assumed)
+    belief = page.looks_like(gap, noise_rate=0.3, assumed_rate=assumed)
+    assert fitted == pytest.approx(logit(belief), abs=1e-4)
+    if assumed == 0.3:
+        assert fitted == pytest.approx(gap, abs=1e-4)
+
+
+def test_told_too_much_a_margin_has_no_end():
+    assert page.looks_like(2.0, noise_rate=0.3, assumed_rate=0.4) > 1
+    assert page.fit_margin(2.0, noise_rate=0.3, assumed_rate=0.4, bound=12) > 11.9
+
+
+def test_fig_t4_draws_the_formula_as_lines_and_the_fit_as_dots():
+    told = np.array([0.0, 0.1, 0.2])
+    panels = {"margin": [1.0, 2.0, np.nan], "fitted": [1.1, 2.1, 30.0]}
+    series = [(panel, str(gap), values) for panel, values in panels.items() for gap in (0.5, 1, 2)]
+    series.append(("order", "ramp: wrong", [0.0, 0.0, 0.0]))
+    parts = [
+        pd.DataFrame({"panel": panel, "series": name, "assumed_rate": told, "value": values})
+        for panel, name, values in series
+    ]
+    figure = figures.fig_t4_wrong_rate(pd.concat(parts).assign(noise_rate=0.1))
+    left = figure.axes[0].lines
+    for line, dots in zip(left[0:9:3], left[1:9:3], strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), panels["margin"])
+        np.testing.assert_array_equal(dots.get_ydata(), panels["fitted"])
+        assert line.get_linestyle() == "--"
+        assert (dots.get_linestyle(), dots.get_marker()) == ("None", "o")
 
 
 PROBLEMS = theory.draw_problems(8, spread=2, unevenness=1.5, generator=np.random.default_rng(1))

@@ -204,3 +204,11 @@ def test_equivalent_rate_by_hand():
         equivalent_rate(0.6, 0.3, 1.0)
     with pytest.raises(ValueError, match="prior = 2 is not a probability"):
         equivalent_rate(0.1, 0.1, 2)
+
+
+@pytest.mark.parametrize(
+    ("rate_pos", "rate_neg", "prior"), [(0.5, 0.25, 1.0), (0.25, 0.5, 0.0), (0.625, 0.125, 0.75)]
+)
+def test_equivalent_rate_of_one_half_is_refused(rate_pos, rate_neg, prior):
+    with pytest.raises(ValueError, match=r"symmetric noise of rate 0\.5 ≥ ½"):
+        equivalent_rate(rate_pos, rate_neg, prior)

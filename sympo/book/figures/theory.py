@@ -23,6 +23,10 @@ from sympo.book.figures.style import (
 
 # three pairs, from the smallest true margin to the largest
 _SHADES = [OKABE_ITO[name] for name in ("sky", "blue", "black")]
+# four actions: no two of the six lines between these places overlap
+_ACTION_PLACES = {"a": 0.3, "b": 0.0, "c": 0.2, "d": 1.0}
+_ACTION_COLOURS = [OKABE_ITO[name] for name in ("black", "blue", "vermillion", "purple")]
+_NODE = {"marker": "o", "color": "white", "markersize": 13, "linestyle": ""}
 
 
 # T2, T3, T4 — noise equivalence, symmetric noise, correction (notebook 02)
@@ -109,18 +113,18 @@ def fig_t4_wrong_rate(table: pd.DataFrame) -> Figure:
     """What rDPO learns when it is told another noise rate: margins, and an order of four actions.
 
     Args:
-        table: columns panel ("margin", "order"), series, noise_rate (the true one), assumed_rate,
-            value. The series of "margin" are true margins; those of "order" are "rDPO: reversed",
-            "rDPO: tied" and "ramp: wrong".
+        table: columns panel ("margin", "fitted", "order"), series, noise_rate (the true one),
+            assumed_rate, value. The series of "margin", by formula, and of "fitted" are true
+            margins; those of "order" are "rDPO: reversed", "rDPO: tied" and "ramp: wrong".
     """
     figure, (left, right) = subplots(1, 2, height=2.7)
-    pairs = _draw_margins(left, table[table.panel == "margin"])
+    pairs = _draw_margins(left, table[table.panel != "order"])
     shares = _draw_order_shares(right, table[table.panel == "order"])
     for axes in (left, right):
         # the truth, at which every learned margin is right
         axes.axvline(table.noise_rate.iloc[0], color="0.5", linewidth=0.8, zorder=0)
         axes.set_xlabel("noise rate that rDPO is told")
-    left.set(ylabel="learned margin", ylim=(0, 5), title="three pairs")
+    left.set(ylabel="learned margin", ylim=(0, 5), title="three pairs (dots: fitted)")
     right.set(ylabel="share of problems", ylim=(-0.03, 1), title="order of four actions")
     direct_labels(left, pairs)
     direct_labels(right, shares)
@@ -131,7 +135,11 @@ def _draw_margins(axes: Axes, table: pd.DataFrame) -> list[End]:
     ends = []
     for (series, rows), colour in zip(table.groupby("series"), _SHADES, strict=True):
         truth = float(series)
-        axes.plot(rows.assumed_rate, rows.value, color=colour, linestyle="--")
+        formula, fitted = (rows[rows.panel == panel] for panel in ("margin", "fitted"))
+        axes.plot(formula.assumed_rate, formula.value, color=colour, linestyle="--")
+        # there are too many rates for a dot at each
+        every = {"markevery": 4, "linestyle": "none"}
+        axes.plot(fitted.assumed_rate, fitted.value, "o", color=colour, markersize=3, **every)
         axes.axhline(truth, color=colour, linewidth=0.6, linestyle=":")
         # named at the truth: the learned margins may leave the axes
         ends.append(End(truth, f"true {truth:g}", colour))
@@ -273,6 +281,48 @@ def _draw_wrong_orders(axes: Axes, table: pd.DataFrame, labels: list[str]) -> No
 
 def _name_clip(loss: str, clip: float) -> str:
     return label(loss) if np.isnan(clip) else f"{label(loss)}, |r| ≤ {clip:g}"
+
+
+@style()
+def fig_t7_four_actions(pairs: pd.DataFrame, rewards: pd.DataFrame) -> Figure:
+    """Four actions at the heights of their rewards, the pairs compared, and what each fit learns.
+
+    Args:
+        pairs: columns better, worse, sampling and wish, the best margin of the pair by itself;
+            written at the pairs that are sampled often.
+        rewards: columns series, action, reward; the actions stand at those of the first series.
+    """
+    figure, (left, right) = subplots(1, 2, height=3.1, sharey=True)
+    series = list(dict.fromkeys(rewards.series))
+    heights = rewards.pivot(index="series", columns="action", values="reward").loc[series]
+    _draw_pairs(left, pairs, heights.iloc[0])
+    ends = []
+    for (action, values), colour in zip(heights.items(), _ACTION_COLOURS, strict=True):
+        left.plot(_ACTION_PLACES[action], values.iloc[0], **_NODE, markeredgecolor=colour)
+        left.text(_ACTION_PLACES[action], values.iloc[0], action, ha="center", va="center")
+        right.plot(range(len(series)), values, "o-", color=colour)
+        ends.append(End(values.iloc[-1], action, colour))
+    left.set(xlim=(-0.25, 1.25), xticks=[], ylabel="reward, the last action at 0")
+    left.set(title="sampled pairs and what they wish")
+    right.set_xticks(range(len(series)), [name.replace(", ", "\n") for name in series])
+    right.set(title="learned rewards", xlim=(-0.2, len(series) - 0.8))
+    direct_labels(right, ends)
+    return figure
+
+
+def _draw_pairs(axes: Axes, pairs: pd.DataFrame, heights: pd.Series) -> None:
+    """Draw a line per pair: as wide as it is sampled often, dotted where it is rare."""
+    most = pairs.sampling.max()
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
+    for pair in pairs.itertuples():
+        actions = [pair.better, pair.worse]
+        x, y = [_ACTION_PLACES[action] for action in actions], heights[actions]
+        if pair.sampling < most / 10:
+            axes.plot(x, y, color="0.7", linestyle=":", linewidth=0.8, zorder=1)
+            continue
+        axes.plot(x, y, color="0.6", linewidth=3 * pair.sampling / most, zorder=1)
+        words = {"ha": "center", "va": "center", "fontsize": 7, "bbox": box}
+        axes.text(np.mean(x), np.mean(y), f"{pair.wish:.2f}", **words)
 
 
 @style()
