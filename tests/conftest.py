@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from sympo.studies import sources
+
+# A busy machine is slow, and not wrong.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

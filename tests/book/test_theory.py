@@ -35,7 +35,7 @@ def test_pairs_by_hand():
 
 
 @given(rate, rate, share)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_annotation_conditions_on_the_written_label(rate_pos, rate_neg, prior):
     outcomes = page.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
     assert outcomes.probability.sum() == pytest.approx(1)
@@ -59,7 +59,7 @@ def test_exact_risk_is_what_sampling_finds():
 
 @pytest.mark.parametrize("name", LOSSES)
 @given(rate, rate, share)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_lemma_1(name, rate_pos, rate_neg, prior):
     fn, equivalent = get(name).fn, equivalent_rate(rate_pos, rate_neg, prior)
     outcomes = page.annotate(PAIRS, rate_pos, rate_neg, prior=prior)
@@ -126,7 +126,7 @@ def test_reward_accuracy_is_the_share_of_sampled_winners():
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3), rate)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_moments_are_those_of_a_drawn_gradient(kept, flipped, noise_rate):
     mean, variance = page.find_moments(kept, flipped, noise_rate)
     drawn = scipy.stats.rv_discrete(values=([0, 1], [1 - noise_rate, noise_rate]))

@@ -150,7 +150,7 @@ def test_every_tied_minimiser_is_found():
     np.testing.assert_array_equal(tie, MARGINS)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(SYMMETRIC), st.floats(0.51, 1), st.floats(0.51, 1), st.floats(0.1, 30))
 def test_no_symmetric_loss_tells_two_probabilities_apart(name, eta, other, bound):
     margins = np.linspace(-bound, bound, 101)
