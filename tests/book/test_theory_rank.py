@@ -2,6 +2,8 @@
 by differences.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -164,6 +166,21 @@ def test_sigmoid_fit_is_no_worse_than_scipy_from_many_starts(problems):
         assert ours[index] == pytest.approx(best, abs=1e-7)
 
 
+def test_sigmoid_search_starts_at_the_best_point_of_its_lattice(problems):
+    """The search may hide a bad start, by ending in the same place: here it takes no step."""
+    probability = wishes(problems, NOISE_RATE)
+    start = theory.fit_sigmoid(
+        problems.sampling, probability, clip=3, points=5, smallest_step=np.inf
+    )
+    lattice = np.array(list(product(np.linspace(-3, 3, 5), repeat=4)))
+    fn = losses.get("sigmoid").fn
+    risks = page.noisy_risk(fn, lattice[:, None], problems, NOISE_RATE)
+    np.testing.assert_allclose(
+        page.noisy_risk(fn, start, problems, NOISE_RATE), risks.min(axis=0), rtol=1e-12
+    )
+    assert (np.abs(start).max(axis=1) == 3).all()
+
+
 def test_fit_reward_asks_for_what_is_missing(problems):
     with pytest.raises(ValueError, match="clip is missing"):
         page.best_reward("sigmoid", problems, NOISE_RATE)
@@ -222,12 +239,23 @@ def test_wrong_orders_add_up_and_name_the_clip(problems):
     assert wrong["sigmoid", 20] == 0 < wrong["sigmoid", 3]
 
 
-def test_a_free_score_memorises_and_an_additive_one_cannot():
+def test_flips_are_memorised_where_there_is_no_cycle_and_outvoted_in_many():
     generator = np.random.default_rng(0)
-    twelve = theory.draw_problems(20, actions=12, spread=2.0, unevenness=0, generator=generator)
-    means = page.compare_memorisation(twelve, noise_rate=NOISE_RATE, generator=generator)
-    assert means.fits_labels["free"] == 1 > means.fits_labels["additive"]
-    assert means.agrees_with_truth["additive"] > means.agrees_with_truth["free"]
+    all_pairs = theory.draw_problems(20, actions=12, spread=2.0, unevenness=0, generator=generator)
+    first, second = np.triu_indices(12, 1)
+    chain = all_pairs._replace(sampling=np.tile((second - first == 1) / 11, (20, 1)))
+    means = {
+        name: page.compare_memorisation(problems, noise_rate=NOISE_RATE, generator=generator)
+        for name, problems in {"chain": chain, "all": all_pairs}.items()
+    }
+    assert means["chain"]["reward fits labels"] == 1
+    assert means["chain"]["reward agrees with r*"] == means["chain"]["labels agree with r*"]
+    assert means["all"]["reward fits labels"] < 1
+    assert means["all"]["reward agrees with r*"] > means["all"]["labels agree with r*"]
+    # every label of 20 · 66 pairs is right with probability σ(gap), and flipped with ε
+    expected = wishes(all_pairs, NOISE_RATE)
+    agreement = np.maximum(expected, 1 - expected).mean()
+    assert means["all"]["labels agree with r*"] == pytest.approx(agreement, abs=0.05)
 
 
 def test_tilt_is_the_written_formula_and_keeps_the_support():
@@ -252,6 +280,14 @@ def test_improvement_is_the_covariance_formula(seed, beta):
     assert page.measure_improvement(reference, reward, learned, beta) == pytest.approx(
         expected, abs=1e-12
     )
+
+
+@pytest.mark.parametrize("beta", [0.1, 2.0])
+def test_objective_is_the_written_sum(beta):
+    policy, reference, reward = [0.6, 0.4, 0.0], [0.25, 0.25, 0.5], np.array([2.0, -1.0, 5.0])
+    kl = 0.6 * np.log(0.6 / 0.25) + 0.4 * np.log(0.4 / 0.25)
+    value = page.measure_objective(np.array(policy), np.array(reference), reward, beta)
+    assert value == pytest.approx(0.8 - beta * kl)
 
 
 def test_kl_by_hand():
@@ -334,3 +370,41 @@ def test_wrong_order_bars_are_as_long_as_the_shares(problems):
     figure = figures.fig_t7_wrong_orders(table.assign(sampling="uneven"))
     lengths = [bar.get_width() for bar in figure.axes[0].patches]
     np.testing.assert_allclose(lengths, table[["reversed", "tied"]].to_numpy().ravel())
+
+
+@pytest.fixture
+def four_actions():
+    """The tables of the figure, with made-up numbers: a tree sampled often, and a rare pair."""
+    pairs = pd.DataFrame(
+        {"better": list("abac"), "worse": list("bcdd"), "wish": [1.5, 2.5, 3.5, 0.5]}
+    ).assign(sampling=[0.4, 0.3, 0.2, 0.001])
+    series = {"clean": [6.0, 4.0, 1.0, 0.0], "noisy": [4.0, 2.0, -1.0, 0.0]}
+    fits = pd.DataFrame(series, index=pd.Index(list("abcd"), name="action"))
+    return pairs, fits, fits.reset_index().melt("action", None, "series", "reward")
+
+
+def test_four_actions_stand_at_their_rewards_and_keep_their_colours(four_actions):
+    pairs, fits, rewards = four_actions
+    graph, learned = figures.fig_t7_four_actions(pairs, rewards).axes
+    nodes = [line for line in graph.lines if line.get_marker() == "o"]
+    assert [line.get_ydata().item() for line in nodes] == list(fits["clean"])
+    assert [line.get_ydata().tolist() for line in learned.lines] == fits.to_numpy().tolist()
+    colours = [line.get_color() for line in learned.lines]
+    assert [line.get_markeredgecolor() for line in nodes] == colours
+    assert len(set(colours)) == 4
+    assert [label.get_text() for label in learned.get_xticklabels()] == ["clean", "noisy"]
+
+
+def test_pairs_are_as_wide_as_they_are_sampled_often_and_rare_ones_are_dotted(four_actions):
+    pairs, fits, rewards = four_actions
+    graph, _ = figures.fig_t7_four_actions(pairs, rewards).axes
+    lines = [line for line in graph.lines if line.get_marker() != "o"]
+    heights = [
+        [fits["clean"][better], fits["clean"][worse]] for better, worse in ("ab", "bc", "ad", "cd")
+    ]
+    assert [list(line.get_ydata()) for line in lines] == heights
+    widths = np.array([line.get_linewidth() for line in lines])
+    np.testing.assert_allclose(widths[:3] / widths[0], pairs.sampling[:3] / 0.4)
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "-", ":"]
+    texts = {text.get_text() for text in graph.texts}
+    assert texts == {*"abcd", "1.50", "2.50", "3.50"}
