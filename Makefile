@@ -1,5 +1,6 @@
 # `make paper` and `make test` need nothing but make, Python 3.11 or later and a package index. `make` alone lists every target.
 PROFILE ?= auto
+COMMIT ?=# COMMIT=1 writes results into figures/, where git sees them
 UV ?= $(shell command -v uv 2>/dev/null)# `make env UV=` uses pip although uv is there
 
 # An active virtual or conda environment is used as it is, but not conda's own (base); otherwise .venv is made here.
@@ -69,14 +70,14 @@ lab: env  ## open JupyterLab on the notebooks; LAB="--no-browser --allow-root" p
 	JUPYTER_PREFER_ENV_PATH=1 "$(PYTHON)" -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
-paper: env  ## run every notebook that is not up to date: every figure and table
+paper: env  ## run every notebook that is not up to date, into build/; COMMIT=1: and into figures/
 	@profile=$$("$(PYTHON)" -m sympo.book inputs --profile "$(PROFILE)") || exit; \
 	if $(MAKE) -q --no-print-directory executed PROFILE=$$profile; then \
 	  echo "nothing to do: every notebook of profile $$profile is up to date (build/$$profile)"; \
 	else \
 	  "$(PYTHON)" -m sympo.book data && \
 	  $(MAKE) --no-print-directory executed PROFILE=$$profile; \
-	fi
+	fi$(if $(COMMIT), && "$(PYTHON)" -m sympo.book commit --profile $$profile)
 
 executed: $(call executed,$(filter-out $(LAST),$(TWINS)) $(LAST))
 
@@ -85,14 +86,14 @@ $(call executed,$(TWINS)): build/$(PROFILE)/%.ipynb: build/$(PROFILE)/inputs/%.t
 
 $(call executed,$(LAST)): $(call executed,$(filter-out $(LAST),$(TWINS)))
 
-smoke:  ## `make paper` in a few minutes, with numbers that mean nothing; leaves figures/ alone
+smoke:  ## `make paper` in a few minutes, with numbers that mean nothing
 	@$(MAKE) --no-print-directory paper PROFILE=smoke
 
-figures: env  ## draw figures and tables again from the committed data
-	@"$(PYTHON)" -m sympo.book figures --profile "$(PROFILE)"
+figures: env  ## draw the committed data again, into build/; COMMIT=1: into figures/
+	@"$(PYTHON)" -m sympo.book figures --profile "$(PROFILE)" $(if $(COMMIT),--commit)
 
-notebooks:  ## run the laptop profile and put its outputs into the committed notebooks
-	@$(MAKE) --no-print-directory paper PROFILE=laptop
+notebooks:  ## `make paper COMMIT=1` in the laptop profile, and its outputs into the committed notebooks
+	@$(MAKE) --no-print-directory paper PROFILE=laptop COMMIT=1
 	@"$(PYTHON)" -m sympo.book notebooks --profile laptop
 
 check: lint  ## lint, types and the quick tests, in two minutes: before every commit
@@ -106,11 +107,11 @@ lint: env  ## ruff's checks and format, mypy's types
 	@"$(PYTHON)" -m ruff format --check $(CODE)
 	@"$(PYTHON)" -m mypy
 
-verify: env  ## compare the data behind the figures with the committed data
+verify: env  ## compare your run with the committed one: which conclusions held here
 	@"$(PYTHON)" -m sympo.book verify --profile "$(PROFILE)"
 
 bench: env  ## measure what is fast here beside the plain way of doing it, on a machine that does nothing else
-	@"$(PYTHON)" -m sympo.book.bench --profile "$(PROFILE)"
+	@"$(PYTHON)" -m sympo.book.bench --profile "$(PROFILE)" $(if $(COMMIT),--commit)
 
 badges: env  ## write this repository's address, REPO=owner/name, into notebooks and README
 	@"$(PYTHON)" -m sympo.book badges "$(REPO)"

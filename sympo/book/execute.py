@@ -4,6 +4,7 @@ Outputs appear whole or not at all: a notebook is executed under a temporary nam
 end, so that make never takes the half of one for done.
 """
 
+import copy
 import os
 import re
 import shutil
@@ -49,6 +50,8 @@ __all__ = [
 
 # GitHub refuses notebooks with widgets, and they draw nothing without a kernel.
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# A cell with one of these calls shows what ran: the machine, the commit, how much was trained anew.
+ABOUT_THE_RUN = ("save_provenance(", "provenance.collect(", "run_study(")
 
 
 # Running
@@ -249,6 +252,9 @@ def _say(text: str) -> None:
 def refresh(name: str, profile: str) -> bool:
     """Put the outputs of an executed notebook into the committed one; whether that changed it.
 
+    Where only the machine, the commit or the number of runs trained anew differ, the committed
+    notebook stays.
+
     Raises:
         ValueError: there is no executed copy of the present text.
     """
@@ -265,7 +271,11 @@ def refresh(name: str, profile: str) -> bool:
     # outputs of another text would be shown as if they were of this one
     if [cell.source for cell in cells] != [cell.source for cell in notebook.cells]:
         raise ValueError(f"{relative(executed)} was made from another text of {name}: {remedy}")
-    return write_outputs(name, notebook, cells)
+    _put_outputs(notebook, cells)
+    path = _committed(name)
+    if path.is_file() and _drop_run(nbformat.read(path, as_version=4)) == _drop_run(notebook):
+        return False
+    return _write_notebook(notebook, path)
 
 
 def write_outputs(name: str, notebook: "NotebookNode", cells: "list[NotebookNode]") -> bool:
@@ -276,6 +286,11 @@ def write_outputs(name: str, notebook: "NotebookNode", cells: "list[NotebookNode
     Returns:
         whether that changed the file.
     """
+    _put_outputs(notebook, cells)
+    return _write_notebook(notebook, _committed(name))
+
+
+def _put_outputs(notebook: "NotebookNode", cells: "list[NotebookNode]") -> None:
     codes = [pair for pair in zip(notebook.cells, cells, strict=True) if "outputs" in pair[1]]
     # numbered from 1: papermill's cell took a number
     for number, (cell, executed) in enumerate(codes, start=1):
@@ -283,7 +298,21 @@ def write_outputs(name: str, notebook: "NotebookNode", cells: "list[NotebookNode
         shown = [each for each in executed.outputs if WIDGET not in each.get("data", {})]
         cell.execution_count = number
         cell.outputs = [_clean_output(each, number) for each in shown]
-    return _write_notebook(notebook, profiles.root() / "notebooks" / f"{name}.ipynb")
+
+
+def _drop_run(notebook: "NotebookNode") -> str:
+    """The text of a notebook without the outputs that say which run made it."""
+    import nbformat
+
+    copied = copy.deepcopy(notebook)
+    for cell in copied.cells:
+        if "outputs" in cell and any(call in cell.source for call in ABOUT_THE_RUN):
+            cell.outputs = []
+    return nbformat.writes(copied)
+
+
+def _committed(name: str) -> Path:
+    return profiles.root() / "notebooks" / f"{name}.ipynb"
 
 
 def _clean_output(shown: "NotebookNode", number: int) -> "NotebookNode":

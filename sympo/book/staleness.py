@@ -3,8 +3,8 @@
 make holds the graph and compares times; the time of `build/<profile>/inputs/<notebook>.txt` changes
 only when what the notebook is made from changes in content, or when a result is not as the notebook
 left it. doit would hash the inputs for us, but not the imports behind them; and it takes a target
-for good as long as it exists, while a csv that an exercise in Lab overwrote must not pass for the
-profile's.
+for good as long as it exists, while a csv that a cell tried out in Lab overwrote must not pass for
+the profile's.
 """
 
 import ast
@@ -131,7 +131,8 @@ def inputs(name: str, profile: str) -> str:
         paths.add(root / "notebooks" / "claims.yaml")
     # on a laptop, these two show what a GPU recorded
     if profile == "laptop" and study in ("hh", "ultrafeedback"):
-        paths.update((root / "figures" / "gpu" / "data").glob(f"fig?_{study}_*.csv"))
+        for folder in (profiles.own_figures("gpu"), profiles.committed_figures("gpu")):
+            paths.update((folder / "data").glob(f"fig?_{study}_*.csv"))
     # hashes and not times: a checkout or an undone edit changes times alone
     lines = [f"{_sha256(path)} {relative(path)}" for path in sorted(paths) if path.is_file()]
     # the sections of other studies may change
@@ -159,7 +160,7 @@ def write_inputs(profile: str) -> list[str]:
         old = path.read_text(encoding="utf-8") if path.is_file() else ""
         changed = sorted({line.partition(" ")[2] for line in _differing_lines(old, new)})
         # an altered result alone rewrites the same text: its new time is what make sees
-        altered = [f"{result} is gone or was changed" for result in _list_altered(name, profile)]
+        altered = [f"{result} is gone or was changed" for result in list_altered(name, profile)]
         if not changed and not altered:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,19 +187,20 @@ def note_results(name: str, profile: str, *, since: int) -> None:
     Args:
         since: time at which the notebook started, ns.
     """
-    stems = tuple(saved_stems(twin(name)))
-    files = [path for path in profiles.figures_folder(profile).rglob("*") if path.is_file()]
+    # and the provenance beside them
+    stems = (*saved_stems(twin(name)), f"{name}.json")
+    files = [path for path in profiles.own_figures(profile).rglob("*") if path.is_file()]
     # by time and stem: another notebook may be run by hand meanwhile
     recent = [path for path in sorted(files) if path.stat().st_mtime_ns >= since]
     results = {relative(path): _sha256(path) for path in recent if path.name.startswith(stems)}
-    note = _results_file(name, profile)
+    note = results_file(name, profile)
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
-def _list_altered(name: str, profile: str) -> list[str]:
+def list_altered(name: str, profile: str) -> list[str]:
     """The results of a notebook that are gone, and the csv files that hold something else."""
-    note = _results_file(name, profile)
+    note = results_file(name, profile)
     # before its first run nothing can have been altered
     if not note.is_file():
         return []
@@ -222,7 +224,8 @@ def _inputs_file(name: str, profile: str) -> Path:
     return profiles.build_folder(profile) / "inputs" / f"{name}.txt"
 
 
-def _results_file(name: str, profile: str) -> Path:
+def results_file(name: str, profile: str) -> Path:
+    """The note of a notebook's results: a JSON object of paths and hashes."""
     return profiles.build_folder(profile) / "results" / f"{name}.json"
 
 

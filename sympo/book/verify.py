@@ -1,141 +1,309 @@
-"""Compares the data behind the figures with the committed data, and draws figures from them again.
+"""Compares the results of this clone's run with the committed ones, and draws these again.
 
-numpy's `isclose` is the rule, on one column at a time. pandas.testing stops at the first column
-that differs, names no row, and takes the larger of the two tolerances where this takes their sum.
+On another processor, sums are taken in another order and differ in the last digit. Twenty epochs of
+training amplify that, up to a model like one of another seed. So not everything can be the same
+there, and what must agree is said in layers:
+
+- **theory**: what a notebook computes that trains nothing, to the last digits that count;
+- **verdicts**: the conclusions, exactly;
+- **means** and contrasts over seeds, which have an interval: an equivalence test, whose margin is
+  half the width of the committed 95% interval (`MARGIN`);
+- **runs**: the rest, which is single runs and sums over a few of them. It is listed, not judged.
+
+Why half the interval's width: it says how far other seeds of the same number would carry the mean.
+The seeds here are the committed ones, and a processor changes some of their models as far as
+another seed would, but not all. So a mean that leaves the interval did not get there by rounding.
+Between an Intel and an AMD processor, 39 means moved by two fifths of their margin at most, while
+single models moved by up to six points of accuracy.
 """
 
 import io
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from sympo.book import figures
+from sympo.book.figures import files
 from sympo.book.twins import LAST, notebooks, relative, saved_stems, study_of, twin
 from sympo.studies import profiles
 
-# Two numbers agree when they differ by at most atol + rtol·|committed|.
-TOLERANCES = {
-    # the same arithmetic, perhaps in another order
-    "theory": {"rtol": 1e-4, "atol": 1e-6},
-    # training on another processor takes another path: three points of accuracy
-    "study": {"rtol": 0.05, "atol": 0.03},
-}
-# A p value may move a lot while the difference it belongs to, which is compared, does not.
-TEST_COLUMNS = ("p", "p_holm")
+# Two numbers are the same when they differ by at most atol + rtol·|committed|: the same arithmetic,
+# perhaps in another order, and written with six digits.
+SAME = {"rtol": 1e-4, "atol": 1e-6}
+# The least margin of a mean: where all seeds agree, the interval is narrower than what rounding
+# does. A point of accuracy changes no conclusion of this companion.
+MARGIN = 0.01
+# Two seeds have an interval as wide as the scale, which would let everything pass.
+FEWEST_SEEDS = 3
+# Columns that hold a conclusion, wherever they stand.
+CONCLUSIONS = ("verdict", "agree")
+
+MISSING = "committed, but not here"
+ADDED = "here, but not committed"
 
 
-def differences(profile: str) -> list[str]:
-    """How the data behind the figures differ from the committed data, a sentence each.
+class Finding(NamedTuple):
+    """One thing that was compared.
+
+    Attributes:
+        layer: "files" for what cannot be compared at all, or one of `layer_of`.
+        what: the file, or the row of a table.
+        same: whether it agrees, by the rule of its layer.
+        detail: how it differs; of a mean, how far it moved and how far it may.
+        share: of its margin that a mean has moved; of a run, of the spread of its column.
+    """
+
+    layer: str
+    what: str
+    same: bool
+    detail: str = ""
+    share: float = 0.0
+
+
+def compare_results(profile: str) -> list[Finding]:
+    """Everything that this clone's run of `profile` has in common with what is committed.
 
     Raises:
-        ValueError: there is no git history to compare with, or nothing of this profile is
-            committed.
+        ValueError: there is no git history to compare with, nothing of this profile is committed,
+            or it has not been run here.
     Check: tests/book/test_verify.py.
     """
-    folder = profiles.figures_folder(profile) / "data"
-    # HEAD and not the index: what is staged has not been reviewed
-    listing = _git("ls-tree", "--name-only", "HEAD", f"{relative(folder)}/").splitlines()
+    reference = profiles.committed_figures(profile) / "data"
+    # HEAD and not the working tree: what `make paper COMMIT=1` wrote is not the reference
+    listing = _git("ls-tree", "--name-only", "HEAD", f"{relative(reference)}/").splitlines()
+    # csv only: pictures differ between versions of matplotlib, and timings between runs
     committed = {Path(path).name for path in listing if path.endswith(".csv")}
     if not committed:
-        place = relative(folder)
-        raise ValueError(f"nothing is committed under {place}, so there is nothing to compare with")
-    # csv only: pictures differ between versions of matplotlib, and timings between runs
+        place = relative(reference)
+        raise ValueError(
+            f"nothing is committed under {place}, so there is nothing to compare with: "
+            "make paper verify PROFILE=laptop compares the profile that is"
+        )
+    folder = profiles.own_figures(profile) / "data"
     here = {path.name for path in folder.glob("*.csv")}
-    return [
-        *(f"{name}: committed, but not here" for name in sorted(committed - here)),
-        *(f"{name}: here, but not committed" for name in sorted(here - committed)),
-        *(text for name in sorted(here & committed) for text in _compare_file(folder / name)),
+    if not here:
+        raise ValueError(
+            f"there are no results of your own in {relative(folder)} to compare: "
+            f"run make paper PROFILE={profile} first"
+        )
+    findings = [
+        *(Finding("files", name, False, MISSING) for name in sorted(committed - here)),
+        *(Finding("files", name, False, ADDED) for name in sorted(here - committed)),
     ]
+    for name in sorted(here & committed):
+        # both sides are read alike, so that no difference comes from the reading
+        text = _git("show", f"HEAD:{relative(reference / name)}")
+        tables = (pd.read_csv(io.StringIO(text)), pd.read_csv(folder / name))
+        findings += compare(Path(name).stem, *tables)
+    return findings
 
 
-def _compare_file(path: Path) -> Iterator[str]:
-    text = _git("show", f"HEAD:{relative(path)}")
-    # both sides are read alike, so that no difference comes from the reading
-    committed = pd.read_csv(io.StringIO(text))
-    for difference in compare(committed, pd.read_csv(path), kind=kind_of(path.stem)):
-        yield f"{path.name}: {difference}"
+def layer_of(stem: str, columns: pd.Index) -> str:
+    """The layer of a csv file, by who saved it and by its columns.
 
-
-def compare(committed: pd.DataFrame, here: pd.DataFrame, *, kind: str) -> list[str]:
-    """How two tables differ by more than `TOLERANCES[kind]`, a sentence per column.
-
-    Whole numbers and text must be equal. In data of a study, p values are not compared.
+    "theory" if its notebook trains nothing; else "means" if it has estimates with intervals; else
+    "verdicts" if it has verdicts; else "runs".
     """
-    if list(committed.columns) != list(here.columns):
-        # then nothing further can be compared
-        columns = [", ".join(table.columns) for table in (here, committed)]
-        return [f"columns {columns[0]} here, {columns[1]} committed"]
-    if len(committed) != len(here):
-        return [f"{len(here)} rows here, {len(committed)} committed"]
-    # in theory a p value is computed from the same numbers, and must agree
-    skipped = TEST_COLUMNS if kind == "study" else ()
-    texts = [
-        _compare_column(committed[column], here[column], **TOLERANCES[kind])
-        for column in committed.columns
-        if column not in skipped
-    ]
-    return [text for text in texts if text]
-
-
-def _compare_column(committed: pd.Series, here: pd.Series, *, rtol: float, atol: float) -> str:
-    """The row that differs most, in a sentence; nothing where the columns agree."""
-    kinds = {committed.dtype.kind, here.dtype.kind}
-    # a column of whole numbers reads as floats as soon as one is missing
-    measured = kinds <= {"f", "i"} and "f" in kinds
-    if measured:
-        agree = np.isclose(here, committed, rtol=rtol, atol=atol, equal_nan=True)
-    else:
-        # text, truth values, and whole numbers: counts of pairs, seeds, rows
-        agree = ((here == committed) | (here.isna() & committed.isna())).to_numpy()
-    if agree.all():
-        return ""
-    # the first that differs, unless one can say which differs most
-    row = agree.argmin()
-    detail = ""
-    if measured:
-        allowed = atol + rtol * committed.abs()
-        # a number against none is beyond every tolerance
-        excess = ((here - committed).abs() - allowed).fillna(np.inf)
-        row = excess.where(~agree, -np.inf).argmax()
-        gap = abs(here[row] - committed[row])
-        detail = f" (off by {gap:.3g}, allowed {allowed[row]:.3g})"
-    others = len(agree) - agree.sum() - 1
-    rows = "row" if others == 1 else "rows"
-    more = f", and {others} more {rows}" if others else ""
-    values = f"{here[row]} here, {committed[row]} committed{detail}{more}"
-    return f"row {row + 1}, column {committed.name}: {values}"
-
-
-def kind_of(stem: str) -> str:
-    """ "study" for data that training makes or that sums such data up, "theory" for the rest."""
     # LAST sum up what the others trained
     trained = [name for name in notebooks() if name in LAST or study_of(name) in profiles.STUDIES]
     stems = [saved for name in trained for saved in saved_stems(twin(name))]
     # several tables of one figure share its stem
-    is_trained = any(stem == saved or stem.startswith(f"{saved}_") for saved in stems)
-    return "study" if is_trained else "theory"
+    if not any(f"{stem}_".startswith(f"{saved}_") for saved in stems):
+        return "theory"
+    if {"estimate", "low", "high", "n"} <= {*columns}:
+        return "means"
+    return "verdicts" if "verdict" in columns else "runs"
 
 
-def redraw(profile: str) -> list[str]:
-    """Draw every figure and table again from its csv.
+def compare(stem: str, committed: pd.DataFrame, here: pd.DataFrame) -> list[Finding]:
+    """What two tables with the stem `stem` have in common, by the rule of their layer."""
+    if list(committed.columns) != list(here.columns):
+        # then nothing further can be compared
+        columns = [", ".join(table.columns) for table in (here, committed)]
+        return [Finding("files", stem, False, f"columns {columns[0]} here, {columns[1]} committed")]
+    layer = layer_of(stem, committed.columns)
+    if layer != "means" and len(committed) != len(here):
+        rows = f"{len(here)} rows here, {len(committed)} committed"
+        return [Finding("files", stem, False, rows)]
+    rules = {
+        "theory": _compare_theory,
+        "verdicts": _compare_verdicts,
+        "means": _compare_means,
+        "runs": _compare_runs,
+    }
+    return list(rules[layer](stem, committed, here))
+
+
+def _compare_theory(stem: str, committed: pd.DataFrame, here: pd.DataFrame) -> Iterator[Finding]:
+    """A finding for the file: it agrees if every cell does."""
+    differing = ~_are_same(committed, here)
+    column = differing.any().idxmax()
+    row = differing[column].idxmax()
+    detail = f"row {row + 1}, column {column}: {here[column][row]} here, "
+    detail += f"{committed[column][row]} committed; {differing.to_numpy().sum()} cells differ"
+    same = not differing.to_numpy().any()
+    yield Finding("theory", stem, same, "" if same else detail)
+
+
+def _compare_verdicts(stem: str, committed: pd.DataFrame, here: pd.DataFrame) -> Iterator[Finding]:
+    """A finding per row, which its first column names; the rest of the row is not compared."""
+    for old, new in zip(committed.to_dict("records"), here.to_dict("records"), strict=True):
+        name = next(iter(old))
+        if old[name] != new[name]:
+            yield Finding("files", f"{stem}: {old[name]}", False, "another row here")
+        else:
+            yield _compare_conclusion(f"{stem}: {old[name]}", old["verdict"], new["verdict"])
+
+
+def _compare_conclusion(what: str, committed: Any, here: Any) -> Finding:
+    # text, so that a missing one equals another
+    same = str(committed) == str(here)
+    return Finding("verdicts", what, same, f"“{here}” here, “{committed}” committed")
+
+
+def _compare_means(stem: str, committed: pd.DataFrame, here: pd.DataFrame) -> Iterator[Finding]:
+    """A finding per mean and one per conclusion; the columns before `estimate` name the row."""
+    names = list(committed.columns[: committed.columns.get_loc("estimate")])
+    # by name and not by place: a table may be sorted by what was measured
+    options: dict[str, Any] = {"how": "outer", "indicator": True, "validate": "one_to_one"}
+    both = committed.merge(here, on=names, suffixes=("", " here"), **options)
+    for row in both.to_dict("records"):
+        what = f"{stem}: {', '.join(f'{row[name]}' for name in names)}"
+        if row["_merge"] != "both":
+            detail = MISSING if row["_merge"] == "left_only" else ADDED
+            yield Finding("files", what, False, detail)
+            continue
+        for column in CONCLUSIONS:
+            if column in committed:
+                yield _compare_conclusion(what, row[column], row[f"{column} here"])
+        yield _compare_mean(what, row)
+
+
+def _compare_mean(what: str, row: dict[str, Any]) -> Finding:
+    move = abs(row["estimate here"] - row["estimate"])
+    detail = f"{row['estimate here']:.3f} here, {row['estimate']:.3f} committed"
+    if row["n"] != row["n here"]:
+        return Finding("means", what, False, f"n = {row['n here']} here, {row['n']} committed")
+    half_width = (row["high"] - row["low"]) / 2
+    if row["n"] < FEWEST_SEEDS or np.isnan(half_width):
+        same = np.isclose(row["estimate here"], row["estimate"], **SAME, equal_nan=True)
+        return Finding("runs", what, bool(same), detail)
+    margin = max(half_width, MARGIN)
+    # a number against none is beyond every margin
+    same = bool(move <= margin)
+    return Finding("means", what, same, f"{detail}, margin {margin:.3f}", move / margin)
+
+
+def _compare_runs(stem: str, committed: pd.DataFrame, here: pd.DataFrame) -> Iterator[Finding]:
+    """A finding per row, with the column that moved most, by the spread of that column."""
+    same = _are_same(committed, here)
+    numbers = committed.select_dtypes("number").columns.intersection(
+        here.select_dtypes("number").columns
+    )
+    moves = (here[numbers] - committed[numbers]).abs().fillna(0)
+    # a column without a spread is a setting
+    shares = (moves / committed[numbers].std().replace(0, np.nan)).fillna(0)
+    for row in range(len(committed)):
+        if same.loc[row].all():
+            yield Finding("runs", f"{stem}: row {row + 1}", True)
+            continue
+        column = shares.loc[row].idxmax() if shares.loc[row].any() else same.loc[row].idxmin()
+        detail = f"{column} {here[column][row]} here, {committed[column][row]} committed"
+        share = float(shares.loc[row].max()) if len(numbers) else 0.0
+        yield Finding("runs", f"{stem}: row {row + 1}", False, detail, share)
+
+
+def _are_same(committed: pd.DataFrame, here: pd.DataFrame) -> pd.DataFrame:
+    """Whether each cell is the same: numbers by `SAME`, text and whole numbers exactly."""
+    columns = {}
+    for column in committed:
+        kinds = {committed[column].dtype.kind, here[column].dtype.kind}
+        # a column of whole numbers reads as floats as soon as one is missing
+        if kinds <= {"f", "i"} and "f" in kinds:
+            columns[column] = np.isclose(here[column], committed[column], **SAME, equal_nan=True)
+        else:
+            missing = here[column].isna() & committed[column].isna()
+            columns[column] = ((here[column] == committed[column]) | missing).to_numpy()
+    return pd.DataFrame(columns, index=committed.index)
+
+
+# What a reader is told
+
+
+def describe(findings: list[Finding]) -> tuple[list[str], bool]:
+    """Sentences about findings, the last of which says which conclusions held here, and if all did.
+
+    What failed has a sentence each; of single runs that moved, the one that moved most has one.
+    """
+    layers = {
+        layer: [finding for finding in findings if finding.layer == layer]
+        for layer in ("files", "theory", "verdicts", "means", "runs")
+    }
+    runs = layers.pop("runs")
+    failed = [each for found in layers.values() for each in found if not each.same]
+    sentences = [f"differs: {each.what}: {each.detail}" for each in failed]
+    if layers["means"]:
+        furthest = max(layers["means"], key=lambda finding: finding.share)
+        sentences.append(
+            "A mean may move by half the width of its committed 95% interval, or by "
+            f"{MARGIN:g}; the one that moved most took {furthest.share:.0%} of that ("
+            f"{furthest.what}: {furthest.detail})."
+        )
+    moved = [each for each in runs if not each.same]
+    if moved:
+        furthest = max(moved, key=lambda finding: finding.share)
+        sentences.append(
+            f"Listed, not judged: {len(moved)} of {len(runs)} single runs moved, the furthest "
+            f"{furthest.what}: {furthest.detail}."
+        )
+    counts = {
+        "verdicts": "{} verdicts",
+        "theory": "{} files of theory to the last digits",
+        "means": "{} means within their margins",
+    }
+    held = [
+        text.format(f"{sum(each.same for each in layers[layer])} of {len(layers[layer])}")
+        for layer, text in counts.items()
+        if layers[layer]
+    ]
+    last = f"Held here: {', '.join(held)}"
+    if failed:
+        last += f"; not held: {'; '.join(each.what for each in failed)}"
+    return [*sentences, f"{last}."], not failed
+
+
+# Drawing again
+
+
+def redraw(profile: str, *, commit: bool = False) -> list[str]:
+    """Draw every committed figure and table again from its csv, into build/<profile>/redrawn.
 
     `<stem>.csv` is drawn by `figures.<stem>`, several `<stem>_<name>.csv` by
-    `figures.<stem>(name=table, …)`, and `table….csv` is a table.
+    `figures.<stem>(name=table, …)`, and `table….csv` is a table. Where nothing is committed, the
+    run of this clone is drawn.
 
+    Args:
+        commit: draw into figures/<profile>, in place of what is committed.
     Returns:
         the stems of the csv files for which nothing draws.
     Raises:
         ValueError: there are no csv files.
     """
-    folder = profiles.figures_folder(profile) / "data"
+    committed = profiles.committed_figures(profile)
+    places = [folder / "data" for folder in (committed, profiles.own_figures(profile))]
+    data = next((place for place in places if any(place.glob("*.csv"))), None)
+    if data is None:
+        folders = " or ".join(relative(place) for place in places)
+        raise ValueError(f"there is no csv in {folders}: run make paper PROFILE={profile} first")
+    # not beside a run's own results: `verify` would compare the committed data with themselves
+    target = committed if commit else profiles.build_folder(profile) / "redrawn"
+    caveat = profiles.caveat(profile)
     # all of them first: one figure may need several
-    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
-    if not tables:
-        remedy = f"run make paper PROFILE={profile} first"
-        raise ValueError(f"there is no csv in {relative(folder)}: {remedy}")
+    tables = {path.stem: pd.read_csv(path) for path in sorted(data.glob("*.csv"))}
     drawn = set()
     # a figure function bears the stem of its files
     draws = {stem: draw for stem, draw in vars(figures).items() if stem.startswith("fig")}
@@ -143,14 +311,14 @@ def redraw(profile: str) -> list[str]:
         parts = {name: tables[name] for name in tables if f"{name}_".startswith(f"{stem}_")}
         named = {name.removeprefix(f"{stem}_"): table for name, table in parts.items()}
         if stem in parts:
-            figures.save(draw(tables[stem]), stem, tables[stem], profile=profile)
+            files.write_figure(draw(tables[stem]), stem, target, caveat=caveat)
             drawn.add(stem)
         elif parts:
-            figures.save(draw(**named), stem, named, profile=profile)
+            files.write_figure(draw(**named), stem, target, caveat=caveat)
             drawn.update(parts)
     # tables look alike, so that no function draws them
     for stem in (stem for stem in tables if stem.startswith("table")):
-        figures.save_table(tables[stem], stem, profile=profile)
+        files.write_table(tables[stem], stem, target, caveat=caveat)
         drawn.add(stem)
     return sorted(tables.keys() - drawn)
 

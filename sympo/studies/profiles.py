@@ -27,6 +27,10 @@ STUDIES = {
     "ultrafeedback": ("sympo.studies.alignment.offline", "OfflineConfig"),
 }
 
+# Section and profile of each config of this process whose values are not the profile's: a notebook
+# names its overrides once, to `study_config`, and everything that it saves later depends on them.
+_EXERCISES: set[tuple[str, str]] = set()
+
 
 class StudyConfig(BaseModel):
     """Base of a study's config: frozen, strictly typed, no unknown field."""
@@ -98,21 +102,57 @@ def resolve_profile(profile: str) -> str:
 
 
 def build_folder(profile: str) -> Path:
-    """Where executed notebooks and records of `profile` go; ignored by git."""
+    """Where executed notebooks, records and results of `profile` go; ignored by git."""
     return root() / "build" / profile
 
 
-def figures_folder(profile: str) -> Path:
-    """Where figures and tables of `profile` go, unless SYMPO_FIGURES names another folder.
+def own_figures(profile: str) -> Path:
+    """Where a run of `profile` in this clone leaves its figures and tables; ignored by git."""
+    return build_folder(profile) / "figures"
 
-    Smoke results mean nothing and stay under build/.
+
+def committed_figures(profile: str) -> Path:
+    """The reference: figures and tables that are committed, which no run writes unless asked."""
+    return root() / "figures" / profile
+
+
+def figures_folder(profile: str) -> Path:
+    """Where this process writes figures and tables of `profile`: `own_figures`, as a rule.
+
+    A run with overrides is an exercise and must not replace results: it writes to
+    build/<profile>/custom, or to the folder that SYMPO_FIGURES names.
+
+    Check: tests/book/test_execute.py.
     """
-    # A run with overrides must not replace the figures of its profile.
     if folder := os.environ.get("SYMPO_FIGURES"):
         return root() / Path(folder).expanduser()
+    if any(place == profile for _, place in _EXERCISES):
+        return build_folder(profile) / "custom"
+    return own_figures(profile)
+
+
+def find_result(profile: str, path: str) -> Path | None:
+    """A file of the results of `profile`: this clone's own, or else the committed one.
+
+    What an exercise wrote is never found: it is no evidence.
+
+    Args:
+        path: within the folder of figures, such as "data/table1_mnist_contrasts.csv".
+    """
+    places = (own_figures(profile) / path, committed_figures(profile) / path)
+    return next((place for place in places if place.is_file()), None)
+
+
+def caveat(profile: str) -> str:
+    """What has to stand beside every number that this process makes and that is no evidence.
+
+    Empty where the numbers are evidence.
+    """
     if profile == "smoke":
-        return build_folder(profile) / "figures"
-    return root() / "figures" / profile
+        return "smoke: these numbers mean nothing"
+    if figures_folder(profile) != own_figures(profile):
+        return "an exercise: no evidence"
+    return ""
 
 
 def read_profile(profile: str) -> dict[str, Any]:
@@ -123,6 +163,8 @@ def read_profile(profile: str) -> dict[str, Any]:
 
 def study_config(study: str, profile: str = "auto", /, **overrides: Any) -> StudyConfig:
     """The validated config of `study` in `profile`, with `overrides` in place of its values.
+
+    With overrides this process runs an exercise, see `figures_folder`.
 
     Raises:
         ValueError: an unknown study, profile or field, or a value that does not fit; one sentence
@@ -149,6 +191,8 @@ def section_config(
     if values is None:
         remedy = f"add it to notebooks/profiles/{profile}.yaml"
         raise ValueError(f"profile '{profile}' has no section '{section}': {remedy}")
+    # The last call counts: in JupyterLab a person may take an override back.
+    (_EXERCISES.add if overrides else _EXERCISES.discard)((section, profile))
     try:
         return model(study=section, profile=profile, **{**values, **overrides})
     except ValidationError as error:

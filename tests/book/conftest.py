@@ -16,6 +16,12 @@ MODULES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_exercise(monkeypatch) -> None:
+    """A process of its own for each test: none of them goes on with another's overrides."""
+    monkeypatch.setattr(profiles, "_EXERCISES", set())
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """A repository with three notebooks.

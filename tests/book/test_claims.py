@@ -32,17 +32,18 @@ DERIVED = {"claim": "b", "paper": "2", "notebook": "01"}
 def write_world(tmp_path, monkeypatch, *, verdict: str, checks: list):
     """A repository with one measured and one derived claim."""
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "data").mkdir()
+    data = tmp_path / "build" / "laptop" / "figures" / "data"
+    data.mkdir(parents=True)
     text = yaml.safe_dump([MEASURED, DERIVED])
     (tmp_path / "notebooks" / "claims.yaml").write_text(text)
     rows = [("ramp", 0.1, 0.05, 0.15, 5, verdict), ("sigmoid", 9.0, 9.0, 9.0, 9, "contradicted")]
     table = pd.DataFrame(rows, columns=["method", "estimate", "low", "high", "n", "verdict"])
-    table.to_csv(tmp_path / "data" / "table1.csv", index=False)
+    table.to_csv(data / "table1.csv", index=False)
     tags = {"tags": ["check"]}
     cells = [nbformat.v4.new_code_cell("assert True", metadata=tags, **check) for check in checks]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "01.ipynb")
     monkeypatch.setattr(profiles, "root", lambda: tmp_path)
-    monkeypatch.setenv("SYMPO_FIGURES", str(tmp_path))
+    return data
 
 
 PASSED = {"execution_count": 1}
@@ -61,8 +62,8 @@ def test_a_measured_verdict_is_that_of_its_row(tmp_path, monkeypatch, verdict):
 
 
 def test_a_result_that_is_missing_gives_no_verdict(tmp_path, monkeypatch):
-    write_world(tmp_path, monkeypatch, verdict="reproduced", checks=[PASSED])
-    (tmp_path / "data" / "table1.csv").unlink()
+    data = write_world(tmp_path, monkeypatch, verdict="reproduced", checks=[PASSED])
+    (data / "table1.csv").unlink()
     assert claims.judge_claims("laptop").verdict[0] == "not measured"
 
 
@@ -92,12 +93,30 @@ def test_results_are_those_the_notebooks_save():
 
 
 def test_a_laptop_shows_what_a_gpu_measured_and_says_so(tmp_path, monkeypatch):
-    write_world(tmp_path, monkeypatch, verdict="reproduced", checks=[PASSED])
-    (tmp_path / "data").rename(tmp_path / "gpu_data")
-    monkeypatch.delenv("SYMPO_FIGURES")
+    data = write_world(tmp_path, monkeypatch, verdict="reproduced", checks=[PASSED])
     (tmp_path / "figures" / "gpu").mkdir(parents=True)
-    (tmp_path / "gpu_data").rename(tmp_path / "figures" / "gpu" / "data")
+    data.rename(tmp_path / "figures" / "gpu" / "data")
     row = claims.judge_claims("laptop").iloc[0]
     assert row.verdict == "reproduced"
     assert row.evidence == "+0.100 (+0.050 to +0.150), n = 5, profile gpu"
     assert claims.judge_claims("smoke").verdict[0] == "not measured"
+
+
+@pytest.mark.parametrize("place", ["build/laptop/custom", "figures/smoke"])
+def test_an_exercise_is_no_evidence_for_a_claim(tmp_path, monkeypatch, place):
+    data = write_world(tmp_path, monkeypatch, verdict="reproduced", checks=[PASSED])
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    data.rename(folder / "data")
+    assert claims.judge_claims("laptop").verdict[0] == "not measured"
+
+
+def test_a_run_of_ones_own_goes_before_the_committed_one(tmp_path, monkeypatch):
+    data = write_world(tmp_path, monkeypatch, verdict="reproduced", checks=[PASSED])
+    committed = tmp_path / "figures" / "laptop" / "data"
+    committed.mkdir(parents=True)
+    text = (data / "table1.csv").read_text()
+    (committed / "table1.csv").write_text(text.replace("reproduced", "contradicted"))
+    assert claims.judge_claims("laptop").verdict[0] == "reproduced"
+    (data / "table1.csv").unlink()
+    assert claims.judge_claims("laptop").verdict[0] == "contradicted"

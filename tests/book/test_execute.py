@@ -84,6 +84,49 @@ class TestRun:
     def test_figures_follow_the_runner(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SYMPO_FIGURES", str(tmp_path))
         assert profiles.figures_folder("laptop") == tmp_path
+        assert profiles.caveat("laptop")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("profile", "overrides", "folder", "caveat"),
+        [
+            ("laptop", {}, "figures", ""),
+            ("laptop", {"pairs": 64}, "custom", "an exercise: no evidence"),
+            ("smoke", {}, "figures", "smoke: these numbers mean nothing"),
+        ],
+    )
+    def test_a_notebook_in_lab_never_writes_into_figures_and_says_what_is_no_evidence(
+        self, root, repository, copy_package, profile, overrides, folder, caveat
+    ):
+        """Without the runner, which sets SYMPO_FIGURES: a kernel alone, as in JupyterLab."""
+        copy_package(root)
+        text = (repository / f"notebooks/profiles/{profile}.yaml").read_text()
+        write_section(root, text, profile)
+        twin = write_twin(
+            root,
+            "09_gold",
+            "import pandas as pd\nfrom IPython.display import Markdown\n"
+            "from sympo.book import figures\nfrom sympo.studies.profiles import study_config",
+            'config = study_config("gold", profile, **overrides)\nconfig.table()',
+            'Markdown("Ramp wins.")',
+            'figures.save_table(pd.DataFrame({"verdict": ["reproduced"]}), "t", profile=profile)',
+            "margin = 1",
+            parameters=f'profile = "{profile}"\noverrides = {overrides}',
+        )
+        path = root / "build" / "lab.ipynb"
+        path.parent.mkdir()
+        execute._write_notebook(execute.read_twin(twin.stem), path)
+        with execute._set_environment({"PYTHONPATH": str(root)}):
+            execute._execute(path, {})
+        *_, config, sentence, table, last = nbformat.read(path, as_version=4).cells
+        for cell in (config, sentence, table):
+            texts = [each.data.get("text/markdown") for each in cell.outputs]
+            assert texts[1:] == ([f"**{caveat}**"] if caveat else [])
+        assert sentence.outputs[0].data["text/markdown"] == "Ramp wins."
+        assert not last.outputs
+        (written,) = root.rglob("t.csv")
+        assert written == root / "build" / profile / folder / "data" / "t.csv"
+        assert (written.read_text() == "verdict\nreproduced\n") == (not caveat)
 
     def test_progress_in_a_log_is_the_last_state_of_the_bar(self, root, tmp_path):
         path = tmp_path / "bar"
@@ -158,6 +201,26 @@ class TestCommitted:
         execute.run("03_three", "smoke")
         assert not execute.refresh("03_three", "smoke")
         assert path.read_bytes() == before
+
+    def test_another_run_with_the_same_results_changes_nothing(self, root):
+        cells = ("print('0.81')", "print(1)  # save_provenance(")
+        write_twin(root, "03_three", *cells)
+        execute.run("03_three", "smoke")
+        assert execute.refresh("03_three", "smoke")
+        before = (root / "notebooks/03_three.ipynb").read_bytes()
+        # the same text, executed on another machine
+        path = execute.output("03_three", "smoke")
+        good = path.read_text()
+        path.write_text(good.replace('"1\\n"', '"2\\n"'))
+        assert path.read_text() != good
+        assert not execute.refresh("03_three", "smoke")
+        assert (root / "notebooks/03_three.ipynb").read_bytes() == before
+        # a number moved: then everything is as it was run
+        path.write_text(path.read_text().replace('"0.81\\n"', '"0.82\\n"'))
+        assert execute.refresh("03_three", "smoke")
+        shown = (root / "notebooks/03_three.ipynb").read_text()
+        assert "0.82" in shown
+        assert '"2\\n"' in shown
 
     def test_refresh_refuses_another_text(self, root, quick):
         execute.run("03_three", "smoke")

@@ -30,8 +30,8 @@ TANH = losses.Loss(
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(profiles, "figures_folder", lambda profile: tmp_path / profile)
-    return tmp_path / "laptop"
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
+    return tmp_path / "laptop" / "figures"
 
 
 @pytest.fixture
@@ -143,6 +143,60 @@ def test_tables_are_readable_and_escaped(folder):
     tex = (folder / "table.tex").read_text(encoding="utf-8")
     assert r"loss\_name & p & n \\" in tex
     assert r"50\% & – & 5 \\" in tex
+
+
+CONTRASTS = pd.DataFrame({"method": ["ramp"], "estimate": [0.1], "verdict": ["reproduced"]})
+
+
+class TestNoEvidence:
+    """Smoke and exercises: each figure, table and verdict says it itself."""
+
+    @pytest.fixture(params=["smoke", "exercise"])
+    def saved(self, request, folder):
+        """The profile, where its files go, and what they have to say."""
+        if request.param == "smoke":
+            return "smoke", folder.parents[1] / "smoke/figures", "smoke: these numbers mean nothing"
+        profiles.study_config("mnist_losses", "laptop", epochs=1)
+        return "laptop", folder.parent / "custom", "an exercise: no evidence"
+
+    def test_a_figure_says_it_once_however_often_it_is_saved(self, saved, history):
+        profile, folder, text = saved
+        figure = figures.fig1_mnist_losses(history[history.epoch == 3])
+        for _ in range(2):
+            assert figures.save(figure, "fig", history, profile=profile) is figure
+        (shown,) = figure.texts
+        assert shown.get_text() == text
+        figure.draw_without_rendering()
+        assert figure.bbox.x0 < shown.get_window_extent().x0
+        assert shown.get_window_extent().x1 < figure.bbox.x1
+        assert read_all(folder).keys() == {"fig.pdf", "fig.png", "data/fig.csv"}
+
+    def test_a_table_says_it_in_place_of_its_verdicts(self, saved):
+        profile, folder, text = saved
+        shown = figures.save_table(CONTRASTS, "table", profile=profile)
+        assert shown.verdict.tolist() == [text]
+        assert shown.estimate.tolist() == [0.1]
+        files = read_all(folder)
+        assert files.keys() == {"table.md", "table.tex", "data/table.csv"}
+        for name, content in files.items():
+            assert content.decode().count(text) == (1 if name.endswith("csv") else 2)
+            assert "reproduced" not in content.decode()
+
+    def test_the_profiles_results_stay_as_they_were(self, saved, folder, history):
+        profile, _, _ = saved
+        figures.save_table(CONTRASTS, "table", profile=profile)
+        figures.save_provenance("05", profile=profile)
+        assert not folder.exists()
+
+    def test_what_is_evidence_says_nothing(self, folder, history):
+        profiles.study_config("mnist_losses", "smoke", epochs=1)
+        profiles.study_config("mnist_losses", "laptop", epochs=1)
+        # taken back, and read for another profile
+        profiles.study_config("mnist_losses", "laptop")
+        figure = figures.fig1_mnist_losses(history)
+        assert not figures.save(figure, "fig", history, profile="laptop").texts
+        assert figures.save_table(CONTRASTS, "table", profile="laptop") is CONTRASTS
+        assert "evidence" not in (folder / "table.md").read_text()
 
 
 def test_provenance_lists_what_trained_the_records_and_shows_no_times(folder):

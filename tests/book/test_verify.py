@@ -1,26 +1,50 @@
-"""What differs from the committed data, and figures drawn again from their csv."""
+"""Which conclusions hold in a run of one's own, and figures drawn again from their csv."""
 
+import re
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
 from miniature import write_twin
 
-from sympo.book import figures, verify
+from sympo.book import execute, figures, verify
 from sympo.book.__main__ import main
 from sympo.studies import profiles
 
-TABLE = pd.DataFrame(
-    {"method": ["ramp", "dpo"], "n": [5, 5], "accuracy": [0.75, 0.5], "p": [0.01, 0.5]}
+THEORY = pd.DataFrame({"loss": ["ramp", "dpo"], "n": [5, 5], "risk": [0.75, np.nan]})
+CONTRASTS = pd.DataFrame(
+    [
+        ("final", "ramp", 0.120, 0.100, 0.140, 5, 0.001, "reproduced"),
+        ("final", "sigmoid", 0.050, 0.049, 0.051, 5, 0.001, "reproduced"),
+        ("final", "hinge", 0.300, -0.900, 0.900, 2, 0.600, "not seen at this scale"),
+        ("chosen", "ramp", 0.001, np.nan, np.nan, 5, 0.900, "no difference larger than 0.02"),
+    ],
+    columns=["epoch", "method", "estimate", "low", "high", "n", "p", "verdict"],
 )
+RUNS = pd.DataFrame(
+    {"method": ["ramp"] * 3, "seed": [0, 1, 2], "accuracy": [0.9, 0.8, 0.661], "kl": [1.0, 3, 40]}
+)
+CLAIMS = pd.DataFrame(
+    {"claim": ["Ramp is robust.", "T1"], "evidence": ["+.1", "4 of 4"], "verdict": ["yes", "no"]}
+)
+TABLES = {"fig_t1": THEORY, "table1": CONTRASTS, "fig1_risks": RUNS, "table0": CLAIMS}
 
 
 @pytest.fixture
-def data(root):
-    """The folder of a made-up repository's csv files."""
-    folder = root / "figures/laptop/data"
-    folder.mkdir(parents=True)
-    return folder
+def clone(root, monkeypatch):
+    """A repository with `TABLES` committed, and the same as the results of a run."""
+    monkeypatch.setattr(profiles, "STUDIES", {"two": ("sympo.beta", "Config")})
+    write_twin(root, "01_one", 'figures.save(drawn, "fig_t1", table, profile=profile)')
+    saves = ['figures.save(drawn, "fig1", {})', 'figures.save_table(table, "table1")']
+    write_twin(root, "02_two", *saves)
+    write_twin(root, "00_start_here", 'figures.save_table(table, "table0")')
+    for folder in (profiles.committed_figures("laptop"), profiles.own_figures("laptop")):
+        (folder / "data").mkdir(parents=True)
+        for stem, table in TABLES.items():
+            table.to_csv(folder / "data" / f"{stem}.csv", index=False)
+    commit_figures(root)
+    return root
 
 
 def commit_figures(root):
@@ -29,114 +53,232 @@ def commit_figures(root):
         subprocess.run(["git", *identity, *command], cwd=root, check=True)
 
 
-def test_figures_and_tables_are_drawn_again_from_their_csv(data, monkeypatch, capsys):
-    drawn = {}
-
-    def draw_one(table):
-        drawn.update(a=table)
-        return figures.subplots()[0]
-
-    def draw_two(x, y):
-        drawn.update(x=x, y=y)
-        return figures.subplots()[0]
-
-    monkeypatch.setattr(figures, "fig_a", draw_one, raising=False)
-    monkeypatch.setattr(figures, "fig_b", draw_two, raising=False)
-    for stem in ("fig_a", "fig_b_x", "fig_b_y", "table_c"):
-        (data / f"{stem}.csv").write_text("method,estimate\nramp,0.25\n")
-    before = {path: path.read_bytes() for path in data.iterdir()}
-    assert main(["figures", "--profile", "laptop"]) == 0
-    assert all(table["estimate"].tolist() == [0.25] for table in drawn.values())
-    assert set(drawn) == {"a", "x", "y"}
-    pictures = {f"{stem}.{kind}" for stem in ("fig_a", "fig_b") for kind in ("pdf", "png")}
-    files = {path.name for path in data.parent.iterdir() if path.is_file()}
-    assert files == pictures | {"table_c.md", "table_c.tex"}
-    assert {path: path.read_bytes() for path in data.iterdir()} == before
-
-    (data / "fig_d.csv").write_text("x\n1\n")
-    assert main(["figures", "--profile", "laptop"]) == 1
-    assert "nothing draws fig_d" in capsys.readouterr().err
+def change(stem, row, column, value):
+    """Put another value into a result of the run."""
+    path = profiles.own_figures("laptop") / "data" / f"{stem}.csv"
+    table = pd.read_csv(path)
+    table.loc[row, column] = value
+    table.to_csv(path, index=False)
 
 
-class TestCompare:
-    def test_the_same_table(self):
-        assert verify.compare(TABLE, TABLE.copy(), kind="theory") == []
-        assert verify.compare(TABLE[:0], TABLE[:0].copy(), kind="theory") == []
-
-    @pytest.mark.parametrize(
-        ("column", "value", "theory", "study"),
-        [
-            ("accuracy", 0.75004, 0, 0),
-            ("accuracy", 0.751, 1, 0),
-            ("accuracy", 0.9, 1, 1),
-            ("accuracy", float("nan"), 1, 1),
-            ("p", 0.2, 1, 0),
-            ("n", 4, 1, 1),
-            ("method", "hinge", 1, 1),
-        ],
-    )
-    def test_tolerance(self, column, value, theory, study):
-        here = TABLE.copy()
-        here.loc[0, column] = value
-        assert len(verify.compare(TABLE, here, kind="theory")) == theory
-        sentences = verify.compare(TABLE, here, kind="study")
-        assert len(sentences) == study
-        assert all(text.startswith(f"row 1, column {column}: ") for text in sentences)
-
-    @pytest.mark.parametrize(
-        ("values", "sentence"),
-        [
-            ([0.75, 0.6], "row 2, column accuracy: 0.6 here, 0.5 committed (off by 0.1, "),
-            # the worst row, by what it is beyond its own tolerance
-            ([0.76, 0.6], "row 2, column accuracy: 0.6 here, 0.5 committed (off by 0.1, "),
-            ([float("nan"), 0.6], "row 1, column accuracy: nan here, 0.75 committed (off by nan, "),
-        ],
-    )
-    def test_the_sentence_names_the_row_and_both_values(self, values, sentence):
-        here = TABLE.assign(accuracy=values)
-        (text,) = verify.compare(TABLE, here, kind="theory")
-        assert text.startswith(sentence)
-        changed = sum(value != 0.75 for value in values[:1])
-        assert text.endswith(", and 1 more row") == bool(changed)
-
-    def test_missing_numbers_agree(self):
-        holed = TABLE.assign(accuracy=float("nan"))
-        assert verify.compare(holed, holed.copy(), kind="study") == []
-
-    def test_columns_and_rows(self):
-        (sentence,) = verify.compare(TABLE, TABLE.drop(columns="n"), kind="study")
-        assert sentence == "columns method, accuracy, p here, method, n, accuracy, p committed"
-        (sentence,) = verify.compare(TABLE, TABLE[:1], kind="study")
-        assert sentence == "1 rows here, 2 committed"
-
-
-def test_against_the_last_commit(root, data, capsys):
-    for name in ("fig_a", "fig_b"):
-        TABLE.to_csv(data / f"{name}.csv", index=False)
-    commit_figures(root)
-    assert main(["verify", "--profile", "laptop"]) == 0
-    TABLE.assign(accuracy=[0.75, 0.6]).to_csv(data / "fig_a.csv", index=False)
-    (data / "fig_b.csv").rename(data / "fig_c.csv")
+def run_verify(capsys):
+    """Exit status and sentences of `make verify`."""
     capsys.readouterr()
-    assert main(["verify", "--profile", "laptop"]) == 1
-    off = "(off by 0.1, allowed 5.1e-05)"
-    assert capsys.readouterr().err.splitlines() == [
-        "fig_b.csv: committed, but not here",
-        "fig_c.csv: here, but not committed",
-        f"fig_a.csv: row 2, column accuracy: 0.6 here, 0.5 committed {off}",
-        "verify: 3 differences beyond the tolerance",
-    ]
+    status = main(["verify", "--profile", "laptop"])
+    return status, capsys.readouterr().err.splitlines()
 
 
-def test_without_a_commit(root, capsys):
-    assert main(["verify", "--profile", "laptop"]) == 2
-    assert "git cannot read the committed data" in capsys.readouterr().err
+ALL = "1 of 1 files of theory to the last digits, 2 of 2 means within their margins"
 
 
-def test_what_training_computes_has_the_wider_tolerance(root, monkeypatch):
-    monkeypatch.setattr(profiles, "STUDIES", {"two": ("sympo.beta", "Config")})
-    figure = 'figures.save(figures.fig_x(table), "fig_x", table, profile=profile)'
-    write_twin(root, "01_one", figure)
-    write_twin(root, "02_two", 'figures.save_table(table, "table1_two", profile=profile)')
-    stems = ("fig_x", "table1_two", "table1_two_curves")
-    assert [verify.kind_of(stem) for stem in stems] == ["theory", "study", "study"]
+class TestVerify:
+    def test_the_same_results(self, clone, capsys):
+        status, (margin, last) = run_verify(capsys)
+        assert status == 0
+        assert margin.startswith("A mean may move by half the width of its committed 95% interval")
+        assert last == f"Held here: 6 of 6 verdicts, {ALL}."
+
+    @pytest.mark.parametrize(
+        ("stem", "row", "column", "value", "what"),
+        [
+            # a digit that counts, a whole number, a missing one, text
+            ("fig_t1", 0, "risk", 0.7501, "fig_t1: row 1, column risk: 0.7501 here, 0.75"),
+            ("fig_t1", 1, "n", 6, "fig_t1: row 2, column n: 6 here, 5"),
+            ("fig_t1", 1, "risk", 0.5, "fig_t1: row 2, column risk: 0.5 here, nan"),
+            ("fig_t1", 0, "loss", "hinge", "fig_t1: row 1, column loss: hinge here, ramp"),
+            # a verdict, of a contrast with two seeds as well, and of a claim
+            ("table1", 0, "verdict", "contradicted", "table1: final, ramp: “contradicted” here"),
+            ("table1", 2, "verdict", "reproduced", "table1: final, hinge: “reproduced” here"),
+            ("table0", 1, "verdict", "derived", "table0: T1: “derived” here, “no” committed"),
+            # half the interval is 0.02, and a hundredth is allowed where it is narrower
+            ("table1", 0, "estimate", 0.1401, "table1: final, ramp: 0.140 here, 0.120 committed"),
+            ("table1", 1, "estimate", 0.0399, "table1: final, sigmoid: 0.040 here, 0.050"),
+            ("table1", 1, "estimate", np.nan, "table1: final, sigmoid: nan here, 0.050"),
+            ("table1", 1, "n", 4, "table1: final, sigmoid: n = 4 here, 5 committed"),
+        ],
+    )
+    def test_what_fails(self, clone, capsys, stem, row, column, value, what):
+        change(stem, row, column, value)
+        status, sentences = run_verify(capsys)
+        assert status == 1
+        assert sentences[0].startswith(f"differs: {what}")
+        assert not [text for text in sentences[1:] if text.startswith("differs: ")]
+        name = re.match(r".*?(?=: row|: “|: n =|: [\dn])", what)[0]
+        assert sentences[-1].endswith(f"; not held: {name}.")
+
+    @pytest.mark.parametrize(
+        ("stem", "row", "column", "value"),
+        [
+            ("fig_t1", 0, "risk", 0.75004),
+            ("table1", 0, "estimate", 0.1399),
+            ("table1", 1, "estimate", 0.0599),
+            # of an interval and of a test only the estimate is compared
+            ("table1", 0, "low", 0.05),
+            ("table1", 0, "p", 0.04),
+            ("table0", 0, "evidence", "+.2"),
+        ],
+    )
+    def test_what_may_move_without_a_word(self, clone, capsys, stem, row, column, value):
+        change(stem, row, column, value)
+        status, sentences = run_verify(capsys)
+        assert status == 0
+        assert len(sentences) == 2
+        assert sentences[-1] == f"Held here: 6 of 6 verdicts, {ALL}."
+
+    def test_single_runs_are_listed_and_not_judged(self, clone, capsys):
+        change("fig1_risks", 2, "accuracy", 0.733)
+        change("fig1_risks", 1, "kl", 3.5)
+        # two seeds are no mean that could be judged
+        change("table1", 2, "estimate", 0.9)
+        status, (_, listed, last) = run_verify(capsys)
+        assert status == 0
+        assert listed == (
+            "Listed, not judged: 3 of 5 single runs moved, the furthest fig1_risks: row 3: "
+            "accuracy 0.733 here, 0.661 committed."
+        )
+        assert last == f"Held here: 6 of 6 verdicts, {ALL}."
+
+    def test_rows_are_found_by_their_names(self, clone, capsys):
+        path = profiles.own_figures("laptop") / "data/table1.csv"
+        CONTRASTS[::-1].to_csv(path, index=False)
+        assert run_verify(capsys)[0] == 0
+        CONTRASTS[1:].to_csv(path, index=False)
+        status, sentences = run_verify(capsys)
+        assert status == 1
+        assert sentences[0] == "differs: table1: final, ramp: committed, but not here"
+
+    def test_files_rows_and_columns_have_to_be_there(self, clone, capsys):
+        folder = profiles.own_figures("laptop") / "data"
+        (folder / "fig_t1.csv").rename(folder / "fig_t2.csv")
+        RUNS[1:].to_csv(folder / "fig1_risks.csv", index=False)
+        CLAIMS.drop(columns="evidence").to_csv(folder / "table0.csv", index=False)
+        status, sentences = run_verify(capsys)
+        assert status == 1
+        assert sentences[:4] == [
+            "differs: fig_t1.csv: committed, but not here",
+            "differs: fig_t2.csv: here, but not committed",
+            "differs: fig1_risks: 2 rows here, 3 committed",
+            "differs: table0: columns claim, verdict here, claim, evidence, verdict committed",
+        ]
+
+    def test_the_reference_is_the_last_commit(self, clone, capsys):
+        path = profiles.committed_figures("laptop") / "data/fig_t1.csv"
+        path.write_text(path.read_text().replace("0.75", "0.8"))
+        assert run_verify(capsys)[0] == 0
+
+    def test_an_exercise_is_not_compared(self, clone, capsys):
+        own = profiles.own_figures("laptop")
+        own.rename(own.parent / "custom")
+        status, (sentence,) = run_verify(capsys)
+        assert status == 2
+        assert sentence == (
+            "there are no results of your own in build/laptop/figures/data to compare: "
+            "run make paper PROFILE=laptop first"
+        )
+
+    def test_a_profile_of_which_nothing_is_committed(self, clone, capsys):
+        assert main(["verify", "--profile", "gpu"]) == 2
+        assert "make paper verify PROFILE=laptop" in capsys.readouterr().err
+
+    def test_without_a_commit(self, root, capsys):
+        assert main(["verify", "--profile", "laptop"]) == 2
+        assert "git cannot read the committed data" in capsys.readouterr().err
+
+
+COMMITTED = sorted((profiles.root() / "figures" / "laptop" / "data").glob("*.csv"))
+
+
+def find_notebook(stem):
+    """The number of the notebook whose text names a file, or a figure of which it is a part."""
+    numbers = {
+        execute.twin(name).stem[:2]
+        for name in execute.notebooks()
+        for saved in re.findall(r'"((?:fig|table)\w+)"', execute.twin(name).read_text())
+        if f"{stem}_".startswith(f"{saved}_")
+    }
+    # 00 shows a figure of 05
+    return min(numbers - {"00"}, default="00")
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_every_committed_file_is_in_the_layer_of_what_it_holds(path):
+    """By the notebook's number and by what its rows are, which is not how the rule goes."""
+    table = pd.read_csv(path)
+    number = find_notebook(path.stem)
+    if number in ("01", "02", "03", "04"):
+        expected = "theory"
+    elif number == "00":
+        expected = "verdicts"
+    else:
+        expected = "means" if "estimate" in table else "runs"
+    assert verify.layer_of(path.stem, table.columns) == expected
+    if expected == "means":
+        names = [*table.columns[: table.columns.get_loc("estimate")]]
+        assert names
+        assert not table.duplicated(names).any()
+        assert "seed" not in names
+
+
+def test_the_committed_results_hold_against_themselves():
+    tables = {path.stem: pd.read_csv(path) for path in COMMITTED}
+    found = [each for stem, table in tables.items() for each in verify.compare(stem, table, table)]
+    _, held = verify.describe(found)
+    assert held
+    assert {each.layer for each in found} == {"theory", "verdicts", "means", "runs"}
+
+
+class TestRedraw:
+    @pytest.fixture
+    def drawn(self, root, monkeypatch):
+        """Committed csv of two figures and a table, and what was drawn."""
+        drawn = {}
+
+        def draw_one(table):
+            drawn.update(a=table)
+            return figures.subplots()[0]
+
+        def draw_two(x, y):
+            drawn.update(x=x, y=y)
+            return figures.subplots()[0]
+
+        monkeypatch.setattr(figures, "fig_a", draw_one, raising=False)
+        monkeypatch.setattr(figures, "fig_b", draw_two, raising=False)
+        data = root / "figures/laptop/data"
+        data.mkdir(parents=True)
+        for stem in ("fig_a", "fig_b_x", "fig_b_y", "table_c"):
+            (data / f"{stem}.csv").write_text("method,estimate\nramp,0.25\n")
+        return drawn
+
+    @pytest.mark.parametrize(
+        ("options", "folder"), [([], "build/laptop/redrawn"), (["--commit"], "figures/laptop")]
+    )
+    def test_figures_and_tables_are_drawn_from_the_committed_csv(
+        self, root, drawn, options, folder
+    ):
+        # another run's own results are neither read nor overwritten
+        own = root / "build/laptop/figures/data/fig_a.csv"
+        own.parent.mkdir(parents=True)
+        own.write_text("method,estimate\nramp,0.75\n")
+        before = {path: path.read_bytes() for path in root.rglob("*.csv")}
+        assert main(["figures", "--profile", "laptop", *options]) == 0
+        assert all(table["estimate"].tolist() == [0.25] for table in drawn.values())
+        assert set(drawn) == {"a", "x", "y"}
+        pictures = {f"{stem}.{kind}" for stem in ("fig_a", "fig_b") for kind in ("pdf", "png")}
+        files = {path.name for path in (root / folder).iterdir() if path.is_file()}
+        assert files == pictures | {"table_c.md", "table_c.tex"}
+        written = {path for path in root.rglob("*.*") if path.name in files}
+        assert {path.parent for path in written} == {root / folder}
+        assert {path: path.read_bytes() for path in root.rglob("*.csv")} == before
+
+    def test_where_nothing_is_committed_the_own_run_is_drawn(self, root, drawn):
+        own = root / "build/smoke/figures/data"
+        own.parent.mkdir(parents=True)
+        (root / "figures/laptop/data").rename(own)
+        assert main(["figures", "--profile", "smoke"]) == 0
+        text = (root / "build/smoke/redrawn/table_c.md").read_text()
+        assert "smoke: these numbers mean nothing" in text
+
+    def test_a_csv_that_nothing_draws_is_named(self, root, drawn, capsys):
+        (root / "figures/laptop/data/fig_d.csv").write_text("x\n1\n")
+        assert main(["figures", "--profile", "laptop"]) == 1
+        assert "nothing draws fig_d" in capsys.readouterr().err

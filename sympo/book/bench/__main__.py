@@ -1,13 +1,12 @@
-"""`python -m sympo.book.bench`: measure, and write figures/<profile>/table_bench.md."""
+"""`python -m sympo.book.bench`: measure, and write table_bench.md beside the figures of a run."""
 
 import argparse
 import sys
 
 from sympo._names import unknown_name
 from sympo.book.bench.config import BenchConfig
-from sympo.book.bench.report import PARTS, measure
-from sympo.studies import sources
-from sympo.studies.profiles import section_config
+from sympo.book.bench.report import PARTS, commit_parts, measure
+from sympo.studies import profiles, sources
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,8 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
         for name in names:
             if name not in PARTS:
                 raise ValueError(unknown_name("part", name, PARTS))
-        config = section_config(BenchConfig, "bench", options.profile, **overrides)
+        config = profiles.section_config(BenchConfig, "bench", options.profile, **overrides)
+        # before an hour of measuring
+        if options.commit and (caveat := profiles.caveat(config.profile)):
+            raise ValueError(f"these results cannot be committed: {caveat}")
         path = measure(config, names)
+        if options.commit:
+            path = commit_parts(path, names, profile=config.profile)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -46,6 +50,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parts = "parts, with commas between them; all: %(default)s"
     parser.add_argument("--only", default=",".join(PARTS), help=parts)
     parser.add_argument("--repeats", type=int, help="in place of the profile's")
+    commit = "also put the results into figures/<profile>"
+    parser.add_argument("--commit", action="store_true", help=commit)
     return parser.parse_args(arguments)
 
 

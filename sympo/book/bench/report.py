@@ -1,7 +1,7 @@
 """What becomes of the measurements: a JSON file with every sample, and a table.
 
 JSON and not csv, because `make verify` compares every csv with the committed one, and timings
-differ from run to run.
+differ from run to run. For the same reason they are committed only when asked.
 """
 
 import json
@@ -16,8 +16,7 @@ from sympo.book import figures
 from sympo.book.bench import functions, grid, growth, policies, roofline
 from sympo.book.bench.config import BenchConfig
 from sympo.book.bench.timing import Row, Watch
-from sympo.studies import provenance
-from sympo.studies.profiles import figures_folder
+from sympo.studies import profiles, provenance
 from sympo.studies.records import write_atomically
 
 # part → what measures it, in the order of the table
@@ -52,14 +51,13 @@ def measure(config: BenchConfig, names: Sequence[str]) -> Path:
     Returns:
         the JSON file; the table lies in the folder above it.
     """
-    path = figures_folder(config.profile) / "data" / "bench.json"
+    path = profiles.figures_folder(config.profile) / "data" / "bench.json"
+    caveat = profiles.caveat(config.profile)
     # earlier parts stay: measuring all of them takes long
-    parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
+    parts = read_parts(path)
     for name in names:
         parts[name] = measure_part(config, name)
-        # a later run of one part must not move it to the end
-        parts = {part: parts[part] for part in PARTS if part in parts}
-        write_report(parts, path)
+        write_report(parts, path, caveat=caveat)
         # a part may have no rows: some measure only one kind of machine
         rows = tabulate({name: parts[name]})
         text = "  not on this machine" if rows.empty else rows.to_string(index=False, header=False)
@@ -67,6 +65,24 @@ def measure(config: BenchConfig, names: Sequence[str]) -> Path:
         others = f"other programs used {origin['others']:.0%} of the processors"
         print(f"{name}: {origin['seconds']} s, {others}\n{text}")
     return path
+
+
+def commit_parts(path: Path, names: Sequence[str], *, profile: str) -> Path:
+    """Put the parts `names` of the report at `path` in place of the committed ones.
+
+    Returns:
+        the committed JSON file.
+    """
+    committed = profiles.committed_figures(profile) / "data" / "bench.json"
+    measured = read_parts(path)
+    parts = {**read_parts(committed), **{name: measured[name] for name in names}}
+    write_report(parts, committed)
+    return committed
+
+
+def read_parts(path: Path) -> dict[str, dict[str, Any]]:
+    """The parts of a JSON file of results; none where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
 
 
 def measure_part(config: BenchConfig, name: str) -> dict[str, Any]:
@@ -129,8 +145,10 @@ def _format(value: float, unit: str) -> str:
     return f"{float(f'{value:.3g}'):,g} {unit}".rstrip()
 
 
-def write_report(parts: dict[str, dict[str, Any]], path: Path) -> None:
-    """Write every sample to `path`, and the table to the folder above it."""
+def write_report(parts: dict[str, dict[str, Any]], path: Path, *, caveat: str = "") -> None:
+    """Write every sample to `path`, and the table, with `caveat` below, to the folder above it."""
+    # a later run of one part must not move it to the end
+    parts = {name: parts[name] for name in PARTS if name in parts}
     text = json.dumps({"parts": parts}, indent=1, ensure_ascii=False) + "\n"
     write_atomically(path, text)
     origins = [part["provenance"] for part in parts.values()]
@@ -142,4 +160,5 @@ def write_report(parts: dict[str, dict[str, Any]], path: Path) -> None:
     others = max(origin["others"] for origin in origins)
     note = NOTE.format(machines="; ".join(sorted(machines)), others=others, file=path.name)
     table = figures.to_markdown(tabulate(parts), "lrrrrrl")
-    write_atomically(path.parents[1] / "table_bench.md", f"{table}\n{note}")
+    warning = f"\n**{caveat}**\n" if caveat else ""
+    write_atomically(path.parents[1] / "table_bench.md", f"{table}\n{note}{warning}")

@@ -1,6 +1,8 @@
 """What a notebook saves: figures as pdf and png, tables as Markdown and LaTeX, both as csv.
 
-The same figure and data give the same bytes on the same machine: no file bears a date.
+The same figure and data give the same bytes on the same machine: no file bears a date. What is no
+evidence, because it comes from a smoke run or an exercise, says so itself: across every figure,
+under every table, and in place of every verdict.
 """
 
 import io
@@ -43,17 +45,9 @@ def save(
         ValueError: no such profile.
     Check: tests/book/test_figures.py.
     """
-    folder = _find_folder(profile)
-    with style():
-        # the style's layout engine has to run once before it is switched off
-        figure.draw_without_rendering()
-        # a second layout would start from the first and move things by a hair
-        figure.set_layout_engine("none")
-        for kind, metadata in _METADATA.items():
-            # through memory, so that a file is whole or as it was before
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=metadata)
-            write_atomically(folder / f"{stem}.{kind}", buffer.getvalue())
+    profile = profiles.resolve_profile(profile)
+    folder = profiles.figures_folder(profile)
+    write_figure(figure, stem, folder, caveat=profiles.caveat(profile))
     if isinstance(data, Mapping):
         # the names that `sympo.book figures` reads back as keyword arguments
         tables = {f"{stem}_{name}": table for name, table in data.items()}
@@ -64,6 +58,32 @@ def save(
     return figure
 
 
+def write_figure(figure: Figure, stem: str, folder: Path, *, caveat: str) -> None:
+    """Write `<stem>.pdf` and `<stem>.png` into `folder`, with `caveat` across the figure."""
+    with style():
+        if caveat:
+            _write_across(figure, caveat)
+        # the style's layout engine has to run once before it is switched off
+        figure.draw_without_rendering()
+        # a second layout would start from the first and move things by a hair
+        figure.set_layout_engine("none")
+        for kind, metadata in _METADATA.items():
+            # through memory, so that a file is whole or as it was before
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            write_atomically(folder / f"{stem}.{kind}", buffer.getvalue())
+
+
+def _write_across(figure: Figure, text: str) -> None:
+    # a figure that is saved twice says it once
+    if any(artist.get_text() == text for artist in figure.texts):
+        return
+    # letters are half as wide as high: the text fills most of the width
+    size = figure.get_figwidth() * 72 / (0.6 * len(text))
+    options = {"ha": "center", "va": "center", "fontsize": size, "rotation": 12}
+    figure.text(0.5, 0.5, text, color="firebrick", alpha=0.4, **options)
+
+
 def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
     """Write `<stem>.md`, `<stem>.tex` and `data/<stem>.csv` into the figures folder of `profile`.
 
@@ -71,22 +91,37 @@ def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
     six digits.
 
     Returns:
-        the table, so that a cell that ends in `save_table` shows it.
+        the table, so that a cell that ends in `save_table` shows it. In a smoke run or an exercise
+        its verdicts are replaced, there and in the files.
     Raises:
         ValueError: no such profile.
     Check: tests/book/test_figures.py.
     """
-    folder = _find_folder(profile)
+    profile = profiles.resolve_profile(profile)
+    folder = profiles.figures_folder(profile)
+    caveat = profiles.caveat(profile)
+    if caveat and "verdict" in table:
+        # a verdict is read alone, and goes on to notebook 00
+        table = table.assign(verdict=caveat)
+    write_table(table, stem, folder, caveat=caveat)
+    _write_csv(table, folder / "data" / f"{stem}.csv")
+    return table
+
+
+def write_table(table: pd.DataFrame, stem: str, folder: Path, *, caveat: str) -> None:
+    """Write `<stem>.md` and `<stem>.tex` into `folder`, with `caveat` under the table."""
     # of the numbers: shown, every cell is text
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
     alignment = "".join("r" if is_number else "l" for is_number in numeric)
     shown = table.map(_format_cell)
     # loss names have underscores, shares a percent sign
     latex = shown.to_latex(index=False, escape=True, column_format=alignment)
-    write_atomically(folder / f"{stem}.md", to_markdown(shown, alignment))
+    markdown = to_markdown(shown, alignment)
+    if caveat:
+        markdown += f"\n**{caveat}**\n"
+        latex += f"\\par\\textbf{{{caveat}}}\n"
+    write_atomically(folder / f"{stem}.md", markdown)
     write_atomically(folder / f"{stem}.tex", latex)
-    _write_csv(table, folder / "data" / f"{stem}.csv")
-    return table
 
 
 def save_provenance(
@@ -109,7 +144,8 @@ def save_provenance(
         fields["trained_with"] = sorted(trained)
         fields["training_seconds"] = round(sum(origin["seconds"] for origin in origins))
     text = json.dumps(fields, indent=1) + "\n"
-    write_atomically(_find_folder(profile) / "data" / f"{name}.json", text)
+    folder = profiles.figures_folder(profiles.resolve_profile(profile))
+    write_atomically(folder / "data" / f"{name}.json", text)
     # committed outputs hold no timings, which differ from run to run
     shown = {key: value for key, value in fields.items() if key != "training_seconds"}
     return pd.Series(shown).to_frame("value")
@@ -127,10 +163,6 @@ def to_markdown(shown: pd.DataFrame, alignment: str) -> str:
     # a bar within a cell would end it
     lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
     return "".join(f"| {line} |\n" for line in lines)
-
-
-def _find_folder(profile: str) -> Path:
-    return profiles.figures_folder(profiles.resolve_profile(profile))
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
