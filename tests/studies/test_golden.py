@@ -64,7 +64,6 @@ def train_mnist_losses() -> dict[str, float]:
         losses=sorted(losses.LOSSES),
         noise_rates=[0.3],
         seeds=1,
-        headline_seeds=1,
         **MNIST_SIZES,
     )
     return train_mnist(config.runs())
@@ -85,7 +84,14 @@ def train_mnist_noise() -> dict[str, float]:
 
 
 # The last of the three batches is smaller than the others.
-MNIST_SIZES = {"epochs": 3, "eval_every": 2, "pairs": 80, "batch": 32, "learning_rate": 3e-3}
+MNIST_SIZES = {
+    "epochs": 3,
+    "eval_every": 2,
+    "pairs": 80,
+    "validation_pairs": 20,
+    "batch": 32,
+    "learning_rate": 3e-3,
+}
 
 
 def train_mnist(runs: list[mnist.MnistRun]) -> dict[str, float]:

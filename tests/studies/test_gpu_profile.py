@@ -16,7 +16,7 @@ from sympo.studies.mnist import study as mnist_study
 
 pytestmark = pytest.mark.slow
 
-MNIST = {"pairs": 40, "batch": 20, "epochs": 2, "eval_every": 2, "seeds": 1}
+MNIST = {"pairs": 40, "validation_pairs": 10, "batch": 20, "epochs": 2, "eval_every": 2, "seeds": 1}
 ALIGNMENT = {
     "pairs": 8,
     "sft_examples": 8,
@@ -31,7 +31,7 @@ ALIGNMENT = {
 }
 OFFLINE = {**ALIGNMENT, "judge_pairs": 8, "judge_epochs": 1, "test_pairs": 8}
 SIZES = {
-    "mnist_losses": {**MNIST, "headline_seeds": 2},
+    "mnist_losses": MNIST,
     "mnist_noise": MNIST,
     "gold": {**ALIGNMENT, "frontier_seeds": 1, "betas": [1.0]},
     "hh": OFFLINE,

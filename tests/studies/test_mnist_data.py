@@ -20,6 +20,24 @@ def test_pairs_use_no_image_twice_and_differ_in_digit(digits):
     assert (digits[pairs.first] != digits[pairs.second]).all()
 
 
+def test_more_pairs_begin_with_the_same_ones(digits):
+    few = mnist.draw_pairs(digits, 100, seed=2, class_prior=0.4)
+    many = mnist.draw_pairs(digits, 300, seed=2, class_prior=0.4)
+    for name in ("first", "second", "labels"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:100])
+
+
+def test_held_out_pairs_share_no_image_with_training_pairs(digits):
+    run = make_run(pairs=10_000, validation_pairs=1_000)
+    training, held_out = mnist.split_pairs(digits, run)
+    assert len(training.labels) == 10_000
+    assert len(held_out.labels) == 1_000
+    used = np.concatenate([training.first, training.second, held_out.first, held_out.second])
+    assert len(np.unique(used)) == 22_000
+    alone = mnist.draw_pairs(digits, 10_000, seed=run.seed)
+    np.testing.assert_array_equal(training.first, alone.first)
+
+
 def test_preferences_follow_bradley_terry(digits):
     pairs = mnist.draw_pairs(digits, 20_000, seed=1, class_prior=0.3)
     first_minus_second = digits[pairs.first].astype(int) - digits[pairs.second]
@@ -65,11 +83,13 @@ def test_noise_without_a_tied_order_is_symmetric_or_by_position(digits):
 
 
 def test_a_study_has_a_run_per_rate_seed_and_loss():
-    sizes = {"losses": ["ramp", "sigmoid"], "noise_rates": [0.0, 0.4], "seeds": 1}
-    config = study_config("mnist_losses", "smoke", headline_seeds=2, **sizes)
+    sizes = {"losses": ["ramp", "sigmoid"], "noise_rates": [0.0, 0.4], "seeds": 2}
+    config = study_config("mnist_losses", "smoke", **sizes)
     assert [(run.noise, run.seed, run.method) for run in config.runs()] == [
         ("symmetric-0", 0, "ramp"),
         ("symmetric-0", 0, "sigmoid"),
+        ("symmetric-0", 1, "ramp"),
+        ("symmetric-0", 1, "sigmoid"),
         ("symmetric-0.4", 0, "ramp"),
         ("symmetric-0.4", 0, "sigmoid"),
         ("symmetric-0.4", 1, "ramp"),
@@ -97,12 +117,18 @@ def test_the_three_noise_models_share_their_pair_of_rates():
         ({"epochs": 0}, "epochs"),
         ({"losses": ["logistik"]}, "Did you mean 'logistic'"),
         ({"noise_rates": [0.0, 0.5]}, "noise_rates.1"),
-        ({"headline_seeds": 1, "seeds": 2}, "headline_seeds"),
+        ({"noise_rates": [0.1, 0.1]}, "noise_rates.*0.1"),
+        ({"losses": ["ramp", "hinge", "ramp"]}, "losses.*ramp"),
     ],
 )
 def test_bad_parameters_are_named(overrides, message):
     with pytest.raises(ValueError, match=message):
         study_config("mnist_losses", "smoke", **overrides)
+
+
+def test_a_pair_of_rates_named_twice_is_refused():
+    with pytest.raises(ValueError, match="noise_pairs"):
+        study_config("mnist_noise", "smoke", noise_pairs=[[0.0, 0.4], [0.1, 0.2], [0.0, 0.4]])
 
 
 def test_noise_that_cannot_be_learned_from_is_refused():

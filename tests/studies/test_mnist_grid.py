@@ -16,8 +16,9 @@ from sympo import losses
 from sympo.studies import mnist
 from sympo.studies.mnist.fast.convolutions import convolve, expand_first, expand_second
 from sympo.studies.mnist.fast.grid import margin_loss
-from sympo.studies.mnist.fast.tiles import CPU_TILE, TiledConvolve
-from sympo.studies.mnist.network import CLIP
+from sympo.studies.mnist.fast.kernels import TILE
+from sympo.studies.mnist.fast.tiles import TiledConvolve
+from sympo.studies.mnist.network import CLIP, DROPPED
 
 FIELDS = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
 
@@ -25,7 +26,7 @@ FIELDS = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
 def draw_images(kind, generator):
     """`(28, 28, 70)`: more than one tile, the last of them not full."""
     images = torch.rand(28, 28, 70, generator=generator, dtype=torch.float64)
-    assert images.shape[2] > CPU_TILE
+    assert images.shape[2] > TILE
     if kind == "digits":
         images[images < 0.6] = 0
         images[images > 0.8] = 1
@@ -59,10 +60,13 @@ def test_both_ways_of_the_convolutions_equal_the_textbook(kind):
         torch.stack([network.get_parameter(field).detach() for network in networks])
         for field in FIELDS
     ]
-    for way, seen in ((convolve, images[None]), (TiledConvolve.apply, images)):
+
+    def convolve_on_a_gpu(images, weight1, bias1, weight2, bias2):
+        return convolve(images[None], expand_first(weight1), bias1, expand_second(weight2), bias2)
+
+    for way in (convolve_on_a_gpu, TiledConvolve.apply):
         parameters = [value.clone().requires_grad_() for value in stacked]
-        weight1, bias1, weight2, bias2 = parameters
-        features = way(seen, expand_first(weight1), bias1, expand_second(weight2), bias2)
+        features = way(images, *parameters)
         (features * coefficients).sum().backward()
         for model, (reference, *grads) in enumerate(expected):
             torch.testing.assert_close(features[model], reference, rtol=0, atol=1e-12)
@@ -93,7 +97,7 @@ def test_grid_equals_models_trained_one_at_a_time():
     grid = mnist.Grid(start, models=len(names))
     optimiser = torch.optim.Adam(grid.parameters.values(), lr=1e-3)
     for step in range(steps):
-        rewards = grid.rewards(images[step, None], masks=masks[step][:, None])
+        rewards = grid.rewards(images[step, None], masks=masks[step][None], training=True)
         margins = labels[step] * (rewards[:, :batch] - rewards[:, batch:])
         optimiser.zero_grad()
         margin_loss(margins, names).sum().backward()
@@ -104,7 +108,7 @@ def test_grid_equals_models_trained_one_at_a_time():
         network.dropout = _Masked()
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
         for step in range(steps):
-            network.dropout.masks = list(masks[step])
+            network.dropout.masks = list(masks[step].split(DROPPED))
             rewards = network(images[step].permute(2, 0, 1)[:, None])
             margins = labels[step, index] * (rewards[:batch] - rewards[batch:])
             optimiser.zero_grad()
@@ -127,10 +131,60 @@ def test_evaluation_has_no_dropout_and_clips():
     images = torch.randint(0, 256, (5, 28, 28), generator=generator, dtype=torch.uint8)
     network.eval()
     expected = network(images[:, None] / 255).detach()
-    torch.testing.assert_close(mnist.evaluate_rewards(grid, images)[1], expected)
+    torch.testing.assert_close(mnist.evaluate_rewards(grid, images[None])[1], expected)
     with torch.no_grad():
         grid.parameters["fc3.bias"][0] = 100.0
-    assert (mnist.evaluate_rewards(grid, images)[0] == CLIP).all()
+    assert (mnist.evaluate_rewards(grid, images[None])[0] == CLIP).all()
+
+
+def write_down_the_network():
+    """The paper's network, layer by layer, as its description lists them."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 6, kernel_size=5),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(6, 16, kernel_size=5),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),  # 256 features
+        torch.nn.Dropout(0.2),
+        torch.nn.Linear(256, 64),
+        torch.nn.BatchNorm1d(64),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.2),
+        torch.nn.Linear(64, 64),
+        torch.nn.BatchNorm1d(64),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.2),
+        torch.nn.Linear(64, 1),
+        torch.nn.Hardtanh(-20, 20),
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_textbook_network_is_the_described_one(training):
+    network = mnist.initial_network(0).train(training)
+    described = write_down_the_network().train(training)
+    values = list(network.state_dict().values())
+    described.load_state_dict(dict(zip(described.state_dict(), values, strict=True)))
+    images = torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    rewards = []
+    for model in (network, described):
+        torch.manual_seed(5)  # of the dropouts, in the order of the layers
+        rewards.append(model(images).flatten())
+        rewards[-1].square().sum().backward()
+    torch.testing.assert_close(*rewards)
+    pairs = zip(network.parameters(), described.parameters(), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_masks_strike_a_fifth_of_every_layer_and_keep_its_mean():
+    masks = mnist.draw_masks(5_000, torch.Generator().manual_seed(0))
+    assert [len(layer) for layer in masks.split(DROPPED)] == [256, 64, 64]
+    assert masks.unique().tolist() == [0.0, pytest.approx(1.25)]
+    for layer in masks.split(DROPPED):
+        assert layer.mean() == pytest.approx(1, abs=0.01)
 
 
 def test_margin_loss_is_the_mean_of_each_models_own_loss():

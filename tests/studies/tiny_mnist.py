@@ -10,6 +10,7 @@ TRAINING = {
     "epochs": 2,
     "eval_every": 1,
     "pairs": 96,
+    "validation_pairs": 24,
     "batch": 32,
     "learning_rate": 1e-3,
     "class_prior": 0.5,

@@ -99,13 +99,17 @@ def count_work(function: Callable[[], object]) -> NDArray[np.float64]:
     counter = _ByteCounter()
     with FlopCounterMode(display=False) as flops, counter, _watch_kernels(counter):
         function()
-    return np.array([flops.get_total_flops(), counter.total], dtype=float)
+    return np.array([flops.get_total_flops() + counter.flops, counter.total], dtype=float)
 
 
 class _ByteCounter(TorchDispatchMode):
-    """Sums the bytes of the tensors that operations read and write; a view touches none."""
+    """Sums the bytes of the tensors that operations read and write; a view touches none.
+
+    `flops` are those of compiled loops.
+    """
 
     total = 0
+    flops = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -139,7 +143,7 @@ def _count_bytes(schema: list[Any], args: tuple, kwargs: dict[str, Any], result:
 
 @contextmanager
 def _watch_kernels(counter: _ByteCounter) -> Iterator[None]:
-    """Add the bytes of the arrays that the compiled loops get, which PyTorch does not see."""
+    """Count the compiled loops' FLOPs and the bytes of their arrays, which PyTorch does not see."""
     # a grid loads them when it first computes on a processor; a GPU needs neither them nor numba
     if timing.device() == "cpu":
         import_module(KERNELS)
@@ -153,11 +157,12 @@ def _watch_kernels(counter: _ByteCounter) -> Iterator[None]:
     public = {name: value for name, value in vars(kernels).items() if not name.startswith("_")}
     compiled = {name: function for name, function in public.items() if is_jitted(function)}
 
-    def count(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
+    def count(name: str, *arrays: np.ndarray) -> Any:
         counter.total += sum(array.nbytes for array in arrays)
-        return function(*arrays)
+        counter.flops += kernels.count_flops(name, arrays)
+        return compiled[name](*arrays)
 
-    vars(kernels).update({name: partial(count, function) for name, function in compiled.items()})
+    vars(kernels).update({name: partial(count, name) for name in compiled})
     try:
         yield
     finally:

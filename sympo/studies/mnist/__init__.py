@@ -5,7 +5,7 @@ models at once, with the same result as one at a time.
 """
 
 from sympo.studies.mnist.config import LossesConfig, MnistRun, NoiseConfig, NoiseRun
-from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels
+from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels, split_pairs
 from sympo.studies.mnist.evaluation import evaluate_rewards, reward_accuracy
 from sympo.studies.mnist.fast.chunks import Chunk
 from sympo.studies.mnist.fast.grid import Grid
@@ -29,5 +29,6 @@ __all__ = [
     "noisy_labels",
     "reward_accuracy",
     "run_study",
+    "split_pairs",
     "train_models",
 ]

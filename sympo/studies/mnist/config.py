@@ -1,13 +1,13 @@
 """The configs of the MNIST studies, and the runs that follow from them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from sympo import losses, noise
 from sympo.studies import records
-from sympo.studies.profiles import StudyConfig
+from sympo.studies.profiles import StudyConfig, refuse_duplicates
 
 # The noise models of study mnist_noise. Lemma 1 says that the first two give the same risk, and
 # nothing about the third, where the written order tells something about the pair.
@@ -31,6 +31,7 @@ class MnistRun(records.Run):
         epochs: passes over the pairs.
         eval_every: epochs between evaluations; the last epoch is always evaluated.
         pairs: how many are trained on.
+        validation_pairs: how many are held out, with labels as noisy as those trained on.
         batch: pairs per step.
         learning_rate: of Adam.
         class_prior: the share of pairs written with the winner first.
@@ -41,6 +42,7 @@ class MnistRun(records.Run):
     epochs: int
     eval_every: int
     pairs: int
+    validation_pairs: int
     batch: int
     learning_rate: float
     class_prior: float
@@ -71,10 +73,17 @@ class TrainingConfig(StudyConfig):
     eval_every: Count  # ours: epochs between evaluations; the last epoch is always evaluated
     # Training pairs. The 60,000 images make 30,000 pairs, of which a tenth show one digit twice.
     pairs: Annotated[int, Field(ge=2, le=25_000)]
+    validation_pairs: Annotated[int, Field(ge=1, le=1_500)] = 1_000  # held out
     batch: Annotated[int, Field(ge=2)] = 512  # pairs per step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam
     # Share of pairs written with the winner first.
     class_prior: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @field_validator("losses", "noise_rates", "noise_pairs", check_fields=False)
+    @classmethod
+    def _once_each(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
+        refuse_duplicates(str(info.field_name), values)
+        return values
 
     @field_validator("losses")
     @classmethod
@@ -87,7 +96,16 @@ class TrainingConfig(StudyConfig):
 
     def _shared_fields(self) -> dict[str, Any]:
         """What every run of the study has in common, as arguments of `MnistRun`."""
-        names = ("study", "epochs", "eval_every", "pairs", "batch", "learning_rate", "class_prior")
+        names = (
+            "study",
+            "epochs",
+            "eval_every",
+            "pairs",
+            "validation_pairs",
+            "batch",
+            "learning_rate",
+            "class_prior",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -95,17 +113,6 @@ class LossesConfig(TrainingConfig):
     """Study mnist_losses: reward accuracy against the rate of symmetric noise, per loss."""
 
     noise_rates: list[Rate]
-    # Ours: seeds at the highest rate, where the contrasts are read. They are paired by seed, so
-    # this number decides how small a difference can be seen.
-    headline_seeds: Count
-
-    @model_validator(mode="after")
-    def _headline(self) -> Self:
-        if self.headline_seeds < self.seeds:
-            raise ValueError(
-                f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it"
-            )
-        return self
 
     def runs(self) -> list[MnistRun]:
         """One run per model to train."""
@@ -120,12 +127,9 @@ class LossesConfig(TrainingConfig):
                 rate_neg=rate,
             )
             for rate in self.noise_rates
-            for seed in range(self._count_seeds(rate))
+            for seed in range(self.seeds)
             for loss in self.losses
         ]
-
-    def _count_seeds(self, rate: float) -> int:
-        return self.headline_seeds if rate == max(self.noise_rates) else self.seeds
 
 
 class NoiseConfig(TrainingConfig):

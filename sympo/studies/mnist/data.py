@@ -28,7 +28,8 @@ def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0
     """Pairs of images, labelled by Bradley–Terry: P(a₁ ≻ a₂) = σ(digit₁ − digit₂).
 
     The two digits of a pair differ, and no image is used twice. The preferred image is written
-    first with probability `class_prior`, whatever the pair.
+    first with probability `class_prior`, whatever the pair. The first pairs are the same however
+    many are drawn, so that those after the training pairs can be held out.
 
     Args:
         digits: `(images,)`.
@@ -41,8 +42,7 @@ def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0
     # Neighbours in a random order are a pair, so no image can come twice. Of an odd number of
     # images the last has no partner.
     shuffled = generator.permutation(len(digits) // 2 * 2).reshape(-1, 2)
-    differ = digits[shuffled[:, 0]] != digits[shuffled[:, 1]]
-    left, right = shuffled[differ][:count].T
+    left, right = shuffled[digits[shuffled[:, 0]] != digits[shuffled[:, 1]]].T
     if len(left) < count:
         raise ValueError(
             f"pairs = {count} is more than the {len(left)} pairs these images give: lower it"
@@ -50,17 +50,33 @@ def draw_pairs(digits: NDArray, count: int, *, seed: int, class_prior: float = 0
 
     # As floats: the digits are unsigned bytes, whose differences wrap around below 0.
     difference = digits[left].astype(float) - digits[right]
-    left_wins = generator.random(count) < 1 / (1 + np.exp(-difference))
+    left_wins = generator.random(len(left)) < 1 / (1 + np.exp(-difference))
     winner = np.where(left_wins, left, right)
     loser = np.where(left_wins, right, left)
 
     # A coin that knows nothing of the pair: the condition of Lemma 1.
-    winner_first = generator.random(count) < class_prior
+    winner_first = generator.random(len(left)) < class_prior
     return Pairs(
-        first=np.where(winner_first, winner, loser),
-        second=np.where(winner_first, loser, winner),
-        labels=np.where(winner_first, 1, -1),
+        first=np.where(winner_first, winner, loser)[:count],
+        second=np.where(winner_first, loser, winner)[:count],
+        labels=np.where(winner_first, 1, -1)[:count],
     )
+
+
+def split_pairs(digits: NDArray, run: MnistRun) -> tuple[Pairs, Pairs]:
+    """The training pairs of `run` and its held-out pairs, which share no image.
+
+    Args:
+        digits: `(images,)`.
+    Raises:
+        ValueError: the images give fewer pairs.
+    """
+    count = run.pairs + run.validation_pairs
+    pairs = draw_pairs(digits, count, seed=run.seed, class_prior=run.class_prior)
+    columns = (pairs.first, pairs.second, pairs.labels)
+    training = Pairs(*(column[: run.pairs] for column in columns))
+    held_out = Pairs(*(column[run.pairs :] for column in columns))
+    return training, held_out
 
 
 def noisy_labels(pairs: Pairs, run: MnistRun, ink: NDArray) -> NDArray[np.int64]:

@@ -51,13 +51,72 @@ class EvaluationData:
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
+@dataclass(frozen=True)
+class HeldOutData:
+    """The held-out pairs of each seed of a chunk, on the models' device.
+
+    Attributes:
+        images: `(seeds, 2·pairs, 28, 28)`, uint8: the first image of every pair, then the second.
+        noisy: `(seeds, models, pairs)`, ±1: labels as noisy as those that are trained on.
+        clean: `(seeds, 1, pairs)`, ±1: the same labels before the flips.
+        order: `(seeds, 1, pairs)`, ±1: which of the two digits is larger.
+        masks: of dropout, `(seeds, 384, 2·pairs)`, the same at every evaluation.
+    """
+
+    images: Tensor
+    noisy: Tensor
+    clean: Tensor
+    order: Tensor
+    masks: Tensor
+
+    def measure(self, grid: Grid) -> dict[str, list[float]]:
+        """Metrics of each model, `seeds·models` numbers under each name.
+
+        `validation`: the share of noisy labels that the model agrees with, ties counted one half;
+        `validation_clean`: the same of the labels before the flips; `held_out_accuracy` and
+        `held_out_accuracy_dropout`: the share of pairs whose digits it puts in order, ties counted
+        as wrong, with dropout off and on. The last is the measure of the authors' released code.
+        """
+        margins = self._margins(evaluate_rewards(grid, self.images))
+        # Both images of a pair have masks of their own, as in the authors' released code.
+        dropped = self._margins(evaluate_rewards(grid, self.images, masks=self.masks))
+        measured = {
+            "validation": _agreement(margins * self.noisy),
+            "validation_clean": _agreement(margins * self.clean),
+            "held_out_accuracy": (margins * self.order > 0).float().mean(-1),
+            "held_out_accuracy_dropout": (dropped * self.order > 0).float().mean(-1),
+        }
+        return {name: values.flatten().tolist() for name, values in measured.items()}
+
+    def _margins(self, rewards: Tensor) -> Tensor:
+        """r(first) − r(second), `(seeds, models, pairs)`."""
+        first, second = rewards.chunk(2, 1)
+        return (first - second).unflatten(0, (len(self.images), -1))
+
+
+def _agreement(margins: Tensor) -> Tensor:
+    """The share of margins above 0, with a tie as one half: noise then acts as in T13."""
+    return (margins > 0).float().mean(-1) + (margins == 0).float().mean(-1) / 2
+
+
 @torch.no_grad()
-def evaluate_rewards(grid: Grid, images: Tensor) -> Tensor:
-    """Rewards `(models, images)` of `images` `(images, 28, 28)`, uint8, with dropout off."""
-    rows = torch.arange(len(images), device=images.device)
-    parts = rows.split(EVALUATION_BATCH)
-    # A first axis of 1: all models see the same images, whatever their seed.
-    return torch.cat([grid.rewards(load_batch(images[None], part[None])) for part in parts], 1)
+def evaluate_rewards(grid: Grid, images: Tensor, *, masks: Tensor | None = None) -> Tensor:
+    """Rewards `(seeds·models, images)` with the batch norms' remembered mean and variance.
+
+    Args:
+        images: `(seeds, images, 28, 28)`, uint8; with a first axis of 1, all models see the same.
+        masks: of dropout, `(seeds, 384, images)`; None: no dropout.
+    """
+    seeds, count = images.shape[:2]
+    parts = torch.arange(count, device=images.device).split(EVALUATION_BATCH)
+    rewards = [
+        grid.rewards(
+            load_batch(images, part.expand(seeds, -1)),
+            masks=None if masks is None else masks[..., part],
+        )
+        for part in parts
+    ]
+    return torch.cat(rewards, 1)
 
 
 def reward_accuracy(rewards: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +130,7 @@ def reward_accuracy(rewards: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
         digits: `(images,)`.
     Returns:
         accuracy `(models,)`, ties `(models,)`.
-    Source: Section 6.1, over every pair instead of a sample. Check: tests/studies/test_mnist.py,
+    Source: Section 5.1, over every pair instead of a sample. Check: tests/studies/test_mnist.py,
     by enumeration.
     """
     below = torch.zeros(len(rewards))

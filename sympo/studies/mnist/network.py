@@ -12,6 +12,8 @@ from torch.nn import functional
 
 CLIP = 20.0  # bound on the reward; the authors' released code
 DROPOUT = 0.2  # the authors' released code
+# Units that dropout may strike: the features, and both hidden layers; the authors' released code.
+DROPPED = (256, 64, 64)
 
 # torch.manual_seed sets one generator for all threads, and chunks of a study start in several.
 _SEEDING = threading.Lock()
@@ -20,7 +22,7 @@ _SEEDING = threading.Lock()
 class Network(nn.Module):
     """The reward r(a) of an image: two convolutions, two hidden layers, clipped to ±`CLIP`.
 
-    Source: the authors' released code.
+    Source: the authors' released code. Check: tests/studies/test_mnist_grid.py, layer by layer.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,7 @@ class Network(nn.Module):
         """Rewards `(images,)` of `images` `(images, 1, 28, 28)` in [0, 1]."""
         hidden = functional.max_pool2d(functional.relu(self.conv1(images)), 2)
         hidden = functional.max_pool2d(functional.relu(self.conv2(hidden)), 2).flatten(1)
+        hidden = self.dropout(hidden)
         hidden = self.dropout(functional.relu(self.norm1(self.fc1(hidden))))
         hidden = self.dropout(functional.relu(self.norm2(self.fc2(hidden))))
         # Beyond the bound the gradient is 0, so a reward cannot grow without limit.
@@ -55,11 +58,11 @@ def initial_network(seed: int) -> Network:
 
 
 def draw_masks(images: int, generator: torch.Generator) -> Tensor:
-    """Dropout masks `(2, 64, images)` for the two hidden layers: 0, or 1 / (1 − `DROPOUT`).
+    """Dropout masks `(384, images)`: 0, or 1 / (1 − `DROPOUT`), for the units of `DROPPED`.
 
     Dividing by the share that is kept leaves the mean of a unit as it is.
     """
     # Drawn apart from the network, because all models of a seed share their masks: they then differ
     # in loss and noise alone.
-    uniform = torch.rand(2, 64, images, generator=generator, device=generator.device)
+    uniform = torch.rand(sum(DROPPED), images, generator=generator, device=generator.device)
     return uniform.ge_(DROPOUT).div_(1 - DROPOUT)

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from sympo.studies import sources
 from sympo.studies.mnist.config import MnistRun
-from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels
+from sympo.studies.mnist.data import Pairs, noisy_labels, split_pairs
 from sympo.studies.mnist.evaluation import (
     EVALUATION_BATCH,
     EvaluationData,
+    HeldOutData,
     evaluate_rewards,
     reward_accuracy,
 )
@@ -102,6 +103,7 @@ class Chunk:
         risk: `(seeds, models)`, the mean loss so far in this epoch.
         fitted: `(seeds, models, pairs)`, which labels the models agreed with in this epoch.
         test: what the models are evaluated on.
+        held_out: pairs with noisy labels that are not trained on.
         batch: pairs per step.
         generators: of a seed's order of pairs and dropout masks, drawn on the generator's device.
     """
@@ -115,6 +117,7 @@ class Chunk:
     risk: Tensor
     fitted: Tensor
     test: EvaluationData
+    held_out: HeldOutData
     batch: int
     generators: list[torch.Generator]
 
@@ -125,10 +128,8 @@ class Chunk:
         first = runs[0]
         groups = [list(group) for _, group in groupby(runs, key=attrgetter("seed"))]
         seeds = [group[0].seed for group in groups]
-        pairs = [
-            draw_pairs(data.train_labels, first.pairs, seed=seed, class_prior=first.class_prior)
-            for seed in seeds
-        ]
+        splits = [split_pairs(data.train_labels, group[0]) for group in groups]
+        pairs = [training for training, _ in splits]
         # NumPy draws on the processor whatever the device, so a GPU sees the same pairs and flips.
         noisy = _noisy_labels(pairs, groups, data)
         flipped = noisy != np.stack([each.labels for each in pairs])[:, None]
@@ -145,6 +146,7 @@ class Chunk:
             risk=torch.zeros_like(labels[..., 0]),
             fitted=torch.zeros_like(labels, dtype=torch.bool),
             test=EvaluationData.prepare(data, device),
+            held_out=_prepare_held_out([held_out for _, held_out in splits], groups, data, device),
             batch=first.batch,
             generators=[torch.Generator(device).manual_seed(seed) for seed in seeds],
         )
@@ -169,7 +171,7 @@ class Chunk:
         ]
         for rows in torch.stack(orders).to(device).split(self.batch, 1):
             masks = [draw_masks(2 * rows.shape[1], generator) for generator in self.generators]
-            step(rows, torch.stack(masks, 1).to(device))
+            step(rows, torch.stack(masks).to(device))
         # Copies: the next epoch writes into the same memory.
         return self.risk.flatten().clone(), self.fitted.flatten(0, 1).clone()
 
@@ -192,14 +194,15 @@ class Chunk:
 
         Args:
             rows: `(seeds, pairs)`.
-            masks: of dropout, `(2, seeds, 64, 2·pairs)`.
+            masks: of dropout, `(seeds, 384, 2·pairs)`.
         """
         _, models, count = self.labels.shape
         size = rows.shape[1]
         # Both images of a pair go through the batch norms together, so that they are normalised
         # alike and their difference means something.
         images = load_batch(self.images, torch.cat([rows, rows + count], 1))
-        rewards = self.grid.rewards(images, masks=masks).view(*self.risk.shape, -1)
+        rewards = self.grid.rewards(images, masks=masks, training=True)
+        rewards = rewards.view(*self.risk.shape, -1)
 
         # A seed's models share the order of pairs, not the labels.
         places = rows[:, None].expand(-1, models, -1)
@@ -216,10 +219,10 @@ class Chunk:
 
     def evaluate(self) -> Tensor:
         """Rewards `(seeds·models, images)` of the test images."""
-        return evaluate_rewards(self.grid, self.test.images)
+        return evaluate_rewards(self.grid, self.test.images[None])
 
     def score(self, rewards: Tensor) -> list[dict[str, float]]:
-        """Each model's accuracy, ties and clean risk, from `evaluate`."""
+        """Each model's metrics: of the test images from `evaluate`, and of the held-out pairs."""
         accuracy, ties = reward_accuracy(rewards, self.test.digits)
         margins = rewards[:, self.test.better] - rewards[:, self.test.worse]
         by_seed = margins.unflatten(0, (-1, len(self.names)))
@@ -228,6 +231,7 @@ class Chunk:
             "accuracy": accuracy.tolist(),
             "ties": ties.tolist(),
             "test_risk": risk.tolist(),
+            **self.held_out.measure(self.grid),
         }
         return [
             dict(zip(columns, values, strict=True))
@@ -252,6 +256,29 @@ def _noisy_labels(
             [noisy_labels(each, run, ink) for run in group]
             for each, group in zip(pairs, groups, strict=True)
         ]
+    )
+
+
+def _prepare_held_out(
+    pairs: list[Pairs], groups: list[list[MnistRun]], data: sources.MNIST, device: str
+) -> HeldOutData:
+    digits = data.train_labels.astype(np.int64)
+    order = [np.sign(digits[each.first] - digits[each.second]) for each in pairs]
+    count = 2 * len(pairs[0].labels)
+    masks = [
+        # Far from the seeds of training, whose masks these would otherwise repeat.
+        draw_masks(count, torch.Generator().manual_seed(2**32 + group[0].seed))
+        for group in groups
+    ]
+    number = torch.get_default_dtype()
+    return HeldOutData(
+        images=torch.from_numpy(_stack_images(pairs, data)).to(device),
+        noisy=torch.from_numpy(_noisy_labels(pairs, groups, data)).to(device, number),
+        clean=torch.from_numpy(np.stack([each.labels for each in pairs])[:, None]).to(
+            device, number
+        ),
+        order=torch.from_numpy(np.stack(order)[:, None]).to(device, number),
+        masks=torch.stack(masks).to(device, number),
     )
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from sympo import losses
 from sympo.studies.mnist.fast.convolutions import convolve, expand_first, expand_second
-from sympo.studies.mnist.network import CLIP, Network
+from sympo.studies.mnist.network import CLIP, DROPPED, Network
 
 
 class Grid:
@@ -43,44 +43,41 @@ class Grid:
             if name.endswith(("mean", "var"))
         }
 
-    def rewards(self, images: Tensor, *, masks: Tensor | None = None) -> Tensor:
+    def rewards(
+        self, images: Tensor, *, masks: Tensor | None = None, training: bool = False
+    ) -> Tensor:
         """Rewards `(seeds·models, images)` of `images` `(seeds, 28, 28, images)` in [0, 1].
 
         Args:
             images: with a first axis of 1, all models see the same.
-            masks: dropout masks `(2, seeds, 64, images)`, of `draw_masks` for each seed: training.
-                None: evaluation, with the running statistics of the batch norms.
+            masks: dropout masks `(seeds, 384, images)`, of `draw_masks` for each seed; None: no
+                dropout.
+            training: the batch norms use, and remember, the mean and variance of these images;
+                otherwise those that they remember.
         """
-        hidden = self._convolve(images)
+        by_layer = [None] * len(DROPPED) if masks is None else masks.split(DROPPED, 1)
+        hidden = _drop(self._convolve(images), by_layer[0])
         # Hidden units are `(models, 64, images)`: every step is one operation for all models.
         for layer in (1, 2):
             hidden = self._multiply(f"fc{layer}", hidden)
-            normalised = self._normalise(f"norm{layer}", hidden, training=masks is not None)
-            hidden = functional.relu(normalised)
-            if masks is not None:
-                # All models of a seed drop the same units.
-                by_seed = hidden.unflatten(0, (len(images), -1))
-                hidden = (by_seed * masks[layer - 1][:, None]).flatten(0, 1)
+            normalised = self._normalise(f"norm{layer}", hidden, training=training)
+            hidden = _drop(functional.relu(normalised), by_layer[layer])
         return self._multiply("fc3", hidden).squeeze(1).clamp(-CLIP, CLIP)
 
     def _convolve(self, images: Tensor) -> Tensor:
         """Features `(seeds·models, 256, images)`."""
-        # Anew for every batch, and inside autograd: gradients flow back to the 5×5 kernels, where
-        # the four shifts of a kernel add up.
-        parameters = (
-            expand_first(self.parameters["conv1.weight"]),
-            self.parameters["conv1.bias"],
-            expand_second(self.parameters["conv2.weight"]),
-            self.parameters["conv2.bias"],
-        )
+        names = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
+        weight1, bias1, weight2, bias2 = (self.parameters[name] for name in names)
         # Tiles hold the images of one seed. Several together on a processor, which only tests and
         # no study ask for, take the way of a GPU.
         if images.device.type == "cpu" and len(images) == 1:
             # Imported only here because it needs numba, which a GPU does without.
             from sympo.studies.mnist.fast.tiles import TiledConvolve
 
-            return TiledConvolve.apply(images[0], *parameters)
-        return convolve(images, *parameters)
+            return TiledConvolve.apply(images[0], weight1, bias1, weight2, bias2)
+        # Anew for every batch, and inside autograd: gradients flow back to the 5×5 kernels, where
+        # the four shifts of a kernel add up.
+        return convolve(images, expand_first(weight1), bias1, expand_second(weight2), bias2)
 
     def _multiply(self, name: str, hidden: Tensor) -> Tensor:
         """The linear layer `name` of each model: `(models, inputs, images)` → `(…, outputs, …)`."""
@@ -103,6 +100,14 @@ class Grid:
             self.parameters[f"{name}.bias"].flatten(),
             training=training,
         ).view_as(hidden)
+
+
+def _drop(hidden: Tensor, masks: Tensor | None) -> Tensor:
+    """`hidden` `(seeds·models, units, images)` times `masks` `(seeds, units, images)`."""
+    if masks is None:
+        return hidden
+    # All models of a seed drop the same units.
+    return (hidden.unflatten(0, (len(masks), -1)) * masks[:, None]).flatten(0, 1)
 
 
 def load_batch(images: Tensor, rows: Tensor) -> Tensor:
