@@ -158,14 +158,15 @@ def fit_logistic(
     shape = (len(sampling), incidence.shape[1])
     learned = np.broadcast_to(start, shape).astype(float)
     for _ in range(500):
-        gradient = compute_logistic_gradient(learned, sampling, probability)
+        slope = expit(compute_gaps(learned))
+        # for action i, Σⱼ qᵢⱼ·(σ(rᵢ − rⱼ) − η̃ᵢⱼ)
+        gradient = (sampling * (slope - probability)) @ incidence
         # A reward is held where descending would take it out of the box.
         held = (np.abs(learned) >= clip) & (gradient * learned < 0)
         gradient = np.where(held, 0, gradient)
         if np.abs(gradient).max() < tolerance:
             return learned
 
-        slope = expit(compute_gaps(learned))
         weight = sampling * slope * (1 - slope)
         curvature = np.einsum("mp,pi,pj->mij", weight, incidence, incidence, optimize=True)
         step = np.linalg.solve(_make_regular(curvature, held), gradient[..., None])[..., 0]
@@ -175,19 +176,6 @@ def fit_logistic(
     raise RuntimeError(
         f"the logistic fit stopped at a gradient of {np.abs(gradient).max():.1e} > {tolerance:.0e}"
     )
-
-
-def compute_logistic_gradient(learned: Floats, sampling: Floats, probability: Floats) -> Floats:
-    """The gradient of the logistic risk: for action i, Σⱼ qᵢⱼ·(σ(rᵢ − rⱼ) − η̃ᵢⱼ).
-
-    Args:
-        learned: `(problems, actions)`.
-        sampling, probability: `(problems, pairs)`.
-    Returns:
-        `(problems, actions)`.
-    """
-    residual = sampling * (expit(compute_gaps(learned)) - probability)
-    return residual @ _incidence(np.shape(sampling)[-1])
 
 
 def _make_regular(curvature: Floats, held: Bools) -> Floats:
