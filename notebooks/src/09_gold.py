@@ -15,11 +15,11 @@
 # You will fine-tune language models on preferences that lie, and read off how much each policy
 # really improved, because here the true reward is known.
 #
-# - Paper: Section 6.2 asks this of large models and a model judge (notebooks 10 and 11). This study
+# - Paper: Section 5.2 asks this of large models and a model judge (notebooks 10 and 11). This study
 #   is ours.
 # - Reads → writes: the section `gold` of the profile (in gpu also SmolLM2 and Anthropic HH) →
 #   `fig3_gold_win_rate`, `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`,
-#   `table_gold_frontier`, with the data behind them.
+#   `table_gold_noise`, `table_gold_frontier`, with the data behind them.
 # - Time: under a minute in smoke, about seven minutes on two cores in laptop; not timed on a GPU
 #   yet.
 
@@ -49,6 +49,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from sympo import preferences, stats
+from sympo.book import contrasts as compared
 from sympo.book import figures
 from sympo.studies import records
 from sympo.studies.alignment import gold, training
@@ -242,9 +243,13 @@ log.iloc[[0, 1, 2, 4, 9]].round(4)
 #   flips leaves a signal of $1 - 2\varepsilon$. The claim of the paper is that the SymPO losses
 #   fall **less** than DPO.
 # - The claim, fixed before the run: at the highest noise rate, the true win rate of each SymPO loss
-#   minus that of DPO, paired by seed, with a 95% interval and p values corrected for two tests
-#   (Holm). It is *reproduced* if significantly above 0, *contradicted* if significantly below, else
-#   *not seen at this scale*.
+#   minus that of DPO, paired by seed, with a 95% interval. We ask the same at every noise rate and
+#   against cDPO, rDPO and ROPO; the p values of one rate are corrected for their number (Holm). The
+#   verdict is *no difference larger than 0.02* if the interval lies inside ±0.02, else *reproduced*
+#   if the difference is significantly above 0, *contradicted* if significantly below, else *not
+#   seen at this scale*. Beside it stands the smallest effect that could have been seen: the true
+#   difference at which a test of so many seeds, with such a spread, succeeds four times in five.
+#   One or two seeds are no test, and get no interval.
 # - What speaks against it here: one pass over the pairs leaves little time to memorise flips, and
 #   memorised flips are what hurt the logistic loss most on MNIST (notebook 05). And the logistic
 #   loss under noise carries a penalty on large margins (T3), which in alignment also acts as a
@@ -291,7 +296,7 @@ Markdown(
 
 # %%
 cell = ["method", "noise_rate"]
-summary = figures.interval_table(main, by=cell, value="win_rate")
+summary = figures.interval_table(main, by=cell, value="win_rate", proportion=True)
 means = main.groupby(cell)[["reward", "kl", "accuracy", "length"]].mean().reset_index()
 figures.save_table(summary.merge(means), "table_gold_win_rate", profile=profile)
 
@@ -303,23 +308,33 @@ figures.save_table(summary.merge(means), "table_gold_win_rate", profile=profile)
 
 # %% tags=["check"]
 highest = max(config.noise_rates)
-headline = main[main.noise_rate == highest]
-ours = [method for method in config.headline_methods if method.startswith("sympo_")]
-contrasts = stats.contrasts(
-    headline, value="win_rate", method="method", methods=ours, baselines=["dpo"]
-)
-contrasts["verdict"] = [stats.verdict(row) for row in contrasts.itertuples()]
-assert (contrasts.n == config.headline_seeds).all()  # no run was dropped
-figures.save_table(contrasts.assign(noise_rate=highest), "table_gold_contrasts", profile=profile)
+contrasts = compared.contrast_policies(main, values=["win_rate"])
+claimed = contrasts[(contrasts.noise_rate == highest) & (contrasts.baseline == "dpo")]
+assert (claimed.n == config.headline_seeds).all()  # no run was dropped
+contrasts = figures.save_table(contrasts, "table_gold_contrasts", profile=profile)
+contrasts
 
 # %% tags=["hide-input"]
-lines = [
-    f"- At ε = {highest:g}, true win rate of {row.method} − {row.baseline} = {row.estimate:+.3f} "
-    f"(95% interval {row.low:+.3f} to {row.high:+.3f}, n = {row.n}, Holm p = {row.p_holm:.2g}): "
-    f"**{row.verdict}**."
-    for row in contrasts.itertuples()
-]
-Markdown("\n".join(lines))
+claimed = contrasts.loc[claimed.index]  # with the verdicts as they were saved
+Markdown(compared.describe_contrasts(claimed))
+
+# %% [markdown]
+# And what does noise cost each method? The win rate at the highest rate minus that at the lowest,
+# which we expect to lie below 0 for all of them. Each method's cost is a question of its own, so
+# the p values are not corrected for the other methods.
+
+# %%
+lowest = min(config.noise_rates)
+costs = {
+    method: stats.contrasts(
+        rows, value="win_rate", method="noise_rate", methods=[highest], baselines=[lowest]
+    )
+    for method, rows in main.groupby("method")
+}
+costs = pd.concat(costs, names=["loss", None]).reset_index("loss")
+costs = costs.set_axis(["method", "noise_rate", "against", *costs.columns[3:]], axis=1)
+costs["verdict"] = [stats.verdict(row, expected=-1) for row in costs.itertuples()]
+figures.save_table(costs, "table_gold_noise", profile=profile)
 
 # %% [markdown]
 # ## What the reward cost: the frontier
@@ -354,6 +369,7 @@ points = "; ".join(
     f"{row.method}: {row.reward:+.2f} at β = {row.beta:g}, for {row.kl:.1f} nats"
     for row in best.itertuples()
 )
+headline = main[main.noise_rate == highest]
 cost = headline.groupby("method").kl.mean()
 Markdown(
     f"Best mean true reward over β at ε = {highest:g} ({frontier.seed.nunique()} seeds, SFT "
@@ -378,11 +394,10 @@ fits.sort_values("fit_flipped")
 # many epochs, this number separates the losses (notebook 05).
 
 # %% tags=["hide-input"]
-verdicts = "; ".join(f"{row.method}: {row.verdict}" for row in contrasts.itertuples())
+verdicts = "; ".join(f"{row.method}: {row.verdict}" for row in claimed.itertuples())
 steps = config.epochs * config.pairs // config.batch
 low = fits.fit_flipped.min()
 high = fits.fit_flipped.max()
-lowest = min(config.noise_rates)
 win_rates = main.groupby(["noise_rate", "method"]).win_rate.mean()
 Markdown(
     f"**Reading.** Profile {config.profile}, {steps} steps over {config.pairs} pairs. Claim that "

@@ -1,7 +1,7 @@
-"""What notebooks 10 and 11 share: their pairs, first steps, results and contrasts.
+"""What notebooks 10 and 11 share: their pairs, first steps and results.
 
 The two studies differ in their data and in what there is to say about them. How pairs are checked,
-and how policies are measured and compared, is the same, and is written here once.
+and how policies are measured, is the same, and is written here once.
 """
 
 import textwrap
@@ -13,7 +13,7 @@ import pandas as pd
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from sympo import preferences, stats
+from sympo import preferences
 from sympo.book import figures
 from sympo.studies import comparisons, profiles, records, sources
 from sympo.studies.alignment.offline import OfflineConfig
@@ -164,50 +164,6 @@ def tabulate_metrics(table: pd.DataFrame) -> pd.DataFrame:
     # both have a row per cell, in the same order
     means = table.groupby(CELL)[AVERAGED].mean()
     return pd.concat([win_rates.set_index(CELL), means], axis=1).reset_index()
-
-
-def contrast_headline(table: pd.DataFrame) -> pd.DataFrame:
-    """Each SymPO loss minus DPO at the highest noise rate, in win rate and in accuracy.
-
-    Differences are paired by seed. Holm corrects the p values of win rate and those of accuracy
-    apart. With one or two seeds there is no test and no interval.
-
-    Args:
-        table: of `collect_results`.
-    Returns:
-        columns value, those of `stats.contrasts`, noise_rate and verdict. Without results there
-        are no rows.
-    Check: tests/book/test_offline_results.py.
-    """
-    highest = table.noise_rate.max()
-    headline = table[table.noise_rate == highest]
-    ours = [name for name in figures.in_order(headline.method) if name.startswith("sympo_")]
-    # Each value is a claim of its own, so Holm counts the tests of one value.
-    compared = {
-        value: stats.contrasts(
-            headline,
-            value=value,
-            method="method",
-            methods=ours,
-            # an empty table holds no DPO either
-            baselines=["dpo"] if ours else [],
-        )
-        for value in ("win_rate", "accuracy")
-    }
-    contrasts = pd.concat(compared, names=["value", None]).reset_index("value")
-    verdicts = [stats.verdict(row) for row in contrasts.itertuples()]
-    return contrasts.assign(noise_rate=highest, verdict=verdicts)
-
-
-def describe_contrasts(contrasts: pd.DataFrame) -> str:
-    """A list item per contrast, in Markdown: the difference, its interval, and the verdict."""
-    lines = [
-        f"- At ε = {row.noise_rate:g}, {row.value.replace('_', ' ')} of {row.method} − "
-        f"{row.baseline} = {row.estimate:+.3f} (95% interval {row.low:+.3f} to {row.high:+.3f}, "
-        f"n = {row.n}, Holm p = {row.p_holm:.2g}): **{row.verdict}**."
-        for row in contrasts.itertuples()
-    ]
-    return "\n".join(lines)
 
 
 def tabulate_fits(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,75 @@
+"""Policies compared: each SymPO loss against the methods of others, and the sentences about it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from sympo import stats
+from sympo.book.figures.style import in_order
+
+# What the paper compares with, and at ε = 0 what is left of it: told that no label is flipped,
+# cDPO and rDPO are DPO, and a test against them would be the same test again.
+BASELINES = ("dpo", "cdpo", "rdpo", "ropo")
+TOLD = ("cdpo", "rdpo")
+
+
+def contrast_policies(table: pd.DataFrame, *, values: Sequence[str]) -> pd.DataFrame:
+    """Each SymPO loss minus each method of `BASELINES`, at every noise rate, paired by seed.
+
+    Holm corrects over the tests of one value at one noise rate: each such family answers a question
+    of its own. With one or two seeds in common there is no test and no interval.
+
+    Args:
+        table: a row per policy, with the columns method, noise_rate, seed and `values`.
+    Returns:
+        columns value, noise_rate, those of `stats.contrasts`, and verdict. Without a SymPO loss and
+        a baseline there are no rows.
+    Check: tests/book/test_contrasts.py.
+    """
+    families = [
+        _contrast(rows, value).assign(value=value, noise_rate=rate)
+        for value in values
+        for rate, rows in table.groupby("noise_rate")
+    ]
+    # without families, an empty table with its columns
+    contrasts = pd.concat(families or [_contrast(table, values[0]).assign(value="", noise_rate=0)])
+    verdicts = [stats.verdict(row) for row in contrasts.itertuples()]
+    first = ["value", "noise_rate"]
+    rest = contrasts.columns.drop(first)
+    return contrasts[[*first, *rest]].assign(verdict=verdicts).reset_index(drop=True)
+
+
+def describe_difference(row: Any) -> str:
+    """A difference in words: its interval, n and p, and what could have been seen.
+
+    Args:
+        row: of `stats.contrasts`, or a `stats.Difference`.
+    """
+    if row.n < stats.FEWEST:
+        return f"{row.estimate:+.3f} (n = {row.n}, too few for an interval)"
+    name, p = ("Holm p", row.p_holm) if hasattr(row, "p_holm") else ("p", row.p)
+    return (
+        f"{row.estimate:+.3f} (95% interval {row.low:+.3f} to {row.high:+.3f}, n = {row.n}, "
+        f"{name} = {p:.2g}; the smallest effect that could have been seen: {row.detectable:.3f})"
+    )
+
+
+def describe_contrasts(contrasts: pd.DataFrame) -> str:
+    """A list item per row of `contrast_policies`, in Markdown: the difference and its verdict."""
+    lines = [
+        f"- At ε = {row.noise_rate:g}, {row.value.replace('_', ' ')} of {row.method} − "
+        f"{row.baseline} = {describe_difference(row)}: **{row.verdict}**."
+        for row in contrasts.itertuples()
+    ]
+    return "\n".join(lines)
+
+
+def _contrast(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    """One family: all contrasts of a value at one noise rate."""
+    present = set(rows.method)
+    # the rate is the same in every row
+    told = TOLD if (rows.noise_rate == 0).all() else ()
+    baselines = [name for name in BASELINES if name in present and name not in told]
+    ours = [name for name in in_order(present) if name.startswith("sympo_")]
+    return stats.contrasts(rows, value=value, method="method", methods=ours, baselines=baselines)
