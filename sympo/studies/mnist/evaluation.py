@@ -15,6 +15,8 @@ from sympo.studies.mnist.fast.grid import Grid, load_batch
 
 # Ours: images per forward pass. It bounds the memory of a chunk, together with the training batch.
 EVALUATION_BATCH = 2048
+# Ours: how many held-out pairs a person may have who has few.
+FEWER_PAIRS = (50, 200)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class HeldOutData:
         """Metrics of each model, `seeds·models` numbers under each name.
 
         `validation`: the share of noisy labels that the model agrees with, ties counted one half;
-        `validation_clean`: the same of the labels before the flips; `held_out_accuracy` and
+        `validation_50` and so on: of the first pairs only (`FEWER_PAIRS`); `validation_clean`: of
+        all the labels before the flips; `held_out_accuracy` and
         `held_out_accuracy_dropout`: the share of pairs whose digits it puts in order, ties counted
         as wrong, with dropout off and on. The last is the measure of the authors' released code.
         """
@@ -82,6 +85,10 @@ class HeldOutData:
         dropped = self._margins(evaluate_rewards(grid, self.images, masks=self.masks))
         measured = {
             "validation": _agreement(margins * self.noisy),
+            **{
+                f"validation_{pairs}": _agreement((margins * self.noisy)[..., :pairs])
+                for pairs in FEWER_PAIRS
+            },
             "validation_clean": _agreement(margins * self.clean),
             "held_out_accuracy": (margins * self.order > 0).float().mean(-1),
             "held_out_accuracy_dropout": (dropped * self.order > 0).float().mean(-1),
