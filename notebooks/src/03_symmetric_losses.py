@@ -51,7 +51,9 @@ import scipy.stats
 import sympy
 import torch
 from IPython.display import Markdown
-from sympy.stats import Cauchy, Laplace, Logistic, Normal, StudentT, Uniform, cdf, density
+from scipy.special import beta, betainc, expit
+from scipy.stats import binom
+from sympy.stats import Beta, Cauchy, Laplace, Logistic, Normal, StudentT, Uniform, cdf, density
 
 from sympo import losses, noise
 from sympo.book import figures, theory
@@ -91,13 +93,14 @@ pd.DataFrame(sides)
 #
 # One does not have to be clever: there is a symmetric loss for every bell curve.
 #
-# **Statement.** Let $F(z) = \int_{-\infty}^z f(t)\,dt$ be the distribution function of a law with
-# density $f$ that is symmetric about 0, $f(-t) = f(t)$. Then $\ell(z) = F(-z)$ is symmetric with
-# $K = 1$.
+# **Statement.** Let $X$ be a random number whose law is symmetric about 0 ($X$ and $-X$ have the
+# same law) and let its distribution function $F(z) = P(X \le z)$ be continuous. Then $\ell(z) =
+# F(-z)$ is symmetric with $K = 1$.
 #
-# **Why.** By $f(-t) = f(t)$, the mass below $-z$ equals the mass above $z$, and the mass below $z$
-# and the mass above $z$ make up everything. With calculus: the derivative of $F(z) + F(-z)$ is
-# $f(z) - f(-z) = 0$, so the sum does not move; for large $z$ it is $1 + 0$.
+# **Why.** $P(X \le -z) = P(X \ge z)$, because $X$ and $-X$ have the same law, and $P(X \le z) + P(X
+# \ge z) = 1$, because no single number has any mass. With calculus, where there is a density $f$:
+# the derivative of $F(z) + F(-z)$ is $f(z) - f(-z) = 0$, so the sum does not move; for large $z$ it
+# is $1 + 0$.
 #
 # The derivation asks sympy the same about a density of which it knows nothing but its evenness.
 # Every even function of $t$ is a function of $t^2$, so we write $f(t) = \phi(t^2)$ with $\phi$ left
@@ -111,7 +114,8 @@ assert sympy.diff(even + even.subs(z, -z), z).doit() == 0  # the sum is constant
 
 any_density = sympy.Integral(phi(t), (t, -sympy.oo, z))
 slope = sympy.diff(any_density + any_density.subs(z, -z), z).doit()
-assert slope != 0  # without evenness the sum moves: the same check fails
+# without evenness the sum moves
+assert sympy.simplify(slope - (phi(z) - phi(-z))) == 0
 slope
 
 # %% [markdown]
@@ -208,40 +212,155 @@ for name, distribution in off_centre.items():
 pd.DataFrame(sums, index=["ℓ(z) + ℓ(−z) at z = 0", "at z = 1", "at z = 3"])
 
 # %% [markdown]
-# ### Two more members, found elsewhere
+# ### Two more members, and a knob
 #
 # The **unhinged** loss $1 - z$ sums to 2 but comes from no law: it has no lower bound, so its
 # minimiser exists only where scores are clipped.
 #
-# **Hölder-DPO** with $\gamma$ has the loss $-(1+\gamma)s^\gamma + \gamma s^{1+\gamma}$,
-# $s = \sigma(z)$. At $\gamma = 2$ it is $-3s^2 + 2s^3$, and this is symmetric with $K = -1$. Going
-# beyond the paper: $-\ell'(z) = 6 s^2 (1-s)^2$ is the density of the log-odds of a Beta(2, 2)
-# variable, just as the logistic law is that of a Beta(1, 1) variable. So Hölder-DPO at $\gamma = 2$
-# is a member of the family, shifted by 1.
+# **Hölder-DPO** with $\gamma$ has the loss $-(1+\gamma)s^\gamma + \gamma s^{1+\gamma}$, $s =
+# \sigma(z)$. Going beyond the paper: its slope in $s$ is minus the density of a Beta($\gamma$, 2)
+# variable $B$, so the loss is $-P(B \le s)$. It is symmetric where the log-odds of $B$ are
+# symmetric about 0, that is, where $B$ is symmetric about ½. The mean of $B$ is $\gamma/(\gamma +
+# 2)$, and this is ½ at $\gamma = 2$ only: **no other $\gamma$ gives a symmetric loss.** At $\gamma
+# = 2$ it is $-3s^2 + 2s^3$, with $K = -1$.
 #
-# Is $\gamma = 2$ special? The sum tends to $-1$ for large $z$ and is $-2^{1-\gamma}(1 + \gamma/2)$
-# at $z = 0$. They agree where $d(\gamma) = 2^{\gamma - 1} - 1 - \gamma/2$ vanishes. This $d$ is
-# convex and negative at 0, so it vanishes at one positive $\gamma$ only: **no other positive
-# $\gamma$ gives a symmetric loss.**
+# Beta($a$, $a$) *is* symmetric about ½ for every $a > 0$. So its log-odds give a family with one
+# knob, $\ell_a(z) = P(B \le \sigma(-z))$: the sigmoid loss at $a = 1$, Hölder-DPO at $a = 2$ (plus
+# 1). The weight of a pair is $(s(1-s))^a$ up to a factor, so a small $a$ gives heavy tails. With
+# two different parameters the law is off centre, and the symmetry must fail.
 
 # %% tags=["check", "claim-symmetric-family"]
 assert theory.find_constant(losses.get("unhinged").expr(z), z) == 2
 assert theory.find_constant(losses.get("holder").expr(z), z) == -1
 
-s, gamma = 1 / (1 + sympy.exp(-z)), sympy.Symbol("gamma", positive=True)
+s, gamma = sympy.symbols("s gamma", positive=True)
 general = -(1 + gamma) * s**gamma + gamma * s ** (1 + gamma)
-assert sympy.simplify(general.subs(gamma, 2) - losses.get("holder").expr(z)) == 0
-# P(Beta(2, 2) ≤ σ(z)) = P(log-odds ≤ z)
-log_odds_density = sympy.integrate(6 * t * (1 - t), (t, 0, s))
-assert sympy.simplify(log_odds_density.subs(z, -z) - 1 - losses.get("holder").expr(z)) == 0
+assert general.subs(s, 0) == 0
+slope = sympy.diff(general, s)
+density_of_beta = density(Beta("B", gamma, 2))(s).rewrite(sympy.gamma)
+assert sympy.simplify(sympy.gammasimp(slope + density_of_beta)) == 0
+mean = sympy.integrate(-s * slope, (s, 0, 1))
+assert sympy.simplify(mean - gamma / (gamma + 2)) == 0
+assert sympy.solve(mean - sympy.Rational(1, 2), gamma) == [2]
+in_margin = general.subs(s, 1 / (1 + sympy.exp(-z)))
+assert sympy.simplify(in_margin.subs(gamma, 2) - losses.get("holder").expr(z)) == 0
+assert not theory.find_constant(in_margin.subs(gamma, 1), z)  # γ = 1: the same check fails
 
-d = 2 ** (gamma - 1) - 1 - gamma / 2
-# the two sums agree where d = 0
-assert sympy.simplify(2 * general.subs(z, 0) + 1 - 2 ** (1 - gamma) * d) == 0
-assert d.subs(gamma, 2) == 0
-assert sympy.limit(d, gamma, 0) < 0
-assert sympy.diff(d, gamma, 2).is_positive
-assert not theory.find_constant(general.subs(gamma, 1), z)  # γ = 1: the same check fails
+
+# %% tags=["check", "claim-symmetric-family"]
+def compute_beta_loss(margins, a, b):
+    """P(B ≤ σ(−z)) for B of the law Beta(a, b)."""
+    return betainc(a, b, expit(-margins))
+
+
+grid = np.linspace(-8, 8, 161)
+step = 1e-5
+s = expit(grid)
+knob = {a: compute_beta_loss(grid, a, a) for a in (0.5, 1, 2, 5)}
+for a, loss in knob.items():
+    assert np.allclose(loss + loss[::-1], 1)
+    after, before = (compute_beta_loss(grid + side, a, a) for side in (step, -step))
+    slope = (after - before) / (2 * step)
+    assert np.allclose(-slope, (s * (1 - s)) ** a / beta(a, a), atol=1e-8)
+registered = {name: losses.get(name).fn(torch.tensor(grid)).numpy() for name in losses.LOSSES}
+assert np.allclose(knob[1], registered["sigmoid"])
+assert np.allclose(knob[2], registered["holder"] + 1)
+off_centre = compute_beta_loss(grid, 2, 3)
+assert not np.allclose(off_centre + off_centre[::-1], 1)
+pd.DataFrame(knob, index=pd.Index(grid, name="z")).add_prefix("a = ").loc[::20].round(4)
+
+# %% [markdown]
+# ### Are there others? The converse
+#
+# **Statement** (ours). A loss that is symmetric, continuous, nowhere increasing, bounded and not
+# constant *is* $F(-z)$, up to scale and shift, with
+#
+# $$F(z) = \frac{\ell(-z) - \ell(\infty)}{\ell(-\infty) - \ell(\infty)}$$
+#
+# the continuous distribution function of a law that is symmetric about 0.
+#
+# **Proof.** Monotone and bounded: the limits exist and are finite. Not constant: $\ell(-\infty) >
+# \ell(\infty)$, and $F$ is defined. It runs from 0 to 1, does not decrease, and is continuous: a
+# distribution function. Symmetric: in the limit $\ell(-\infty) + \ell(\infty) = K$, so
+# $F(z) + F(-z) = \frac{K - 2\ell(\infty)}{K - 2\ell(\infty)} = 1$. $\square$
+#
+# The check repeats the last step with symbols. Then it takes each member of the family, hides it
+# behind a scale and a shift, and asks the formula for the law.
+
+
+# %% tags=["check", "claim-symmetric-family"]
+def find_limits(loss, z):
+    """ℓ(∞) and ℓ(−∞)."""
+    pieces = theory.split_pieces(loss, z)
+    return sympy.limit(pieces[-1], z, sympy.oo), sympy.limit(pieces[0], z, -sympy.oo)
+
+
+def recover_law(loss, z):
+    """F(z) = (ℓ(−z) − ℓ(∞)) / (ℓ(−∞) − ℓ(∞)) as an expression in z."""
+    low, high = find_limits(loss, z)
+    return (loss.subs(z, -z) - low) / (high - low)
+
+
+ell = sympy.Function("ell")
+low, K = sympy.symbols("ell_oo K", real=True)
+law = (ell(-z) - low) / ((K - low) - low)  # ℓ(−∞) = K − ℓ(∞)
+assert sympy.simplify((law + law.subs(z, -z)).subs(ell(z), K - ell(-z))) == 1
+assert sympy.simplify(low + (K - 2 * low) * law.subs(z, -z) - ell(z)) == 0
+
+for name, textbook in laws.items():
+    hidden = 3 + 2 * losses.get(name).expr(z)
+    assert set(theory.split_pieces(recover_law(hidden, z) - cdf(textbook)(z), z)) == {0}
+recovered = sympy.lambdify(z, recover_law(losses.get("holder").expr(z), z))(grid)
+assert np.allclose(recovered, 1 - compute_beta_loss(grid, 2, 2))
+
+# %% [markdown]
+# **Every hypothesis is needed.** Five losses, each of which lacks one of them and has the other
+# four. Before you look: what becomes of the fraction in each case?
+#
+# - $\text{clip}(1 - z, 0, 1)$ is not symmetric: $F$ is a distribution function, centred elsewhere.
+# - The 0–1 loss with ½ at 0 is not continuous: $F(0) = \tfrac12$ in the middle of a jump, where a
+#   distribution function would be 1.
+# - $\tfrac12 - z/(1 + z^2)$ turns up again: both limits are ½, and the denominator is 0.
+# - The unhinged loss is not bounded: there are no limits.
+# - A constant gives $0/0$.
+
+
+# %%
+def list_properties(loss, z):
+    """Which of the converse's hypotheses hold, on a fine grid (the limits exactly)."""
+    margins = np.linspace(-40, 40, 16001)
+    values = sympy.lambdify(z, loss)(margins) * np.ones_like(margins)
+    steps = np.diff(values)
+    return {
+        "symmetric": np.ptp(values + values[::-1]) < 1e-9,
+        "continuous": np.abs(steps).max() < 0.01,  # a slope of 1 makes steps of 0.005
+        "nowhere increasing": steps.max() < 1e-9,
+        "bounded": all(limit.is_finite for limit in find_limits(loss, z)),
+        "not constant": np.ptp(values) > 0,
+    }
+
+
+# %% tags=["check", "claim-symmetric-family"]
+half = sympy.Rational(1, 2)
+lacking = {
+    "symmetric": losses.get("truncated_hinge").expr(z),
+    "continuous": sympy.Piecewise((1, z < 0), (half, sympy.Eq(z, 0)), (0, True)),
+    "nowhere increasing": half - z / (1 + z**2),
+    "bounded": losses.get("unhinged").expr(z),
+    "not constant": half + 0 * z,
+}
+hypotheses = pd.DataFrame({str(loss): list_properties(loss, z) for loss in lacking.values()}).T
+for (hypothesis, loss), (_, row) in zip(lacking.items(), hypotheses.iterrows(), strict=True):
+    assert list(row.index[~row]) == [hypothesis]  # this one fails, and no other
+    defined = not recover_law(loss, z).has(sympy.oo, sympy.zoo, sympy.nan)
+    assert defined == (hypothesis in ("symmetric", "continuous"))
+for name in laws:
+    assert all(list_properties(losses.get(name).expr(z), z).values())
+off_centre, jumping = (recover_law(lacking[name], z) for name in ("symmetric", "continuous"))
+assert (off_centre + off_centre.subs(z, -z)).subs(z, half) != 1
+assert jumping.subs(z, 0) == half
+assert theory.split_pieces(jumping, z) == [0, 1]
+hypotheses
 
 # %% [markdown]
 # ### Which losses are symmetric, all of them
@@ -272,23 +391,17 @@ for name, loss in losses.LOSSES.items():
 columns = ["K, proved", "sum at 0", "sum at 1", "chord − curve", "convex"]
 registry = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 assert list(registry.index[registry.convex & registry["K, proved"].notna()]) == ["unhinged"]
+assert np.allclose(registry["chord − curve"][registry["K, proved"].notna()], 0)
 bent = (registry["sum at 0"] - registry["sum at 1"]).abs() > 0.01
 assert list(registry.index[registry["K, proved"].isna() & ~bent]) == ["hinge"]
+for name, pieces in (("square", [2 * z**2 + 2]), ("hinge", [1 - z, 2, 1 + z])):
+    assert theory.split_pieces(losses.get(name).expr(z) + losses.get(name).expr(-z), z) == pieces
 registry
 
 # %% [markdown]
 # The hinge is the one loss whose sums at 0 and at 1 agree although its row has no constant: its sum
 # is flat at 2 on $[-1, 1]$ and climbs outside. This is what a weak check looks like: two margins
-# that happen to agree. The next cell writes out, in full, the sums of the three losses most often
-# mistaken for symmetric.
-
-# %% tags=["check", "claim-symmetric-family"]
-named = {name: losses.get(name).expr(z) for name in ("square", "exponential", "hinge")}
-mirrored = {name: theory.split_pieces(loss + loss.subs(z, -z), z) for name, loss in named.items()}
-assert mirrored["square"] == [2 * z**2 + 2]
-assert mirrored["exponential"] == [2 * sympy.cosh(z)]
-assert mirrored["hinge"] == [1 - z, 2, 1 + z]
-pd.Series(mirrored, name="ℓ(z) + ℓ(−z), piece by piece").map(str).to_frame()
+# that happen to agree. The last assertion writes two of the sums out in full.
 
 # %% [markdown]
 # ### The formula that trains is the formula that was proved
@@ -321,10 +434,20 @@ Markdown(
 # that are even in $z$: a pair that is very wrong gets as little as one that is very right. Of the
 # others, logistic, hinge, square and exponential give most weight to the pairs that are most wrong,
 # and those are, under noise, the flipped ones. (The square loss is left out of the log scale where
-# it pushes margins back down, beyond $z = 1$.)
+# it pushes margins back down, beyond $z = 1$.) The cell asserts the same of the
+# numbers that it draws; notebook 04 compares the weights of all methods (T9).
 
-# %%
+# %% tags=["check", "claim-gradient"]
 table = theory.tabulate_losses(losses.LOSSES, np.linspace(-8, 8, 161))
+weights = table.pivot_table("weight", index="margin", columns="loss")
+for name, loss in losses.LOSSES.items():
+    weight = weights[name].to_numpy()
+    assert np.allclose(weight, weight[::-1], rtol=0, atol=1e-9) == loss.symmetric
+    if loss.symmetric and not loss.convex:  # most at 0, less and less on both sides
+        assert (np.diff(weight[weights.index >= 0]) <= 1e-12).all()
+        assert weight[0] < weight.max() / 10
+    if loss.convex:  # the more wrong, the more weight
+        assert (np.diff(weight) <= 1e-12).all()
 figures.save(figures.fig_t5_losses(table), "fig_t5_losses", table, profile=profile)
 
 # %% [markdown]
@@ -389,13 +512,15 @@ for name in family:
 # %% tags=["check", "claim-calibration"]
 eta, K, value = sympy.symbols("eta K ell", real=True)
 risk = eta * value + (1 - eta) * (K - value)
-assert sympy.expand(risk - ((2 * eta - 1) * value + (1 - eta) * K)) == 0
+formula = (2 * eta - 1) * value + (1 - eta) * K
+assert sympy.expand(risk - formula) == 0
 
 logistic = losses.get("logistic").expr(z)
-leftover = eta * logistic + (1 - eta) * logistic.subs(z, -z) - (2 * eta - 1) * logistic
-# not symmetric: what is left over is no constant
-assert sympy.simplify(sympy.diff(leftover, z)) != 0
-sympy.factor(sympy.simplify(sympy.diff(leftover, z)))
+logistic_risk = eta * logistic + (1 - eta) * logistic.subs(z, -z)
+leftover = sympy.diff(logistic_risk - (2 * eta - 1) * logistic, z)
+# not symmetric: what is left over is no constant, but has this slope
+assert sympy.simplify((leftover - (1 - eta) * sympy.tanh(z / 2)).rewrite(sympy.exp)) == 0
+sympy.factor(sympy.simplify(leftover))
 
 # %% [markdown]
 # ### When it learns the sign: calibration
@@ -503,8 +628,9 @@ half_turns = np.arange(-40, 41) * np.pi / 2
 rows = {}
 for expr, fn in useless.items():
     assert theory.find_constant(expr, z) == 1
+    assert np.isclose(float(expr.subs(z, 1)), fn(torch.tensor(1.0, dtype=torch.float64)))
     rows[str(expr)] = measure_calibration(fn, half_turns, etas)
-    assert not (rows[str(expr)] > 1e-6).all()
+    assert np.allclose(rows[str(expr)], 0)  # a wrong sign costs nothing
 assert sympy.diff(wave, z).subs(z, 0) < 0
 assert wave.subs(z, sympy.pi / 2) == wave.subs(z, -3 * sympy.pi / 2) == 0
 pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
@@ -517,9 +643,15 @@ pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
 # a construction, or for a proof that there is none. Here is a proof, short enough to keep in one's
 # head.
 #
-# **Definition.** A loss allows *class-probability estimation* (CPE) when $\eta$ can be computed
-# from the minimiser: there is a function (the inverse link) that maps every minimiser of $C_\eta$
-# back to $\eta$.
+# **Definition.** A sequence of margins is *minimising* for $\eta$ when $C_\eta$ tends to its
+# infimum along it. A loss allows *class-probability estimation* (CPE) when there is a link $\psi$,
+# with different values for different $\eta$ ($\pm\infty$ allowed), such that every minimising
+# sequence for $\eta$ tends to $\psi(\eta)$. Then training leads to $\psi(\eta)$, and $\eta$ can be
+# read off.
+#
+# Why sequences, and not minimisers? The sigmoid loss has no minimiser: $C_\eta$ falls all the way
+# to infinity. What is asked of *every minimiser* it would satisfy emptily, and it would count as an
+# estimator of probabilities.
 #
 # **Theorem.** No symmetric loss allows CPE, whatever its shape.
 #
@@ -528,10 +660,10 @@ pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
 #
 # $$C_{\eta'}(z) = a\,C_\eta(z) + b, \qquad a = \frac{2\eta'-1}{2\eta-1} > 0,$$
 #
-# with $b$ free of $z$. So the two risks order *all* margins alike. They have the same minimisers;
-# where there is none, they have the same minimising sequences; clipped to any range of scores, they
-# have the same minimisers again. A function that reads $\eta$ off a minimiser would have to give
-# two answers for one input. $\square$
+# with $b$ free of $z$. So the two risks order *all* margins alike, and a sequence that is
+# minimising for $\eta$ is minimising for $\eta'$. It would have to tend to $\psi(\eta)$ and to
+# $\psi(\eta') \ne \psi(\eta)$ at once. $\square$ Clipped to a range of scores, both risks have the
+# same minimisers, for the same reason.
 #
 # The proof uses nothing but the sum, so continuity, boundedness or a clever shape do not help. Nor
 # does leaving margins: it holds for any two costs $\ell_+(v)$, $\ell_-(v)$ of a prediction $v$ with
@@ -548,10 +680,36 @@ other_side = {eta: sympy.Rational(3, 5), other: sympy.Rational(2, 5)}
 assert a.subs(same_side) > 0  # the same order
 assert a.subs(other_side) < 0  # the order reversed
 
-logistic_risk = eta * logistic + (1 - eta) * logistic.subs(z, -z)
+# the logistic loss: the same step leaves a slope
 slope = sympy.diff(logistic_risk.subs(eta, other) - a * logistic_risk, z)
-assert abs(float(slope.subs(same_side).subs(z, 1))) > 0.01  # the logistic loss: the same step fails
+remains = 1 - other - a * (1 - eta)
+assert sympy.simplify((slope - remains * sympy.tanh(z / 2)).rewrite(sympy.exp)) == 0
+assert remains.subs(same_side) != 0
 b
+
+# %% [markdown]
+# The sequence $1, 2, 3, \dots$ shows it at work. For each symmetric loss of the registry it must be
+# minimising for $\eta = 0.6$ and for $\eta = 0.9$ alike. For the logistic loss no sequence is: what
+# is minimising for 0.9 tends to $\log 9$, where the risk for 0.6 is not least.
+
+# %% tags=["check", "claim-no-magnitudes"]
+for loss in losses.LOSSES.values():
+    if loss.symmetric:
+        expr = loss.expr(z)
+        lowest, _ = find_limits(expr, z)  # no margin has a smaller loss
+        for probability in same_side.values():
+            conditional = probability * expr + (1 - probability) * expr.subs(z, -z)
+            along, _ = find_limits(conditional, z)
+            assert along == formula.subs({K: loss.constant, eta: probability, value: lowest})
+slope = sympy.diff(losses.get("sigmoid").expr(z), z)
+assert sympy.simplify(slope).is_negative  # so no margin minimises C_η
+
+near_tie = logistic_risk.subs(eta, sympy.Rational(3, 5))
+far_out = near_tie.subs(z, sympy.log(9)) - near_tie.subs(z, sympy.log(sympy.Rational(3, 2)))
+assert far_out.evalf() > 0.1
+assert sympy.solve(sympy.diff(logistic_risk.subs(eta, sympy.Rational(9, 10)), z), z) == [
+    sympy.log(9)
+]
 
 # %% [markdown]
 # Two pairs make it concrete: one is nearly a tie ($\eta = 0.6$), the other nearly certain
@@ -589,6 +747,65 @@ pd.DataFrame.from_dict(ranges, orient="index", columns=["η = 0.6", "η = 0.9"])
 # The hinge and the truncated hinge also give both pairs the same margins, without being symmetric.
 # So the theorem has no converse: a loss can fail at magnitudes for other reasons.
 #
+# ### No method reads a magnitude off one pair
+#
+# The theorem is about losses. A stronger fact is about data. The noisy labels of a pair speak for
+# $a_1$ with probability $\tilde\eta = (1-2\varepsilon)\eta + \varepsilon$, and nothing else about
+# them depends on $\eta$ and $\varepsilon$. So $(\eta, \varepsilon)$ and $(\eta', \varepsilon')$
+# with the same $\tilde\eta$ give the same data: a sure pair that is misread often ($0.9$, $0.4$)
+# and a near tie that is misread seldom ($0.6$, $0.1$) cannot be told apart by *any* method. In fact
+# every $\eta$ from $\tilde\eta$ to 1 is possible. rDPO gets around this by being told
+# $\varepsilon$; several pairs with a known link get around it because their rewards have to add up.
+#
+# The check counts labels in two stages, first the true ones and then the flips, without the formula
+# for $\tilde\eta$.
+
+
+# %% tags=["check", "claim-no-magnitudes"]
+def count_labels(eta, noise_rate, labels):
+    """The probability of each number of noisy labels for a₁: true ones are drawn, then flipped."""
+    total = np.zeros(labels + 1)
+    for true in range(labels + 1):
+        other = labels - true
+        kept = binom.pmf(np.arange(true + 1), true, 1 - noise_rate)
+        turned = binom.pmf(np.arange(other + 1), other, noise_rate)
+        total += binom.pmf(true, labels, eta) * np.convolve(kept, turned)
+    return total
+
+
+sure, near_tie = count_labels(0.9, 0.4, 100), count_labels(0.6, 0.1, 100)
+assert np.allclose(sure, near_tie, rtol=0, atol=1e-12)
+assert not np.allclose(sure, count_labels(0.9, 0.1, 100), rtol=0, atol=1e-3)  # another η̃
+
+rate, seen = sympy.symbols("varepsilon s")
+(explains,) = sympy.solve((1 - 2 * rate) * eta + rate - seen, rate)  # the ε for which η fits
+assert sympy.simplify(sympy.diff(explains, eta) * (2 * eta - 1) ** 2 - (2 * seen - 1)) == 0  # rises
+assert explains.subs(eta, seen) == 0
+assert sympy.simplify(explains.subs(eta, 1) - (1 - seen)) == 0  # below ½, as s > ½
+explains
+
+# %% [markdown]
+# **A caveat.** All this is said of a margin that is free to move. In a box, or with any restricted
+# class of rewards, pairs that share an answer have to compromise, and their weights $2\eta - 1$ say
+# how. So some magnitude leaks in. Three answers with rewards in $[-1, 1]$ and the sigmoid loss: the
+# best goes to 1, the worst to $-1$, and the middle one moves *away* from the clearer of its two
+# pairs. Noise, which scales all weights alike, must not move it.
+
+# %% tags=["check", "claim-no-magnitudes"]
+middle = np.linspace(-1, 1, 401)
+fn = losses.get("sigmoid").fn
+learned = pd.DataFrame(columns=["clean", "noisy"], dtype=float)
+for above, below in ((0.9, 0.6), (0.75, 0.75), (0.6, 0.9)):
+    for column, flips in (("clean", 0.0), ("noisy", noise_rate)):
+        seen_above, seen_below = ((1 - 2 * flips) * clear + flips for clear in (above, below))
+        (compromise,) = compute_conditional_risk(fn, 1 - middle, [seen_above])
+        compromise = compromise + compute_conditional_risk(fn, middle + 1, [seen_below])[0]
+        learned.loc[f"η above {above:g}, below {below:g}", column] = middle[compromise.argmin()]
+assert (learned.clean.diff().dropna() > 0.1).all()  # the magnitude shows
+assert np.allclose(learned.clean, learned.noisy, rtol=0, atol=middle[1] - middle[0])
+learned
+
+# %% [markdown]
 # ### For contrast: losses that do read the magnitude, and what noise does to it
 #
 # The minimiser of the logistic risk solves $C_\eta'(z) = 0$, which gives the log-odds
@@ -675,7 +892,8 @@ Markdown(
 # One number does keep a trace of $\eta$: not the minimiser but the *minimum*. With $K = 1$ and
 # infimum 0 the least risk is $\min(\tilde\eta, 1 - \tilde\eta)$. It needs many labels for the same
 # pair and the noise rate to undo $\tilde\eta$, so it is no way round the theorem. (This remark is
-# ours, as are the uniqueness of $\gamma = 2$ and the form of the impossibility proof.)
+# ours, as are the converse, the uniqueness of $\gamma = 2$, and the form of the impossibility
+# proof.)
 #
 # ## Exercises
 #

@@ -79,6 +79,45 @@ def test_loss_is_the_distribution_function_and_weight_the_density(name):
     np.testing.assert_allclose(table["sum"], 1, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (sympy.Rational(1, 3), -5)])
+def test_the_law_is_read_off_a_loss_of_any_scale_and_shift(name, scale, shift):
+    law = page.recover_law(shift + scale * get(name).expr(Z), Z)
+    recovered = sympy.lambdify(Z, law, ["scipy", "numpy"])(MARGINS)
+    np.testing.assert_allclose(recovered, LAWS[name].cdf(MARGINS), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "failing"),
+    [
+        (get("sigmoid").expr(Z), []),
+        (get("savage").expr(Z), ["symmetric"]),
+        (sympy.sign(-Z), ["continuous"]),
+        (-Z / (1 + Z**2), ["nowhere increasing"]),
+        (-Z, ["bounded"]),
+        (0 * Z, ["not constant"]),
+        (sympy.Abs(Z), ["symmetric", "nowhere increasing", "bounded"]),
+    ],
+)
+def test_hypotheses_of_the_converse(loss, failing):
+    properties = page.list_properties(loss, Z)
+    assert {name for name, holds in properties.items() if not holds} == set(failing)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (2, 2), (3, 1)])
+def test_beta_loss_counts_the_log_odds_of_a_beta_variable(a, b):
+    drawn = scipy.special.logit(np.random.default_rng(0).beta(a, b, 100_000))
+    at = np.array([-2.0, 0.3, 1.0])
+    counted = (drawn[:, None] <= -at).mean(axis=0)
+    np.testing.assert_allclose(page.compute_beta_loss(at, a, b), counted, atol=5 * 0.5 / 316)
+
+
+def test_counted_labels_are_binomial_at_the_noisy_probability():
+    counted = page.count_labels(0.8, 0.3, 7)
+    seen = 0.8 * 0.7 + 0.2 * 0.3
+    np.testing.assert_allclose(counted, scipy.stats.binom(7, seen).pmf(np.arange(8)), atol=1e-12)
+
+
 def test_holder_is_the_law_of_the_log_odds_of_a_beta_variable():
     z = np.linspace(-5, 5, 101)
     s, beta = scipy.special.expit(z), scipy.stats.beta(2, 2)
