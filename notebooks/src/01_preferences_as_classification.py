@@ -193,7 +193,7 @@ assert loss(sympy.expand(written)) == loss(sympy.expand(swapped))  # whatever th
 
 biased_written = y * (r(a1) - r(a2) + b)  # the answer written first gets a bonus b
 biased_swapped = (-y) * (r(a2) - r(a1) + b)
-assert sympy.expand(biased_written - biased_swapped) != 0
+assert sympy.expand(biased_written - biased_swapped) == 2 * b * y
 sympy.expand(biased_written - biased_swapped)
 
 # %% [markdown]
@@ -257,7 +257,11 @@ accuracy = {
     name: reward_accuracy(wins.to_numpy(), guess.to_numpy()) for name, guess in guesses.items()
 }
 assert accuracy["true"] == accuracy["cubed"]  # the order is the same
-assert not accuracy["first two exchanged"] >= accuracy["true"]
+orders = {order: np.array(order) for order in permutations(range(3))}
+by_order = {order: reward_accuracy(wins.to_numpy(), guess) for order, guess in orders.items()}
+assert max(by_order, key=by_order.get) == (0, 1, 2)  # no other order does better
+drawn = (gaps[first, second] * labels > 0).mean()  # the true rewards on the simulated labels
+assert abs(drawn - accuracy["true"]) < 4 * 0.5 / np.sqrt(comparisons)
 pd.Series(accuracy, name="P(z > 0)").round(3).to_frame()
 
 # %%
@@ -288,9 +292,9 @@ Markdown(
 # = r(x, a_1) - r(x, a_2).$$
 #
 # So this is an antisymmetric score, and all of the above applies: DPO is the logistic loss of this
-# margin, and SymPO puts a symmetric loss in its place. The check computes the left side from
-# $\pi_r$, normaliser and all, and expects the right side. Its counterexample compares answers to
-# two *different* prompts, where the normalisers do not cancel.
+# margin, and the paper's method, SymPO, puts a *symmetric* loss (notebook 03) in its place. The
+# check computes the left side from $\pi_r$, normaliser and all, and expects the right side. Its
+# counterexample compares answers to two *different* prompts, where the normalisers do not cancel.
 
 # %% tags=["check", "claim-classification"]
 temperature = sympy.Symbol("beta", positive=True)
@@ -298,15 +302,18 @@ r = sympy.symbols("r1:4", real=True)  # rewards of three answers to one prompt
 reference = sympy.symbols("q1:4", positive=True)  # π_ref of the three
 weights = [q * sympy.exp(reward / temperature) for q, reward in zip(reference, r, strict=True)]
 policy = [weight / sum(weights) for weight in weights]
+assert sympy.simplify(sum(policy)) == 1
 implicit = [temperature * sympy.log(p / q) for p, q in zip(policy, reference, strict=True)]
 h = sympy.expand_log(implicit[0] - implicit[1], force=True)
 assert sympy.simplify(h - (r[0] - r[1])) == 0  # log Z has cancelled
 
-other_policy = weights[1] / (2 * weights[0] + weights[1])  # another prompt, another normaliser
-other_implicit = temperature * sympy.log(other_policy / reference[1])
+other_weights = 2 * weights[0] + weights[1]  # of another prompt's answers: another normaliser
+other_implicit = temperature * sympy.log(weights[1] / other_weights / reference[1])
+remains = temperature * sympy.log(other_weights / sum(weights))
+gap = implicit[0] - other_implicit - (r[0] - r[1]) - remains
+assert sympy.simplify(sympy.expand_log(gap, force=True)) == 0
 values = dict(zip((*r, *reference), (0.1, 0.2, 0.3, 0.2, 0.3, 0.5), strict=True))
-gap = implicit[0] - other_implicit - (r[0] - r[1])
-assert not abs(gap.subs(values | {temperature: beta})) < 1e-6
+assert abs(remains.subs(values | {temperature: beta})) > 1e-3
 
 # %% [markdown]
 # ## What to take along
