@@ -45,6 +45,7 @@ def history():
     }
     table = GRID(axes.values(), names=axes).to_frame(index=False)
     table["accuracy"] = generator.uniform(0.6, 0.9, len(table))
+    table["chosen_accuracy"] = generator.uniform(0.7, 0.9, len(table))
     table["fit_flipped"] = np.where(table.noise_rate > 0, generator.random(len(table)), np.nan)
     return table
 
@@ -266,7 +267,7 @@ class TestAnAddedLoss:
 
     def test_is_drawn(self, tanh, history):
         final = history[history.epoch == 3].replace({"method": {"logistic": "tanh"}})
-        axes = figures.fig1_mnist_losses(final).axes[0]
+        axes = figures.fig1_mnist_losses(final).axes[-1]
         colours = {line.get_color() for line in axes.lines}
         assert figures.look("tanh")["color"] in colours
         assert {"sigmoid", "tanh", "chance"} == {text.get_text() for text in axes.texts}
@@ -315,17 +316,19 @@ def colour_of(artist):
 
 def test_figure_1_draws_means_with_t_bands(history):
     final = history[history.epoch == 3]
-    axes = figures.fig1_mnist_losses(final).axes[0]
-    lines = {colour_of(line): line for line in axes.lines}
+    last, chosen = figures.fig1_mnist_losses(final).axes
     colour = figures.look("sigmoid")["color"]
     values = final[final.method == "sigmoid"]
-    means = values.groupby("noise_rate").accuracy.mean()
-    assert lines[colour].get_ydata() == pytest.approx(means.to_numpy())
-    _, low, high = compute_interval(values.accuracy[values.noise_rate == 0.4])
-    (band,) = [band for band in axes.collections if colour_of(band) == colour]
-    edge = [y for x, y in band.get_paths()[0].vertices if x == 0.4]
-    assert (min(edge), max(edge)) == pytest.approx((low, high))
-    assert {"sigmoid", "logistic", "chance"} == {text.get_text() for text in axes.texts}
+    for axes, column in ((last, "accuracy"), (chosen, "chosen_accuracy")):
+        lines = {colour_of(line): line for line in axes.lines}
+        means = values.groupby("noise_rate")[column].mean()
+        assert lines[colour].get_ydata() == pytest.approx(means.to_numpy())
+        _, low, high = compute_interval(values[column][values.noise_rate == 0.4])
+        (band,) = [band for band in axes.collections if colour_of(band) == colour]
+        edge = [y for x, y in band.get_paths()[0].vertices if x == 0.4]
+        assert (min(edge), max(edge)) == pytest.approx((max(low, 0), min(high, 1)))
+    # the methods are named once, beside the last panel
+    assert {"sigmoid", "logistic", "chance"} == {text.get_text() for text in chosen.texts}
 
 
 def test_one_seed_draws_lines_without_bands(history, recwarn):

@@ -34,22 +34,29 @@ _CONDITIONS = {
 
 @style()
 def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
-    """Reward accuracy on clean test pairs at the final epoch against ε, a line per loss.
+    """Reward accuracy on clean test pairs against ε, a line per loss, at two epochs.
 
     Args:
-        table: columns method, noise_rate, seed, accuracy; bands are 95% t intervals over seeds.
+        table: columns method, noise_rate, seed, accuracy (at the last epoch) and chosen_accuracy
+            (at the one that noisy held-out pairs choose); bands are 95% t intervals over seeds.
     """
-    figure, axes = subplots(height=2.8)
-    ends = []
-    for method in in_order(table.method):
-        rows = table[table.method == method]
-        drawn = line_with_band(axes, rows, x="noise_rate", value="accuracy", **look(method))
-        ends.append(name_end(method, drawn.estimate.iloc[-1]))
-    # a coin orders half of the pairs as their digits are
-    reference_line(axes, 0.5, "chance")
-    axes.set(xlabel="noise rate ε", ylabel="reward accuracy, clean test pairs")
-    axes.set_xticks(sorted(table.noise_rate.unique()))
-    direct_labels(axes, ends)
+    # beside one another and on one scale, so that the two can be compared
+    figure, panels = subplots(1, 2, height=2.8, sharey=True, width_ratios=[1, 1.2])
+    titles = {"accuracy": "last epoch", "chosen_accuracy": "epoch chosen on noisy pairs"}
+    for axes, (value, title) in zip(panels, titles.items(), strict=True):
+        ends = []
+        for method in in_order(table.method):
+            rows = table[table.method == method]
+            options = {"x": "noise_rate", "value": value, "proportion": True}
+            drawn = line_with_band(axes, rows, **options, **look(method))
+            ends.append(name_end(method, drawn.estimate.iloc[-1]))
+        # a coin orders half of the pairs as their digits are
+        reference_line(axes, 0.5, "chance")
+        axes.set(xlabel="noise rate ε", title=title)
+        axes.set_xticks(sorted(table.noise_rate.unique()))
+    panels[0].set_ylabel("reward accuracy, clean test pairs")
+    # there is room for names on the right of the last panel only
+    direct_labels(panels[-1], ends)
     return figure
 
 
