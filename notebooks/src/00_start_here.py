@@ -62,12 +62,13 @@ pd.options.display.max_colwidth = None  # claims are sentences
 #
 # $$\ell(z) + \ell(-z) = K \quad\text{for every } z.$$
 #
-# Two losses carry the argument. The **logistic loss** is DPO's: it punishes a wrong label more the
-# more certain the model is, without limit. The **sigmoid loss** is SymPO's: a wrong label costs at
-# most 1.
+# Three losses carry the argument. The **logistic loss** is DPO's: it punishes a wrong label more
+# the more certain the model is, without limit. The **sigmoid** and the **ramp loss** are SymPO's: a
+# wrong label costs at most 1.
 #
 # $$\ell_\text{logistic}(z) = \log\bigl(1 + e^{-z}\bigr), \qquad
-# \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}}.$$
+# \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}}, \qquad
+# \ell_\text{ramp}(z) = \min\Bigl(1, \max\bigl(0, \tfrac12 - \tfrac z2\bigr)\Bigr).$$
 
 
 # %%
@@ -77,6 +78,10 @@ def logistic_loss(z):
 
 def sigmoid_loss(z):
     return 1 / (1 + torch.exp(z))
+
+
+def ramp_loss(z):
+    return torch.clip(1 / 2 - z / 2, 0, 1)
 
 
 # %% [markdown]
@@ -90,7 +95,7 @@ margins = torch.linspace(-4, 4, 9, dtype=torch.float64)
 noise_rate = 0.4
 table = pd.DataFrame({"z": margins})
 spread = {}
-for name, loss in {"sigmoid": sigmoid_loss, "logistic": logistic_loss}.items():
+for name, loss in {"sigmoid": sigmoid_loss, "ramp": ramp_loss, "logistic": logistic_loss}.items():
     clean = loss(margins)
     noisy = (1 - noise_rate) * clean + noise_rate * loss(-margins)
     rest = noisy - (1 - 2 * noise_rate) * clean  # what noise adds beside the factor 1 − 2ε
@@ -98,14 +103,14 @@ for name, loss in {"sigmoid": sigmoid_loss, "logistic": logistic_loss}.items():
     table[f"{name}, clean"] = clean
     table[f"{name}, noisy"] = noisy
     assert torch.allclose(clean, losses.get(name).fn(margins))  # the package's loss is this one
-assert spread["sigmoid"] < 1e-12  # a constant
+assert max(spread["sigmoid"], spread["ramp"]) < 1e-12  # a constant
 assert spread["logistic"] > 1  # no constant: a pull towards z = 0
 table.round(3)
 
 # %% [markdown]
-# The noisy sigmoid column is a shrunken, shifted copy of the clean one: it still falls all the way.
-# The noisy logistic column rises again at the right: certainty is punished. The rest of the paper
-# builds on this:
+# The noisy columns of sigmoid and ramp are shrunken, shifted copies of the clean ones: they still
+# fall, ramp as far as it did before. The noisy logistic column rises again at the right: certainty
+# is punished. The rest of the paper builds on this:
 #
 # 1. noise that errs more in one direction is symmetric noise in disguise, as long as the order in
 #    which a pair is written says nothing about the pair (notebook 02);
@@ -115,24 +120,78 @@ table.round(3)
 #
 # ## The claims and their verdicts
 #
-# *derived*: proved step by step, and every check cell of the notebook passes (the evidence is per
-# notebook: claims of one notebook share it). *reproduced*, *contradicted*, *not seen
-# at this scale*: measured, by the rules of `sympo.stats.verdict` and `verdict_agreement`, with the
-# difference and its 95% interval as evidence.
+# Every claim of the paper has a row below: its key results, the mechanisms behind them, the
+# trade-offs, what failure looks like, the experiments it would do first, its open questions, and
+# last what this companion adds. The verdicts are computed, by these rules:
+#
+# | verdict | what it says |
+# |---|---|
+# | *derived* | proved step by step; every check cell that belongs to the claim passed |
+# | *reproduced* | the difference was significant, in the direction of the claim |
+# | *contradicted* | it was significant in the other direction, or a check cell failed |
+# | *no difference larger than 0.02* | the whole interval lies inside ±0.02 |
+# | *not seen at this scale* | too wide an interval to tell, or fewer than three seeds |
+# | *not checked*, *not measured* | nothing here has decided it yet |
+#
+# A difference that is shown to be too small to matter is no replication, however significant: that
+# rule comes before *reproduced*. Two things that a claim says are the *same* are judged the other
+# way round: *reproduced* if the interval of their difference lies inside ±0.02 and both have
+# learned something, *contradicted* if it lies outside. A claim of a size ("15 points") is compared
+# with the interval. The evidence is the mean difference over n seeds with its 95% interval, or the
+# number of checks; the last column leads to the cells or the table that decide, and to the figure.
+# Where the paper column says *summary*, we know the claim from a summary of the paper that names no
+# section. Claims that are not measured are counted here and listed in `table0_claims`.
 
 # %%
 verdicts = claims.judge_claims(profile)
-figures.save_table(verdicts.assign(profile=profile), "table0_claims", profile=profile)
+table = verdicts.drop(columns="decided by").assign(profile=profile)
+saved = figures.save_table(table, "table0_claims", profile=profile)
+Markdown(claims.write_tables(verdicts))
 
 # %%
-counts = verdicts.verdict.value_counts()
+counts = saved.verdict.value_counts()
 summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-Markdown(f"In profile {profile}: {summary}.")
+Markdown(f"In profile {profile}, of {len(saved)} claims: {summary}.")
 
 # %% [markdown]
-# *not measured*: the study needs a GPU, and this repository holds no records of it yet. Once it
-# holds them, a laptop shows those of profile gpu.
+# *not measured*: most often the study needs a GPU, and this repository holds no records of it yet.
+# Once it holds them, a laptop shows those of profile gpu.
 #
+# ## Failure signatures
+#
+# When preference training goes wrong, what do you see, and what helps? Each symptom belongs to a
+# claim above, whose verdict stands beside it: a symptom that was not seen here is still one to look
+# for.
+
+# %%
+signatures = [
+    ("Accuracy rises, then falls, while the training labels fit better and better",
+     "falls-behind-ramp-logistic-0.45-final",
+     "a symmetric loss; stop where accuracy on noisy held-out pairs is highest"),
+    ("The policy hardly improves on the reference where labels are noisy",
+     "poor-policy-dpo", "more pairs: the signal shrinks by 1 − 2ε, whatever the loss"),
+    ("The largest gradients come from labels that contradict the model",
+     "gradient", "a loss that lets go of them: sigmoid, ramp"),
+    ("Two answers come out in the wrong order, and more data does not help",
+     "logistic-reverses", "a symmetric loss; even sampling, where one ε holds for all pairs"),
+    ("The loss is symmetric, and nothing is learned",
+     "not-calibrated", "a loss that is lower for some right margin than for any wrong one"),
+    ("Even on clean labels a symmetric loss stays behind",
+     "harder-to-optimise-ramp-logistic", "a tail (sigmoid), a higher temperature, more epochs"),
+    ("rDPO is worse than DPO", "correction", "a loss that need not be told the noise rate"),
+    ("Labels favour one kind of answer, and no loss helps",
+     "tied-order", "draw the written order at random before the annotation"),
+    ("Rewards have the right order, but their sizes mean nothing",
+     "no-magnitudes", "a logistic fit on clean pairs, where sizes are needed"),
+]  # fmt: skip
+
+# %% tags=["hide-input"]
+by_id = verdicts.set_index("id")
+rows = pd.DataFrame(signatures, columns=["symptom", "id", "remedy"]).set_index("id")
+rows = rows.join(by_id[["verdict", "decided by"]])[["symptom", "decided by", "verdict", "remedy"]]
+Markdown(figures.to_markdown(rows.rename(columns={"decided by": "see"}), "llll"))
+
+# %% [markdown]
 # ## The map
 #
 # | notebook | question |
@@ -168,9 +227,9 @@ results
 # on clean test pairs against the share of wrong training labels.
 
 # %%
-figure = profiles.figures_folder(profile) / "fig1_mnist_losses.png"
-missing = Markdown(f"`{figure.name}` has not been made in profile {profile}.")
-Image(figure, width=600) if figure.is_file() else missing
+figure = profiles.find_result(profile, "fig1_mnist_losses.png")
+missing = Markdown(f"Figure 1 has not been made in profile {profile}.")
+Image(figure, width=600) if figure else missing
 
 # %%
 figures.save_provenance("00_start_here", profile=profile)
