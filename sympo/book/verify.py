@@ -13,11 +13,12 @@ there, and what must agree is said in layers:
 Why half the interval's width: it says how far other seeds of the same number would carry the mean.
 The seeds here are the committed ones, and a processor changes some of their models as far as
 another seed would, but not all. So a mean that leaves the interval did not get there by rounding.
-Between an Intel and an AMD processor, 39 means moved by two fifths of their margin at most, while
+Between an Intel and an AMD processor, 24 means moved by two fifths of their margin at most, while
 single models moved by up to six points of accuracy.
 """
 
 import io
+import itertools
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,8 @@ SAME = {"rtol": 1e-4, "atol": 1e-6}
 MARGIN = 0.01
 # Two seeds have an interval as wide as the scale, which would let everything pass.
 FEWEST_SEEDS = 3
+# Numbers that name a run; the first other one that is no whole number was measured.
+SETTINGS = ("noise_rate", "beta")
 # Columns that hold a conclusion, wherever they stand.
 CONCLUSIONS = ("verdict", "agree")
 
@@ -54,7 +57,7 @@ class Finding(NamedTuple):
         what: the file, or the row of a table.
         same: whether it agrees, by the rule of its layer.
         detail: how it differs; of a mean, how far it moved and how far it may.
-        share: of its margin that a mean has moved; of a run, of the spread of its column.
+        share: how far a mean has moved, of its margin; how far a run has, of its column's spread.
     """
 
     layer: str
@@ -76,7 +79,7 @@ def compare_results(profile: str) -> list[Finding]:
     # HEAD and not the working tree: what `make paper COMMIT=1` wrote is not the reference
     listing = _git("ls-tree", "--name-only", "HEAD", f"{relative(reference)}/").splitlines()
     # csv only: pictures differ between versions of matplotlib, and timings between runs
-    committed = {Path(path).name for path in listing if path.endswith(".csv")}
+    committed = {Path(path).name for path in listing if path.endswith(".csv") and _makers(path)}
     if not committed:
         place = relative(reference)
         raise ValueError(
@@ -84,7 +87,8 @@ def compare_results(profile: str) -> list[Finding]:
             "make paper verify PROFILE=laptop compares the profile that is"
         )
     folder = profiles.own_figures(profile) / "data"
-    here = {path.name for path in folder.glob("*.csv")}
+    # a notebook's former results stay in the folder
+    here = {path.name for path in folder.glob("*.csv") if _makers(path)}
     if not here:
         raise ValueError(
             f"there are no results of your own in {relative(folder)} to compare: "
@@ -109,14 +113,21 @@ def layer_of(stem: str, columns: pd.Index) -> str:
     "verdicts" if it has verdicts; else "runs".
     """
     # LAST sum up what the others trained
-    trained = [name for name in notebooks() if name in LAST or study_of(name) in profiles.STUDIES]
-    stems = [saved for name in trained for saved in saved_stems(twin(name))]
-    # several tables of one figure share its stem
-    if not any(f"{stem}_".startswith(f"{saved}_") for saved in stems):
+    if not any(name in LAST or study_of(name) in profiles.STUDIES for name in _makers(stem)):
         return "theory"
     if {"estimate", "low", "high", "n"} <= {*columns}:
         return "means"
     return "verdicts" if "verdict" in columns else "runs"
+
+
+def _makers(path: str | Path) -> list[str]:
+    """The notebooks that save a csv file, alone or as one of several tables of a figure."""
+    stem = f"{Path(path).stem}_"
+    return [
+        name
+        for name in notebooks()
+        if any(stem.startswith(f"{saved}_") for saved in saved_stems(twin(name)))
+    ]
 
 
 def compare(stem: str, committed: pd.DataFrame, here: pd.DataFrame) -> list[Finding]:
@@ -199,22 +210,19 @@ def _compare_mean(what: str, row: dict[str, Any]) -> Finding:
 
 
 def _compare_runs(stem: str, committed: pd.DataFrame, here: pd.DataFrame) -> Iterator[Finding]:
-    """A finding per row, with the column that moved most, by the spread of that column."""
+    """A finding per row, with the first of its columns that moved."""
     same = _are_same(committed, here)
-    numbers = committed.select_dtypes("number").columns.intersection(
-        here.select_dtypes("number").columns
-    )
-    moves = (here[numbers] - committed[numbers]).abs().fillna(0)
-    # a column without a spread is a setting
-    shares = (moves / committed[numbers].std().replace(0, np.nan)).fillna(0)
+    floats = committed.select_dtypes("float").columns.difference(SETTINGS)
+    names = list(itertools.takewhile(lambda column: column not in floats, committed.columns))
     for row in range(len(committed)):
+        what = f"{stem}: {', '.join(f'{value}' for value in committed.loc[row, names])}"
         if same.loc[row].all():
-            yield Finding("runs", f"{stem}: row {row + 1}", True)
+            yield Finding("runs", what, True)
             continue
-        column = shares.loc[row].idxmax() if shares.loc[row].any() else same.loc[row].idxmin()
-        detail = f"{column} {here[column][row]} here, {committed[column][row]} committed"
-        share = float(shares.loc[row].max()) if len(numbers) else 0.0
-        yield Finding("runs", f"{stem}: row {row + 1}", False, detail, share)
+        column = same.loc[row].idxmin()
+        old, new = committed[column][row], here[column][row]
+        share = abs(new - old) / committed[column].std() if column in floats else 0.0
+        yield Finding("runs", what, False, f"{column} {new} here, {old} committed", share)
 
 
 def _are_same(committed: pd.DataFrame, here: pd.DataFrame) -> pd.DataFrame:
@@ -257,8 +265,8 @@ def describe(findings: list[Finding]) -> tuple[list[str], bool]:
     if moved:
         furthest = max(moved, key=lambda finding: finding.share)
         sentences.append(
-            f"Listed, not judged: {len(moved)} of {len(runs)} single runs moved, the furthest "
-            f"{furthest.what}: {furthest.detail}."
+            f"Listed, not judged: {len(moved)} of {len(runs)} rows of single runs moved, the "
+            f"furthest {furthest.what}: {furthest.detail}."
         )
     counts = {
         "verdicts": "{} verdicts",

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from miniature import write_twin
+from miniature import write_section, write_twin
 
 # all that the rule needs, and no Python
 TOOLS = ["sh", "cat", "cksum", "cut", "make", "test", "echo", "sed", "touch", "mkdir", "rm", "sort"]
@@ -60,6 +60,65 @@ def test_paper_runs_what_is_out_of_date(clone):
     assert make_paper(clone) == (2, ["01_one"])
     (clone / "notebooks/src/01_one.py").write_text(good + "\n# repaired\n")
     assert make_paper(clone) == (0, ["01_one", "00_start_here"])
+
+
+@pytest.mark.slow
+def test_results_reach_figures_only_when_asked_and_only_if_a_number_moved(clone):
+    """As git sees it: a run dirties nothing, and a committing run what moved."""
+    write_section(clone, "minutes: {}", "laptop")
+    cells = (
+        "import pandas as pd\nfrom sympo.book import figures",
+        'table = pd.DataFrame({"accuracy": [0.5]})\n'
+        'figures.save_table(table, "table_one", profile=profile)',
+        'figures.save_provenance("01_one", profile=profile)',
+    )
+    write_twin(clone, "01_one", *cells)
+    (clone / ".gitignore").write_text("build/\n__pycache__/\n")
+    git(clone, "init", "-q")
+    commit_all(clone)
+
+    assert make(clone, "paper", "PROFILE=laptop").returncode == 0
+    assert git(clone, "status", "--porcelain") == ""
+    done = make(clone, "notebooks")
+    assert "nothing to do" in done.stdout
+    assert "commit: table_one" in done.stderr
+    assert git(clone, "status", "--porcelain", "-uall").split()[1::2] == [
+        "figures/laptop/data/01_one.json",
+        "figures/laptop/data/table_one.csv",
+        "figures/laptop/table_one.md",
+        "figures/laptop/table_one.tex",
+        "notebooks/00_start_here.ipynb",
+        "notebooks/01_one.ipynb",
+    ]
+    commit_all(clone)
+
+    # what is run from here on names another commit
+    (clone / "sympo/book/figures/style.py").open("a").write("# edited\n")
+    commit_all(clone)
+    done = make(clone, "notebooks")
+    assert "commit: no number moved" in done.stderr
+    assert git(clone, "status", "--porcelain") == ""
+    verified = make(clone, "verify", "PROFILE=laptop")
+    assert "Held here: 1 of 1 files of theory to the last digits." in verified.stderr
+    assert verified.returncode == 0
+
+    write_twin(clone, "01_one", *(cell.replace("0.5", "0.6") for cell in cells))
+    commit_all(clone)
+    assert make(clone, "paper", "PROFILE=laptop").returncode == 0
+    assert git(clone, "status", "--porcelain") == ""
+    verified = make(clone, "verify", "PROFILE=laptop")
+    assert "not held: table_one." in verified.stderr
+    assert verified.returncode == 2
+
+
+def commit_all(root: Path) -> None:
+    git(root, "add", ".")
+    git(root, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "all")
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
 
 
 def test_an_unknown_profile_is_refused(clone):

@@ -133,8 +133,8 @@ class TestVerify:
         status, (_, listed, last) = run_verify(capsys)
         assert status == 0
         assert listed == (
-            "Listed, not judged: 3 of 5 single runs moved, the furthest fig1_risks: row 3: "
-            "accuracy 0.733 here, 0.661 committed."
+            "Listed, not judged: 3 of 5 rows of single runs moved, the furthest fig1_risks: "
+            "ramp, 2: accuracy 0.733 here, 0.661 committed."
         )
         assert last == f"Held here: 6 of 6 verdicts, {ALL}."
 
@@ -149,17 +149,23 @@ class TestVerify:
 
     def test_files_rows_and_columns_have_to_be_there(self, clone, capsys):
         folder = profiles.own_figures("laptop") / "data"
-        (folder / "fig_t1.csv").rename(folder / "fig_t2.csv")
+        (folder / "fig_t1.csv").rename(folder / "fig_t1_x.csv")
         RUNS[1:].to_csv(folder / "fig1_risks.csv", index=False)
         CLAIMS.drop(columns="evidence").to_csv(folder / "table0.csv", index=False)
         status, sentences = run_verify(capsys)
         assert status == 1
         assert sentences[:4] == [
             "differs: fig_t1.csv: committed, but not here",
-            "differs: fig_t2.csv: here, but not committed",
+            "differs: fig_t1_x.csv: here, but not committed",
             "differs: fig1_risks: 2 rows here, 3 committed",
             "differs: table0: columns claim, verdict here, claim, evidence, verdict committed",
         ]
+
+    def test_what_no_notebook_makes_any_more_is_not_compared(self, clone, capsys):
+        for folder in (profiles.own_figures("laptop"), profiles.committed_figures("laptop")):
+            (folder / "data" / f"fig9_{folder.name}.csv").write_text("x\n1\n")
+        commit_figures(clone)
+        assert run_verify(capsys)[0] == 0
 
     def test_the_reference_is_the_last_commit(self, clone, capsys):
         path = profiles.committed_figures("laptop") / "data/fig_t1.csv"
@@ -196,6 +202,7 @@ def find_notebook(stem):
         for saved in re.findall(r'"((?:fig|table)\w+)"', execute.twin(name).read_text())
         if f"{stem}_".startswith(f"{saved}_")
     }
+    assert numbers, f"no notebook makes {stem} any more: git rm it"
     # 00 shows a figure of 05
     return min(numbers - {"00"}, default="00")
 
