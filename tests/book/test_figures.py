@@ -404,6 +404,36 @@ def test_two_seeds_are_drawn_without_bars(judged, recwarn):
     assert not recwarn
 
 
+def test_the_interval_of_a_share_stays_in_0_to_1_and_needs_three_seeds():
+    cells = {"a": [0.99, 0.9, 1.0], "b": [0.4, 0.6], "c": [0.4, 0.5, 0.6], "d": [0.5]}
+    rows = [(name, value) for name, values in cells.items() for value in values]
+    table = pd.DataFrame(rows, columns=["method", "accuracy"])
+    options = {"by": "method", "value": "accuracy"}
+    share = figures.interval_table(table, **options, proportion=True).set_index("method")
+    number = figures.interval_table(table, **options).set_index("method")
+    assert share.n.to_list() == [3, 2, 3, 1]
+    assert share.estimate.to_list() == pytest.approx([np.mean(values) for values in cells.values()])
+    assert share.loc[["b", "d"], ["low", "high"]].isna().all(axis=None)
+    for name in ("a", "c"):
+        _, low, high = compute_interval(cells[name])
+        assert number.loc[name, ["low", "high"]].to_list() == pytest.approx([low, high])
+        assert share.loc[name, ["low", "high"]].to_list() == pytest.approx([low, min(high, 1)])
+    assert number.high["a"] > 1
+    with pytest.raises(ValueError, match="no proportion"):
+        figures.interval_table(table.assign(accuracy=2.0), **options, proportion=True)
+
+
+def test_bars_end_at_1_where_a_share_cannot_go_further():
+    rows = [("dpo", rate, seed, 0.9 + 0.05 * seed) for rate in (0.0, 0.4) for seed in range(3)]
+    table = pd.DataFrame(rows, columns=["method", "noise_rate", "seed", "win_rate"])
+    axes = figures.fig3_gold_win_rate(table).axes[0]
+    _, low, high = compute_interval([0.9, 0.95, 1.0])
+    assert high > 1
+    for bars in (bar.get_segments() for bar in axes.collections):
+        for (_, bottom), (_, top) in bars:
+            assert (bottom, top) == pytest.approx((low, 1))
+
+
 def test_drawing_needs_no_torch():
     lines = (
         "import sys",
