@@ -58,6 +58,18 @@ def test_problems_share_rewards_whatever_the_unevenness(problems):
     assert problems.sampling.std() > 0.1
 
 
+def test_problems_are_as_spread_and_as_uneven_as_they_say():
+    drawn = theory.draw_problems(
+        4000, actions=3, spread=2.0, unevenness=1.5, generator=np.random.default_rng(0)
+    )
+    assert drawn.reward.shape == drawn.sampling.shape == (4000, 3)
+    assert drawn.reward.mean() == pytest.approx(0, abs=0.05)
+    assert drawn.reward.std() == pytest.approx(2, rel=0.03)
+    # the common divisor cancels in a ratio of two weights, whose logarithm has √2 times the spread
+    ratio = np.log(drawn.sampling[:, 0] / drawn.sampling[:, 1])
+    assert ratio.std() == pytest.approx(1.5 * np.sqrt(2), rel=0.03)
+
+
 @pytest.mark.parametrize("noise_rate", [0.0, NOISE_RATE])
 def test_risk_is_the_written_sum(problems, noise_rate):
     learned = np.random.default_rng(1).normal(size=problems.reward.shape)
@@ -193,6 +205,23 @@ def test_order_errors_count_ties_apart():
     reversed_, tied = theory.find_order_errors(np.array([9.0, 5.0, 4.0]), learned)
     assert reversed_.tolist() == [False, False, True]
     assert tied.tolist() == [False, True, False]
+
+
+def test_gaps_up_to_the_tolerance_are_ties():
+    learned = np.array([[1.5, 1.0, 0.0], [1.75, 1.0, 0.0], [1.0, 1.75, 0.0]])
+    reversed_, tied = theory.find_order_errors([9.0, 5.0, 4.0], learned, tolerance=0.5)
+    assert reversed_.tolist() == [False, False, True]
+    assert tied.tolist() == [True, False, False]
+    default = np.array([[1 + 0.9e-6, 1.0, 0.0], [1 + 1.1e-6, 1.0, 0.0]])
+    assert theory.find_order_errors([9.0, 5.0, 4.0], default)[1].tolist() == [True, False]
+
+
+def test_order_errors_of_every_reward_in_every_problem():
+    rewards = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+    learned = np.array([[3.0, 2.0, 1.0], [2.0, 2.0, 1.0]])[:, None]
+    reversed_, tied = theory.find_order_errors(rewards, learned)
+    assert reversed_.tolist() == [[False, True], [False, True]]
+    assert tied.tolist() == [[False, False], [True, False]]
 
 
 @settings(deadline=None, max_examples=25)
