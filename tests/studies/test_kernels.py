@@ -86,11 +86,11 @@ def test_convolve_equals_conv2d_and_max_pool2d(dtype, weights, pixels, bias):
     torch.testing.assert_close(ours[finite], won[finite])
 
 
-def pass_both_ways(images, weight1, bias1, weight2, bias2, grad, keep=True):
+def pass_both_ways(images, masks, weight1, bias1, weight2, bias2, grad, keep=True):
     """Features and, if they are kept, gradients, by the compiled loops."""
     models, count, dtype = len(weight1), images.shape[2], images.dtype
     kept = count if keep else 0
-    features = np.empty((models, 256, count), dtype)
+    features = np.empty((models, count, 256), dtype)
     maps = np.zeros((models, kept, kernels.MAP_SIZE), dtype)
     winners1 = np.empty((models, kept, 864), np.uint8)
     winners2 = np.empty((models, kept, 256), np.uint8)
@@ -100,7 +100,9 @@ def pass_both_ways(images, weight1, bias1, weight2, bias2, grad, keep=True):
     blocks2 = np.ascontiguousarray(
         weight2.reshape(models, 4, 4, 6, 5, 5).transpose(0, 1, 3, 4, 5, 2)
     )
-    kernels.forward(images, blocks1, bias1, blocks2, bias2, features, maps, winners1, winners2)
+    kernels.forward(
+        images, blocks1, bias1, blocks2, bias2, masks, features, maps, winners1, winners2
+    )
     if not keep:
         return features
     rows = np.zeros((models, 16, 5, kernels.KERNEL2_ROW), dtype)
@@ -108,22 +110,27 @@ def pass_both_ways(images, weight1, bias1, weight2, bias2, grad, keep=True):
     sums1 = np.zeros((models, 6, 5 * kernels.KERNEL1_ROW), dtype)
     sums2 = np.zeros((models, 16, 5 * kernels.KERNEL2_ROW), dtype)
     sums = (sums1, np.zeros((models, 6), dtype), sums2, np.zeros((models, 16), dtype))
-    kernels.backward(grad, images, rows.reshape(models, 16, -1), maps, winners1, winners2, *sums)
+    kernels.backward(
+        grad, images, rows.reshape(models, 16, -1), masks, maps, winners1, winners2, *sums
+    )
     first = sums1.reshape(models, 6, 5, -1)[..., :5]
     second = sums2.reshape(models, 16, 5, -1)[..., :30].reshape(models, 16, 5, 5, 6)
     return features, first, sums[1], second.transpose(0, 1, 4, 2, 3), sums[3]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dropout", [True, False])
 @pytest.mark.parametrize("count", [1, 16, 21])  # less than a tile, one, and one with a rest
-def test_forward_and_backward_equal_autograd(dtype, count):
+def test_forward_and_backward_equal_autograd(dtype, count, dropout):
     models = 2
     images = np.random.default_rng(0).random((28, 28, count)).astype(dtype)
     shapes = ((models, 6, 1, 5, 5), (models, 6), (models, 16, 6, 5, 5), (models, 16))
     parameters = [stand_in(shape, dtype, seed) / 4 for seed, shape in enumerate(shapes)]
     grad = stand_in((models, 256, count), dtype, seed=9)
-    grad[:, ::5] = 0  # as dropout leaves it
-    ours = pass_both_ways(images, *parameters, grad)
+    masks = np.empty((256, 0), dtype)
+    if dropout:
+        masks = 1.25 * (np.random.default_rng(1).random((256, count)) > 0.2).astype(dtype)
+    ours = pass_both_ways(images, masks, *parameters, grad)
     for model in range(models):
         tensors = [torch.from_numpy(each[model]).requires_grad_() for each in parameters]
         weight1, bias1, weight2, bias2 = tensors
@@ -134,13 +141,15 @@ def test_forward_and_backward_equal_autograd(dtype, count):
         hidden = functional.max_pool2d(
             functional.relu(functional.conv2d(hidden, weight2, bias2)), 2
         )
-        features = hidden.flatten(1).T
-        features.backward(torch.from_numpy(grad[model]))
+        features = hidden.flatten(1)
+        if dropout:
+            features = features * torch.from_numpy(masks.T)
+        features.backward(torch.from_numpy(grad[model].T.copy()))
         expected = [features.detach(), weight1.grad[:, 0], bias1.grad, weight2.grad, bias2.grad]
         for value, reference in zip(ours, expected, strict=True):
             np.testing.assert_allclose(value[model], reference, **TOLERANCES[dtype])
     # Where nothing flows back, nothing is kept, and the features are the same.
-    alone = pass_both_ways(images, *parameters, grad, keep=False)
+    alone = pass_both_ways(images, masks, *parameters, grad, keep=False)
     np.testing.assert_array_equal(alone, ours[0])
 
 
@@ -148,12 +157,15 @@ def test_flops_of_the_backward_pass_are_those_of_the_winners():
     winners1 = np.full((1, 3, 864), kernels.DEAD, np.uint8)
     winners2 = np.full((1, 3, 256), kernels.DEAD, np.uint8)
     grad = np.ones((1, 256, 3), np.float32)
-    arguments = [grad, None, None, None, winners1, winners2]
+    masks = np.ones((256, 3), np.float32)
+    arguments = [grad, None, None, masks, None, winners1, winners2]
     assert kernels.count_flops("backward", arguments) == 0
     winners1[0, 1, :2] = 0
     winners2[0, 2, 5] = 3
     winners2[0, 0, 7] = 1
-    grad[0, 7, 0] = 0  # struck by dropout
+    winners2[0, 0, 9] = 2
+    grad[0, 7, 0] = 0
+    masks[9, 0] = 0
     assert kernels.count_flops("backward", arguments) == 2 * (2 * 25 + 2 * 150)
 
 

@@ -64,7 +64,10 @@ def test_both_ways_of_the_convolutions_equal_the_textbook(kind):
     def convolve_on_a_gpu(images, weight1, bias1, weight2, bias2):
         return convolve(images[None], expand_first(weight1), bias1, expand_second(weight2), bias2)
 
-    for way in (convolve_on_a_gpu, TiledConvolve.apply):
+    def convolve_on_a_processor(images, *parameters):
+        return TiledConvolve.apply(images, None, *parameters)
+
+    for way in (convolve_on_a_gpu, convolve_on_a_processor):
         parameters = [value.clone().requires_grad_() for value in stacked]
         features = way(images, *parameters)
         (features * coefficients).sum().backward()

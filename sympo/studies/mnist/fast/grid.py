@@ -56,7 +56,7 @@ class Grid:
                 otherwise those that they remember.
         """
         by_layer = [None] * len(DROPPED) if masks is None else masks.split(DROPPED, 1)
-        hidden = _drop(self._convolve(images), by_layer[0])
+        hidden = self._convolve(images, by_layer[0])
         # Hidden units are `(models, 64, images)`: every step is one operation for all models.
         for layer in (1, 2):
             hidden = self._multiply(f"fc{layer}", hidden)
@@ -64,8 +64,8 @@ class Grid:
             hidden = _drop(functional.relu(normalised), by_layer[layer])
         return self._multiply("fc3", hidden).squeeze(1).clamp(-CLIP, CLIP)
 
-    def _convolve(self, images: Tensor) -> Tensor:
-        """Features `(seeds·models, 256, images)`."""
+    def _convolve(self, images: Tensor, masks: Tensor | None) -> Tensor:
+        """Features `(seeds·models, 256, images)`, after dropout."""
         names = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
         weight1, bias1, weight2, bias2 = (self.parameters[name] for name in names)
         # Tiles hold the images of one seed. Several together on a processor, which only tests and
@@ -74,10 +74,12 @@ class Grid:
             # Imported only here because it needs numba, which a GPU does without.
             from sympo.studies.mnist.fast.tiles import TiledConvolve
 
-            return TiledConvolve.apply(images[0], weight1, bias1, weight2, bias2)
+            shared = None if masks is None else masks[0]
+            return TiledConvolve.apply(images[0], shared, weight1, bias1, weight2, bias2)
         # Anew for every batch, and inside autograd: gradients flow back to the 5×5 kernels, where
         # the four shifts of a kernel add up.
-        return convolve(images, expand_first(weight1), bias1, expand_second(weight2), bias2)
+        weights = (expand_first(weight1), bias1, expand_second(weight2), bias2)
+        return _drop(convolve(images, *weights), masks)
 
     def _multiply(self, name: str, hidden: Tensor) -> Tensor:
         """The linear layer `name` of each model: `(models, inputs, images)` → `(…, outputs, …)`."""

@@ -190,6 +190,7 @@ def forward(
     bias1: Floats,
     weight2: Floats,
     bias2: Floats,
+    masks: Floats,
     features: Floats,
     maps_kept: Floats,
     winners1_kept: Bytes,
@@ -203,7 +204,8 @@ def forward(
         bias1: `(models, 6)`.
         weight2: `(models, 4, 6, 5, 5, 4)`, likewise.
         bias2: `(models, 16)`.
-        features: `(models, 256, images)`, overwritten.
+        masks: of dropout, `(256, images)`; without images, there is no dropout.
+        features: `(models, images, 256)`, overwritten.
         maps_kept: `(models, images, MAP_SIZE)`, overwritten with the first layer's output; without
             images, nothing is kept.
         winners1_kept: `(models, images, 864)`, overwritten: which place won each pool.
@@ -212,6 +214,7 @@ def forward(
     """
     size = images.shape[2]
     keep = maps_kept.shape[1] > 0
+    drop = masks.shape[1] > 0
     tile = np.zeros((1, 28, 28 * TILE), images.dtype)
     pixels = tile.reshape(28, 28, TILE)
     # Every model and tile writes into the same few arrays, so that they never leave the cache.
@@ -221,6 +224,7 @@ def forward(
     sums2 = np.empty((4, 16, 4 * TILE), images.dtype)
     pooled = np.empty((16, 4, 4 * TILE), images.dtype)
     winners2 = np.empty((16, 4, 4 * TILE), np.uint8)
+    mask = np.ones((256, TILE), images.dtype)
     for start in range(0, size, TILE):
         # The last tile may be short: what then stands behind its images is computed and dropped.
         count = min(TILE, size - start)
@@ -228,13 +232,15 @@ def forward(
             for column in range(28):
                 for n in range(count):
                     pixels[row, column, n] = images[row, column, start + n]
+        if drop:
+            mask[:, :count] = masks[:, start : start + count]
         for model in range(len(weight1)):
             convolve(tile, weight1[model], bias1[model], sums1, maps, winners1)
             convolve(maps, weight2[model], bias2[model], sums2, pooled, winners2)
             by_feature = pooled.reshape(256, TILE)
             for feature in range(256):
                 for n in range(count):
-                    features[model, feature, start + n] = by_feature[feature, n]
+                    features[model, start + n, feature] = by_feature[feature, n] * mask[feature, n]
             if keep:
                 _interleave(maps, maps_kept[model, start : start + count])
                 _interleave(winners1, winners1_kept[model, start : start + count])
@@ -343,6 +349,7 @@ def backward(
     grad: Floats,
     images: Floats,
     weight2: Floats,
+    masks: Floats,
     maps_kept: Floats,
     winners1_kept: Bytes,
     winners2_kept: Bytes,
@@ -354,9 +361,10 @@ def backward(
     """Add the gradients of all models' weights and biases to what stands in the last four arrays.
 
     Args:
-        grad: `(models, 256, images)`, of the features.
+        grad: `(models, 256, images)`, of the features after dropout.
         images: `(28, 28, images)`.
         weight2: `(models, 16, 5·KERNEL2_ROW)`: rows of a kernel, columns and channels in them.
+        masks: as for `forward`.
         maps_kept, winners1_kept, winners2_kept: of `forward`.
         grad_weight1: `(models, 6, 5·KERNEL1_ROW)`: rows of a kernel and columns in them.
         grad_bias1: `(models, 6)`.
@@ -367,6 +375,7 @@ def backward(
     size = images.shape[2]
     pixels = np.zeros((TILE, 28 * PIXEL_ROW), images.dtype)
     by_image = np.empty((TILE, 256), images.dtype)
+    mask = np.ones((TILE, 256), images.dtype)
     grad_maps = np.empty(MAP_SIZE, images.dtype)
     # Of one tile. Thousands of numbers are added up, and single precision wants them in portions.
     part1 = np.empty(6 * 5 * KERNEL1_ROW, images.dtype)
@@ -377,8 +386,11 @@ def backward(
             for column in range(28):
                 for n in range(count):
                     pixels[n, row * PIXEL_ROW + column] = images[row, column, start + n]
+        if masks.shape[1] > 0:
+            _transpose(masks[:, start : start + count], mask[:count])
         for model in range(len(grad)):
             _transpose(grad[model, :, start : start + count], by_image[:count])
+            by_image *= mask
             part1[:] = 0
             part2[:] = 0
             for n in range(count):
@@ -457,9 +469,12 @@ def count_flops(name: str, arguments: Sequence[NDArray]) -> int:
         images, weights1 = arguments[:2]
         return 2 * len(weights1) * images.shape[2] * (6 * 25 * 24**2 + 16 * 150 * 8**2)
     if name == "backward":
-        grad, winners1, winners2 = arguments[0], arguments[4], arguments[5]
+        grad, masks, winners1, winners2 = (arguments[k] for k in (0, 3, 5, 6))
+        alive = grad.mT != 0
+        if masks.shape[1] > 0:
+            alive = alive & (masks.T != 0)
         # A winner's window adds to the kernel, and in the second layer the kernel to the window.
         first = (winners1 != DEAD).sum() * 25
-        second = ((winners2 != DEAD) & (grad.mT != 0)).sum() * 2 * 150
+        second = ((winners2 != DEAD) & alive).sum() * 2 * 150
         return 2 * int(first + second)
     return 0

@@ -13,10 +13,11 @@ from sympo.studies.mnist.fast import kernels
 
 
 class TiledConvolve(torch.autograd.Function):
-    """Both convolutions with their pools and ReLUs, for the images of one seed.
+    """Both convolutions with their pools and ReLUs, and dropout, for the images of one seed.
 
     Args:
         images: `(28, 28, images)`, without a gradient.
+        masks: of dropout on the features, `(256, images)`, or None.
         weight1: `(models, 6, 1, 5, 5)`.
         bias1: `(models, 6)`.
         weight2: `(models, 16, 6, 5, 5)`.
@@ -28,7 +29,13 @@ class TiledConvolve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+        ctx: Any,
+        images: Tensor,
+        masks: Tensor | None,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
     ) -> Tensor:
         """Features; keeps each layer's winners, and the first layer's output."""
         models = len(weight1)
@@ -37,26 +44,29 @@ class TiledConvolve(torch.autograd.Function):
         maps = images.new_zeros(models, kept, kernels.MAP_SIZE)
         winners1 = images.new_empty(models, kept, 864, dtype=torch.uint8)
         winners2 = images.new_empty(models, kept, 256, dtype=torch.uint8)
-        features = images.new_empty(models, 256, images.shape[2])
+        masks = images.new_empty(256, 0) if masks is None else masks.contiguous()
+        # Image by image: the features of a tile are then a piece of memory.
+        features = images.new_empty(models, images.shape[2], 256)
         kernels.forward(
             images.contiguous().numpy(),
             _block_channels(weight1, 6).numpy(),
             bias1.numpy(),
             _block_channels(weight2, 4).numpy(),
             bias2.numpy(),
+            masks.numpy(),
             features.numpy(),
             maps.numpy(),
             winners1.numpy(),
             winners2.numpy(),
         )
-        ctx.save_for_backward(images, weight2, maps, winners1, winners2)
-        return features
+        ctx.save_for_backward(images, masks, weight2, maps, winners1, winners2)
+        return features.mT
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the weights and biases."""
         (grad,) = grads  # of the one output
-        images, weight2, maps, winners1, winners2 = ctx.saved_tensors
+        images, masks, weight2, maps, winners1, winners2 = ctx.saved_tensors
         models = len(weight2)
         # Rows of kernels as `kernels` wants them: columns, with the channels of each side by side.
         rows2 = weight2.permute(0, 1, 3, 4, 2).flatten(3)
@@ -69,6 +79,7 @@ class TiledConvolve(torch.autograd.Function):
             grad.contiguous().numpy(),
             images.contiguous().numpy(),
             rows2.numpy(),
+            masks.numpy(),
             maps.numpy(),
             winners1.numpy(),
             winners2.numpy(),
@@ -79,7 +90,7 @@ class TiledConvolve(torch.autograd.Function):
         )
         weight1 = sums1.unflatten(2, (5, -1))[:, :, None, :, :5]
         weight2 = sums2.unflatten(2, (5, -1))[..., :30].unflatten(3, (5, 6)).permute(0, 1, 4, 2, 3)
-        return None, weight1, bias1, weight2, bias2
+        return None, None, weight1, bias1, weight2, bias2
 
 
 def _block_channels(weight: Tensor, width: int) -> Tensor:
