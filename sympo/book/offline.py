@@ -140,8 +140,8 @@ def collect_results(runs: Sequence[records.Record], config: OfflineConfig, *, st
     table = records.metrics_table(runs).reindex(columns=RESULTS)
     if config.profile != "laptop":
         return Results(table, config.profile)
-    committed = profiles.root() / "figures" / "gpu" / "data" / f"{stem}.csv"
-    return Results(pd.read_csv(committed) if committed.is_file() else table.iloc[:0], "gpu")
+    recorded = profiles.find_result("gpu", f"data/{stem}.csv")
+    return Results(pd.read_csv(recorded) if recorded else table.iloc[:0], "gpu")
 
 
 def not_measured(profile: str) -> str:
