@@ -47,13 +47,16 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
         ends = []
         for method in in_order(table.method):
             rows = table[table.method == method]
-            options = {"x": "noise_rate", "value": value, "proportion": True}
-            drawn = line_with_band(axes, rows, **options, **look(method))
+            drawn = line_with_band(
+                axes, rows, x="noise_rate", value=value, proportion=True, **look(method)
+            )
             ends.append(name_end(method, drawn.estimate.iloc[-1]))
         # a coin orders half of the pairs as their digits are
         reference_line(axes, 0.5, "chance")
         axes.set(xlabel="noise rate ε", title=title)
-        axes.set_xticks(sorted(table.noise_rate.unique()))
+        rates = sorted(table.noise_rate.unique())
+        # as short as they can be: two of them may be close
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     panels[0].set_ylabel("reward accuracy, clean test pairs")
     # there is room for names on the right of the last panel only
     direct_labels(panels[-1], ends)
