@@ -431,32 +431,39 @@ Markdown(
 # which the model agrees best with its own noisy *training* labels.
 
 # %%
-noisy_curves = curves[curves.noise_rate == headline].copy()
-noisy_curves["training labels"] = (
-    headline * noisy_curves.fit_flipped.astype(float) + (1 - headline) * noisy_curves.fit_clean
-)
+noisy_curves = curves[curves.noise_rate == headline].astype({"fit_flipped": float})
+agreed = headline * noisy_curves.fit_flipped + (1 - headline) * noisy_curves.fit_clean
+noisy_curves["training_labels"] = agreed
+by_run = noisy_curves.groupby(["method", "seed"])
+last = noisy_curves.loc[by_run.epoch.idxmax()].set_index(["method", "seed"])
+
+
+def savings_by(column):
+    """What the epoch that is best by `column` saves against the last one, per loss."""
+    picked = noisy_curves.loc[by_run[column].idxmax()].set_index(["method", "seed"])
+    saved = (picked.accuracy - last.accuracy).rename("saved").reset_index()
+    epochs = picked.groupby("method").epoch.mean().rename("mean_epoch").reset_index()
+    return figures.interval_table(saved, by=["method"], value="saved").merge(epochs)
+
+
+# %%
+everything = f"{config.validation_pairs:,} pairs"
 criteria = {
     "50 pairs": "validation_50",
     "200 pairs": "validation_200",
-    f"{config.validation_pairs:,} pairs": "validation",
+    everything: "validation",
     "clean test": "accuracy",
-    "training labels": "training labels",
+    "training labels": "training_labels",
 }
-last = noisy_curves[noisy_curves.epoch == noisy_curves.epoch.max()].set_index(["method", "seed"])
-savings = []
-for name, column in criteria.items():
-    picked = noisy_curves.loc[noisy_curves.groupby(["method", "seed"])[column].idxmax()]
-    picked = picked.set_index(["method", "seed"])
-    saved = (picked.accuracy - last.accuracy).rename("saved").reset_index()
-    summary = figures.interval_table(saved, by=["method"], value="saved")
-    epochs = picked.groupby("method").epoch.mean().rename("mean_epoch").reset_index()
-    savings.append(summary.merge(epochs).assign(chosen_by=name))
-savings = pd.concat(savings)[["method", "chosen_by", "mean_epoch", *stats.Interval._fields]]
-figures.save_table(savings.assign(noise_rate=headline), "table1_mnist_stopping", profile=profile)
+savings = pd.concat(
+    savings_by(column).assign(noise_rate=headline, chosen_by=name)
+    for name, column in criteria.items()
+)
+savings = savings[["noise_rate", "method", "chosen_by", "mean_epoch", *stats.Interval._fields]]
+figures.save_table(savings, "table1_mnist_stopping", profile=profile)
 
 # %% tags=["hide-input"]
 table = savings.pivot(index="method", columns="chosen_by", values="estimate")
-everything = f"{config.validation_pairs:,} pairs"
 by_loss = "; ".join(
     f"{loss} {table.loc[loss, everything]:+.3f} ({table.loc[loss, '200 pairs']:+.3f} with 200, "
     f"{table.loc[loss, '50 pairs']:+.3f} with 50; at most {table.loc[loss, 'clean test']:+.3f})"
@@ -486,9 +493,8 @@ Markdown(
 
 # %%
 epochs = noisy_curves.epoch.unique()
-shown = noisy_curves[
-    noisy_curves.epoch.isin([epochs[len(epochs) // 4], epochs[len(epochs) // 2], epochs[-1]])
-]
+some = epochs[[len(epochs) // 4, len(epochs) // 2, -1]]
+shown = noisy_curves[noisy_curves.epoch.isin(some)]
 dropout = shown.groupby(["epoch", "method"])[order_of_digits].mean().reset_index()
 dropout["lost"] = dropout.held_out_accuracy - dropout.held_out_accuracy_dropout
 figures.save_table(dropout.assign(noise_rate=headline), "table1_mnist_dropout", profile=profile)
