@@ -37,9 +37,10 @@ PARTS: dict[str, Callable[[BenchConfig], list[Row]]] = {
 NOTE = (
     "Medians over repeats in which ours and plain take turns. A result in × is the plain way's "
     "time over ours; its spread is from the smallest to the largest repeat. Bytes that a cache "
-    "serves count too, so that their share of the copy rate can exceed 100 %; FLOPs include the "
-    "zeros of our padded kernels. TRL has its defaults: it asks the reference model at every step "
-    "and recomputes activations in the backward pass. Measured on {machines}; other programs used "
+    "serves count too, so that their share of the copy rate can exceed 100 %; on a GPU, FLOPs "
+    "include the zeros of our padded kernels. TRL has its defaults: it asks the reference model at "
+    "every step and recomputes activations in the backward pass. Measured on {machines}; other "
+    "programs used "
     "at most {others:.0%} of the processors meanwhile. Every sample, and what made it: "
     "data/{file}.\n"
 )
