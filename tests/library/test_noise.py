@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +36,16 @@ class Stratified:
     def random(self, size):
         assert size == self.size
         return next(self._columns)
+
+
+class Repeated:
+    """A uniform source whose every number is `number`."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def random(self, size):
+        return np.full(size, self.number)
 
 
 @given(labels_of, rate, rate, rate, rate, seeds)
@@ -92,11 +103,10 @@ def test_row_numbers_are_uniform_and_differ_between_seeds_and_draws():
 def test_row_numbers_are_the_same_on_every_machine():
     # Written down once: another hash, salt or conversion would silently give every study other
     # flips.
-    assert RowGenerator(["a", 1, (2, "b")], 7).random(3).tolist() == [
-        0.8471669694609062,
-        0.26294517626222524,
-        0.8735725245919922,
-    ]
+    generator = RowGenerator(["a", 1, (2, "b")], 7)
+    first, second = generator.random(3), generator.random(3)
+    assert first.tolist() == [0.8471669694609062, 0.26294517626222524, 0.8735725245919922]
+    assert second.tolist() == [0.2083133285011648, 0.06941194820010588, 0.5071944699600395]
 
 
 def test_row_generator_refuses_another_number_of_rows():
@@ -141,10 +151,35 @@ def test_an_order_that_is_a_coin_makes_the_tied_rates_equal():
 @given(labels_of, seeds)
 def test_type_and_input_are_kept(labels, seed):
     before = labels.astype(np.int8)
-    noisy = flip(before, 0.3, 0.3, np.random.default_rng(seed))
-    assert noisy.dtype == np.int8
-    assert (before == labels).all()
-    assert set(noisy) <= {-1, 1}
+    generator = np.random.default_rng(seed)
+    for noisy in (
+        flip(before, 0.3, 0.3, generator),
+        flip_tied(before, before, 0.3, 0.2, generator, first_rate=0.7),
+    ):
+        assert noisy.dtype == np.int8
+        assert (before == labels).all()
+        assert set(noisy) <= {-1, 1}
+
+
+def test_a_rate_is_the_share_of_the_numbers_below_it():
+    """The numbers are those of [0, 1), so that none lies below 0, and 0.25 not below itself."""
+    labels = np.array([1, -1])
+    check_rates(0, 0)
+    assert (flip(labels, 0, 0, Repeated(0.0)) == labels).all()
+    assert (flip(labels, 0.25, 0.25, Repeated(0.25)) == labels).all()
+    assert (flip(labels, 0.25, 0.25, Repeated(np.nextafter(0.25, 0))) == -labels).all()
+
+
+@pytest.mark.parametrize(("first_rate", "rate"), [(0, 0.4), (1, 0.1)])
+def test_an_order_that_is_certain_leaves_one_rate_to_each_label(first_rate, rate):
+    """Where the longer answer wins: always written first it errs at rate_pos, never at rate_neg."""
+    wins = np.ones(2, dtype=int)
+    for number, expected in ((0.0, -wins), (rate, wins)):
+        # the first draw decides the order, the second the flips
+        draws = iter([Repeated(0.0), Repeated(number)])
+        source = SimpleNamespace(random=lambda size, draws=draws: next(draws).random(size))
+        noisy = flip_tied(wins, wins, 0.1, 0.4, source, first_rate=first_rate)
+        assert (noisy == expected).all()
 
 
 @pytest.mark.parametrize(
@@ -179,6 +214,8 @@ def test_tied_flips_refuse_what_they_cannot_use():
     generator = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"first_rate = 1\.5 is not a probability"):
         flip_tied([1, -1], [1, 1], 0.1, 0.2, generator, first_rate=1.5)
+    with pytest.raises(ValueError, match=r"first_rate = -0\.5 is not a probability"):
+        flip_tied([1, -1], [1, 1], 0.1, 0.2, generator, first_rate=-0.5)
     with pytest.raises(ValueError, match="longer must hold −1 or \\+1 for each of the 2 labels"):
         flip_tied([1, -1], [1], 0.1, 0.2, generator, first_rate=0.5)
     with pytest.raises(ValueError, match="longer must hold −1 or \\+1 for each of the 2 labels"):
@@ -202,8 +239,9 @@ def test_equivalent_rate_by_hand():
         ValueError, match=r"symmetric noise of rate 0\.6 ≥ ½.*prior = 0\.5\) to bring it to 0\.45"
     ):
         equivalent_rate(0.6, 0.3, 1.0)
-    with pytest.raises(ValueError, match="prior = 2 is not a probability"):
-        equivalent_rate(0.1, 0.1, 2)
+    for prior in (2, -0.5):
+        with pytest.raises(ValueError, match=f"prior = {prior} is not a probability"):
+            equivalent_rate(0.1, 0.1, prior)
 
 
 @pytest.mark.parametrize(

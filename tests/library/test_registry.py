@@ -4,7 +4,9 @@ The figures' and the derivations' side of it is tested with the book.
 """
 
 import math
+from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 import sympy
 import torch
@@ -99,6 +101,35 @@ def test_ipo_needs_beta():
         losses.get_pair("ipo").expr(sympy.Symbol("h"))
 
 
+def test_an_entry_is_never_changed_in_place():
+    """The dictionaries may grow; a loss that others already hold stays what it is."""
+    for entry in (losses.get("ramp"), losses.get_pair("dpo")):
+        with pytest.raises(FrozenInstanceError):
+            entry.symmetric = True
+
+
+def test_hinge_and_ipo_by_hand():
+    h = sympy.Symbol("h", real=True)
+    hinge = losses.get_pair("hinge").expr(h)
+    assert [hinge.subs(h, at) for at in (-1, 1, 3)] == [2, 0, 0]
+    # the log-ratio is h/β, and ipo draws it to 1/(2β)
+    ipo = losses.get_pair("ipo").expr(h, beta=0.25)
+    assert [ipo.subs(h, at) for at in (-1, 0.5, 1)] == [36, 0, 4]
+
+
+def test_drdpo_of_another_temperature(monkeypatch):
+    monkeypatch.setattr(losses, "DRDPO_BETA", 2.0)
+    shares = torch.tensor([0.04, 0.25, 0.81], dtype=torch.float64)
+    # −2·log of the mean of 0.2, 0.5 and 0.9
+    values = losses.get_pair("drdpo").fn(torch.logit(shares))
+    np.testing.assert_allclose(values.numpy(), -2 * math.log(1.6 / 3))
+
+
+def test_what_is_held_fixed_is_positive():
+    assert losses.CONFIDENCE.is_positive
+    assert losses.BATCH_MEAN.is_positive
+
+
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown pair loss 'sympo_rmap'\. Did you mean 'sympo_"):
         losses.get_pair("sympo_rmap")
@@ -112,8 +143,11 @@ RUN_HERE = [name for name in losses.pair_losses() if name not in trainer.TRL_LOS
 
 
 @pytest.mark.parametrize("name", RUN_HERE)
-def test_the_formula_has_the_gradient_of_the_function(name):
-    """Also where a formula holds a symbol fixed: RE-PO's confidence, Dr.DPO's batch mean."""
+def test_the_formula_is_the_function_and_has_its_gradient(name):
+    """Also where a formula holds a symbol fixed: RE-PO's confidence, Dr.DPO's batch mean.
+
+    Dr.DPO's formula alone has another value than its function: it is linear in one pair's share.
+    """
     loss = losses.get_pair(name)
     margin = (MARGIN + 0.013).requires_grad_()  # off the kinks
     value = loss.fn(margin, noise_rate=0.2, reliability=0.9)
@@ -123,11 +157,17 @@ def test_the_formula_has_the_gradient_of_the_function(name):
 
     at = margin.detach()
     h = sympy.Symbol("h", real=True)
-    slope = loss.expr(h, **TOLD).diff(h)
+    expr = loss.expr(h, **TOLD)
     held = (losses.CONFIDENCE, losses.BATCH_MEAN)
-    function = sympy.lambdify((h, *held), slope, ["scipy", "numpy"])
     fixed = (losses.repo_posterior(at, 0.9).numpy(), torch.sigmoid(at).mean().item())
-    expected = torch.as_tensor(function(at.numpy(), *fixed)) * torch.ones_like(at)
+
+    def evaluate(expression):
+        function = sympy.lambdify((h, *held), expression, ["scipy", "numpy"])
+        return torch.as_tensor(function(at.numpy(), *fixed)) * torch.ones_like(at)
+
+    slope = evaluate(expr.diff(h))
     if name == "drdpo":
-        expected = expected / len(at)
-    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+        slope = slope / len(at)
+    else:
+        torch.testing.assert_close(value.detach(), evaluate(expr), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, slope, rtol=1e-9, atol=1e-12)

@@ -94,6 +94,8 @@ def test_pairing_removes_what_a_pair_shares():
     ("a", "b", "p"),
     [
         ([0.3, 0.4, 0.9], [0.1, 0.2, 0.7], 0.0),  # all 0.2, but for rounding
+        ([0.3, 0.4, 0.2], [0.1, 0.2, 0.0], 0.0),  # the same where a value is 0
+        ([3e5, 4e5 + 1e-9, 9e5], [1e5, 2e5, 7e5], 0.0),  # and where values are large
         ([0.1 + 0.2, 0.3], [0.3, 0.3], 1.0),  # all 0, but for rounding
         ([0.0, 0.0], [0.0, 0.0], 1.0),
         ([0.5], [0.1], 1.0),
@@ -108,6 +110,12 @@ def test_differences_without_a_spread_have_a_p(a, b, p, recwarn):
         (-np.inf, np.inf) if len(a) == 1 else (difference.estimate,) * 2
     )
     assert not recwarn
+
+
+def test_a_small_spread_of_small_differences_is_a_spread():
+    a = np.array([3e-13, 5e-13, 4.1e-13])
+    theirs = scipy_stats.ttest_rel(a, np.zeros(3))
+    assert stats.paired_difference(a, np.zeros(3)).p == pytest.approx(theirs.pvalue)
 
 
 def test_a_pair_needs_both():
@@ -169,9 +177,11 @@ def test_holm_by_hand():
     # before
     assert stats.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert stats.holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert stats.holm([0.6, 0.0, 1.0]).tolist() == [1, 0, 1]
     assert stats.holm([]).size == 0
-    with pytest.raises(ValueError, match="without NaN"):
-        stats.holm([0.1, np.nan])
+    for impossible in (np.nan, -0.1, 1.1):
+        with pytest.raises(ValueError, match="without NaN"):
+            stats.holm([0.1, impossible])
 
 
 @pytest.mark.slow
@@ -223,6 +233,12 @@ def test_wilson_by_its_formula():
             stats.wilson(successes, n)
     with pytest.raises(ValueError, match="level"):
         stats.wilson(6, 20, level=95)
+
+
+def test_wilson_stays_in_0_to_1_whatever_the_rounding():
+    for n in range(1, 400):
+        assert stats.wilson(0, n).low >= 0
+        assert stats.wilson(n, n).high <= 1
 
 
 def test_wilson_is_that_of_statsmodels():
@@ -400,11 +416,15 @@ def test_of_one_or_two_values_only_the_estimate_and_n_are_printed():
         (0.021, 0.04, True, "contradicted"),
         (-0.04, -0.021, True, "contradicted"),
         (0.021, 0.04, False, "contradicted"),
+        # the margin itself does not matter yet
+        (0.02, 0.04, True, "not seen at this scale"),
+        (-0.04, -0.02, True, "not seen at this scale"),
     ],
 )
 def test_agreement_is_judged_by_the_margin(low, high, learned, expected):
     interval = stats.Interval(0.0, low, high, 5)
     assert stats.verdict_agreement(interval, learned=learned) == expected
+    assert stats.verdict_agreement(interval._replace(n=3), learned=learned) == expected
     two = interval._replace(n=2)
     assert stats.verdict_agreement(two, learned=learned) == "not seen at this scale"
 
