@@ -322,21 +322,32 @@ if config.profile != "laptop" and len(table):
 # %% [markdown]
 # ## Where this differs from the paper
 #
-# | here | the paper |
+# The authors' released code has two states: the first release (29 May 2025, the date of the arXiv
+# version) and what followed from 28 July 2025. Which of them made a published number is an
+# inference from dates.
+#
+# | here | the authors' released code |
 # |---|---|
-# | gpu: SmolLM2-135M-Instruct; paper (never run): Llama-3.2-3B-Instruct | Llama-3.2-3B-Instruct |
-# | a reward model scores each answer alone | GPT-4o-mini compares two answers |
-# | the judge's accuracy is reported | policy shown second; an unparsable verdict is a loss |
+# | SmolLM2-135M-Instruct; profile paper (never run): Llama-3.2-3B | Llama-3.2-3B-Instruct |
 # | gpu: trained on *test* files of two other subsets | train files (as in profile paper) |
-# | a few thousand pairs, a larger learning rate | all pairs, 5e-6 |
-# | answers are cut after `max_new_tokens` | after 512 tokens |
-# | pairs longer than `max_length` are left out | length 512, prompt 256 |
-# | SFT on unflipped chosen answers, once for all noise rates | SFT, then preference training |
-# | warm-up over a tenth of the steps | 150 steps, which may be more than all of these |
-# | every loss is a mean over the batch | means for SymPO, sums for the others |
-# | the gradient norm has no bound | one bound for all losses |
+# | gpu: a few thousand pairs, a larger learning rate | 20,000 pairs at first, later all; 5e-6 |
+# | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
+# | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
+# | 32-bit weights; bf16 in products only | bf16 weights, in which most small steps vanish |
+# | warm-up over a tenth of the steps | about 19 steps in effect, then cosine |
+# | every loss is a mean over the batch | sums for baselines, means for SymPO |
+# | the gradient norm has no bound | a bound of 5 on each shard |
 # | Dr. DPO couples the pairs of a micro-batch | of a batch |
-# | win rate: every answer against every answer of the seed's SFT model | one verdict per prompt |
+# | pairs longer than `max_length` are left out | prompts cut at their end; a cut may differ in a pair |
+# | one chat template | one for training, another for sampling |
+# | SFT on unflipped chosen answers, once for all noise rates | the same, an answer per prompt |
+# | several training seeds, paired by seed | one training seed; ten sampling seeds in one rate |
+# | win rate against every answer of the seed's SFT model | against the data set's chosen answer |
+# | a reward model scores each answer alone; no order | GPT-4o-mini, the policy always second |
+# | ties count one half | no ties; an unparsable reply is a loss, or dropped |
+# | the judge reads the whole conversation | its first turn; all subsets as if helpful |
+# | answers are cut after `max_new_tokens` | after 512 tokens, the chosen ones earlier |
+# | ties and identical pairs are dropped, and counted | they stay |
 #
 # Why test files? Those of helpful-online and helpful-rejection-sampled are small enough to take to
 # a machine without a network. Nothing is measured on them. No model sees helpful-base, on which
