@@ -338,7 +338,7 @@ if config.profile != "laptop" and len(table):
 # | every loss is a mean over the batch | sums for baselines, means for SymPO |
 # | the gradient norm has no bound | a bound of 5 on each shard |
 # | Dr. DPO couples the pairs of a micro-batch | of a batch |
-# | pairs longer than `max_length` are left out | prompts cut at their end; a cut may differ in a pair |
+# | pairs longer than `max_length` are left out | prompts cut at their end |
 # | one chat template | one for training, another for sampling |
 # | SFT on unflipped chosen answers, once for all noise rates | the same, an answer per prompt |
 # | several training seeds, paired by seed | one training seed; ten sampling seeds in one rate |
@@ -347,7 +347,7 @@ if config.profile != "laptop" and len(table):
 # | ties count one half | no ties; an unparsable reply is a loss, or dropped |
 # | the judge reads the whole conversation | its first turn; all subsets as if helpful |
 # | answers are cut after `max_new_tokens` | after 512 tokens, the chosen ones earlier |
-# | ties and identical pairs are dropped, and counted | they stay |
+# | ties are dropped, and counted | ties and identical pairs stay |
 #
 # Why test files? Those of helpful-online and helpful-rejection-sampled are small enough to take to
 # a machine without a network. Nothing is measured on them. No model sees helpful-base, on which
