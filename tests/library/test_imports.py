@@ -25,6 +25,9 @@ def list_imports(body: list[ast.stmt]) -> set[str]:
             names.add(statement.module)
         elif isinstance(statement, ast.Try):
             names |= list_imports(statement.body)
+        elif isinstance(statement, ast.If):
+            typing = ast.unparse(statement.test) == "TYPE_CHECKING"
+            names |= list_imports([*([] if typing else statement.body), *statement.orelse])
     return names
 
 
