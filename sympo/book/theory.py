@@ -89,7 +89,7 @@ def find_order_errors(
     truth = compute_gaps(reward)
     score = compute_gaps(learned)
     tied = np.abs(score) <= tolerance
-    reversed_ = (((score > 0) != (truth > 0)) & ~tied).any(axis=-1)
+    reversed_ = ((score * truth < 0) & ~tied).any(axis=-1)
     return reversed_, tied.any(axis=-1) & ~reversed_
 
 

@@ -216,6 +216,11 @@ def test_gaps_up_to_the_tolerance_are_ties():
     assert theory.find_order_errors([9.0, 5.0, 4.0], default)[1].tolist() == [True, False]
 
 
+def test_equal_rewards_have_no_order_to_reverse():
+    learned = np.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0]])
+    assert not np.any(theory.find_order_errors([1.0, 1.0, 0.0], learned))
+
+
 def test_order_errors_of_every_reward_in_every_problem():
     rewards = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
     learned = np.array([[3.0, 2.0, 1.0], [2.0, 2.0, 1.0]])[:, None]
