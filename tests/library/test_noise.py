@@ -170,16 +170,15 @@ def test_a_rate_is_the_share_of_the_numbers_below_it():
     assert (flip(labels, 0.25, 0.25, Repeated(np.nextafter(0.25, 0))) == -labels).all()
 
 
-@pytest.mark.parametrize(("first_rate", "rate"), [(0, 0.4), (1, 0.1)])
-def test_an_order_that_is_certain_leaves_one_rate_to_each_label(first_rate, rate):
-    """Where the longer answer wins: always written first it errs at rate_pos, never at rate_neg."""
+@pytest.mark.parametrize(("first_rate", "flips"), [(0, True), (1, False)])
+def test_an_order_that_is_certain_leaves_one_rate(first_rate, flips):
+    """The winner is never written first, and errs at 0.4, or always, and errs at 0.1."""
     wins = np.ones(2, dtype=int)
-    for number, expected in ((0.0, -wins), (rate, wins)):
-        # the first draw decides the order, the second the flips
-        draws = iter([Repeated(0.0), Repeated(number)])
-        source = SimpleNamespace(random=lambda size, draws=draws: next(draws).random(size))
-        noisy = flip_tied(wins, wins, 0.1, 0.4, source, first_rate=first_rate)
-        assert (noisy == expected).all()
+    # one draw for the order, the least there is; one for the flips, between the two rates
+    draws = iter([Repeated(0.0), Repeated(0.2)])
+    source = SimpleNamespace(random=lambda size: next(draws).random(size))
+    noisy = flip_tied(wins, wins, 0.1, 0.4, source, first_rate=first_rate)
+    assert (noisy == (-wins if flips else wins)).all()
 
 
 @pytest.mark.parametrize(

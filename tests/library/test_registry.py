@@ -111,7 +111,7 @@ def test_an_entry_is_never_changed_in_place():
 def test_hinge_and_ipo_by_hand():
     h = sympy.Symbol("h", real=True)
     hinge = losses.get_pair("hinge").expr(h)
-    assert [hinge.subs(h, at) for at in (-1, 1, 3)] == [2, 0, 0]
+    assert [hinge.subs(h, at) for at in (-1, 0.5, 1.5)] == [2, 0.5, 0]
     # the log-ratio is h/β, and ipo draws it to 1/(2β)
     ipo = losses.get_pair("ipo").expr(h, beta=0.25)
     assert [ipo.subs(h, at) for at in (-1, 0.5, 1)] == [36, 0, 4]
