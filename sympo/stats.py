@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "FEWEST",
     "Difference",
     "Interval",
     "agree",
@@ -330,7 +331,7 @@ def verdict(contrast: Any, *, expected: int = 1, margin: float = 0.02, alpha: fl
     3. "reproduced", "contradicted": significant in the expected or in the other direction. This
        means p_holm < alpha for a row of `contrasts`, p < alpha for a `Difference`, and that 0 lies
        outside for an `Interval`.
-    4. "not seen at this scale": the interval is too wide to tell.
+    4. "not seen at this scale": neither, so that the study was too small to tell.
 
     Args:
         contrast: has the attributes `estimate`, `low`, `high` and `n`, and perhaps `p_holm` or `p`.

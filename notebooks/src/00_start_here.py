@@ -114,8 +114,8 @@ table.round(3)
 #
 # 1. noise that errs more in one direction is symmetric noise in disguise, as long as the order in
 #    which a pair is written says nothing about the pair (notebook 02);
-# 2. so symmetric losses that never increase keep the *order* of rewards under it (03, 04), though
-#    not their size;
+# 2. so a bounded symmetric loss that never increases keeps the *order* of rewards under it, where
+#    all neighbours in rank are compared (03, 04), though not their size;
 # 3. and the order is enough to improve a policy (04).
 #
 # ## The claims and their verdicts
@@ -127,10 +127,10 @@ table.round(3)
 # | verdict | what it says |
 # |---|---|
 # | *derived* | proved step by step; every check cell that belongs to the claim passed |
-# | *reproduced* | the difference was significant, in the direction of the claim |
-# | *contradicted* | it was significant in the other direction, or a check cell failed |
+# | *reproduced* | significant, as claimed, after Holm's correction for what is tested together |
+# | *contradicted* | significant in the other direction, or a check cell failed |
 # | *no difference larger than 0.02* | the whole interval lies inside ±0.02 |
-# | *not seen at this scale* | too wide an interval to tell, or fewer than three seeds |
+# | *not seen at this scale* | not significant, nor inside ±0.02; or fewer than three seeds |
 # | *not checked*, *not measured* | nothing here has decided it yet |
 #
 # A difference that is shown to be too small to matter is no replication, however significant: that
@@ -140,7 +140,8 @@ table.round(3)
 # with the interval. The evidence is the mean difference over n seeds with its 95% interval, or the
 # number of checks; the last column leads to the cells or the table that decide, and to the figure.
 # Where the paper column says *summary*, we know the claim from a summary of the paper that names no
-# section. Claims that are not measured are counted here and listed in `table0_claims`.
+# section. Claims that rest on the same row are counted each. Claims that are not measured are
+# counted here and listed in `table0_claims`.
 
 # %%
 verdicts = claims.judge_claims(profile)
@@ -165,7 +166,7 @@ Markdown(f"In profile {profile}, of {len(saved)} claims: {summary}.")
 
 # %%
 signatures = [
-    ("Accuracy rises, then falls, while the training labels fit better and better",
+    ("Accuracy ends below a symmetric loss's, while training labels fit ever better",
      "falls-behind-ramp-logistic-0.45-final",
      "a symmetric loss; stop where accuracy on noisy held-out pairs is highest"),
     ("The policy hardly improves on the reference where labels are noisy",
@@ -177,7 +178,7 @@ signatures = [
     ("The loss is symmetric, and nothing is learned",
      "not-calibrated", "a loss that is lower for some right margin than for any wrong one"),
     ("Even on clean labels a symmetric loss stays behind",
-     "harder-to-optimise-ramp-logistic", "a tail (sigmoid), a higher temperature, more epochs"),
+     "harder-to-optimise-ramp-logistic-final", "a tail (sigmoid), more epochs"),
     ("rDPO is worse than DPO", "correction", "a loss that need not be told the noise rate"),
     ("Labels favour one kind of answer, and no loss helps",
      "tied-order", "draw the written order at random before the annotation"),
@@ -193,6 +194,8 @@ Markdown(figures.to_markdown(rows.rename(columns={"decided by": "see"}), "llll")
 
 # %% [markdown]
 # ## The map
+#
+# T1, T2 and so on number the statements that the notebooks derive.
 #
 # | notebook | question |
 # |---|---|

@@ -177,13 +177,15 @@ def train_epoch(network, first, second, labels, run):
 
 
 # %% [markdown]
-# We train one model with it, for one epoch over 1,500 pairs, at ε = 0.4, where the paper's headline
-# is, or at the rate nearest to it. (In double
-# precision: where a gradient is 0 but for rounding, Adam turns the rounding into a full step, and
-# the comparison below would compare rounding errors.)
+# We train one model with it, for one epoch over 1,500 pairs, at ε = 0.4, the highest rate of the
+# authors' script, or at the rate nearest to it. (In double precision: where a gradient is 0 but for
+# rounding, Adam turns the rounding into a full step, and the comparison below would compare
+# rounding errors.)
 
 # %%
-headline = min(config.noise_rates, key=lambda rate: abs(rate - 0.4))
+noisy_rates = [rate for rate in config.noise_rates if rate > 0]
+assert noisy_rates, "noise_rates has no rate above 0: this notebook compares losses under noise"
+headline = min(noisy_rates, key=lambda rate: abs(rate - 0.4))
 at_headline = [run for run in config.runs() if run.seed == 0 and run.rate_pos == headline]
 short_runs = [replace(run, pairs=1_500) for run in at_headline]
 run = short_runs[-1]
@@ -206,7 +208,7 @@ train_epoch(network, first_images, second_images, torch.from_numpy(labels), run)
 # flipped, so a difference between two of them is due to these alone, and it can be tested pair by
 # pair. It also makes training fast: whatever depends only on the images is computed once for all
 # models. `mnist.Chunk` trains them this way, and the package holds it so that this page can stay
-# short.
+# short. (On a GPU the study takes another path, which the tests compare with this one.)
 #
 # The check: trained on the same 1,500 pairs with every loss of the study at once, it must arrive at
 # the weights that the loop above arrived at (to $10^{-8}$, while some weights have moved by more
@@ -238,12 +240,14 @@ torch.set_default_dtype(torch.float32)
 #
 # Let a model agree with the clean label of a held-out pair with probability $a$, and be undecided
 # with probability $t$, which counts one half. The flip of that pair knows nothing of the model,
-# because the model has never seen it. So the accuracy on noisy labels is an increasing line in the
-# accuracy on clean ones, $(1-2\varepsilon)\,\mathrm{acc} + \varepsilon$, and what is best on one is
-# best on the other.
+# because the model has never seen it. So the expected accuracy on noisy labels is an increasing
+# line in that on clean ones, $(1-2\varepsilon)\,\mathrm{acc} + \varepsilon$, and what is best on
+# one is, in expectation, best on the other. (The clean label is the Bradley–Terry one, which now
+# and then prefers the smaller digit. That the epoch which is best on it is also good by the order
+# of digits is measured below, not proved.)
 
 # %% tags=["check", "claim-early-stopping"]
-a, t, e, n = sp.symbols("a t epsilon n", positive=True)
+a, t, e = sp.symbols("a t epsilon", positive=True)
 accuracy = a + t / 2  # a tie counts one half
 # Without a flip the model agrees with probability a; with one, where it was wrong.
 noisy_accuracy = (1 - e) * accuracy + e * (1 - a - t + t / 2)
@@ -268,17 +272,22 @@ observed = (1 - 2 * e) * acc + e
 price = observed * (1 - observed) / (1 - 2 * e) ** 2 / (acc * (1 - acc))
 assert sp.simplify(price - (1 + e * (1 - e) / ((1 - 2 * e) ** 2 * acc * (1 - acc)))) == 0
 assert sp.simplify(price.subs(acc, sp.Rational(1, 2)) - 1 / (1 - 2 * e) ** 2) == 0
+# Two epochs on the same pairs: they disagree on a share d of these, and the better one is right on
+# δ more. On clean labels each pair adds ±1 or 0, of mean δ; on noisy ones the mean is (1 − 2ε)δ.
+d, delta = sp.symbols("d delta", positive=True)
+paired = (d - ((1 - 2 * e) * delta) ** 2) / (1 - 2 * e) ** 2 / (d - delta**2)
+assert sp.simplify(paired.subs(delta, 0) - 1 / (1 - 2 * e) ** 2) == 0
 at_least = float(price.subs({e: 0.4, acc: 0.5}))
 typical = float(price.subs({e: 0.4, acc: 0.8}))
 Markdown(
     f"At ε = 0.4 a noisy pair is worth 1/{at_least:.0f} of a clean one where the accuracy is ½, "
     f"and 1/{typical:.0f} where it is 0.8. Two epochs of one run are compared on the same pairs, "
-    "and there the factor is about (1 − 2ε)⁻² throughout."
+    "and where they differ little the factor is (1 − 2ε)⁻², whatever the accuracy."
 )
 
 # %% [markdown]
-# So every run below keeps 1,000 pairs out of training, with noisy labels, and every result has two
-# rows: at the **final** epoch, and at the epoch **chosen** on those pairs, which needs no clean
+# So every run below keeps 1,000 pairs out of training, with noisy labels, and every contrast has
+# two rows: at the **final** epoch, and at the epoch **chosen** on those pairs, which needs no clean
 # label.
 #
 # ## What to expect, before looking
@@ -288,13 +297,21 @@ Markdown(
 #   the logistic loss gets a penalty that pulls margins to 0 and, in a network that can memorise,
 #   spends its gradient on the pairs whose labels lie (T9). Hinge is bounded on one side only, and
 #   we expect it to side with logistic.
-# - So with noise sigmoid and ramp should lie **above** logistic and hinge. That is the claim, fixed
-#   before the run: four contrasts, paired by seed, at each noise rate and in both rows; Holm
-#   corrects the four. It is *reproduced* if a difference is significantly above 0, *contradicted*
-#   if significantly below, *no difference larger than 0.02* if the 95% interval lies inside ±0.02,
-#   and otherwise *not seen at this scale*.
-# - The chosen epoch should help logistic and hinge most, and so take away part of the differences:
-#   what is then left is not memorisation.
+# - So with noise sigmoid and ramp should lie **above** logistic and hinge. A *contrast* is such a
+#   difference, paired by seed. There are four at each noise rate and in each row, and Holm's method
+#   raises their four p values so that the chance of any false alarm stays below 5%. A contrast is
+#   *reproduced* if it is significantly above 0, *contradicted* if significantly below, *no
+#   difference larger than 0.02* if the 95% interval lies inside ±0.02, and otherwise *not seen at
+#   this scale*.
+# - The chosen epoch should help logistic and hinge most, and so take away part of the differences.
+#   What is then left comes from the loss before it memorises, from what is memorised by that epoch,
+#   and from how well noisy pairs choose.
+#
+# What was fixed when: an earlier version of this notebook named two contrasts, sigmoid and ramp
+# against logistic at its highest rate and the final epoch, and ran them on these seeds with a
+# network that lacked the first dropout. Hinge, the other rates and the chosen row were added after
+# that run, and before the run of this network. Pairs and flips are the same, so this is no
+# independent replication.
 #
 # Accuracy is measured on MNIST's own test images, with dropout off: of **all** pairs of test images
 # with different digits, the share that the reward puts in the right order. Ties count as wrong.
@@ -308,11 +325,13 @@ print(runs)
 model = ["method", "noise_rate", "seed"]
 curves = records.history_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
 # The first of several epochs that are equally good.
-best = curves.loc[curves.groupby(model, sort=False).validation.idxmax()]
-chosen = best.set_index(model)[["epoch", "accuracy"]].add_prefix("chosen_")
+by_model = curves.groupby(model, sort=False)
+at_chosen = curves.loc[by_model.validation.idxmax()].set_index(model)
+chosen = at_chosen[["epoch", "accuracy"]].add_prefix("chosen_")
+best = by_model.accuracy.max().rename("best_accuracy")
 metrics = ["accuracy", "ties", "test_risk", "train_risk", "fit_flipped", "fit_clean"]
 final = records.metrics_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
-final = final[[*model, *metrics]].join(chosen, on=model)
+final = final[[*model, *metrics]].join(chosen, on=model).join(best, on=model)
 figures.save(figures.fig1_mnist_losses(final), "fig1_mnist_losses", final, profile=profile)
 
 # %% [markdown]
@@ -327,7 +346,8 @@ summaries = [
     figures.interval_table(final, by=cell, value=column, proportion=True).assign(epoch=epoch)
     for epoch, column in rows.items()
 ]
-figures.save_table(pd.concat(summaries), "table1_mnist_losses", profile=profile)
+summary = pd.concat(summaries, ignore_index=True)
+figures.save_table(summary, "table1_mnist_losses", profile=profile)
 
 # %% [markdown]
 # ## The claim, tested
@@ -337,21 +357,26 @@ symmetric = [loss for loss in ("sigmoid", "ramp") if loss in config.losses]
 others = [loss for loss in ("logistic", "hinge") if loss in config.losses]
 
 
-def contrast(noise_rate, epoch):
+def contrast(noise_rate, epoch, expected):
     """Each symmetric loss minus each other loss, paired by seed."""
     models = final[final.noise_rate == noise_rate]
     options = {"method": "method", "methods": symmetric, "baselines": others}
     table = stats.contrasts(models, value=rows[epoch], **options)
-    verdicts = [stats.verdict(row) for row in table.itertuples()]
+    verdicts = [stats.verdict(row, expected=expected) for row in table.itertuples()]
     return table.assign(verdict=verdicts, noise_rate=noise_rate, epoch=epoch)
 
 
+def contrast_all(noise_rates, expected=1):
+    """The contrasts of both rows at each rate."""
+    families = [contrast(rate, epoch, expected) for rate in noise_rates for epoch in rows]
+    order = ["noise_rate", "epoch", "method", "baseline"]
+    table = pd.concat(families, ignore_index=True)
+    return table[[*order, *table.columns.drop(order)]]
+
+
 # %% tags=["check"]
-noisy_rates = [rate for rate in config.noise_rates if rate > 0]
-contrasts = pd.concat([contrast(rate, epoch) for rate in noisy_rates for epoch in rows])
+contrasts = contrast_all(noisy_rates)
 assert (contrasts.n == config.seeds).all()  # no run was dropped
-order = ["noise_rate", "epoch", "method", "baseline"]
-contrasts = contrasts[[*order, *contrasts.columns.drop(order)]]
 contrasts = figures.save_table(contrasts, "table1_mnist_contrasts", profile=profile)
 contrasts
 
@@ -365,40 +390,77 @@ counts = []
 for epoch, group in contrasts.groupby("epoch", sort=False):
     found = ", ".join(f"{n} {name}" for name, n in group.verdict.value_counts().items())
     counts.append(f"at the {epoch} epoch {found}, the largest {group.estimate.max():+.3f}")
-everywhere = f"Over all {len(noisy_rates)} noise rates: {'; '.join(counts)}."
+reproduced = contrasts.verdict == "reproduced"
+survive = (stats.holm(contrasts.p) < 0.05)[reproduced].sum() if contrasts.p.notna().all() else 0
+everywhere = (
+    f"Over all {len(noisy_rates)} noise rates: {'; '.join(counts)}. Each family of four was "
+    f"corrected by itself; over all {len(contrasts)} together, {survive} of the "
+    f"{reproduced.sum()} reproduced would remain."
+)
 Markdown("\n".join([f"At ε = {headline:g}:", "", *lines, "", everywhere]))
 
 # %% [markdown]
 # The two rows are two questions. The final epoch asks what happens to somebody who trains on, as
 # the paper's script does; the chosen one what happens to somebody who stops by what they can know.
+# And what if they knew more? The next sentence adds each run's best epoch on the clean test pairs,
+# which nobody could choose.
 
 # %% tags=["hide-input"]
-at_rate = contrasts[contrasts.noise_rate == headline].set_index("epoch")
-mean_final, mean_chosen = (at_rate.estimate[epoch].mean() for epoch in rows)
-won = {epoch: (at_rate.verdict[epoch] == "reproduced").sum() for epoch in rows}
+at_headline = contrasts[contrasts.noise_rate == headline]
+means = at_headline.groupby("epoch").estimate.mean()
+won = (at_headline.verdict == "reproduced").groupby(at_headline.epoch).sum()
+at_best = final[final.noise_rate == headline].groupby("method").best_accuracy.mean()
+best_gap = at_best[symmetric].mean() - at_best[others].mean()
 Markdown(
-    f"At ε = {headline:g} the symmetric losses are ahead by {mean_final:+.3f} on average over the "
-    f"{len(at_rate) // 2} contrasts at the final epoch ({won['final']} reproduced), and by "
-    f"{mean_chosen:+.3f} at the chosen epoch ({won['chosen']} reproduced). The difference between "
-    "the two is what stopping gives to the losses that memorise."
+    f"At ε = {headline:g} the symmetric losses are ahead by {means['final']:+.3f} on average at "
+    f"the final epoch ({won['final']} of {len(at_headline) // 2} contrasts reproduced), by "
+    f"{means['chosen']:+.3f} at the chosen epoch ({won['chosen']} reproduced), and by "
+    f"{best_gap:+.3f} at each run's best epoch. Between the first and the second number lies how "
+    "much more stopping gives to the other losses than to the symmetric ones; between the second "
+    "and the third, how well noisy pairs choose. The third is left where every run stops as well "
+    "as it could."
 )
 
 # %% [markdown]
 # ## Why: what is memorised
 #
-# Expect the upper row to rise for all losses at first. Where labels lie and training goes on,
-# expect logistic and hinge to turn down again, and the lower row to show why: it is the share of
-# *flipped* labels that the model has come to agree with. A model that had learned the truth and
-# nothing else would agree with few of them; one that knows the training set by heart agrees with
-# all. (Fits and training risk are counted as the batches of an epoch pass, with dropout on, so they
-# understate what the finished model agrees with.)
+# Expect the upper row of the next figure to rise for all losses at first. Where labels lie and
+# training goes on, expect logistic and hinge to turn down again. The lower row should show why.
+#
+# How does one see that a model has *memorised* flips? Not by the share of flipped labels that it
+# agrees with: whoever is wrong about a pair agrees with its flipped label. But the flips are drawn
+# without regard to the pair, so a model that has not seen them agrees with a flipped label exactly
+# as often as it contradicts an unflipped one. The excess,
+#
+# $$P(\text{agrees} \mid \text{flipped}) - P(\text{contradicts} \mid \text{not flipped}),$$
+#
+# is what is memorised: 0 at first, and 1 for a model that knows the training set by heart.
+# (It is counted as the batches of an epoch pass, with dropout on, so it understates what the
+# finished model knows.)
 
 # %%
-held_out = ["validation", "validation_50", "validation_200", "validation_clean"]
+# Fewer held-out pairs than the study has, as far as it has them.
+fewer = {f"{pairs} pairs": f"validation_{pairs}" for pairs in (50, 200)}
+fewer = {name: column for name, column in fewer.items() if column in curves}
+curves["memorised"] = curves.fit_flipped.astype(float) - (1 - curves.fit_clean)
+held_out = ["validation", "validation_clean", *fewer.values()]
 order_of_digits = ["held_out_accuracy", "held_out_accuracy_dropout"]
-columns = ["accuracy", "fit_flipped", "fit_clean", "train_risk", "test_risk"]
+columns = ["accuracy", "memorised", "fit_flipped", "fit_clean", "train_risk", "test_risk"]
 curves = curves[[*model, "epoch", *columns, *held_out, *order_of_digits]]
 figures.save(figures.fig1_learning_curves(curves), "fig1_learning_curves", curves, profile=profile)
+
+# %% [markdown]
+# **Figure 1, learning curves.** Above: reward accuracy along training. Below: the share of flipped
+# labels that is memorised. Bands are 95% intervals over seeds.
+
+# %% tags=["hide-input"]
+ends = curves[(curves.epoch == curves.epoch.max()) & (curves.noise_rate == headline)]
+known = ends.groupby("method").memorised.mean().sort_values()
+listed = ", ".join(f"{method} {share:.1%}" for method, share in known.items())
+Markdown(
+    f"Memorised at the last epoch at ε = {headline:g}, from least to most: {listed}. Symmetry is "
+    "no guarantee against memorising (notebook 04)."
+)
 
 # %% [markdown]
 # ## What stopping saves, and how many pairs it takes
@@ -414,24 +476,23 @@ rate = ends.noise_rate
 line = (1 - 2 * rate) * ends.validation_clean + rate
 error = np.sqrt(rate * (1 - rate) / config.validation_pairs)
 assert ((ends.validation - line).abs() <= 4.5 * error + 1e-6).all()
-# A line that forgot the noise would be seen to be wrong wherever the noise moves the accuracy, by
-# 2ε(acc − ½), far beyond chance.
+# A line that forgets the noise must not pass.
 forgetful = (ends.validation - ends.validation_clean).abs() > 4.5 * error
-visible = 2 * rate * (ends.validation_clean - 0.5) > 9 * error
-assert forgetful[visible].all()
+assert config.profile == "smoke" or forgetful.any()
 Markdown(
-    f"All {len(ends)} models lie on the line. On {visible.sum()} of them a line without the noise "
-    "would have been refuted."
+    f"All {(rate > 0).sum()} models with flips lie on the line (those of one seed share their "
+    f"flips). A line without the noise misses {forgetful.sum()} of them."
 )
 
 # %% [markdown]
 # What do fewer pairs say? The next table has, for each loss at the headline rate, the accuracy at
 # the last epoch, and what is *saved* by taking the epoch that looks best on 50, 200 or all held-out
-# pairs, or best on the clean test pairs, which nobody could do. The last column takes the epoch at
-# which the model agrees best with its own noisy *training* labels.
+# pairs, or best on the clean test pairs, which nobody could do. The rows "training labels" take the
+# epoch at which the model agrees best with its own noisy training labels.
 
 # %%
 noisy_curves = curves[curves.noise_rate == headline].astype({"fit_flipped": float})
+# Weighted by the rate that was asked for, from which the share of flips differs by chance.
 agreed = headline * noisy_curves.fit_flipped + (1 - headline) * noisy_curves.fit_clean
 noisy_curves["training_labels"] = agreed
 by_run = noisy_curves.groupby(["method", "seed"])
@@ -449,8 +510,7 @@ def savings_by(column):
 # %%
 everything = f"{config.validation_pairs:,} pairs"
 criteria = {
-    "50 pairs": "validation_50",
-    "200 pairs": "validation_200",
+    **fewer,
     everything: "validation",
     "clean test": "accuracy",
     "training labels": "training_labels",
@@ -458,30 +518,30 @@ criteria = {
 savings = pd.concat(
     savings_by(column).assign(noise_rate=headline, chosen_by=name)
     for name, column in criteria.items()
-)
+).reset_index(drop=True)
 savings = savings[["noise_rate", "method", "chosen_by", "mean_epoch", *stats.Interval._fields]]
 figures.save_table(savings, "table1_mnist_stopping", profile=profile)
 
 # %% tags=["hide-input"]
-table = savings.pivot(index="method", columns="chosen_by", values="estimate")
-by_loss = "; ".join(
-    f"{loss} {table.loc[loss, everything]:+.3f} ({table.loc[loss, '200 pairs']:+.3f} with 200, "
-    f"{table.loc[loss, '50 pairs']:+.3f} with 50; at most {table.loc[loss, 'clean test']:+.3f})"
-    for loss in config.losses
-)
+lines = []
+for loss in config.losses:
+    saved = savings[savings.method == loss].set_index("chosen_by")
+    ours = saved.loc[everything]
+    interval = f" (95% interval {ours.low:+.3f} to {ours.high:+.3f})" if ours.n > 2 else ""
+    rest = ", ".join(f"{saved.estimate[name]:+.3f} with {name}" for name in fewer)
+    lines.append(
+        f"- {loss}: {ours.estimate:+.3f}{interval}; {rest}; at most "
+        f"{saved.estimate['clean test']:+.3f}; by training labels "
+        f"{saved.estimate['training labels']:+.3f}"
+    )
+late = savings[savings.chosen_by == "training labels"].mean_epoch.mean()
 Markdown(
-    f"At ε = {headline:g}, stopping by {everything} with noisy labels saves, on average over "
-    f"{config.seeds} seeds: {by_loss}. Stopping by the training labels saves "
-    f"{table['training labels'].min():+.3f} to {table['training labels'].max():+.3f}: they do not "
-    "tell, because the model has seen their flips."
-)
-
-# %% tags=["hide-input"]
-fits = last.groupby("method").fit_flipped.mean()
-Markdown(
-    f"At the last epoch the share of flipped labels fitted is highest for {fits.idxmax()} "
-    f"({fits.max():.1%}) and lowest for {fits.idxmin()} ({fits.min():.1%}). Symmetry is no "
-    "guarantee against memorising (notebook 04)."
+    "\n".join(
+        [f"What stopping by {everything} with noisy labels saves at ε = {headline:g}:", "", *lines]
+    )
+    + f"\n\nTraining labels choose epoch {late:.1f} of {config.epochs} on average: the model has "
+    f"seen their flips. In theory more pairs choose better; over {config.seeds} seeds the "
+    "intervals are too wide to read an order into the numbers."
 )
 
 # %% [markdown]
@@ -493,7 +553,7 @@ Markdown(
 
 # %%
 epochs = noisy_curves.epoch.unique()
-some = epochs[[len(epochs) // 4, len(epochs) // 2, -1]]
+some = np.unique(epochs[[len(epochs) // 4, len(epochs) // 2, -1]])
 shown = noisy_curves[noisy_curves.epoch.isin(some)]
 dropout = shown.groupby(["epoch", "method"])[order_of_digits].mean().reset_index()
 dropout["lost"] = dropout.held_out_accuracy - dropout.held_out_accuracy_dropout
@@ -502,34 +562,32 @@ figures.save_table(dropout.assign(noise_rate=headline), "table1_mnist_dropout", 
 # %% tags=["hide-input"]
 by_method = dropout.set_index(["epoch", "method"])
 gaps = []
-for epoch in shown.epoch.unique() if {"sigmoid", "logistic"} <= set(config.losses) else ():
+for epoch in some:
     off, on = (
-        by_method.loc[(epoch, "sigmoid"), column] - by_method.loc[(epoch, "logistic"), column]
+        by_method.loc[epoch][column][symmetric].mean() - by_method.loc[epoch][column][others].mean()
         for column in order_of_digits
     )
     gaps.append(f"at epoch {epoch} {off:+.3f} with dropout off and {on:+.3f} with dropout on")
-Markdown(f"Sigmoid − logistic at ε = {headline:g}: {'; '.join(gaps)}.")
+Markdown(f"Symmetric minus other losses at ε = {headline:g}, on average: {'; '.join(gaps)}.")
 
 # %% [markdown]
 # ## Without noise
 #
 # The symmetric losses are not convex, so they might pay for their robustness when labels are clean:
-# are they harder to optimise? Two losses "agree" if the 95% interval of their paired difference
-# lies inside ±0.02. A wide interval is no agreement; it only fails to tell.
+# are they harder to optimise? Then they would end lower, and the differences would lie below 0. If
+# the 95% interval lies inside ±0.02, there is no difference that matters. A wide interval only
+# fails to tell.
 
 # %%
-clean = final[final.noise_rate == min(config.noise_rates)]
-prices = stats.contrasts(
-    clean, value="accuracy", method="method", methods=symmetric, baselines=["logistic"]
-)
-prices["verdict"] = [stats.verdict(row, expected=-1) for row in prices.itertuples()]
+clean_rates = [rate for rate in config.noise_rates if rate == 0]
+prices = contrast_all(clean_rates, expected=-1) if clean_rates else contrasts.iloc[:0]
 prices = figures.save_table(prices, "table1_mnist_clean", profile=profile)
 prices
 
 # %% tags=["hide-input"]
 lines = [
-    f"- Without flips, {row.method} − {row.baseline} = {compared.describe_difference(row)}. That "
-    f"the symmetric loss is harder to optimise: **{row.verdict}**."
+    f"- Without flips, {row.epoch} epoch, {row.method} − {row.baseline} = "
+    f"{compared.describe_difference(row)}. That {row.method} ends lower: **{row.verdict}**."
     for row in prices.itertuples()
 ]
 against = (winner_minus_loser < 0).mean()
@@ -542,8 +600,8 @@ Markdown("\n".join([*lines, "", remark]))
 # That last number is why "without noise" is not quite true. Bradley–Terry labels are random: the
 # smaller of two neighbouring digits wins 27% of the time. A model that memorises pays for these
 # labels too, although they are not flips. The theory has a place for them (they are part of $\eta$,
-# and with infinite data the logistic loss is right to model them), but no guarantee for finite
-# data.
+# the probability that the first image is preferred, and with infinite data the logistic loss is
+# right to model them), but no guarantee for finite data.
 
 # %% [markdown]
 # ## Where this differs from the paper
@@ -564,7 +622,10 @@ Markdown("\n".join([*lines, "", remark]))
 # | ε = 0 once | clean labels repeated for every ε |
 # | laptop: 20 epochs, 4 losses, ε up to 0.45 | 100 epochs, 7 losses, ε up to 0.4 |
 #
-# The later state reports twice the mean of the last half batch, and lets training averages decay.
+# The later state prints the last half batch a second time as the final value, and its training
+# averages forget early batches. One learning rate serves all losses, there as here; it was not
+# tuned for any of them. All seeds draw their 22,000 images from the same 60,000, so intervals over
+# seeds are intervals given MNIST.
 # The network, Adam's settings, the batch of 512, the 10,000 disjoint pairs and the nested flips are
 # theirs.
 #

@@ -125,15 +125,20 @@ for row in rates.to_dict("records"):
         assert abs(row[group] - value) < error, row
 
 # %% tags=["check"]
-# Tied noise is not symmetric: it flips one group of images more often.
+# Tied noise is not symmetric: it flips one group of images more often. Which one follows from the
+# rates and from who is written first more often.
 tied = rates[rates.noise == "tied"]
-assert (tied["less ink wins"] - tied["more ink wins"] > error).all()
+rates_pos, rates_neg = np.array([row.split("-") for row in tied.rates], dtype=float).T
+bias = (rates_neg - rates_pos) * (2 * first_rate - 1)  # less ink wins − more ink wins
+measured = tied["less ink wins"] - tied["more ink wins"]
+assert (abs(measured - bias) < 2 * error).all()
+assert config.profile == "smoke" or (abs(measured) > error).any()
 
 # %% [markdown]
 # ## What to expect, before looking
 #
-# - **Asymmetric and equivalent agree**: the clean test risk follows the same curve, and the rewards
-#   rank test images alike. They "agree" if the 95% interval of the paired difference in reward
+# - **Asymmetric and equivalent agree** on average over losses and rates, and the rewards rank test
+#   images alike. They "agree" if the 95% interval of the paired difference in reward
 #   accuracy lies inside ±0.02 and something was learned: a mean accuracy above 0.6 under both,
 #   where a coin has 0.5. If the interval lies beyond ±0.02 on one side, the lemma is contradicted
 #   here.
@@ -209,31 +214,36 @@ Markdown("\n".join([*lines, "", f"Mean τ: {mean_taus}."]))
 # %% tags=["hide-input"]
 single = (wide.asymmetric - wide.equivalent).abs()
 Markdown(
-    "A caution: the rule asks that the *mean* over losses and rates agree within two points. "
-    f"Single networks differ by up to {single.max():.3f}, as the next table shows: flips at "
-    "(εₚ, εₙ) and at (ε, ε) hit different pairs, and finite data remember which."
+    "Two cautions. The rule asks that the *mean* over losses and rates agree within two points; "
+    f"single networks differ by up to {single.max():.3f}: flips at (εₚ, εₙ) and at (ε, ε) hit "
+    "partly different pairs, and finite data remember which. And neighbouring seeds share a "
+    "network of the yardstick, so the interval of the third row is approximate."
 )
 
 # %% [markdown]
-# ## By rates
+# ## By loss and rates
+#
+# The same question for each loss and each pair of rates alone, where fewer models leave more to
+# chance. These rows are a description; the claims are the three above.
 
 # %%
-cell = ["method", "noise_pair"]
-by_rates = (wide.asymmetric - wide.equivalent).groupby(cell).agg(["mean", "min", "max"])
-by_rates["tied − equivalent"] = (wide.tied - wide.equivalent).groupby(cell).mean()
-figures.save_table(by_rates.reset_index(), "table2_mnist_noise_rates", profile=profile)
-
-# %% [markdown]
-# `mean`, `min` and `max` are of the differences asymmetric − equivalent over seeds; the last column
-# is the mean of tied − equivalent.
+pieces = []
+for (method, rates_pair), models in wide.groupby(["method", "noise_pair"]):
+    for one, other in (("asymmetric", "equivalent"), ("tied", "equivalent")):
+        difference = stats.withhold(stats.paired_difference(models[one], models[other]))
+        pieces.append([method, rates_pair, f"{one} − {other}", *difference])
+columns = ["method", "noise_pair", "difference", *stats.Difference._fields]
+by_rates = pd.DataFrame(pieces, columns=columns)
+figures.save_table(by_rates, "table2_mnist_noise_rates", profile=profile)
 
 # %% tags=["hide-input"]
-falls = (wide.tied - wide.equivalent).groupby("method").mean()
-by_loss = "; ".join(f"{loss} {fall:+.3f}" for loss, fall in falls.items())
-Markdown(
-    f"What tied noise costs, by loss: {by_loss}. A symmetric loss is no protection against noise "
-    "that is not symmetric."
-)
+falls = (wide.tied - wide.equivalent).groupby(["method", "seed"]).mean().unstack("method")
+by_loss = "; ".join(f"{loss} {fall:+.3f}" for loss, fall in falls.mean().items())
+text = f"What tied noise costs, by loss: {by_loss}."
+if {"sigmoid", "logistic"} <= {*falls}:
+    more = stats.withhold(stats.paired_difference(falls.sigmoid, falls.logistic))
+    text += f" Sigmoid − logistic: {compared.describe_difference(more)}."
+Markdown(f"{text} A symmetric loss is no protection against noise that is not symmetric.")
 
 # %% [markdown]
 # ## Where this differs from the paper

@@ -247,7 +247,7 @@ log.iloc[[0, 1, 2, 4, 9]].round(4)
 #   against cDPO, rDPO and ROPO; the p values of one rate are corrected for their number (Holm). The
 #   verdict is *no difference larger than 0.02* if the interval lies inside ±0.02, else *reproduced*
 #   if the difference is significantly above 0, *contradicted* if significantly below, else *not
-#   seen at this scale*. Beside it stands the smallest effect that could have been seen: the true
+#   seen at this scale*. Beside it stands what could have been seen: the true
 #   difference at which a test of so many seeds, with such a spread, succeeds four times in five.
 #   One or two seeds are no test, and get no interval.
 # - What speaks against it here: one pass over the pairs leaves little time to memorise flips, and

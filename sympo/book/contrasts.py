@@ -51,7 +51,8 @@ def describe_difference(row: Any) -> str:
     name, p = ("Holm p", row.p_holm) if hasattr(row, "p_holm") else ("p", row.p)
     return (
         f"{row.estimate:+.3f} (95% interval {row.low:+.3f} to {row.high:+.3f}, n = {row.n}, "
-        f"{name} = {p:.2g}; the smallest effect that could have been seen: {row.detectable:.3f})"
+        f"{name} = {p:.2g}; a true difference of {row.detectable:.3f} would have been seen four "
+        f"times in five{', before Holm’s correction' if hasattr(row, 'p_holm') else ''})"
     )
 
 

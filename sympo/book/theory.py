@@ -89,8 +89,8 @@ def find_order_errors(
     truth = compute_gaps(reward)
     score = compute_gaps(learned)
     tied = np.abs(score) <= tolerance
-    reversed_ = ((score * truth < 0) & ~tied).any(axis=-1)
-    return reversed_, tied.any(axis=-1) & ~reversed_
+    reversed_ = np.asarray(((score * truth < 0) & ~tied).any(axis=-1))
+    return reversed_, np.asarray(tied.any(axis=-1)) & ~reversed_
 
 
 # Solvers: the reward of least risk Σ q·(η̃·ℓ(g) + (1−η̃)·ℓ(−g)), given q and η̃ for each pair

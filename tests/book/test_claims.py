@@ -72,7 +72,7 @@ SUMMARY = {
     ],
     "the wrong loss": ["logistic-reverses", "not-calibrated"],
     "harder to optimise": product_of(
-        "harder-to-optimise-{method}-logistic", method=["sigmoid", "ramp"]
+        "harder-to-optimise-{method}-{baseline}-{epoch}", epoch=["final", "chosen"], **LOSSES
     ),
     "experiment 1": product_of("ablation-{method}-{baseline}-0.2-final", **LOSSES),
     "experiment 2": ["equivalence-accuracy", "equivalence-rankings"],

@@ -46,7 +46,7 @@ def history():
     table = GRID(axes.values(), names=axes).to_frame(index=False)
     table["accuracy"] = generator.uniform(0.6, 0.9, len(table))
     table["chosen_accuracy"] = generator.uniform(0.7, 0.9, len(table))
-    table["fit_flipped"] = np.where(table.noise_rate > 0, generator.random(len(table)), np.nan)
+    table["memorised"] = np.where(table.noise_rate > 0, generator.random(len(table)), np.nan)
     return table
 
 
@@ -343,7 +343,7 @@ def test_learning_curves_say_where_nothing_is_flipped(history):
     (_, _), (clean, noisy) = np.reshape(figures.fig1_learning_curves(history).axes, (2, 2))
     assert [text.get_text() for text in clean.texts] == ["no label\nis flipped"]
     noisy_logistic = history[(history.noise_rate == 0.4) & (history.method == "logistic")]
-    expected = noisy_logistic.groupby("epoch").fit_flipped.mean()
+    expected = noisy_logistic.groupby("epoch").memorised.mean()
     assert any(np.allclose(line.get_ydata(), expected) for line in noisy.lines)
 
 

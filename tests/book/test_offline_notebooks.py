@@ -183,7 +183,7 @@ def test_laptop_shows_the_committed_records(name, root, no_data):
         ("accuracy", "sympo_sigmoid"): "no difference larger than 0.02",
     }
     sentences = texts(shown)
-    assert sentences.count("the smallest effect that could have been seen") == 4
+    assert sentences.count("would have been seen four times in five") == 4
     assert "Not measured" not in texts(shown)
     assert "agrees with 62.0%" in texts(shown)
     assert results(root) == sorted([f"{name}.json", f"{stem}.csv"])

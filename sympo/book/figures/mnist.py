@@ -65,10 +65,10 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig1_learning_curves(table: pd.DataFrame) -> Figure:
-    """Accuracy, and the share of flipped training labels fitted, against the epoch, per noise rate.
+    """Accuracy, and the share of flipped labels memorised, against the epoch, per noise rate.
 
     Args:
-        table: columns method, noise_rate, seed, epoch, accuracy, fit_flipped (NaN where no label is
+        table: columns method, noise_rate, seed, epoch, accuracy, memorised (NaN where no label is
             flipped); bands are 95% t intervals over seeds.
     """
     rates = sorted(table.noise_rate.unique())
@@ -77,13 +77,13 @@ def fig1_learning_curves(table: pd.DataFrame) -> Figure:
     for (top, bottom), rate in zip(axes.T, rates, strict=True):
         rows = table[table.noise_rate == rate]
         top_ends = _learning_curves(top, rows, "accuracy")
-        bottom_ends = _learning_curves(bottom, rows, "fit_flipped")
+        bottom_ends = _learning_curves(bottom, rows, "memorised")
         top.set_title(f"ε = {rate:g}")
         # named once, in the first column
         reference_line(top, 0.5, "chance" if rate == rates[0] else "")
         top.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes[0, 0].set_ylabel("reward accuracy,\nclean test pairs")
-    axes[1, 0].set_ylabel("flipped training\nlabels fitted")
+    axes[1, 0].set_ylabel("flipped labels\nmemorised")
     figure.supxlabel("epoch")
     # there is room for names on the right of the last column only
     direct_labels(axes[0, -1], top_ends)
@@ -104,7 +104,10 @@ def _learning_curves(axes: Axes, table: pd.DataFrame, value: str) -> list[End]:
     for method in in_order(measured.method):
         # a column with None among its numbers is of objects, which have no mean
         rows = measured[measured.method == method].astype({value: float})
-        drawn = line_with_band(axes, rows, x="epoch", value=value, **look(method), **few)
+        # memorised labels are an excess, which may be negative
+        proportion = value == "accuracy"
+        options = {**look(method), **few}
+        drawn = line_with_band(axes, rows, x="epoch", value=value, proportion=proportion, **options)
         ends.append(name_end(method, drawn.estimate.iloc[-1]))
     return ends
 
@@ -114,7 +117,7 @@ def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
     """Clean test risk against the epoch under three kinds of noise, and how alike the rewards are.
 
     A row per loss; a column per noise pair, then one for Kendall's τ between the rewards learned.
-    A line is a seed, and so is a point; a bar is their mean.
+    A line is a seed; a point is a seed and a noise pair; a bar is their mean.
 
     Args:
         risks: columns method, noise_pair, condition (asymmetric, equivalent or tied), seed, epoch,

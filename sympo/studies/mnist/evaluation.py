@@ -1,4 +1,4 @@
-"""What a model is measured by: the order of the test images, and what it has memorised."""
+"""What a model is measured by: the order of test images, held-out pairs, and training labels."""
 
 import math
 from dataclasses import dataclass
@@ -88,6 +88,7 @@ class HeldOutData:
             **{
                 f"validation_{pairs}": _agreement((margins * self.noisy)[..., :pairs])
                 for pairs in FEWER_PAIRS
+                if pairs <= self.noisy.shape[-1]
             },
             "validation_clean": _agreement(margins * self.clean),
             "held_out_accuracy": (margins * self.order > 0).float().mean(-1),
@@ -140,8 +141,9 @@ def reward_accuracy(rewards: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
     Source: Section 5.1, over every pair instead of a sample. Check: tests/studies/test_mnist.py,
     by enumeration.
     """
-    below = torch.zeros(len(rewards))
-    equal = torch.zeros(len(rewards))
+    # Counts beyond 2²⁴ would be rounded in single precision.
+    below = torch.zeros(len(rewards), dtype=torch.float64)
+    equal = torch.zeros(len(rewards), dtype=torch.float64)
     pairs = 0
     # 10,000 images have 45 million pairs, so they are counted by binary search in sorted rewards.
     # As the lower digit NaN stands above everything, as the higher one below: never correct.
@@ -168,7 +170,8 @@ def fit_shares(fitted: NDArray[np.bool_], flipped: NDArray[np.bool_]) -> dict[st
         fitted: `(pairs,)`, whether the margin has the sign of the noisy label.
         flipped: `(pairs,)`, whether that label is wrong.
     Returns:
-        `fit_flipped`, the memorised noise, and `fit_clean`; None where there are no such labels.
+        `fit_flipped` and `fit_clean`, None where there are no such labels. A model that has not
+        seen the flips has fit_flipped = 1 − fit_clean; the excess is what it has memorised.
     """
     groups = {"fit_flipped": fitted[flipped], "fit_clean": fitted[~flipped]}
     return {name: float(group.mean()) if len(group) else None for name, group in groups.items()}

@@ -266,8 +266,9 @@ def _prepare_held_out(
     order = [np.sign(digits[each.first] - digits[each.second]) for each in pairs]
     count = 2 * len(pairs[0].labels)
     masks = [
-        # Far from the seeds of training, whose masks these would otherwise repeat.
-        draw_masks(count, torch.Generator().manual_seed(2**32 + group[0].seed))
+        # Far from the seeds of training, whose stream these would otherwise repeat. PyTorch keeps
+        # 32 bits of a seed.
+        draw_masks(count, torch.Generator().manual_seed(2**31 + group[0].seed))
         for group in groups
     ]
     number = torch.get_default_dtype()
