@@ -113,4 +113,5 @@ def test_without_policies_there_are_no_contrasts(table):
         "verdict",
     ]
     assert describe_contrasts(contrasts) == ""
-    assert contrast_policies(table[table.method == "ipo"], values=["win_rate"]).empty
+    for none in (table.iloc[:0], table[table.method == "ipo"]):
+        assert contrast_policies(none, values=["win_rate"]).empty
