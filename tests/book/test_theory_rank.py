@@ -94,6 +94,16 @@ def test_logistic_fit_is_where_scipy_ends_from_two_starts(problems, index):
         )
 
 
+def test_logistic_fit_from_afar_ends_in_the_same_gaps_and_keeps_the_sum(problems):
+    """At gaps of 30 the curvature is 1e-13, and a full step of Newton's method 1e12 long."""
+    probability = wishes(problems, NOISE_RATE)
+    near = theory.fit_logistic(problems.sampling, probability)
+    far = theory.fit_logistic(problems.sampling, probability, start=[16.0, -14.0, 0.0, 0.0])
+    np.testing.assert_allclose(theory.compute_gaps(far), theory.compute_gaps(near), atol=1e-6)
+    np.testing.assert_allclose(near.sum(axis=1), 0, atol=1e-9)
+    np.testing.assert_allclose(far.sum(axis=1), 2, atol=1e-9)
+
+
 def test_logistic_fit_says_when_it_has_not_converged(problems):
     with pytest.raises(RuntimeError, match="stopped at a gradient"):
         theory.fit_logistic(problems.sampling, wishes(problems, NOISE_RATE), tolerance=0.0)
@@ -191,6 +201,18 @@ def test_sigmoid_search_starts_at_the_best_point_of_its_lattice(problems):
         page.noisy_risk(fn, start, problems, NOISE_RATE), risks.min(axis=0), rtol=1e-12
     )
     assert (np.abs(start).max(axis=1) == 3).all()
+
+
+def test_sigmoid_search_ends_where_no_neighbour_is_lower(problems):
+    probability = wishes(problems, NOISE_RATE)
+    end = theory.fit_sigmoid(problems.sampling, probability, clip=3, points=5, smallest_step=0.1)
+    step = 1.5 / 8  # the lattice's, halved while it is above 0.1
+    moves = np.array(list(product((-1, 0, 1), repeat=4)))
+    around = np.clip(end + step * moves[:, None], -3, 3)
+    fn = losses.get("sigmoid").fn
+    here = page.noisy_risk(fn, end, problems, NOISE_RATE)
+    assert (page.noisy_risk(fn, around, problems, NOISE_RATE) >= here - 1e-14).all()
+    assert np.abs(end).max() <= 3
 
 
 def test_fit_reward_asks_for_what_is_missing(problems):
@@ -393,7 +415,7 @@ def test_weights_of_symmetric_losses_alone_are_even():
 
 
 def test_relative_weights_are_one_at_zero():
-    table = theory.tabulate_weights(derive_weights(noise_rate=0.2), H, [0.0, 1.5])
+    table = theory.tabulate_weights(derive_weights(noise_rate=0.2), H, [1.5, 0.0, -3.0])
     np.testing.assert_allclose(table[table.margin == 0].relative, 1)
     dpo = table[(table.method == "dpo") & (table.margin == 1.5)].weight.item()
     assert dpo == pytest.approx(expit(-1.5))
