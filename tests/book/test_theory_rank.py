@@ -104,6 +104,14 @@ def test_logistic_fit_from_afar_ends_in_the_same_gaps_and_keeps_the_sum(problems
     np.testing.assert_allclose(far.sum(axis=1), 2, atol=1e-9)
 
 
+def test_logistic_fit_leaves_a_corner_of_the_box_for_the_minimum_inside(problems):
+    probability = wishes(problems, NOISE_RATE)
+    inside = theory.fit_logistic(problems.sampling, probability)
+    corner = [20.0, -20.0, 20.0, -20.0]
+    left = theory.fit_logistic(problems.sampling, probability, start=corner, clip=20)
+    np.testing.assert_allclose(theory.compute_gaps(left), theory.compute_gaps(inside), atol=1e-6)
+
+
 def test_logistic_fit_says_when_it_has_not_converged(problems):
     with pytest.raises(RuntimeError, match="stopped at a gradient"):
         theory.fit_logistic(problems.sampling, wishes(problems, NOISE_RATE), tolerance=0.0)
