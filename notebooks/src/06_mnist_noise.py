@@ -19,7 +19,7 @@
 # - Paper: Section 3.1, Lemma 1 (Figure 2 here).
 # - Reads → writes: MNIST, the section `mnist_noise` of the profile → `fig2_mnist_noise`,
 #   `table2_mnist_noise`, `table2_mnist_noise_rates`, with the data behind them.
-# - Time: seconds in smoke, about four minutes on two cores in laptop; not timed on a GPU yet.
+# - Time: seconds in smoke, about five minutes on two cores in laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap", "hide-cell"]
 # Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
