@@ -347,6 +347,7 @@ summaries = [
     for epoch, column in rows.items()
 ]
 summary = pd.concat(summaries, ignore_index=True)
+summary = summary[["epoch", *summary.columns.drop("epoch")]]
 figures.save_table(summary, "table1_mnist_losses", profile=profile)
 
 # %% [markdown]
@@ -519,7 +520,7 @@ savings = pd.concat(
     savings_by(column).assign(noise_rate=headline, chosen_by=name)
     for name, column in criteria.items()
 ).reset_index(drop=True)
-savings = savings[["noise_rate", "method", "chosen_by", "mean_epoch", *stats.Interval._fields]]
+savings = savings[["noise_rate", "method", "chosen_by", *stats.Interval._fields, "mean_epoch"]]
 figures.save_table(savings, "table1_mnist_stopping", profile=profile)
 
 # %% tags=["hide-input"]

@@ -223,6 +223,9 @@ def test_every_committed_file_is_in_the_layer_of_what_it_holds(path):
         names = [*table.columns[: table.columns.get_loc("estimate")]]
         assert names
         assert not table.duplicated(names).any()
+        # what was measured cannot name a row: it would be another one elsewhere
+        measured = table[names].select_dtypes("float").columns
+        assert {*measured} <= {*verify.SETTINGS, "against"}
         assert "seed" not in names
 
 
