@@ -426,7 +426,8 @@ Markdown(
 # ## Why: what is memorised
 #
 # Expect the upper row of the next figure to rise for all losses at first. Where labels lie and
-# training goes on, expect logistic and hinge to turn down again. The lower row should show why.
+# training goes on, expect logistic and hinge to turn down again. If that is because they memorise
+# more of the wrong labels, the lower row has them on top.
 #
 # How does one see that a model has *memorised* flips? Not by the share of flipped labels that it
 # agrees with: whoever is wrong about a pair agrees with its flipped label. But the flips are drawn
@@ -457,10 +458,21 @@ figures.save(figures.fig1_learning_curves(curves), "fig1_learning_curves", curve
 # %% tags=["hide-input"]
 ends = curves[(curves.epoch == curves.epoch.max()) & (curves.noise_rate == headline)]
 known = ends.groupby("method").memorised.mean().sort_values()
-listed = ", ".join(f"{method} {share:.1%}" for method, share in known.items())
+at_rate = final[final.noise_rate == headline]
+fallen = (at_rate.best_accuracy - at_rate.accuracy).groupby(at_rate.method).mean()
+listed = ", ".join(
+    f"{method} {share:.1%} (accuracy has fallen by {fallen[method]:.3f})"
+    for method, share in known.items()
+)
+same = [*known.index] == [*fallen.sort_values().index]
+reading = (
+    "Who memorises more has fallen further."
+    if same
+    else "That is not the order of the falls, so memory alone does not explain who falls."
+)
 Markdown(
-    f"Memorised at the last epoch at ε = {headline:g}, from least to most: {listed}. Symmetry is "
-    "no guarantee against memorising (notebook 04)."
+    f"Memorised at the last epoch at ε = {headline:g}, from least to most: {listed}. {reading} "
+    "Symmetry is no guarantee against memorising (notebook 04)."
 )
 
 # %% [markdown]
@@ -643,8 +655,8 @@ Markdown("\n".join([*lines, "", remark]))
 #    do you see it?
 #    <details><summary>Answer</summary>Symmetric label noise: it changes the risk of a symmetric
 #    loss by a factor and a constant (T3), so its gradient is, on average over the flips, the clean
-#    one times 1 − 2ε. Look whether the logistic line in the lower row of the learning curves ends
-#    above the symmetric ones.</details>
+#    one times 1 − 2ε. That is in the upper row of the learning curves. The lower row is about one
+#    data set and not the average: what is memorised there, no symmetry forbids.</details>
 # 4. Why can the chosen epoch be worse than the last one, and for which losses would you expect it?
 #    <details><summary>Answer</summary>It is the best of many noisy measurements, and the luckiest
 #    looks best. Where a curve is flat there is nothing to gain, and luck may cost a

@@ -34,7 +34,7 @@ def test_grid_training_learns(images):
     digits = np.arange(256).astype(np.uint8) % 10
     data = sources.MNIST(images.numpy(), digits, images.numpy(), digits, "made up", "none")
     study = {"study": "mnist_losses", "noise": "symmetric-0", "rate_pos": 0.0, "rate_neg": 0.0}
-    sizes = {"epochs": 1, "eval_every": 1, "pairs": 64, "batch": 64}
+    sizes = {"epochs": 1, "eval_every": 1, "pairs": 64, "validation_pairs": 8, "batch": 64}
     training = {"seed": 0, "class_prior": 0.5, "learning_rate": 1e-3}
     names = ("logistic", "ramp", "sigmoid", "square")
     runs = [mnist.MnistRun(method=name, **study, **sizes, **training) for name in names]
@@ -48,7 +48,7 @@ def test_grid_training_learns(images):
 
 def test_grid_rewards_are_those_of_the_network(images):
     network = mnist.initial_network(0)
-    rewards = mnist.evaluate_rewards(mnist.Grid(network, models=4), images)
+    rewards = mnist.evaluate_rewards(mnist.Grid(network, models=4), images[None])
     network.eval()
     torch.testing.assert_close(rewards, network(images[:, None] / 255).detach().expand(4, -1))
 

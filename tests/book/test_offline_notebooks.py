@@ -154,7 +154,8 @@ def test_laptop_neither_draws_nor_saves_its_few_steps(name, root):
     shown = run_cells(name, "laptop", **FEW)
     assert "**Not measured**: there are no gpu records" in texts(shown)
     assert not [each for each in shown if isinstance(each, Figure)]
-    assert results(root) == [f"{name}.json"]
+    # an exercise of few runs leaves the profile's results as they were
+    assert results(root) == []
 
 
 @each_notebook

@@ -274,7 +274,7 @@ def test_records_outlive_an_edit_of_the_code_until_the_version_is_raised(copy_pa
         edit("network.py", "DROPOUT = 0.2", "DROPOUT = 0.25")
         edit("study.py", "def count_workers", "# to think about\\n\\n\\ndef count_workers")
         assert count_trained() == 0
-        edit("study.py", "VERSION = 1", "VERSION = 1001")
+        edit("study.py", "VERSION = ", "VERSION = 1000 + ")
         assert count_trained() == 2
     """
     path = [str(tmp_path), str(profiles.root() / "tests" / "studies")]
