@@ -286,9 +286,9 @@ Markdown(
 )
 
 # %% [markdown]
-# So every run below keeps 1,000 pairs out of training, with noisy labels, and every contrast has
-# two rows: at the **final** epoch, and at the epoch **chosen** on those pairs, which needs no clean
-# label.
+# So every run below keeps `validation_pairs` out of training, with noisy labels, and every contrast
+# has two rows: at the **final** epoch, and at the epoch **chosen** on those pairs, which needs no
+# clean label.
 #
 # ## What to expect, before looking
 #

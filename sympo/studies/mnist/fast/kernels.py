@@ -6,7 +6,7 @@ the pool takes the largest. 16 images, of one model, are carried through both la
 are begun, and stay in a core's cache.
 
 Backwards, three of the four places get no gradient, nor does any where the ReLU shut or the dropout
-struck: multiplying by all of these zeros would be four fifths of the work. So the loops go from one
+struck: multiplying by all of these zeros would be most of the work. So the loops go from one
 winner to the next, image by image, and add its 5×5 window, scaled by its gradient, to the gradient
 of the kernel, and the kernel to the gradient of the window (`add_scaled`). Here the six
 channels of a pixel lie side by side, and a row of a window is 30 numbers in a row.
