@@ -3,8 +3,9 @@
 #
 #   bash scripts/offline_gpu/collect.sh FOLDER
 #
-# FOLDER is where the files of OUT lie. Records go to build/<profile>/records, figures of a
-# benchmark to figures/<profile>, and a bundle of all records is written for prepare.sh.
+# FOLDER is where the files of OUT lie. Records go to build/<profile>/records, what a benchmark
+# measured to build/<profile>/figures or, with other repeats than the profile's, to
+# build/<profile>/custom, and a bundle of all records is written for prepare.sh.
 set -euo pipefail
 
 . "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/settings.sh"
@@ -31,7 +32,7 @@ while IFS= read -r -d '' path; do
     differ=$((differ + 1))
   fi
 done < <(find "$work/records" -name '*.json' -print0)
-if test -f "$from/figures.tgz"; then tar -xzf "$from/figures.tgz"; fi
+if test -f "$from/results.tgz"; then tar -xzf "$from/results.tgz"; fi
 
 echo "records: $new new, $known known, $differ differ"
 find "$target" -name '*.json' -printf '%f\n' | sed -E 's/-.*//' | sort | uniq -c

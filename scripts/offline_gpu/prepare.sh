@@ -104,7 +104,10 @@ mkdir -p .kit/{wheels,data,records} .kit2 "$downloads"
 download_wheels
 copy_data
 copy_model
-for bundle in "$@"; do cp "$bundle" .kit/records/; done
+for bundle in "$@"; do
+  # Its own name may begin with a dot, and run.sh would not see it.
+  cp "$bundle" ".kit/records/$(basename "$bundle" | sed 's/^\.*//')"
+done
 note_commit
 cp "$here"/{run.sh,settings.sh,preflight.py} .kit/
 report_sizes

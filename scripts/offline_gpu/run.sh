@@ -45,13 +45,14 @@ restore_records() {
   for bundle in "$kit"/records/*.tgz; do
     if test -f "$bundle"; then tar -xzf "$bundle" -C "$WORK/records" --skip-old-files; fi
   done
-  cp -rn "$WORK/records/." "$records/"
+  # `cp -n` would do, but newer versions of it warn.
+  tar -c -C "$WORK/records" . | tar -x -C "$records" --skip-old-files
 }
 
 keep_pieces() {
   local piece
   for piece in "$kit/model.1" .kit2/model.2; do
-    if test -f "$piece"; then cp -n "$piece" "$WORK/"; fi
+    if test -f "$piece"; then cp "$piece" "$WORK/"; fi
   done
 }
 
@@ -61,7 +62,11 @@ pack() {
   rm -f "$OUT"/records.tgz.*
   tar -cz -C "build/$PROFILE" records |
     split -b "${RETURN_MIB}M" -d -a 1 - "$OUT/records.tgz."
-  if test -d "figures/$PROFILE"; then tar -czf "$OUT/figures.tgz" "figures/$PROFILE"; fi
+  local folder results=()
+  for folder in "build/$PROFILE/"{figures,custom}; do
+    if test -d "$folder"; then results+=("$folder"); fi
+  done
+  if test ${#results[@]} -gt 0; then tar -czf "$OUT/results.tgz" "${results[@]}"; fi
   cp "$WORK/log.txt" "$OUT/" 2> /dev/null
 }
 

@@ -51,6 +51,8 @@ def _build_parser() -> argparse.ArgumentParser:
     commands.choices["badges"].add_argument("repository", metavar="OWNER/NAME")
     draw_in_place = "write into figures/<profile>"
     commands.choices["figures"].add_argument("--commit", action="store_true", help=draw_in_place)
+    only = "only what these notebooks found; all, if none is named"
+    commands.choices["commit"].add_argument("names", nargs="*", metavar="NOTEBOOK", help=only)
     run = commands.choices["run"]
     run.add_argument("name")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings")
@@ -73,7 +75,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "inputs":
             return _note_inputs(profile)
         case "commit":
-            return _commit_results(profile)
+            return _commit_results(profile, options.names)
         case "notebooks":
             return _refresh_notebooks(profile)
         case "figures":
@@ -109,14 +111,14 @@ def _note_inputs(profile: str) -> int:
     return 0
 
 
-def _commit_results(profile: str) -> int:
+def _commit_results(profile: str, names: list[str]) -> int:
     from sympo.book.commit import commit_results
 
-    changes = commit_results(profile)
+    changes = commit_results(profile, names)
     _say(f"commit: {', '.join(changes.moved) or 'no number moved'}")
     if changes.redrawn:
-        names = ", ".join(changes.redrawn)
-        _say(f"look different, with the same data: {names}; make figures COMMIT=1 writes them")
+        redrawn = ", ".join(changes.redrawn)
+        _say(f"look different, with the same data: {redrawn}; make figures COMMIT=1 writes them")
     if changes.orphans:
         _say(f"no notebook makes these any more: {', '.join(changes.orphans)}")
     return 0

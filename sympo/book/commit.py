@@ -4,6 +4,7 @@ git is not called: what was copied shows in `git status`, and is committed by wh
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,20 +28,24 @@ class Changes(NamedTuple):
     orphans: list[str]
 
 
-def commit_results(profile: str) -> Changes:
+def commit_results(profile: str, names: Sequence[str] = ()) -> Changes:
     """Copy the results of the last run to figures/<profile>: those whose csv differs, or is new.
 
     A figure goes with its csv, and so does the provenance of its notebook: where no number moved,
     what is committed is true still, whatever machine has seen the numbers again.
 
+    Args:
+        names: of the notebooks; empty: all.
     Raises:
-        ValueError: smoke, whose numbers mean nothing, or a notebook whose results are not those of
-            its present text; nothing was copied.
+        ValueError: smoke, whose numbers mean nothing, no such notebook, or one whose results are
+            not those of its present text; nothing was copied.
     Check: tests/book/test_commit.py.
     """
     if profile == "smoke":
         raise ValueError("results of profile smoke mean nothing, so they are not committed")
-    results = {name: _read_results(name, profile) for name in notebooks()}
+    for name in names:
+        twin(name)  # refuses a name that no notebook has
+    results = {name: _read_results(name, profile) for name in names or notebooks()}
     moved: list[str] = []
     redrawn: list[str] = []
     for name, paths in results.items():

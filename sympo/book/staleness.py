@@ -129,10 +129,10 @@ def inputs(name: str, profile: str) -> str:
     # read by its name, too
     if root / "sympo" / "book" / "claims.py" in paths:
         paths.add(root / "notebooks" / "claims.yaml")
-    # on a laptop, these two show what a GPU recorded
-    if profile == "laptop" and study in ("hh", "ultrafeedback"):
+    # on a laptop, these show what a GPU recorded
+    if profile == "laptop" and study in ("mnist_losses", "mnist_noise", "hh", "ultrafeedback"):
         for folder in (profiles.own_figures("gpu"), profiles.committed_figures("gpu")):
-            paths.update((folder / "data").glob(f"fig?_{study}_*.csv"))
+            paths.update((folder / "data").glob(f"fig?_{study}*.csv"))
     # hashes and not times: a checkout or an undone edit changes times alone
     lines = [f"{_sha256(path)} {relative(path)}" for path in sorted(paths) if path.is_file()]
     # the sections of other studies may change

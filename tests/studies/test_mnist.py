@@ -128,7 +128,7 @@ def test_seeds_that_train_together_equal_seeds_that_train_alone(data, in_double)
 def test_a_gpu_trains_the_seeds_with_the_same_losses_together(monkeypatch):
     names = ("logistic", "ramp", "sigmoid")
     free = SimpleNamespace(models=100)
-    per_model = 4 * chunks.FLOATS["cuda"] * EVALUATION_BATCH
+    per_model = 4 * chunks.FLOATS["cuda"] * EVALUATION_BATCH["cuda"]
     monkeypatch.setattr(
         chunks.torch.cuda, "mem_get_info", lambda: (2 * free.models * per_model, None)
     )
@@ -176,15 +176,21 @@ def test_cuda_equals_the_processor(data, in_double):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_chunk_on_a_gpu_stays_within_its_estimate(data):
-    runs = [make_run(name) for name in ("logistic", "ramp", "sigmoid", "hinge")]
-    chunk = mnist.Chunk.prepare(runs, data, "cuda")
+    # So many models that what libraries take for themselves, some 150 MB, is little beside them.
+    rates = np.linspace(0, 0.45, 25).tolist()
+    runs = [
+        make_run(name, rate, batch=64)
+        for name in ("logistic", "ramp", "sigmoid", "hinge")
+        for rate in rates
+    ]
     torch.cuda.reset_peak_memory_stats()
-    for _ in range(2):  # called, then recorded
+    chunk = mnist.Chunk.prepare(runs, data, "cuda")
+    for _ in range(5):  # called, then recorded
         chunk.train_epoch()
     chunk.evaluate()
     images = max(2 * runs[0].batch, len(data.test_images))
     estimate = 4 * chunks.FLOATS["cuda"] * images * len(runs)
-    assert torch.cuda.max_memory_allocated() <= estimate + 2**27
+    assert torch.cuda.max_memory_allocated() <= estimate
 
 
 @pytest.mark.cuda

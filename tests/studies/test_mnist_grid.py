@@ -65,7 +65,7 @@ def test_both_ways_of_the_convolutions_equal_the_textbook(kind):
         return convolve(images[None], expand_first(weight1), bias1, expand_second(weight2), bias2)
 
     def convolve_on_a_processor(images, *parameters):
-        return TiledConvolve.apply(images, None, *parameters)
+        return TiledConvolve.apply(images, None, *parameters, {})
 
     for way in (convolve_on_a_gpu, convolve_on_a_processor):
         parameters = [value.clone().requires_grad_() for value in stacked]
@@ -75,6 +75,39 @@ def test_both_ways_of_the_convolutions_equal_the_textbook(kind):
             torch.testing.assert_close(features[model], reference, rtol=0, atol=1e-12)
             for parameter, grad in zip(parameters, grads, strict=True):
                 torch.testing.assert_close(parameter.grad[model], grad, rtol=1e-11, atol=1e-10)
+
+
+def test_steps_that_wait_for_their_gradients_share_no_memory():
+    """Two forward passes before any backward, and a third with what the first has used."""
+    generator = torch.Generator().manual_seed(0)
+    network = mnist.initial_network(0).double()
+    batches = torch.rand(3, 28, 28, 20, generator=generator, dtype=torch.float64)
+    weights = [network.get_parameter(field).detach()[None] for field in FIELDS]
+
+    def differentiate(features, parameters):
+        return torch.autograd.grad((features**2).sum(), parameters)
+
+    def prepare():
+        return [weight.clone().requires_grad_() for weight in weights]
+
+    expected = []
+    for images in batches:
+        parameters = prepare()
+        features = TiledConvolve.apply(images, None, *parameters, {})
+        expected.append(differentiate(features, parameters))
+
+    spare = {}
+    parameters = prepare()
+    first, second = (
+        TiledConvolve.apply(images, None, *parameters, spare) for images in batches[:2]
+    )
+    grads = [differentiate(second, parameters)]
+    third = TiledConvolve.apply(batches[2], None, *parameters, spare)
+    grads = [differentiate(first, parameters), *grads, differentiate(third, parameters)]
+    for ours, reference in zip(grads, expected, strict=True):
+        for grad, other in zip(ours, reference, strict=True):
+            assert torch.equal(grad, other)
+    assert sum(map(len, spare.values())) == 2  # used twice, and not a third
 
 
 class _Masked(torch.nn.Module):

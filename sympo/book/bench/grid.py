@@ -118,7 +118,8 @@ def evaluate_plainly(network: mnist.Network, images: Tensor) -> Tensor:
     """Rewards `(images,)` of `images` `(images, 1, 28, 28)`, with dropout off."""
     # running means and no dropout
     network.eval()
-    return torch.cat([network(part) for part in images.split(EVALUATION_BATCH)])
+    batch = EVALUATION_BATCH[timing.device()]
+    return torch.cat([network(part) for part in images.split(batch)])
 
 
 # Parts

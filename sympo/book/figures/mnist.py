@@ -55,8 +55,8 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
         reference_line(axes, 0.5, "chance")
         axes.set(xlabel="noise rate ε", title=title)
         rates = sorted(table.noise_rate.unique())
-        # as short as they can be: two of them may be close
-        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        # as short as they can be, and small: two of them may be close
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates], fontsize="small")
     panels[0].set_ylabel("reward accuracy, clean test pairs")
     # there is room for names on the right of the last panel only
     direct_labels(panels[-1], ends)

@@ -48,7 +48,7 @@ def list_chunks(
     on a processor at most half of `MOST_MEMORY`.
     """
     # The largest forward pass: both images of a batch's pairs, or the images of an evaluation.
-    images = max(2 * runs[0].batch, EVALUATION_BATCH)
+    images = max(2 * runs[0].batch, EVALUATION_BATCH[device])
     bytes_per_model = 4 * FLOATS[device] * images
     fits = max(1, _free_memory(device) // 2 // bytes_per_model // workers)
 

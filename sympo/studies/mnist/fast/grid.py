@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch.nn import functional
 from sympo import losses
 from sympo.studies.mnist.fast.convolutions import convolve, expand_first, expand_second
 from sympo.studies.mnist.network import CLIP, DROPPED, Network
+
+if TYPE_CHECKING:
+    from sympo.studies.mnist.fast.tiles import Spare
 
 
 class Grid:
@@ -42,6 +46,8 @@ class Grid:
             for name, value in stacked.items()
             if name.endswith(("mean", "var"))
         }
+        # Of `TiledConvolve`, on a processor.
+        self._spare: Spare = {}
 
     def rewards(
         self, images: Tensor, *, masks: Tensor | None = None, training: bool = False
@@ -55,13 +61,25 @@ class Grid:
             training: the batch norms use, and remember, the mean and variance of these images;
                 otherwise those that they remember.
         """
-        by_layer = [None] * len(DROPPED) if masks is None else masks.split(DROPPED, 1)
-        hidden = self._convolve(images, by_layer[0])
+        on_features, *on_hidden = _split(masks)
+        features = self._convolve(images, on_features)
+        return self._read(features, on_hidden, training=training)
+
+    def rewards_without_and_with(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """`rewards(images)` and `rewards(images, masks=masks)`, with half of the convolutions."""
+        features = self._convolve(images, None)
+        on_features, *on_hidden = _split(masks)
+        without = self._read(features, [None, None], training=False)
+        return without, self._read(_drop(features, on_features), on_hidden, training=False)
+
+    def _read(self, features: Tensor, masks: Sequence[Tensor | None], *, training: bool) -> Tensor:
+        """The rewards of images with these features, and with these masks on both hidden layers."""
+        hidden = features
         # Hidden units are `(models, 64, images)`: every step is one operation for all models.
-        for layer in (1, 2):
+        for layer, mask in enumerate(masks, 1):
             hidden = self._multiply(f"fc{layer}", hidden)
             normalised = self._normalise(f"norm{layer}", hidden, training=training)
-            hidden = _drop(functional.relu(normalised), by_layer[layer])
+            hidden = _drop(functional.relu(normalised), mask)
         return self._multiply("fc3", hidden).squeeze(1).clamp(-CLIP, CLIP)
 
     def _convolve(self, images: Tensor, masks: Tensor | None) -> Tensor:
@@ -75,7 +93,8 @@ class Grid:
             from sympo.studies.mnist.fast.tiles import TiledConvolve
 
             shared = None if masks is None else masks[0]
-            return TiledConvolve.apply(images[0], shared, weight1, bias1, weight2, bias2)
+            weights = (weight1, bias1, weight2, bias2)
+            return TiledConvolve.apply(images[0], shared, *weights, self._spare)
         # Anew for every batch, and inside autograd: gradients flow back to the 5×5 kernels, where
         # the four shifts of a kernel add up.
         weights = (expand_first(weight1), bias1, expand_second(weight2), bias2)
@@ -102,6 +121,11 @@ class Grid:
             self.parameters[f"{name}.bias"].flatten(),
             training=training,
         ).view_as(hidden)
+
+
+def _split(masks: Tensor | None) -> Sequence[Tensor | None]:
+    """The masks of each layer that dropout strikes."""
+    return [None] * len(DROPPED) if masks is None else masks.split(DROPPED, 1)
 
 
 def _drop(hidden: Tensor, masks: Tensor | None) -> Tensor:
