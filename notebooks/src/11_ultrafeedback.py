@@ -271,14 +271,31 @@ if config.profile != "laptop" and len(table):
 # %% [markdown]
 # ## Where this differs from the paper
 #
-# As in notebook 10 (model, judge, warm-up, means over the batch, win rate against SFT), and:
+# The authors' released code has two states: the first release (29 May 2025, the date of the arXiv
+# version) and what followed from 28 July 2025. Which of them made a published number is an
+# inference from dates.
 #
-# | here | the paper |
+# | here | the authors' released code |
 # |---|---|
-# | ties in scores are dropped, and counted | the data set as published |
-# | where `SYMPO_DATA` holds a sample, that: some hundred pairs | all pairs |
-# | pairs longer than `max_length` are left out, so answers are short | length 512, prompt 256 |
-# | answers are cut after `max_new_tokens`, far shorter than the data's | longer answers |
+# | SmolLM2-135M-Instruct; profile paper (never run): Llama-3.2-3B | Llama-3.2-3B-Instruct |
+# | where `SYMPO_DATA` holds a sample, that: some hundred pairs | 20,000 pairs at first, later all |
+# | gpu: a larger learning rate | 5e-6 |
+# | ties in scores are dropped, and counted | the data set as published, ties and equal pairs too |
+# | pairs longer than `max_length` are left out, so answers are short | prompts cut at their end |
+# | answers are cut after `max_new_tokens` | after 512 tokens, the chosen ones earlier |
+# | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
+# | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
+# | 32-bit weights; bf16 in products only | bf16 weights, in which most small steps vanish |
+# | warm-up over a tenth of the steps | about 19 steps in effect, then cosine |
+# | every loss is a mean over the batch | sums for baselines, means for SymPO |
+# | the gradient norm has no bound | a bound of 5 on each shard |
+# | Dr. DPO couples the pairs of a micro-batch | of a batch |
+# | one chat template | one for training, another for sampling |
+# | SFT on unflipped chosen answers, once for all noise rates | the same, an answer per prompt |
+# | several training seeds, paired by seed | one training seed; ten sampling seeds in one rate |
+# | win rate against every answer of the seed's SFT model | against the data set's chosen answer |
+# | a reward model scores each answer alone; no order | GPT-4o-mini, the policy always second |
+# | ties of the judge count one half | no ties; an unparsable reply is a loss, or dropped |
 #
 # ## Exercises
 #

@@ -13,8 +13,6 @@ there, and what must agree is said in layers:
 Why half the interval's width: it says how far other seeds of the same number would carry the mean.
 The seeds here are the committed ones, and a processor changes some of their models as far as
 another seed would, but not all. So a mean that leaves the interval did not get there by rounding.
-Between an Intel and an AMD processor, 24 means of an earlier version moved by two fifths of their
-margin at most, while single models moved by up to six points of accuracy.
 """
 
 import io

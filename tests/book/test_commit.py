@@ -89,6 +89,17 @@ def test_a_number_that_moved_takes_its_figure_and_the_provenance_along(clone, cs
     assert read(clone.root) == {**SAVED, **changes}
 
 
+def test_one_notebook_alone(clone):
+    """Of a profile whose other notebooks were never run."""
+    root = clone.root
+    run(clone, {})
+    execute.output("03_three", "laptop").unlink()
+    (root / "figures/laptop/data/table.csv").unlink()
+    assert main(["commit", "--profile", "laptop", "02_two"]) == 0
+    assert read(root) == SAVED
+    assert main(["commit", "--profile", "laptop"]) == 2
+
+
 def test_what_no_notebook_makes_any_more_is_named(clone, capsys):
     run(clone, {})
     (clone.root / "figures/laptop/data/old_fig.csv").write_text("x\n1\n")
@@ -121,6 +132,11 @@ class TestRefused:
         shown = capsys.readouterr().err
         assert "run make paper PROFILE=laptop first" in shown
         assert read(clone.root) == before
+
+    def test_a_notebook_that_is_not_there(self, clone, capsys):
+        run(clone, {})
+        assert main(["commit", "--profile", "laptop", "02_tow"]) == 2
+        assert "02_two" in capsys.readouterr().err
 
     def test_smoke(self, clone, capsys):
         run_all("smoke")

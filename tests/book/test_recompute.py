@@ -12,13 +12,14 @@ from scipy import stats as scipy_stats
 
 from sympo.studies import profiles
 
-DATA = profiles.root() / "figures" / "laptop" / "data"
+# of MNIST there are results from a GPU as well
+MNIST_PROFILES = pytest.mark.parametrize("profile", ["laptop", "gpu"])
 MARGIN = 0.02
 NOT_SEEN = "not seen at this scale"
 
 
-def read(stem):
-    return pd.read_csv(DATA / f"{stem}.csv")
+def read(stem, profile="laptop"):
+    return pd.read_csv(profiles.committed_figures(profile) / "data" / f"{stem}.csv")
 
 
 def compare(a, b):
@@ -98,9 +99,10 @@ def by_seed(runs, value):
     return pairs
 
 
-def test_mnist_contrasts():
-    runs = read("fig1_mnist_losses")
-    table = read("table1_mnist_contrasts")
+@MNIST_PROFILES
+def test_mnist_contrasts(profile):
+    runs = read("fig1_mnist_losses", profile)
+    table = read("table1_mnist_contrasts", profile)
     values = {"final": "accuracy", "chosen": "chosen_accuracy"}
     assert set(table.epoch) == set(values)
     for (rate, epoch), family in table.groupby(["noise_rate", "epoch"]):
@@ -110,9 +112,10 @@ def test_mnist_contrasts():
     assert set(table.noise_rate) >= {0.3, 0.4, 0.45}
 
 
-def test_mnist_contrasts_without_noise():
-    runs = read("fig1_mnist_losses")
-    table = read("table1_mnist_clean")
+@MNIST_PROFILES
+def test_mnist_contrasts_without_noise(profile):
+    runs = read("fig1_mnist_losses", profile)
+    table = read("table1_mnist_clean", profile)
     assert {"sigmoid", "ramp"} == set(table.method)
     columns = {"final": "accuracy", "chosen": "chosen_accuracy"}
     assert {*columns} == {*table.epoch}
@@ -122,11 +125,12 @@ def test_mnist_contrasts_without_noise():
         check_contrasts(rows.drop(columns="verdict"), clean)
 
 
-def test_mnist_noise_differences_are_means_within_seeds_first():
-    risks = read("fig2_mnist_noise_risks")
+@MNIST_PROFILES
+def test_mnist_noise_differences_are_means_within_seeds_first(profile):
+    risks = read("fig2_mnist_noise_risks", profile)
     final = risks[risks.epoch == risks.epoch.max()]
     accuracy = final.groupby(["seed", "condition"]).accuracy.mean().unstack()
-    rankings = read("fig2_mnist_noise_rankings")
+    rankings = read("fig2_mnist_noise_rankings", profile)
     tau = rankings.groupby(["seed", "comparison"]).tau.mean().unstack()
     # the last of two seeds has no yardstick
     tau = tau.dropna(subset="equivalent, other data")
@@ -138,7 +142,7 @@ def test_mnist_noise_differences_are_means_within_seeds_first():
             tau["equivalent, other data"],
         ),
     }
-    table = read("table2_mnist_noise").set_index("difference")
+    table = read("table2_mnist_noise", profile).set_index("difference")
     assert set(pairs) <= set(table.index)
     for name, (one, other) in pairs.items():
         check_row(table.loc[name], compare(one, other))

@@ -6,13 +6,14 @@ models at once, with the same result as one at a time.
 
 from sympo.studies.mnist.config import LossesConfig, MnistRun, NoiseConfig, NoiseRun
 from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels, split_pairs
-from sympo.studies.mnist.evaluation import evaluate_rewards, reward_accuracy
+from sympo.studies.mnist.evaluation import FEWER_PAIRS, evaluate_rewards, reward_accuracy
 from sympo.studies.mnist.fast.chunks import Chunk
 from sympo.studies.mnist.fast.grid import Grid
 from sympo.studies.mnist.network import Network, draw_masks, initial_network
 from sympo.studies.mnist.study import compare_rankings, run_study, train_models
 
 __all__ = [
+    "FEWER_PAIRS",
     "Chunk",
     "Grid",
     "LossesConfig",
