@@ -659,18 +659,26 @@ at_full_size.groupby(["noise_rate", "epoch"], sort=False).agg(
 
 # %% tags=["hide-input"]
 won = (at_full_size.verdict == "reproduced").groupby(at_full_size.epoch, sort=False)
-counted = ", ".join(
-    f"{family.sum()} of {len(family)} at the {epoch} epoch" for epoch, family in won
-)
+counted = "; ".join(f"{each.sum()} of {len(each)} at the {epoch} epoch" for epoch, each in won)
 full_headline = min(full_rates, key=lambda rate: abs(rate - 0.4))
-ends = full[full.noise_rate == full_headline].groupby("method")[[*rows.values()]].mean()
+models = full[full.noise_rate == full_headline]
+ends = models.groupby("method")[["accuracy", "chosen_accuracy"]].mean().round(3)
 listed = "; ".join(
-    f"{method} {row.accuracy:.3f} and {row.chosen_accuracy:.3f}" for method, row in ends.iterrows()
+    f"{row.Index} {row.accuracy}, {row.chosen_accuracy}" for row in ends.itertuples()
 )
-Markdown(
+text = (
     f"{len(full)} models, {origin}. Reproduced: {counted}. Accuracy at ε = {full_headline:g}, at "
     f"the final and at the chosen epoch: {listed}."
 )
+at_rate = at_full_size[at_full_size.noise_rate == full_headline]
+widths = (at_rate.high - at_rate.low).groupby(at_rate.epoch).mean()
+if len(widths) and (wider := widths["chosen"] / widths["final"]) > 1:
+    text += (
+        f" The noisy pairs choose epochs from {models.chosen_epoch.min()} to "
+        f"{models.chosen_epoch.max()}, which makes the chosen row's intervals {wider:.1f} times as "
+        "wide: the longer one trains, the more held-out pairs it takes to stop well."
+    )
+Markdown(text)
 
 # %%
 named = (("square", "logistic"), ("truncated_hinge", "ramp"), ("unhinged", "logistic"))

@@ -70,7 +70,7 @@ MODULES = {
     ),
     "book/theory": (
         [RANK, "-k not weights and not actions and not pairs_are"],
-        ["tests/book/test_theory_losses.py", "-k pieces or constant or reach or density"],
+        ["tests/book/test_theory_losses.py", "-k pieces or constant or reach or density or centre"],
         [RANK, "-k relative_weights or losses_alone"],
         ["tests/book/test_theory.py", "-k scipys or recovers"],
     ),

@@ -135,9 +135,9 @@ def test_holder_is_symmetric_at_gamma_two_only(gamma, symmetric):
 
 def test_off_centre_laws_give_the_truncated_hinge_and_savage():
     z = np.linspace(-3, 3, 61)
-    table = theory.tabulate_losses(["truncated_hinge", "savage"], z).pivot_table(
-        "value", index="margin", columns="loss"
-    )
+    rows = theory.tabulate_losses(["truncated_hinge", "savage"], z)
+    assert rows.index.is_unique
+    table = rows.pivot_table("value", index="margin", columns="loss")
     np.testing.assert_allclose(
         table.truncated_hinge, scipy.stats.uniform(-1, 1).cdf(-z), atol=1e-12
     )
