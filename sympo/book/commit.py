@@ -68,7 +68,8 @@ def commit_results(profile: str, names: Sequence[str] = ()) -> Changes:
 def _read_results(name: str, profile: str) -> list[Path]:
     """The files that the last run of a notebook left, none of them changed since."""
     remedy = f"run make paper PROFILE={profile} first"
-    if not output(name, profile).is_file() or staleness.is_stale(name, profile):
+    current = staleness.is_of_present_text(name, profile)
+    if not current or staleness.is_stale(name, profile):
         raise ValueError(f"{name} has not been run in profile {profile}: {remedy}")
     # a cell that was tried out in JupyterLab writes there as well
     if altered := staleness.list_altered(name, profile):

@@ -77,6 +77,9 @@ def run(name: str, profile: str, **settings: Any) -> Path:
     failed = target.with_suffix(".failed.ipynb")
     _say(_describe_outlook(name, profile))
     started = time.monotonic()
+    if not settings:
+        # also where no make has done it: the output is newer than what it was made from
+        staleness.write_inputs_of(name, profile)
     _write_notebook(notebook, partial)
     since = partial.stat().st_mtime_ns  # by the clock that dates the results, too
     try:

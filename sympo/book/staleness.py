@@ -133,6 +133,7 @@ def inputs(name: str, profile: str) -> str:
     if profile == "laptop" and study in ("mnist_losses", "mnist_noise", "hh", "ultrafeedback"):
         for folder in (profiles.own_figures("gpu"), profiles.committed_figures("gpu")):
             paths.update((folder / "data").glob(f"fig?_{study}*.csv"))
+            paths.add(folder / "data" / f"{name}.json")
     # hashes and not times: a checkout or an undone edit changes times alone
     lines = [f"{_sha256(path)} {relative(path)}" for path in sorted(paths) if path.is_file()]
     # the sections of other studies may change
@@ -172,13 +173,29 @@ def write_inputs(profile: str) -> list[str]:
 
 
 def is_stale(name: str, profile: str) -> bool:
-    """Whether make would run a notebook: it has no output, or a reason came up since."""
+    """Whether make would run a notebook: it has no output, or a reason came up since.
+
+    A reason counts from the moment at which `write_inputs` has seen it.
+    """
     executed = output(name, profile)
     needs = _inputs_file(name, profile)
     if not executed.is_file():
         return True
     # the rule by which make goes, without asking make
     return needs.is_file() and needs.stat().st_mtime_ns > executed.stat().st_mtime_ns
+
+
+def write_inputs_of(name: str, profile: str) -> None:
+    """Note what a notebook is made from, as it is about to run."""
+    path = _inputs_file(name, profile)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(inputs(name, profile), encoding="utf-8")
+
+
+def is_of_present_text(name: str, profile: str) -> bool:
+    """Whether a notebook was last run on what it is made from now."""
+    path = _inputs_file(name, profile)
+    return path.is_file() and path.read_text(encoding="utf-8") == inputs(name, profile)
 
 
 def note_results(name: str, profile: str, *, since: int) -> None:

@@ -11,8 +11,8 @@ there, and what must agree is said in layers:
 - **runs**: the rest, which is single runs and sums over a few of them. It is listed, not judged.
 
 Why half the interval's width: it says how far other seeds of the same number would carry the mean.
-The seeds here are the committed ones, and a processor changes some of their models as far as
-another seed would, but not all. So a mean that leaves the interval did not get there by rounding.
+The seeds here are the committed ones, and changing the processor moves some of their models as far
+as changing the seed would, but not all. So a mean that leaves the interval did not get there by rounding.
 """
 
 import io

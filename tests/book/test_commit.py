@@ -133,6 +133,12 @@ class TestRefused:
         assert "run make paper PROFILE=laptop first" in shown
         assert read(clone.root) == before
 
+    def test_a_text_that_was_edited_since_the_run(self, clone, capsys):
+        run(clone, {})
+        write_twin(clone.root, "01_one", "4")  # and no make has seen it
+        assert main(["commit", "--profile", "laptop"]) == 2
+        assert "01_one has not been run" in capsys.readouterr().err
+
     def test_a_notebook_that_is_not_there(self, clone, capsys):
         run(clone, {})
         assert main(["commit", "--profile", "laptop", "02_tow"]) == 2

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sympo import losses
 from sympo.studies import mnist
+from sympo.studies.mnist.fast import tiles
 from sympo.studies.mnist.fast.convolutions import convolve, expand_first, expand_second
 from sympo.studies.mnist.fast.grid import margin_loss
 from sympo.studies.mnist.fast.kernels import TILE
@@ -108,6 +109,46 @@ def test_steps_that_wait_for_their_gradients_share_no_memory():
         for grad, other in zip(ours, reference, strict=True):
             assert torch.equal(grad, other)
     assert sum(map(len, spare.values())) == 2  # used twice, and not a third
+
+
+def test_a_second_backward_pass_is_refused():
+    network = mnist.initial_network(0)
+    weights = [network.get_parameter(field)[None] for field in FIELDS]
+    total = TiledConvolve.apply(torch.rand(28, 28, 16), None, *weights, {}).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass"):
+        total.backward()
+
+
+def test_an_evaluation_keeps_nothing(monkeypatch):
+    """Also none of the memory that waits for the next step."""
+    asked = []
+    take = tiles._take
+    monkeypatch.setattr(
+        tiles, "_take", lambda *arguments: asked.append(arguments[2]) or take(*arguments)
+    )
+    grid = mnist.Grid(mnist.initial_network(0), models=2)
+    images = torch.rand(1, 28, 28, 20)
+    grid.rewards(images, training=True).sum().backward()
+    with torch.no_grad():
+        grid.rewards(images)
+    assert asked == [20, 0]
+
+
+@pytest.mark.parametrize(("seeds", "shared"), [(1, False), (2, False), (2, True)])
+def test_dropout_in_evaluation_equals_two_calls(seeds, shared):
+    """Also where all seeds see the same images, each with masks of its own."""
+    generator = torch.Generator().manual_seed(0)
+    networks = [mnist.initial_network(seed).double() for seed in range(seeds)]
+    grid = mnist.Grid(*networks, models=2)
+    images = torch.rand(
+        1 if shared else seeds, 28, 28, 24, generator=generator, dtype=torch.float64
+    )
+    masks = torch.stack([mnist.draw_masks(24, generator).double() for _ in range(seeds)])
+    without, with_dropout = grid.rewards_without_and_with(images, masks)
+    torch.testing.assert_close(without, grid.rewards(images), rtol=0, atol=1e-9)
+    torch.testing.assert_close(with_dropout, grid.rewards(images, masks=masks), rtol=0, atol=1e-9)
+    assert (without - with_dropout).abs().min() > 0
 
 
 class _Masked(torch.nn.Module):

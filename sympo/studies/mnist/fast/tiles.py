@@ -12,8 +12,8 @@ from torch.nn import functional
 from sympo.studies.mnist.fast import kernels
 
 # Memory for what a step keeps for its backward pass: by models, images and dtype, what no step
-# uses now. A step of the laptop profile keeps 50 MiB; memory of that size goes back to the system
-# when it is freed, and is then handed out again page by page, which took a tenth of the time.
+# uses now. A step of the laptop profile keeps 50 MiB. Memory of that size goes back to the system
+# when it is freed, and to get it again page by page took a tenth of a step's time.
 Spare = dict[tuple[int, int, torch.dtype], list[tuple[Tensor, Tensor, Tensor]]]
 
 
@@ -28,7 +28,7 @@ class TiledConvolve(torch.autograd.Function):
         weight2: `(models, 16, 6, 5, 5)`.
         bias2: `(models, 16)`.
         spare: memory that other steps have used, and that this one may use; the backward pass puts
-            its own there, and so runs once.
+            its own there.
     Returns:
         features `(models, 256, images)`.
     Check: tests/studies/test_mnist_grid.py, against the textbook's layers and their gradients.
@@ -47,7 +47,8 @@ class TiledConvolve(torch.autograd.Function):
     ) -> Tensor:
         """Features; keeps each layer's winners, and the first layer's output."""
         models = len(weight1)
-        # In an evaluation nothing flows back, and nothing is kept.
+        # Nothing is kept where nothing flows back. (Under no_grad a weight still says that it needs
+        # a gradient: an evaluation has to detach it.)
         kept = images.shape[2] if any(ctx.needs_input_grad) else 0
         maps, winners1, winners2 = _take(spare, models, kept, images.dtype)
         masks = images.new_empty(256, 0) if masks is None else masks.contiguous()
@@ -71,8 +72,15 @@ class TiledConvolve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the weights and biases."""
+        """Gradients of the weights and biases.
+
+        Raises:
+            RuntimeError: a second backward pass, whose memory another step may have by now.
+        """
         (grad,) = grads  # of the one output
+        spare, ctx.spare = ctx.spare, None
+        if spare is None:
+            raise RuntimeError("these convolutions have one backward pass: repeat the forward pass")
         images, masks, weight2, maps, winners1, winners2 = ctx.saved_tensors
         models = len(weight2)
         # Rows of kernels as `kernels` wants them: columns, with the channels of each side by side.
@@ -98,7 +106,7 @@ class TiledConvolve(torch.autograd.Function):
         weight1 = sums1.unflatten(2, (5, -1))[:, :, None, :, :5]
         weight2 = sums2.unflatten(2, (5, -1))[..., :30].unflatten(3, (5, 6)).permute(0, 1, 4, 2, 3)
         key = (models, maps.shape[1], maps.dtype)
-        ctx.spare.setdefault(key, []).append((maps, winners1, winners2))
+        spare.setdefault(key, []).append((maps, winners1, winners2))
         return None, None, weight1, bias1, weight2, bias2, None
 
 
