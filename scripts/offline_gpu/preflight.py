@@ -1,4 +1,4 @@
-"""Before any job, in half a minute: the versions here, and whether all that studies import is there.
+"""Before any job, in half a minute: the versions, and whether all that studies import is here.
 
 Exit code 1 where an import fails, 0 otherwise.
 """

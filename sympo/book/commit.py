@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sympo.book import staleness
-from sympo.book.twins import notebooks, output, relative, saved_stems, twin
+from sympo.book.twins import notebooks, relative, saved_stems, twin
 from sympo.studies import profiles
 from sympo.studies.records import write_atomically
 

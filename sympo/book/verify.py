@@ -12,7 +12,8 @@ there, and what must agree is said in layers:
 
 Why half the interval's width: it says how far other seeds of the same number would carry the mean.
 The seeds here are the committed ones, and changing the processor moves some of their models as far
-as changing the seed would, but not all. So a mean that leaves the interval did not get there by rounding.
+as changing the seed would, but not all. So a mean that leaves the interval did not get there by
+rounding.
 """
 
 import io
