@@ -658,7 +658,7 @@ pd.concat(
         for size, table in sizes.items()
     },
     axis=1,
-).round(3)
+).sort_index(level=0, sort_remaining=False).round(3)
 
 # %% tags=["hide-input"]
 won = (at_full_size.verdict == "reproduced").groupby(at_full_size.epoch, sort=False)
