@@ -42,6 +42,9 @@ def test_split_pieces_cuts_at_every_seam_and_nowhere_else():
         Z,
     ]
     assert theory.split_pieces(Z**2, Z) == [Z**2]
+    # seams so far apart that a point beside one lies beyond none
+    steps = sympy.Piecewise((1, Z < -5), (2, Z < 5), (3, True))
+    assert theory.split_pieces(steps, Z) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["ramp", "laplace", "hinge", "truncated_hinge"])

@@ -235,6 +235,8 @@ def test_order_errors_count_ties_apart():
     reversed_, tied = theory.find_order_errors(np.array([9.0, 5.0, 4.0]), learned)
     assert reversed_.tolist() == [False, False, True]
     assert tied.tolist() == [False, True, False]
+    # small gaps count as large ones do
+    assert theory.find_order_errors([0.5, 0.0], [0.0, 0.1])[0]
 
 
 def test_gaps_up_to_the_tolerance_are_ties():
