@@ -425,7 +425,7 @@ def test_weights_of_symmetric_losses_alone_are_even():
 
 
 def test_relative_weights_are_one_at_zero():
-    table = theory.tabulate_weights(derive_weights(noise_rate=0.2), H, [1.5, 0.0, -3.0])
+    table = theory.tabulate_weights(derive_weights(noise_rate=0.2), H, [1.5, -3.0, 0.0])
     assert table.index.is_unique
     np.testing.assert_allclose(table[table.margin == 0].relative, 1)
     dpo = table[(table.method == "dpo") & (table.margin == 1.5)].weight.item()
