@@ -1,16 +1,23 @@
-"""`python -m sympo run STUDY --profile P`: a study of the paper, without Jupyter.
+"""`python -m sympo`: the studies of the paper, without Jupyter, and their records.
 
-It trains what has no record yet, from the same profiles and with the same checks as a notebook.
+`run` and `run-all` train what has no record yet, from the same profiles and with the same checks as
+a notebook.
 """
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from sympo._settings import parse_setting
 
 __all__ = ["main"]
+
+# A budget counts from here: what is imported later takes seconds.
+_STARTED = time.monotonic()
 
 _NEEDS = (
     "studies need a clone of the repository, and the packages that `pip install 'sympo[paper]'` "
@@ -22,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        the exit code: 0 done, 1 the data could not be had, 2 bad input or no clone, 130
-        interrupted.
+        the exit code: 0 done, or the budget is spent; 1 the data could not be had, a run failed, or
+        imported records contradict those here; 2 bad input or no clone; 130 interrupted; 143
+        ended by SIGTERM.
     """
     options = _parse_arguments(arguments)
     # The library installs alone, and this module comes with it: what a study needs is imported
@@ -34,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _explain_missing(error)
 
     try:
-        return _run(options.study, options.profile, options.settings)
+        return _dispatch(options)
     except ModuleNotFoundError as error:
         return _explain_missing(error)
     except (ValueError, FileNotFoundError) as error:
@@ -50,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sympo", description=__doc__)
-    run = parser.add_subparsers(required=True).add_parser(
-        "run", help="train what has no record yet"
-    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    profile = argparse.ArgumentParser(add_help=False)
+    profile.add_argument("--profile", default="auto", help="auto, smoke, laptop, gpu or paper")
+
+    run = commands.add_parser("run", parents=[profile], help="train what has no record yet")
     # The names are written out, since the registry of studies is not imported for --help.
-    run.add_argument(
-        "study", metavar="STUDY", help="mnist_losses, mnist_noise, gold, hh or ultrafeedback"
-    )
-    run.add_argument("--profile", default="auto", help="auto, smoke, laptop, gpu or paper")
+    names = "mnist_losses, mnist_noise, gold, hh or ultrafeedback"
+    run.add_argument("study", metavar="STUDY", help=names)
     run.add_argument(
         "--set",
         action="append",
@@ -66,18 +74,84 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         dest="settings",
         help="a field of the study, in place of the profile's value",
     )
+
+    run_all = commands.add_parser(
+        "run-all",
+        parents=[profile],
+        help="train several studies, the most telling runs first, in a given time",
+    )
+    run_all.add_argument(
+        "--budget",
+        type=_parse_seconds,
+        default=math.inf,
+        metavar="SECONDS",
+        help="from the start of this process to its end; without it, until all is done",
+    )
+    run_all.add_argument(
+        "--studies",
+        type=lambda text: text.split(","),
+        metavar="A,B",
+        help="in the order of their importance; all of them, if none is named",
+    )
+    run_all.add_argument(
+        "--shard",
+        type=_parse_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="the I-th of N processes that share a folder of records, and take whole seeds each",
+    )
+
+    kept = commands.add_parser("records", help="move records between machines, count them")
+    actions = kept.add_subparsers(dest="action", required=True)
+    export = actions.add_parser("export", parents=[profile], help="write all records to one file")
+    export.add_argument("file", metavar="FILE", type=Path)
+    imported = actions.add_parser(
+        "import", parents=[profile], help="add those of such a file; none is overwritten"
+    )
+    imported.add_argument("file", metavar="FILE", type=Path)
+    actions.add_parser("status", parents=[profile], help="what there is and what is missing")
     return parser.parse_args(arguments)
 
 
-def _run(study: str, profile: str, settings: Sequence[str]) -> int:
+def _parse_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    # The process needs some of it to start and to end. NaN is in no range.
+    if not 15 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 15 on")
+    return seconds
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with 1 ≤ I ≤ N, such as 1/4")
+    return int(index), int(count)
+
+
+def _dispatch(options: argparse.Namespace) -> int:
     from sympo.studies import profiles
-    from sympo.studies.progress import is_main_process
 
     # Before the profile is read: its absence would be reported as a missing file.
     try:
         profiles.root()
     except FileNotFoundError:
         return _refuse(_NEEDS, code=2)
+    match options.command:
+        case "run":
+            return _run(options.study, options.profile, options.settings)
+        case "run-all":
+            return _run_all(options)
+        case _:
+            return _manage_records(options)
+
+
+def _run(study: str, profile: str, settings: Sequence[str]) -> int:
+    from sympo.studies import profiles
+    from sympo.studies.progress import is_main_process
+
     overrides = dict(parse_setting(text) for text in settings)
     config = profiles.study_config(study, profile, **overrides)
     module, _ = profiles.STUDIES[config.study]
@@ -87,6 +161,49 @@ def _run(study: str, profile: str, settings: Sequence[str]) -> int:
         folder = profiles.build_folder(config.profile) / "records"
         print(f"{config.study}, profile {config.profile}: {runs}; records in {folder}")
     return 0
+
+
+def _run_all(options: argparse.Namespace) -> int:
+    from sympo.studies import queue
+    from sympo.studies.progress import processes
+
+    if processes() > 1:
+        raise ValueError("run-all is one process per GPU: start one with --shard I/N on each")
+    clock = queue.Clock(_STARTED + options.budget)
+    waiting = None
+    try:
+        with queue.end_in_time(clock):
+            names = options.studies or queue.STUDIES
+            plans = queue.plan_studies(names, options.profile, _say)
+            waiting = queue.Queue(plans, clock, say=_say, shard=queue.Shard(*options.shard))
+            waiting.work()
+    except queue.Ended as end:
+        _say(f"{end}: {waiting.describe() if waiting else 'nothing was begun'}")
+        return end.code
+    _say(waiting.describe())
+    return 1 if waiting.failed or len(plans) < len(names) else 0
+
+
+def _manage_records(options: argparse.Namespace) -> int:
+    from sympo.studies import bundle, profiles
+
+    profile = profiles.resolve_profile(options.profile)
+    match options.action:
+        case "export":
+            _say(bundle.export_records(profile, options.file))
+            return 0
+        case "import":
+            report = bundle.import_records(profile, options.file)
+            _say(str(report))
+            return 1 if report.contradicted else 0
+        case _:
+            _say(bundle.describe_status(profile))
+            return 0
+
+
+def _say(text: str) -> None:
+    # At once: a log that is read while a slot lasts must not wait for a buffer.
+    print(text, flush=True)
 
 
 def _explain_missing(error: ModuleNotFoundError) -> int:

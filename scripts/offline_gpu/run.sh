@@ -4,9 +4,8 @@
 #   bash .kit/run.sh SECONDS JOB ...             first transfer: the tree with .kit
 #   bash $HOME/kit/kit/run.sh SECONDS JOB ...    later ones: the tree, with .kit2 for the model
 #
-# JOB is preflight, tests, weights, bench:PART,PART or the name of a study. SECONDS is for all of
-# them: each job gets what is left. OUT names the folder whose files come back. A study takes more
-# options from SET_<study>, as in SET_gold="--set seeds=2".
+# JOB is preflight, tests, weights, bench:PART,PART, run-all or run-all:STUDY,STUDY. SECONDS is for
+# all of them: each job gets what is left. OUT names the folder whose files come back.
 set -uo pipefail
 
 started=$(date +%s)
@@ -26,6 +25,7 @@ records=build/$PROFILE/records
 
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$site
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME=$WORK/hf TOKENIZERS_PARALLELISM=false
+export SYMPO_COMMIT=$(head -n 1 "$kit/commit.txt")
 export SYMPO_DATA=$kit/data SYMPO_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 mkdir -p "$SYMPO_CACHE" "$OUT" "$records"
 
@@ -39,14 +39,14 @@ install_wheels() {
     --target "$site" "$kit"/wheels/*.whl && touch "$site/.complete"
 }
 
-# Records from here and from elsewhere: a study trains only what none of them holds.
+# Records from here and from elsewhere: only what none of them holds is trained.
 restore_records() {
   local bundle
-  for bundle in "$kit"/records/*.tgz; do
-    if test -f "$bundle"; then tar -xzf "$bundle" -C "$WORK/records" --skip-old-files; fi
-  done
   # `cp -n` would do, but newer versions of it warn.
   tar -c -C "$WORK/records" . | tar -x -C "$records" --skip-old-files
+  for bundle in "$kit"/records/*.zip; do
+    if test -f "$bundle"; then python3 -m sympo records import "$bundle" --profile "$PROFILE"; fi
+  done
 }
 
 keep_pieces() {
@@ -59,9 +59,10 @@ keep_pieces() {
 # After every job, so that a call that is cut off loses one job and not all of them.
 pack() {
   cp -r "$records/." "$WORK/records/"
-  rm -f "$OUT"/records.tgz.*
-  tar -cz -C "build/$PROFILE" records |
-    split -b "${RETURN_MIB}M" -d -a 1 - "$OUT/records.tgz."
+  if python3 -m sympo records export "$WORK/records.zip" --profile "$PROFILE"; then
+    rm -f "$OUT"/records.zip.*
+    split -b "${RETURN_MIB}M" -d -a 1 "$WORK/records.zip" "$OUT/records.zip."
+  fi
   local folder results=()
   for folder in "build/$PROFILE/"{figures,custom}; do
     if test -d "$folder"; then results+=("$folder"); fi
@@ -99,10 +100,12 @@ run_tests() {
   within_time python3 -m pytest -p no:cacheprovider -o addopts= -q -m cuda "${files[@]}"
 }
 
-run_study() {
-  local settings=SET_$1
-  # Unquoted on purpose: the variable holds several options.
-  within_time python3 -m sympo run "$1" --profile "$PROFILE" ${!settings:-}
+# It ends by itself before the time is over: records are packed then.
+run_studies() {
+  local studies=()
+  if test -n "$1"; then studies=(--studies "$1"); fi
+  within_time python3 -m sympo run-all --profile "$PROFILE" --budget $(($(left) - 10)) \
+    "${studies[@]}"
 }
 
 run_job() {
@@ -114,7 +117,12 @@ run_job() {
       within_time python3 -m sympo.book.bench --profile "$PROFILE" --only "${1#bench:}" \
         --repeats "${REPEATS:-3}"
       ;;
-    *) run_study "$1" ;;
+    run-all) run_studies "" ;;
+    run-all:*) run_studies "${1#run-all:}" ;;
+    *)
+      echo "there is no job $1: see scripts/offline_gpu/README.md"
+      return 2
+      ;;
   esac
 }
 
@@ -124,7 +132,7 @@ run_jobs() {
     echo "there is no GPU here"
   echo "commit and changed files: $(tr '\n' ' ' < "$kit/commit.txt")"
   for job in "$@"; do
-    if test "$(left)" -lt 15; then
+    if test "$(left)" -lt 30; then
       echo "== $job: not begun, $(left) s left"
       continue
     fi

@@ -6,6 +6,7 @@ import sys
 
 from sympo._settings import parse_setting
 from sympo.book import execute, staleness
+from sympo.book.twins import study_of
 from sympo.studies import profiles
 
 # In the order in which a person meets them; the Makefile has a target for each.
@@ -134,12 +135,42 @@ def _refresh_notebooks(profile: str) -> int:
 def _redraw_figures(profile: str, *, commit: bool) -> int:
     from sympo.book.verify import redraw
 
+    drawn = _draw_records(profile)
+    if drawn and commit:
+        _commit_results(profile, drawn)
     left = redraw(profile, commit=commit)
     place = f"figures/{profile}" if commit else f"build/{profile}/redrawn"
     rest = f"; nothing draws {', '.join(left)}" if left else ""
     _say(f"figures: drawn again into {place}{rest}")
     # a csv that nothing draws is a figure function that was renamed or lost
     return 1 if left else 0
+
+
+def _draw_records(profile: str) -> list[str]:
+    """Run the notebooks of the studies of which records came from elsewhere; nothing is trained.
+
+    Returns:
+        the names of the notebooks.
+    """
+    from importlib import import_module
+
+    from sympo.studies import plan
+
+    if not plan.is_read_only(profile):
+        return []
+    studies = {study_of(name): name for name in execute.notebooks()}
+    sections = profiles.read_profile(profile)
+    drawn = []
+    for study, (module, _) in profiles.STUDIES.items():
+        if study not in studies or study not in sections:
+            continue
+        config = profiles.study_config(study, profile)
+        runs = plan.load_complete(import_module(module).plan_study(config, read_only=True))
+        _say(f"{study}: {runs}")
+        if runs.records:
+            execute.run(studies[study], profile)
+            drawn.append(studies[study])
+    return drawn
 
 
 def _verify_data(profile: str) -> int:

@@ -19,16 +19,21 @@ _SOURCES = ("sympo", "notebooks/src", "notebooks/profiles")
 def collect(**extra: Any) -> dict[str, Any]:
     """What a result of now comes from, and whatever `extra` adds.
 
+    Where this code is no clone of its own (a copy without git, perhaps inside another repository),
+    SYMPO_COMMIT may name the commit that it was copied from.
+
     Returns:
-        commit and modified (None without git or a clone), python, the versions of the libraries
-        that are installed, platform, cpu, gpu, threads.
+        commit (None if it is not known), modified (None without a clone, where nobody can tell),
+        python, the versions of the libraries that are installed, platform, cpu, gpu, threads.
+    Raises:
+        ValueError: SYMPO_COMMIT is no hash of a commit.
     Check: tests/studies/test_records.py.
     """
     # Whoever trains has loaded torch; whoever draws a figure need not wait for it.
     torch = sys.modules.get("torch")
-    status = _git("status", "--porcelain", "--", *_SOURCES)
+    status = _git("status", "--porcelain", "--", *_SOURCES) if _is_clone() else None
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _told_commit() if status is None else _git("rev-parse", "HEAD"),
         "modified": None if status is None else bool(status),
         "python": platform.python_version(),
         **{name: number for name in _LIBRARIES if (number := _installed_version(name))},
@@ -38,6 +43,19 @@ def collect(**extra: Any) -> dict[str, Any]:
         "threads": torch.get_num_threads() if torch else os.cpu_count(),
         **extra,
     }
+
+
+def _is_clone() -> bool:
+    """Whether git's repository here is this project's, and not one around it."""
+    top = _git("rev-parse", "--show-toplevel")
+    return top is not None and Path(top).resolve() == profiles.root().resolve()
+
+
+def _told_commit() -> str | None:
+    commit = os.environ.get("SYMPO_COMMIT")
+    if commit and not re.fullmatch(r"[0-9a-f]{7,64}", commit):
+        raise ValueError(f"SYMPO_COMMIT is '{commit}': give the commit's hash, or unset it")
+    return commit or None
 
 
 def _git(*arguments: str) -> str | None:

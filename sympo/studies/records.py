@@ -73,17 +73,26 @@ class Runs:
     """The records of a study, in the order of its runs.
 
     Attributes:
-        records: one for each run.
+        records: one for each run; without training, one for each run of a complete seed.
         trained: how many runs were trained just now.
         loaded: how many runs had a record.
+        missing: how many runs have none. Only where nothing may be trained.
+        left_out: how many records belong to seeds that are not complete.
     """
 
     records: list[Record] = field(repr=False)
     trained: int
     loaded: int
+    missing: int = 0
+    left_out: int = 0
 
     def __str__(self) -> str:
-        return f"trained {self.trained}, loaded {self.loaded}"
+        parts = [f"trained {self.trained}, loaded {self.loaded}"]
+        if self.missing:
+            parts.append(f"runs without a record: {self.missing}")
+        if self.left_out:
+            parts.append(f"records left out because their seed is not complete: {self.left_out}")
+        return "; ".join(parts)
 
 
 def run_all(
@@ -114,7 +123,7 @@ def run_all(
     """
     # By path, so that a run which is listed twice is trained once.
     by_path = {folder / _file_name(run, version): run for run in runs}
-    loaded = {path: _load(path, run, version) for path, run in by_path.items()}
+    loaded = {path: load(run, folder=folder, version=version) for path, run in by_path.items()}
     records = {path: record for path, record in loaded.items() if record is not None}
     missing = {path: run for path, run in by_path.items() if path not in records}
     trained = len(missing)
@@ -127,13 +136,90 @@ def run_all(
         if missing.pop(path, None) is None:
             raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
         origin = {**(provenance or {}), "seconds": round(seconds, 3)}
-        records[path] = _write(path, run, version, result, origin)
+        records[path] = save(run, result, folder=folder, version=version, provenance=origin)
     if missing:
         first = next(iter(missing.values()))
         raise RuntimeError(f"train gave no result for {len(missing)} runs, the first {first}")
 
     in_order = [records[folder / _file_name(run, version)] for run in runs]
     return Runs(in_order, trained, len(records) - trained)
+
+
+def load(run: Run, *, folder: Path, version: int) -> Record | None:
+    """The record of a run, or None where there is none; a corrupt one is set aside."""
+    path = folder / _file_name(run, version)
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        fault = _find_fault(record, run, version)
+    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
+        fault = str(error)
+    if fault is None:
+        return record
+    # Kept for whoever wants to know what happened; the suffix hides it from the next look.
+    aside = path.with_name(path.name + ".corrupt")
+    with suppress(FileNotFoundError):  # another of several processes was first
+        os.replace(path, aside)
+    message = f"set aside a corrupt record as {aside.name} and will make it again: {fault}"
+    warnings.warn(message, stacklevel=3)
+    return None
+
+
+def save(
+    run: Run, result: Result, *, folder: Path, version: int, provenance: dict[str, Any]
+) -> Record:
+    """Write the record of a run.
+
+    Returns:
+        the record as `load` gives it.
+    Raises:
+        ValueError: the result is not metrics and history.
+    """
+    record = {
+        "config": run.config(),
+        "version": version,
+        "metrics": getattr(result, "metrics", None),
+        "history": getattr(result, "history", None),
+        "provenance": provenance,
+    }
+    if fault := _find_fault(record, run, version):
+        raise ValueError(f"the result of {run} cannot be recorded: {fault}")
+    text = _to_json(record, indent=1)
+    if is_main_process():
+        write_atomically(folder / _file_name(run, version), text + "\n")
+    # Read back from the text, so that numbers are the same now as when they are loaded.
+    return json.loads(text)
+
+
+def find_hashes(study: str, *, folder: Path, version: int) -> dict[str, str]:
+    """The sha256 fields that all records of a study share: of its data and of a model's weights.
+
+    Whoever only reads records need not have the files that they were made from.
+
+    Returns:
+        empty without records.
+    Raises:
+        ValueError: records were made from different files, so they are not of one study.
+    """
+    found = {
+        tuple((name, value) for name, value in record["config"].items() if name.endswith("sha256"))
+        for record in read_folder(folder, study)
+        if record["version"] == version
+    }
+    if len(found) > 1:
+        message = f"the records of {study} in {folder} were made from {len(found)} different sets"
+        raise ValueError(f"{message} of data and weights: move those of all but one away")
+    return dict(next(iter(found), ()))
+
+
+def read_folder(folder: Path, study: str = "*") -> Iterator[Record]:
+    """The records in a folder, of one study or of all; what is no record is passed over."""
+    for path in sorted(folder.glob(f"{study}-*.json")):
+        with suppress(ValueError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if find_fault(record) is None:
+                yield record
 
 
 def metrics_table(records: Iterable[Record]) -> "pd.DataFrame":
@@ -170,11 +256,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def _file_name(run: Run, version: int) -> str:
+    return file_name(run.config(), version)
+
+
+def file_name(config: dict[str, Any], version: int) -> str:
+    """The name of a record's file.
+
+    Args:
+        config: of `Run.config`.
+    """
     # The words are for people, and safe in every file system, with "-" between them alone; the
     # digest tells records apart.
-    named = (run.study, run.method, run.noise, run.seed)
+    named = [config[field] for field in ("study", "method", "noise", "seed")]
     study, method, noise, seed = (re.sub(r"[^A-Za-z0-9._]+", "_", str(name))[:40] for name in named)
-    digest = hashlib.sha256(_to_json([run.config(), version]).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(_to_json([config, version]).encode()).hexdigest()[:8]
     return f"{study}-{method}-{noise}-seed{seed}-{digest}.json"
 
 
@@ -183,54 +278,24 @@ def _to_json(value: Any, **options: Any) -> str:
     return json.dumps(value, sort_keys=True, default=lambda scalar: scalar.item(), **options)
 
 
-def _load(path: Path, run: Run, version: int) -> Record | None:
-    """The record in `path`, or None where there is none; a corrupt one is set aside."""
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        fault = _find_fault(record, run, version)
-    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
-        fault = str(error)
-    if fault is None:
-        return record
-    # Kept for whoever wants to know what happened; the suffix hides it from the next look.
-    aside = path.with_name(path.name + ".corrupt")
-    with suppress(FileNotFoundError):  # another of several processes was first
-        os.replace(path, aside)
-    message = f"set aside a corrupt record as {aside.name} and will make it again: {fault}"
-    warnings.warn(message, stacklevel=3)
-    return None
-
-
-def _find_fault(record: Any, run: Run, version: int) -> str | None:
-    """Why `record` is not one of `run`, for a sentence; None if it is."""
+def find_fault(record: Any) -> str | None:
+    """Why an object is no record, for a sentence; None if it is one."""
     if not isinstance(record, dict):
         return "it is not a JSON object"
     for name, kind in _KINDS.items():
         if not isinstance(record.get(name), kind):
             return f"its field '{name}' is missing or not a {kind.__name__}"
+    return None
+
+
+def _find_fault(record: Any, run: Run, version: int) -> str | None:
+    """Why `record` is not one of `run`, for a sentence; None if it is."""
+    if fault := find_fault(record):
+        return fault
     # As text, in which 1 and numpy's 1, or a tuple and a list, are the same.
     if _to_json([record["config"], record["version"]]) != _to_json([run.config(), version]):
         return "its config and version are not those its name stands for"
     return None
-
-
-def _write(path: Path, run: Run, version: int, result: Result, provenance: dict) -> Record:
-    record = {
-        "config": run.config(),
-        "version": version,
-        "metrics": getattr(result, "metrics", None),
-        "history": getattr(result, "history", None),
-        "provenance": provenance,
-    }
-    if fault := _find_fault(record, run, version):
-        raise ValueError(f"the result of {run} cannot be recorded: {fault}")
-    text = _to_json(record, indent=1)
-    if is_main_process():
-        write_atomically(path, text + "\n")
-    # Read back from the text, so that numbers are the same now as when they are loaded.
-    return json.loads(text)
 
 
 def _time_each(results: Iterator[_T]) -> Iterator[tuple[float, _T]]:

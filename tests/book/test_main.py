@@ -1,9 +1,16 @@
-"""`python -m sympo run`: what a person meets at the command line."""
+"""`python -m sympo run` and `run-all`: what a person meets at the command line."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from sympo import __main__ as command
-from sympo.studies import mnist, profiles
+from sympo.studies import mnist, profiles, queue
 from sympo.studies.records import Runs
 from sympo.studies.sources import AssetError
 
@@ -66,3 +73,126 @@ def test_outside_a_clone_one_sentence_says_that_studies_need_one(monkeypatch, ca
     error = capsys.readouterr().err
     assert "studies need a clone of the repository" in error
     assert error.count("\n") == 1
+
+
+# run-all
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "3"], "argument --budget: '3' is no number of seconds from 15 on"),
+        (["--budget", "soon"], "argument --budget: 'soon' is no number of seconds from 15 on"),
+        (["--budget", "nan"], "argument --budget: 'nan' is no number of seconds from 15 on"),
+        (["--shard", "0/2"], "argument --shard: '0/2' is not I/N"),
+        (["--shard", "3/2"], "argument --shard: '3/2' is not I/N"),
+        (["--shard", "2"], "argument --shard: '2' is not I/N"),
+    ],
+)
+def test_run_all_refuses_options_that_mean_nothing(arguments, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        command.main(["run-all", *arguments])
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_run_all_refuses_a_study_before_another_is_planned(capsys, monkeypatch):
+    monkeypatch.setattr(mnist, "plan_study", lambda config: pytest.fail("it was planned"))
+    arguments = ["run-all", "--profile", "smoke", "--studies", "mnist_losses,glod"]
+    assert command.main(arguments) == 2
+    assert "Did you mean 'gold'" in capsys.readouterr().err
+
+
+def test_run_all_is_for_one_process(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command.main(["run-all", "--profile", "smoke"]) == 2
+    assert "--shard I/N" in capsys.readouterr().err
+
+
+def test_run_all_goes_on_without_a_study_whose_data_are_missing(capsys, monkeypatch):
+    def fail(config):
+        raise AssetError("MNIST is not here")
+
+    monkeypatch.setattr(mnist, "plan_study", fail)
+    arguments = ["run-all", "--profile", "smoke", "--studies", "mnist_losses"]
+    assert command.main(arguments) == 1
+    assert capsys.readouterr().out == (
+        "mnist_losses: left out, MNIST is not here\ntrained 0 runs, 0 are left\n"
+    )
+
+
+def test_studies_of_the_queue_are_those_of_the_profiles():
+    assert set(queue.STUDIES) == set(profiles.STUDIES)
+
+
+@pytest.fixture
+def clone(tmp_path, write_preferences):
+    """A copy of this code with a build folder of its own, as a process of its own would see it."""
+    root = tmp_path / "clone"
+    root.mkdir()
+    for name in ("sympo", "notebooks"):
+        (root / name).symlink_to(profiles.root() / name)
+    return root, write_preferences(tmp_path / "data")
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from sympo import __main__
+from sympo.studies import profiles
+
+profiles.root = lambda: Path(sys.argv[1])
+sys.exit(__main__.main(sys.argv[2:]))
+"""
+
+
+def start(clone, *options):
+    """`run-all` of study gold, at sizes of seconds."""
+    root, data = clone
+    arguments = ["run-all", "--profile", "smoke", "--studies", "gold,hh", *options]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(root), *arguments],
+        env={**os.environ, "SYMPO_DATA": str(data), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def count_records(clone):
+    return len(list((clone[0] / "build" / "smoke" / "records").glob("*.json")))
+
+
+@pytest.mark.slow
+def test_run_all_ends_in_time_and_goes_on_from_there(clone):
+    started = time.monotonic()
+    process = start(clone, "--budget", "25")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert time.monotonic() - started < 27  # Python starts before the clock does
+    trained, left = map(int, re.search(r"trained (\d+) runs, (\d+) are left", output).groups())
+    assert trained == count_records(clone) > 0
+    # a line for each, with its seconds and what is left
+    lines = re.findall(r"(.*) seed \d: .*: [\d.]+ s; \d+ runs, \d+ s left", output)
+    assert len(lines) == trained
+    assert left > 0
+    assert "headline contrasts" in lines[0]
+
+    rest = start(clone)
+    output, _ = rest.communicate(timeout=300)
+    assert rest.returncode == 0
+    assert f"trained {left} runs, 0 are left" in output
+    assert count_records(clone) == trained + left
+
+
+@pytest.mark.slow
+def test_sigterm_keeps_what_is_finished_and_leaves_nothing_else(clone):
+    process = start(clone)
+    deadline = time.monotonic() + 120
+    while not count_records(clone) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert re.search(r"SIGTERM: trained \d+ runs, \d+ are left", output)
+    folder = clone[0] / "build" / "smoke" / "records"
+    assert all(path.suffix == ".json" for path in folder.iterdir())

@@ -28,6 +28,7 @@ FEW = {
     "seeds": 1,
     "headline_seeds": 1,
     "pairs": 16,
+    "validation_pairs": 4,
     "judge_pairs": 8,
     "sft_examples": 8,
     "test_pairs": 8,
@@ -61,9 +62,13 @@ def root(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "notebooks").symlink_to(profiles.root() / "notebooks")
     monkeypatch.setattr(profiles, "root", lambda: folder)
-    monkeypatch.setattr(sweep, "train_parallel", sweep.train_runs)
+    monkeypatch.setattr(sweep, "train_parallel", train_here)
     with pd.option_context("display.max_colwidth", 50):
         yield folder
+
+
+def train_here(runs, *, build_world):
+    return sweep.Workbench(build_world).train_runs(runs)
 
 
 def run_cells(name, profile, **overrides):

@@ -159,6 +159,7 @@ def train_gold() -> dict[str, float]:
         study="gold",
         methods=list(losses.PAIR_LOSSES),
         pairs=24,
+        validation_pairs=4,
         sft_examples=48,
         epochs=2,
         prompts=12,
@@ -175,6 +176,7 @@ def train_offline(study: str) -> dict[str, float]:
         train_files=["train"],
         test_files=["test"],
         pairs=16,
+        validation_pairs=4,
         sft_examples=16,
         epochs=2,
         prompts=4,
@@ -196,7 +198,7 @@ def train_policies(
     # TRL ends each training with a full collection, which walks every imported module.
     gc.freeze()
     with mock.patch.object(torch, "multinomial", draw_tokens), double_precision():
-        results = list(sweep.train_runs(runs, build_world=build_world))
+        results = list(sweep.Workbench(build_world).train_runs(runs))
     gc.unfreeze()
     return {
         f"{run.method}: {name}": number
@@ -206,7 +208,7 @@ def train_policies(
 
 
 def summarise_policy(result: records.Result) -> dict[str, float]:
-    shown = ("margin", "kl", "reward", "length")
+    shown = ("margin", "validation", "kl", "reward", "length")
     return {
         "training loss": np.mean([entry["loss"] for entry in result.history]),
         "training margin": result.history[-1]["margin_true"],

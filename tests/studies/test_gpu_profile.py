@@ -11,14 +11,16 @@ import pytest
 
 from sympo import __main__
 from sympo.studies import models, profiles, sources
-from sympo.studies.alignment import gold, sweep
-from sympo.studies.mnist import study as mnist_study
+from sympo.studies.alignment import gold
 
 pytestmark = pytest.mark.slow
 
 MNIST = {"pairs": 40, "validation_pairs": 10, "batch": 20, "epochs": 2, "eval_every": 2, "seeds": 1}
 ALIGNMENT = {
     "pairs": 8,
+    "validation_pairs": 4,
+    # the rate that all methods share: the probe adds no run but its own
+    "learning_rates": [2e-5],
     "sft_examples": 8,
     "prompts": 4,
     "samples": 2,
@@ -27,13 +29,14 @@ ALIGNMENT = {
     "micro_batch": 4,
     "seeds": 1,
     "headline_seeds": 1,
+    "frontier_seeds": 1,
     "noise_rates": [0.4],
 }
 OFFLINE = {**ALIGNMENT, "judge_pairs": 8, "judge_epochs": 1, "test_pairs": 8}
 SIZES = {
     "mnist_losses": MNIST,
     "mnist_noise": MNIST,
-    "gold": {**ALIGNMENT, "frontier_seeds": 1, "betas": [1.0]},
+    "gold": {**ALIGNMENT, "betas": [1.0]},
     "hh": OFFLINE,
     "ultrafeedback": OFFLINE,
 }
@@ -54,8 +57,9 @@ def elsewhere(folder, random_mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "mnist", lambda: digits)
     monkeypatch.setenv("SYMPO_DATA", str(folder))
     monkeypatch.setattr(gold, "reward", lambda answer: sum(answer.encode()) % 7 / 7)
-    for module in (sweep, mnist_study, profiles):
-        monkeypatch.setattr(module, "build_folder", lambda profile: tmp_path / profile)
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
+    # records are written without CUDA here, and all the same trained on
+    monkeypatch.setenv("SYMPO_RECORDS", "train")
 
 
 def test_every_study_of_the_profile_is_here():
@@ -63,10 +67,15 @@ def test_every_study_of_the_profile_is_here():
     assert sections == set(SIZES)
 
 
+def list_runs(config):
+    """The runs of a study, those of its probe included."""
+    return [*config.runs(), *(config.probe_runs() if hasattr(config, "probe_runs") else [])]
+
+
 @pytest.mark.parametrize("study", SIZES)
 def test_dry_run(study, tmp_path, capsys):
     settings = [f"--set={name}={value}" for name, value in SIZES[study].items()]
-    expected = profiles.study_config(study, "gpu", **SIZES[study]).runs()
+    expected = list_runs(profiles.study_config(study, "gpu", **SIZES[study]))
     assert __main__.main(["run", study, "--profile=gpu", *settings]) == 0
     assert f"trained {len(expected)}, loaded 0" in capsys.readouterr().out
     paths = (tmp_path / "gpu" / "records").glob("*.json")

@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from sympo.studies import profiles, progress, records
+from sympo.studies import plan, profiles, progress
 from sympo.studies.alignment import sampling, sweep, training
 
 pytestmark = pytest.mark.slow
@@ -115,19 +115,25 @@ def test_what_processes_must_agree_on(elsewhere):
     run(elsewhere, *FSDP, __file__, "agree")
 
 
-@pytest.mark.parametrize(("processes", "name"), [("1", "train_parallel"), ("2", "train_runs")])
-def test_launched_processes_train_each_policy_together(processes, name, monkeypatch):
+@pytest.mark.parametrize(("processes", "parallel"), [("1", True), ("2", False)])
+def test_launched_processes_train_each_policy_together(processes, parallel, monkeypatch):
     study = profiles.study_config("gold", "smoke")
     monkeypatch.setenv("WORLD_SIZE", processes)
-    monkeypatch.setattr(records, "run_all", lambda runs, train, **rest: train.func)
-    assert sweep.run_sweep(study, None, version=1) is getattr(sweep, name)
+    assert trains_in_parallel(study, monkeypatch) == parallel
 
 
 def test_a_large_model_is_trained_by_all_threads(monkeypatch):
     study = profiles.study_config("gold", "gpu")
-    monkeypatch.setattr(records, "run_all", lambda runs, train, **rest: train.func)
+    monkeypatch.setenv("SYMPO_RECORDS", "train")
     assert study.model != "tiny"
-    assert sweep.run_sweep(study, None, version=1) is sweep.train_runs
+    assert not trains_in_parallel(study, monkeypatch)
+
+
+def trains_in_parallel(study, monkeypatch):
+    """Whether `run_sweep` would give the runs of a study to processes of its own."""
+    monkeypatch.setattr(plan, "run", lambda planned: getattr(planned.train, "func", None))
+    train = sweep.run_sweep(study, None, version=1, find_source=dict)
+    return train is sweep.train_parallel
 
 
 # The launched program
@@ -204,7 +210,7 @@ def check_reference(model, tokenizer, spec):
         for side, word in SAID.items()
     }
     pairs = Dataset.from_dict({"prompt": PROMPTS, **answers, "is_flipped": [False] * len(PROMPTS)})
-    world = World(spec, model, tokenizer, pairs, pairs, PROMPTS, score=None, rewards=None)
+    world = World(spec, model, tokenizer, pairs, pairs, PROMPTS, None, [], None)
     for row in add_reference(world).train:
         for side in SAID:
             exact = log_prob(model, row["prompt_ids"], row[f"{side}_ids"])

@@ -28,7 +28,14 @@ def data(folder, monkeypatch):
 
 
 def small(**changes):
-    sizes = {"pairs": 24, "judge_pairs": 16, "test_pairs": 20, "prompts": 6, "sft_examples": 10}
+    sizes = {
+        "pairs": 20,
+        "validation_pairs": 4,
+        "judge_pairs": 16,
+        "test_pairs": 20,
+        "prompts": 6,
+        "sft_examples": 10,
+    }
     return profiles.study_config("hh", "smoke", **{**sizes, **changes})
 
 
@@ -152,13 +159,16 @@ def test_rewards_are_the_judges_of_the_sft_answers(world):
     ("field", "count"), [("pairs", 1000), ("judge_pairs", 500), ("test_pairs", 90)]
 )
 def test_too_few_pairs_is_one_sentence_that_names_the_field(field, count):
-    sentence = rf"^{field} = {count}, but \d+ pairs fit .*: lower {field}$"
+    beside = " with validation_pairs = 4" if field == "pairs" else ""
+    sentence = rf"^{field} = {count}{beside}, but \d+ pairs fit .*: lower {field}$"
     with pytest.raises(ValueError, match=sentence):
         offline.build_world(small(**{field: count}).world_spec(0))
 
 
 def test_pairs_that_do_not_fit_are_left_out():
-    spec = small(max_length=55, pairs=5, judge_pairs=5, test_pairs=5).world_spec(0)
+    spec = small(
+        max_length=55, pairs=4, validation_pairs=1, judge_pairs=5, test_pairs=5
+    ).world_spec(0)
     tokenizer = models.byte_tokenizer()
     for part in offline._draw_pairs(spec, tokenizer):
         assert len(part) == 5
@@ -169,7 +179,7 @@ def test_pairs_that_do_not_fit_are_left_out():
 
 
 def test_records_of_other_data_are_not_read(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "run_sweep", lambda config, *rest, **source: source)
+    monkeypatch.setattr(sweep, "run_sweep", lambda *rest, find_source, **options: find_source())
     before = offline.run_study(small())
     assert before["data"].count("SYMPO_DATA") == 3
     assert before["weights"] == "scratch"
@@ -180,12 +190,8 @@ def test_records_of_other_data_are_not_read(folder, tmp_path, monkeypatch):
     assert offline.run_study(small())["data_sha256"] != before["data_sha256"]
 
 
-def test_hashes_of_data_and_weights_are_part_of_every_run(monkeypatch):
-    runs = []
-    monkeypatch.setattr(
-        sweep.records, "run_all", lambda asked, *rest, **options: runs.extend(asked)
-    )
-    offline.run_study(small())
+def test_hashes_of_data_and_weights_are_part_of_every_run():
+    runs = offline.plan_study(small()).list_runs(lambda run: None)
     assert {run.world.data_sha256 for run in runs} == {
         comparisons.load_split("hh", TRAIN, TEST).source()["data_sha256"]
     }

@@ -316,6 +316,29 @@ def test_provenance_without_a_clone_is_none(monkeypatch, tmp_path):
         assert collected["modified"] is None
 
 
+def test_a_copy_inside_another_repository_has_not_that_ones_commit(monkeypatch, tmp_path):
+    def git(*arguments):
+        settings = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", "-C", tmp_path, *settings, *arguments], check=True)
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message=theirs")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    monkeypatch.setattr(profiles, "root", lambda: copy)
+    monkeypatch.delenv("SYMPO_COMMIT", raising=False)
+    assert provenance.collect()["commit"] is None
+    monkeypatch.setenv("SYMPO_COMMIT", "0123abc")
+    collected = provenance.collect()
+    assert (collected["commit"], collected["modified"]) == ("0123abc", None)
+    monkeypatch.setenv("SYMPO_COMMIT", "main")
+    with pytest.raises(ValueError, match="SYMPO_COMMIT is 'main'"):
+        provenance.collect()
+    # where git knows, it is git that is asked
+    monkeypatch.setattr(profiles, "root", lambda: tmp_path)
+    assert provenance.collect()["commit"] not in (None, "main")
+
+
 def test_provenance_without_metadata_leaves_versions_out(monkeypatch):
     def no_metadata(name):
         raise provenance.PackageNotFoundError(name)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tiny_gold import SIZES, config, find_run
+from tiny_gold import SIZES, config, find_run, train_here
 
 from sympo import preferences
-from sympo.studies import comparisons, models, sources
+from sympo.studies import comparisons, models, profiles, sources
 from sympo.studies.alignment import gold, sweep, training
 from sympo.studies.alignment.config import AlignmentRun
 from sympo.studies.records import Result
@@ -144,7 +144,7 @@ def test_there_is_one_reference_pass_and_one_sft_per_seed(gold_world, monkeypatc
     monkeypatch.setattr(training.PairTrainer, "compute_ref_log_probs", count)
     runs = config(methods=["dpo"], frontier_seeds=0, headline_seeds=2).runs()
     before = weights(gold_world.model).clone()
-    trained = sweep.train_runs(runs, build_world=build_world)
+    trained = sweep.Workbench(build_world).train_runs(runs)
     assert [run for run, _ in trained] == runs
     assert built == [0, 1]
     assert not passes
@@ -169,7 +169,7 @@ def test_a_world_is_freed_before_the_next_is_built_and_flips_once_per_rate(gold_
     monkeypatch.setattr(sweep, "train_run", lambda run, world, pairs: Result({}, []))
     monkeypatch.setattr(preferences, "flip_preferences", flip)
     runs = config(seeds=2, headline_seeds=2).runs()
-    assert len(list(sweep.train_runs(runs, build_world=build_world))) == len(runs)
+    assert len(list(sweep.Workbench(build_world).train_runs(runs))) == len(runs)
     assert flips == [(0, 0.0), (0, 0.4), (1, 0.0), (1, 0.4)]
     assert not any(world() for world in alive)
 
@@ -182,11 +182,43 @@ def test_a_run_has_finite_metrics_and_learns(gold_world):
     result = sweep.train_run(run, gold_world, gold_world.train)
     metrics = result.metrics
     assert metrics["fit_flipped"] is None
+    generations = metrics.pop("generations")
     assert all(math.isfinite(value) for value in metrics.values() if value is not None)
     assert metrics["kl"] > 0.01
     assert metrics["margin"] > 0
     assert [entry["step"] for entry in result.history][-1] == 12
+    # one answer of each to every prompt
+    assert [row["prompt"] for row in generations] == [p[-1]["content"] for p in gold_world.prompts]
+    assert [row["sft"] for row in generations] == gold_world.answers
+    assert {row["policy"] for row in generations} != {row["sft"] for row in generations}
     json.dumps(result)
+
+
+def test_validation_pairs_are_not_trained_on_and_keep_their_flips(gold_world, monkeypatch):
+    seen = {}
+
+    def train(run, world, pairs, validation):
+        seen.update(pairs=pairs, validation=validation)
+        return world.model, {}, []
+
+    monkeypatch.setattr(sweep, "_train_policy", train)
+    noisy = preferences.flip_preferences(gold_world.train, 0.4, seed=0)
+    sweep.train_run(find_run("dpo", 0.4), gold_world, noisy)
+    held_out = gold_world.spec.validation_pairs
+    assert seen["pairs"].to_list() == noisy.to_list()[:-held_out]
+    assert seen["validation"].to_list() == noisy.to_list()[-held_out:]
+    assert any(seen["validation"]["is_flipped"])
+
+
+def test_validation_that_leaves_nothing_to_train_on_is_refused(gold_world):
+    few = gold_world.train.select(range(gold_world.spec.validation_pairs))
+    with pytest.raises(ValueError, match="validation_pairs = 8 leaves nothing of 8 pairs"):
+        sweep.train_run(find_run("dpo", 0.0), gold_world, few)
+
+
+def test_agreement_counts_ties_half_and_passes_nan_on():
+    assert sweep._agreement(np.array([0.3, -0.1, 0.0, 2.0])) == 2.5 / 4
+    assert math.isnan(sweep._agreement(np.array([0.3, math.nan])))
 
 
 def test_told_a_rate_of_zero_rdpo_is_dpo(gold_world):
@@ -195,7 +227,9 @@ def test_told_a_rate_of_zero_rdpo_is_dpo(gold_world):
         for method in ("dpo", "rdpo")
     )
     assert dpo.pop("fit_flipped") is rdpo.pop("fit_flipped") is None
-    assert rdpo == pytest.approx(dpo, rel=1e-4)
+    assert rdpo.pop("generations") == dpo.pop("generations")
+    # margins are a thousandth of a nat, of which float32 has but a few digits
+    assert rdpo == pytest.approx(dpo, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.slow
@@ -211,18 +245,19 @@ def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
     assert {run.seed for run in runs} == {0, 1}
     together, alone = (
         {run.seed: result.metrics for run, result in train(runs, build_world=gold.build_world)}
-        for train in (sweep.train_parallel, sweep.train_runs)
+        for train in (sweep.train_parallel, train_here)
     )
     assert together.keys() == alone.keys()
     for seed in alone:
+        assert together[seed].pop("generations") == alone[seed].pop("generations")
         assert together[seed] == pytest.approx(alone[seed], rel=1e-3), seed
 
 
 @pytest.mark.slow
 def test_study_resumes(gold_world, monkeypatch, tmp_path):
-    monkeypatch.setattr(sweep, "build_folder", lambda profile: tmp_path)
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path)
     # another process would not see the world below
-    monkeypatch.setattr(sweep, "train_parallel", sweep.train_runs)
+    monkeypatch.setattr(sweep, "train_parallel", train_here)
     monkeypatch.setattr(gold, "build_world", lambda spec: gold_world)
     study = config(methods=["dpo"], headline_methods=["sympo_sigmoid"])
     first = gold.run_study(study)

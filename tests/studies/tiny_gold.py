@@ -1,5 +1,6 @@
 """Study gold in seconds, for the tests of its parts: a small config, its runs, exact answers."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sympo.studies.alignment.config import AlignmentRun
 from sympo.studies.alignment.gold import GoldConfig
+from sympo.studies.alignment.sweep import BuildWorld, Workbench
+from sympo.studies.records import Result
 
 SIZES = {
     "study": "gold",
@@ -21,6 +24,7 @@ SIZES = {
     "frontier_seeds": 1,
     "betas": [0.5],
     "pairs": 48,
+    "validation_pairs": 8,
     "learning_rate": 1e-3,
     "max_new_tokens": 8,
     "samples": 2,
@@ -45,6 +49,13 @@ def find_run(method: str, noise_rate: float, **changes: Any) -> AlignmentRun:
         if (run.method, run.noise_rate, run.beta) == (method, noise_rate, 0.1):
             return run
     raise LookupError(f"no run of {method} at {noise_rate}")
+
+
+def train_here(
+    runs: list[AlignmentRun], *, build_world: BuildWorld
+) -> Iterator[tuple[AlignmentRun, Result]]:
+    """Takes the place of `sweep.train_parallel`, in this process."""
+    return Workbench(build_world).train_runs(runs)
 
 
 def answer_log_prob(

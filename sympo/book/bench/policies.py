@@ -148,13 +148,17 @@ def bench_gold(config: BenchConfig) -> list[Row]:
     """
     runs = list_runs(config)
     # as `run_sweep` would choose for the tiny model
-    train = sweep.train_parallel if timing.device() == "cpu" else sweep.train_runs
+    train = (
+        partial(sweep.train_parallel, build_world=gold.build_world)
+        if timing.device() == "cpu"
+        else sweep.Workbench(gold.build_world).train_runs
+    )
     # means over the runs, one per repeat: both sides have to learn as much
     our_accuracies: list[float] = []
     plain_accuracies: list[float] = []
 
     def train_ours() -> None:
-        results = [result for _, result in train(runs, build_world=gold.build_world)]
+        results = [result for _, result in train(runs)]
         # all have ended by now: a generator trains as it is read
         accuracies = [result.metrics["accuracy"] for result in results]
         our_accuracies.append(float(np.mean(accuracies)))

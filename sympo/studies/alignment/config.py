@@ -4,6 +4,8 @@ All runs of one seed share a world: the SFT model that every policy starts from,
 `WorldSpec` names what that world depends on, an `AlignmentRun` adds what one policy depends on.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Annotated, Any, ClassVar
@@ -11,9 +13,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sympo._names import unknown_name
-from sympo.studies import progress
+from sympo.studies import plan, progress
 from sympo.studies.profiles import StudyConfig, refuse_duplicates
-from sympo.studies.records import Run
+from sympo.studies.records import Record, Run
 from sympo.trainer import loss_types
 
 # a prompt or an answer in TRL's conversational format: turns with role and content
@@ -24,6 +26,9 @@ Rate = Annotated[float, Field(ge=0, lt=0.5)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+# Ours: the learning-rate probe has seeds from here on, which no other run has.
+PROBE_SEED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,7 @@ class WorldSpec:
     seed: int
     model: str
     pairs: int
+    validation_pairs: int
     sft_examples: int
     sft_epochs: int
     sft_learning_rate: float
@@ -133,12 +139,18 @@ class AlignConfig(StudyConfig):
     frontier_methods: list[str]
     frontier_seeds: Annotated[int, Field(ge=0)]
     betas: list[Positive]
+    # ours: a probe of the headline methods at these rates, on seeds of its own; each method's best
+    # by noisy validation is then run as well. Empty: no probe.
+    learning_rates: tuple[Positive, ...] = Field((), strict=False)
+    probe_seeds: Count = 1
 
     # The world. An SFT model, then training pairs.
     sft_examples: Count
     sft_epochs: Count
     sft_learning_rate: Positive
     pairs: Count
+    # ours: as many more, with flips like theirs, that no policy trains on
+    validation_pairs: Count
     # ours: evaluation prompts, never trained on, and the answers to each; two make a pair
     prompts: Count
     samples: Annotated[int, Field(ge=2, multiple_of=2)]
@@ -168,7 +180,10 @@ class AlignConfig(StudyConfig):
                 raise ValueError(unknown_name("method", name, known))
         return names
 
-    @field_validator("methods", "noise_rates", "headline_methods", "frontier_methods", "betas")
+    @field_validator(
+        *("methods", "noise_rates", "headline_methods", "frontier_methods"),
+        *("betas", "learning_rates"),
+    )
     @classmethod
     def _once(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
         refuse_duplicates(str(info.field_name), values)
@@ -220,7 +235,78 @@ class AlignConfig(StudyConfig):
         cells = product(worlds, self.noise_rates, methods, betas)
         return [self._run(*cell) for cell in cells if self._wants(*cell)]
 
-    def _run(self, world: WorldSpec, noise_rate: float, method: str, beta: float) -> AlignmentRun:
+    def probe_runs(self, **hashes: str) -> list[AlignmentRun]:
+        """The learning-rate probe: every headline method at each of `learning_rates`.
+
+        Args:
+            hashes: as for `world_spec`.
+        """
+        seeds = range(PROBE_SEED, PROBE_SEED + self.probe_seeds)
+        worlds = [self.world_spec(seed, **hashes) for seed in seeds]
+        return [
+            self._run(world, noise_rate, method, self.beta, learning_rate)
+            for world in worlds
+            for noise_rate in self._headline_rates()
+            for method in self.headline_methods
+            for learning_rate in self.learning_rates
+        ]
+
+    def tuned_runs(self, chosen: dict[str, float], **hashes: str) -> list[AlignmentRun]:
+        """The headline contrasts with each method's own learning rate.
+
+        Args:
+            chosen: of `choose_learning_rates`.
+            hashes: as for `world_spec`.
+        """
+        worlds = [self.world_spec(seed, **hashes) for seed in range(self.headline_seeds)]
+        return [
+            self._run(world, noise_rate, method, self.beta, chosen[method])
+            for world in worlds
+            for noise_rate in self._headline_rates()
+            for method in self.headline_methods
+        ]
+
+    def list_runs(
+        self, load: plan.Load[AlignmentRun], hashes: dict[str, str]
+    ) -> list[AlignmentRun]:
+        """Those of `runs`, of the probe, and, once it is complete, of what it has chosen.
+
+        Args:
+            load: gives the record of a run, or None.
+            hashes: as for `world_spec`.
+        """
+        probe = self.probe_runs(**hashes)
+        found = [record for run in probe if (record := load(run)) is not None]
+        # without a probe nothing is chosen
+        complete = bool(probe) and len(found) == len(probe)
+        tuned = self.tuned_runs(choose_learning_rates(found), **hashes) if complete else []
+        # a method's own rate may be the one that all methods share
+        return list(dict.fromkeys([*self.runs(**hashes), *probe, *tuned]))
+
+    def tier(self, run: AlignmentRun) -> int:
+        """Which of `plan.TIERS` a run is in."""
+        if run.seed >= PROBE_SEED:
+            return plan.PROBE
+        if run.learning_rate != self.learning_rate:
+            return plan.TUNED
+        if run.method not in self.headline_methods:
+            return plan.OTHER_METHODS
+        headline = run.noise_rate in self._headline_rates() and run.beta == self.beta
+        return plan.HEADLINE if headline else plan.OTHER_RATES
+
+    def _headline_rates(self) -> list[float]:
+        """The lowest and the highest noise rate."""
+        return sorted({min(self.noise_rates), max(self.noise_rates)})
+
+    def _run(
+        self,
+        world: WorldSpec,
+        noise_rate: float,
+        method: str,
+        beta: float,
+        learning_rate: float | None = None,
+    ) -> AlignmentRun:
+        """One run; at the learning rate that all methods share, if none is given."""
         return AlignmentRun(
             study=self.study,
             method=method,
@@ -229,7 +315,7 @@ class AlignConfig(StudyConfig):
             world=world,
             noise_rate=noise_rate,
             beta=beta,
-            learning_rate=self.learning_rate,
+            learning_rate=learning_rate or self.learning_rate,
             epochs=self.epochs,
         )
 
@@ -245,3 +331,27 @@ class AlignConfig(StudyConfig):
         if highest and method in self.headline_methods:
             return world.seed < self.headline_seeds
         return method in self.methods and world.seed < self.seeds
+
+
+def choose_learning_rates(probe: Iterable[Record]) -> dict[str, float]:
+    """Each method's learning rate with the best mean `validation` over noise rates and seeds.
+
+    Validation labels are as noisy as those of training, so no clean label is needed (T13). Of equal
+    rates the lowest is taken; a run that diverged has validation NaN and loses.
+
+    Args:
+        probe: records of `AlignConfig.probe_runs`.
+    Check: tests/studies/test_tuning.py.
+    """
+    # method → learning rate → what its runs reached
+    reached: dict[str, dict[float, list[float]]] = {}
+    for record in probe:
+        method = record["config"]["method"]
+        learning_rate = record["config"]["learning_rate"]
+        values = reached.setdefault(method, {}).setdefault(learning_rate, [])
+        validation = record["metrics"]["validation"]
+        values.append(-math.inf if math.isnan(validation) else validation)
+    return {
+        method: max(sorted(by_rate), key=lambda rate: sum(by_rate[rate]) / len(by_rate[rate]))
+        for method, by_rate in reached.items()
+    }

@@ -19,13 +19,13 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sympo import noise, preferences
-from sympo.studies import comparisons, models, records
+from sympo.studies import comparisons, models, plan, records
 from sympo.studies.alignment import sampling, sweep, training
-from sympo.studies.alignment.config import AlignConfig, Messages, WorldSpec
+from sympo.studies.alignment.config import AlignConfig, AlignmentRun, Messages, WorldSpec
 from sympo.studies.alignment.world import World, add_reference
 
 # raised when what the study computes changes; tests/studies/test_golden.py tells when
-VERSION = 1
+VERSION = 2
 
 # The prompts for SmolLM2, which writes the answers itself.
 HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")
@@ -267,11 +267,28 @@ class GoldConfig(AlignConfig):
 
 def run_study(config: GoldConfig) -> records.Runs:
     """Train every policy of `config`, or load its record."""
-    source = models.find_weights(config.model)
-    # the tiny model's pairs come from the grammar, and from no file
-    if config.model == "smollm2":
-        source = {**_load_hh().source(), **source}
-    return sweep.run_sweep(config, build_world, version=VERSION, **source)
+    return sweep.run_sweep(config, build_world, version=VERSION, find_source=_source_of(config))
+
+
+def plan_study(config: GoldConfig, *, read_only: bool = False) -> plan.Plan[AlignmentRun]:
+    """The policies of `config`, one by one; arguments as for `sweep.plan_sweep`."""
+    return sweep.plan_sweep(
+        config,
+        build_world,
+        version=VERSION,
+        find_source=_source_of(config),
+        read_only=read_only,
+    )
+
+
+def _source_of(config: GoldConfig) -> sweep.FindSource:
+    """What finds the files behind a world: the tiny model's pairs come from the grammar alone."""
+
+    def find_source() -> dict[str, str]:
+        weights = models.find_weights(config.model)
+        return {**_load_hh().source(), **weights} if config.model == "smollm2" else weights
+
+    return find_source
 
 
 def build_world(spec: WorldSpec) -> World:
@@ -292,7 +309,7 @@ def build_unreferenced(spec: WorldSpec) -> World:
     training.fine_tune(model, tokenizer, start.examples, spec)
 
     # Two answers to each training prompt, and round again if there are fewer prompts than pairs.
-    asked = list(islice(cycle(start.train_prompts), spec.pairs))
+    asked = list(islice(cycle(start.train_prompts), spec.pairs + spec.validation_pairs))
     drawn = sampling.sample(model, tokenizer, asked, spec, samples=2, seed=spec.pairs_seed).texts
     train = label_pairs(asked, _pair_up(drawn), seed=spec.seed)
 
@@ -309,7 +326,8 @@ def build_unreferenced(spec: WorldSpec) -> World:
             "the SFT model's answers are all alike to the gold reward: "
             "raise prompts, pairs or max_new_tokens"
         )
-    return World(spec, model, tokenizer, train, test, start.prompts, score, rewards)
+    first = answers[:: spec.samples]
+    return World(spec, model, tokenizer, train, test, start.prompts, score, first, rewards)
 
 
 def score(prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
@@ -368,7 +386,7 @@ def _load_smollm2(spec: WorldSpec) -> _Start:
             max_length=spec.max_length,
         )
 
-    train = take(split.train, max(spec.sft_examples, spec.pairs))
+    train = take(split.train, max(spec.sft_examples, spec.pairs + spec.validation_pairs))
     test = take(split.test, spec.prompts)
     examples = training.completions(train, spec.sft_examples)
     model = model.to(training.device())

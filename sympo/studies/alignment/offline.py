@@ -24,15 +24,22 @@ from transformers import (
 
 from sympo import preferences
 from sympo.judge import ModelJudge
-from sympo.studies import comparisons, models, records
+from sympo.studies import comparisons, models, plan, records
 from sympo.studies.alignment import sampling, sweep, training
-from sympo.studies.alignment.config import AlignConfig, Count, Messages, Positive, WorldSpec
+from sympo.studies.alignment.config import (
+    AlignConfig,
+    AlignmentRun,
+    Count,
+    Messages,
+    Positive,
+    WorldSpec,
+)
 from sympo.studies.alignment.world import Score, World, add_reference
 from sympo.studies.profiles import refuse_duplicates
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 # raised when what the studies compute changes; tests/studies/test_golden.py tells when
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +90,28 @@ class OfflineConfig(AlignConfig):
 
 def run_study(config: OfflineConfig) -> records.Runs:
     """Train every policy of `config`, or load its record."""
-    split = comparisons.load_split(config.study, config.train_files, config.test_files)
-    source = {**split.source(), **models.find_weights(config.model)}
-    return sweep.run_sweep(config, build_world, version=VERSION, **source)
+    return sweep.run_sweep(config, build_world, version=VERSION, find_source=_source_of(config))
+
+
+def plan_study(config: OfflineConfig, *, read_only: bool = False) -> plan.Plan[AlignmentRun]:
+    """The policies of `config`, one by one; arguments as for `sweep.plan_sweep`."""
+    return sweep.plan_sweep(
+        config,
+        build_world,
+        version=VERSION,
+        find_source=_source_of(config),
+        read_only=read_only,
+    )
+
+
+def _source_of(config: OfflineConfig) -> sweep.FindSource:
+    """What finds the files behind a world."""
+
+    def find_source() -> dict[str, str]:
+        split = comparisons.load_split(config.study, config.train_files, config.test_files)
+        return {**split.source(), **models.find_weights(config.model)}
+
+    return find_source
 
 
 def build_world(spec: OfflineSpec) -> World:
@@ -108,8 +134,11 @@ def build_world(spec: OfflineSpec) -> World:
     ).texts
     asked = [prompt for prompt in prompts for _ in range(spec.samples)]
     rewards = np.reshape(score(asked, answers), (-1, spec.samples))
+    first = answers[:: spec.samples]
     return add_reference(
-        World(spec, model, tokenizer, pairs.train, pairs.test, prompts, score, rewards, facts)
+        World(
+            spec, model, tokenizer, pairs.train, pairs.test, prompts, score, first, rewards, facts
+        )
     )
 
 
@@ -132,18 +161,20 @@ def _draw_pairs(spec: OfflineSpec, tokenizer: PreTrainedTokenizerBase) -> _Parts
     policy, for_judge = preferences.hold_out(split.train, fraction=spec.judge_share, seed=0)
     limits = {"max_prompt": spec.max_prompt, "max_length": spec.max_length}
 
-    def take(field: str, pairs: Dataset) -> Dataset:
-        count = getattr(spec, field)
+    def take(field: str, pairs: Dataset, *, more: int = 0) -> Dataset:
+        count = getattr(spec, field) + more
         shuffled = pairs.shuffle(seed=spec.seed)
         fitting = preferences.take_fitting(shuffled, tokenizer, count=count, **limits)
         if len(fitting) < count:
+            beside = f" with validation_pairs = {more}" if more else ""
             raise ValueError(
-                f"{field} = {count}, but {len(fitting)} pairs fit {limits}: lower {field}"
+                f"{field} = {count - more}{beside}, but {len(fitting)} pairs fit {limits}: "
+                f"lower {field}"
             )
         return fitting
 
     return _Parts(
-        train=take("pairs", policy),
+        train=take("pairs", policy, more=spec.validation_pairs),
         judge=take("judge_pairs", for_judge),
         test=take("test_pairs", split.test),
     )

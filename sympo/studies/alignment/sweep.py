@@ -1,8 +1,8 @@
 """From the config of an alignment study to its records.
 
-`run_sweep` asks for the record of every run; `train_runs` or `train_parallel` train those that are
-missing, each in its world (`Workbench`), and `train_run` makes one policy: preference training from
-the SFT model, then sampling and metrics.
+`run_sweep` asks for the record of every run; a `Workbench` trains those that are missing, each in
+its world, or several do in processes of their own (`train_parallel`); and `train_run` makes one
+policy: preference training from the SFT model, then sampling and metrics.
 """
 
 import copy
@@ -14,24 +14,27 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from sympo import preferences
-from sympo.studies import progress, provenance, records
+from sympo.studies import plan, progress, provenance, records
 from sympo.studies.alignment import sampling, training
 from sympo.studies.alignment.config import AlignConfig, AlignmentRun, WorldSpec
 from sympo.studies.alignment.world import World
-from sympo.studies.profiles import build_folder
 from sympo.studies.records import Result
 
 # of a spec, which may be of a study's own class
 BuildWorld = Callable[[Any], World]
+# where data and weights come from, with their hashes
+FindSource = Callable[[], dict[str, str]]
 
 # what a record's history keeps of the trainer's log
 _LOGGED = (
@@ -47,58 +50,84 @@ _LOGGED = (
 
 
 def run_sweep(
-    config: AlignConfig, build_world: BuildWorld, *, version: int, **source: str
+    config: AlignConfig, build_world: BuildWorld, *, version: int, find_source: FindSource
 ) -> records.Runs:
-    """Train every policy of `config`, or load its record.
+    """Train every policy of `config`, or load its record; arguments are those of `plan_sweep`.
 
     Models that a core trains as fast as all cores do are trained side by side, one process per
     core; not under `accelerate launch`, whose processes train each policy together.
+    """
+    read_only = plan.is_read_only(config.profile)
+    planned = plan_sweep(
+        config, build_world, version=version, find_source=find_source, read_only=read_only
+    )
+    # Processes of our own, unless somebody else has started some.
+    alone = progress.processes() == 1
+    small = config.model == "tiny" and not torch.cuda.is_available()
+    if alone and small:
+        planned = replace(planned, train=partial(train_parallel, build_world=build_world))
+    return plan.run(planned)
+
+
+def plan_sweep(
+    config: AlignConfig,
+    build_world: BuildWorld,
+    *,
+    version: int,
+    find_source: FindSource,
+    read_only: bool,
+) -> plan.Plan[AlignmentRun]:
+    """The policies of `config`, trained one by one.
 
     Args:
         build_world: a function of a module, so that other processes can import it.
         version: of the study, as `records.run_all` takes it.
-        source: of data and weights, for the records' provenance. Their hashes (`…_sha256`) are part
-            of what a run is.
+        find_source: where data and weights come from, for the records' provenance. Their hashes
+            (`…_sha256`) are part of what a run is.
+        read_only: whether nothing may be trained; then no file is looked for, and the hashes are
+            those of the records.
     """
+    if read_only:
+        folder = plan.records_folder(config.profile)
+        source = records.find_hashes(config.study, folder=folder, version=version)
+    else:
+        source = find_source()
     # Where data lie may differ from machine to machine; what they are may not.
     hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
-    # Processes of our own, unless somebody else has started some.
-    alone = progress.processes() == 1
-    small = config.model == "tiny" and not torch.cuda.is_available()
-    train = train_parallel if alone and small else train_runs
-    return records.run_all(
-        config.runs(**hashes),
-        partial(train, build_world=build_world),
-        folder=build_folder(config.profile) / "records",
+    return plan.Plan(
+        study=config.study,
+        profile=config.profile,
         version=version,
+        read_only=read_only,
         provenance=provenance.collect(**source, processes=progress.processes()),
+        list_runs=partial(config.list_runs, hashes=hashes),
+        tier=config.tier,
+        together=lambda run: run,
+        train=Workbench(build_world).train_runs,
     )
 
 
-def train_runs(
-    runs: list[AlignmentRun], *, build_world: BuildWorld
-) -> Iterator[tuple[AlignmentRun, Result]]:
-    """Train the policies of `runs`, one after the other; yield each run with its result."""
-    workbench = Workbench(build_world)
-    with progress.progress(len(runs), "policies") as bar:
-        for run in runs:
-            yield run, workbench.train(run)
-            bar.update()
-
-
 class Workbench:
-    """Trains runs in their worlds, and keeps one world and its noisy pairs for the next run.
+    """Trains runs in their worlds, and keeps worlds and noisy pairs for the next run.
 
-    Runs that follow each other in the order of `AlignConfig.runs` share a world, and most of them
-    its noisy pairs.
+    Runs that follow each other share a world, as a rule, and most of them its noisy pairs. A GPU
+    with room keeps worlds that are left, too: a queue comes back to every seed in each tier.
     """
 
     def __init__(self, build_world: BuildWorld) -> None:
         self.build_world = build_world
-        # at hand: a world, and its training pairs flipped at one rate
-        self._world: World | None = None
+        # at hand: worlds, the last used one last
+        self._worlds: dict[WorldSpec, World] = {}
+        # and the training pairs of one, flipped at one rate
         self._pairs: Dataset | None = None
-        self._noise_rate: float | None = None
+        self._flipped: tuple[WorldSpec, float] | None = None
+
+    def train_runs(self, runs: list[AlignmentRun]) -> Iterator[tuple[AlignmentRun, Result]]:
+        """Train the policies of `runs`, one after the other; yield each run with its result."""
+        with progress.progress(len(runs), "policies") as bar:
+            for run in runs:
+                yield run, self.train(run)
+                bar.update()
 
     def train(self, run: AlignmentRun) -> Result:
         """The result of `run`, in its world, on pairs flipped at its noise rate."""
@@ -106,20 +135,34 @@ class Workbench:
         return train_run(run, world, self._flip_pairs(world, run.noise_rate))
 
     def _enter_world(self, spec: WorldSpec) -> World:
-        if self._world is None or self._world.spec != spec:
-            # The old world has to be gone before the new one is built: a GPU may hold only one.
-            self._world = None
+        world = self._worlds.pop(spec, None)
+        if world is None:
+            # Old worlds have to be gone before a new one is built: a GPU may hold only one.
+            while self._worlds and not _has_room():
+                self._worlds.pop(next(iter(self._worlds)))
             self._pairs = None
-            self._world = self.build_world(spec)
-        return self._world
+            self._flipped = None
+            world = self.build_world(spec)
+        self._worlds[spec] = world
+        return world
 
     def _flip_pairs(self, world: World, noise_rate: float) -> Dataset:
-        if self._pairs is None or noise_rate != self._noise_rate:
+        if self._pairs is None or self._flipped != (world.spec, noise_rate):
             self._pairs = preferences.flip_preferences(
                 world.train, noise_rate, seed=world.spec.seed
             )
-            self._noise_rate = noise_rate
+            self._flipped = (world.spec, noise_rate)
         return self._pairs
+
+
+def _has_room() -> bool:
+    """Whether one more world may be built beside those at hand: less than half a GPU is in use."""
+    if not torch.cuda.is_available():
+        return False
+    free, total = torch.cuda.mem_get_info()
+    # PyTorch keeps what it has freed
+    free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return free > total / 2
 
 
 # One policy
@@ -129,18 +172,28 @@ def train_run(run: AlignmentRun, world: World, pairs: Dataset) -> Result:
     """One policy: trained from the SFT model of `world`, then measured.
 
     Args:
-        pairs: the world's training pairs, with flips.
+        pairs: the world's pairs, with flips; the last `validation_pairs` are not trained on.
     Returns:
-        metrics: accuracy and margin (mean, nats) on held-out pairs with true labels; fit_flipped,
-            the share of flipped training pairs whose wrong label the policy agrees with, None
-            without flips; those of `measure`; the world's facts. history: the trainer's log.
+        metrics: accuracy and margin (mean, nats) on test pairs with true labels; validation, the
+            share of noisy labels of validation pairs that the policy agrees with, a tie counted ½;
+            fit_flipped, the share of flipped training pairs whose wrong label the policy agrees
+            with, None without flips; those of `measure`; the world's facts. history: the trainer's
+            log.
+    Raises:
+        ValueError: fewer pairs than are held out for validation.
     """
-    policy, of_pairs, history = _train_policy(run, world, pairs)
+    held_out = world.spec.validation_pairs
+    if held_out >= len(pairs):
+        message = f"validation_pairs = {held_out} leaves nothing of {len(pairs)} pairs to train on"
+        raise ValueError(f"{message}: lower it, or raise pairs")
+    training_pairs = pairs.select(range(len(pairs) - held_out))
+    validation = pairs.select(range(len(pairs) - held_out, len(pairs)))
+    policy, of_pairs, history = _train_policy(run, world, training_pairs, validation)
     return Result({**of_pairs, **measure(policy, world), **world.facts}, history)
 
 
 def _train_policy(
-    run: AlignmentRun, world: World, pairs: Dataset
+    run: AlignmentRun, world: World, pairs: Dataset, validation: Dataset
 ) -> tuple[PreTrainedModel, dict[str, Any], list[dict[str, Any]]]:
     """A policy, its metrics on pairs, and its history.
 
@@ -157,7 +210,10 @@ def _train_policy(
         policy = copy.deepcopy(world.model)
         # at once: a forward pass may leave sharded weights gathered
         training.load_trained(policy, trainer)
-        metrics = _measure_on_pairs(trainer, world.test, pairs)
+        metrics = {
+            **_measure_on_pairs(trainer, world.test, pairs),
+            "validation": _agreement(training.margins(trainer, validation)),
+        }
     # the last entry sums up the whole training
     log = trainer.state.log_history[:-1]
     history = [{name: entry[name] for name in _LOGGED if name in entry} for entry in log]
@@ -178,13 +234,20 @@ def _measure_on_pairs(
     }
 
 
-def measure(policy: PreTrainedModel, world: World) -> dict[str, float]:
+def _agreement(margins: NDArray[np.float64]) -> float:
+    """The share of margins above 0, a tie counted ½; NaN if any is NaN."""
+    # sign(NaN) is NaN, where a comparison would be false
+    return float((1 + np.sign(margins)).mean() / 2)
+
+
+def measure(policy: PreTrainedModel, world: World) -> dict[str, Any]:
     """What a policy is worth on prompts that nothing was trained on.
 
     Returns:
         win_rate (against the SFT model's answers; a tie counts ½), reward (the judge's) and kl (to
         the SFT model, nats), each with its 95% interval over prompts as _low and _high; reward_sft;
-        length in tokens.
+        length in tokens; generations, for each prompt its last turn and the first answer of the
+        policy and of the SFT model, for other judges and for the reader.
     """
     spec = world.spec
     # the same random numbers for every method, so that methods differ by their policies alone
@@ -201,6 +264,12 @@ def measure(policy: PreTrainedModel, world: World) -> dict[str, float]:
         **sampling.summarise("kl", kl.mean(1)),
         "reward_sft": float(world.rewards.mean()),
         "length": float(np.mean(answers.lengths)),
+        "generations": [
+            {"prompt": prompt[-1]["content"], "policy": ours, "sft": theirs}
+            for prompt, ours, theirs in zip(
+                world.prompts, answers.texts[:: spec.samples], world.answers, strict=True
+            )
+        ],
     }
 
 
@@ -217,7 +286,7 @@ class _Worker(NamedTuple):
 def train_parallel(
     runs: list[AlignmentRun], *, build_world: BuildWorld
 ) -> Iterator[tuple[AlignmentRun, Result]]:
-    """As `train_runs`, but in processes, one per core, each of which takes whole worlds."""
+    """As `Workbench.train_runs`, in processes, one per core, each of which takes whole worlds."""
     queues = _share_out(runs, workers=torch.get_num_threads())
     with (
         ExitStack() as stack,

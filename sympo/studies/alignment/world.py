@@ -25,10 +25,12 @@ class World:
     Attributes:
         spec: what the world was built from.
         model: the SFT model, which is the reference policy; runs copy it and leave it as it is.
-        train, test: pairs whose labels are not flipped yet; after `add_reference` with token ids
+        train, test: pairs whose labels are not flipped yet; the last `spec.validation_pairs` of
+            train are for validation; after `add_reference` with token ids
             and the columns `ref_chosen_logps` and `ref_rejected_logps`.
         prompts: of the evaluation.
         score: the judge, `score(prompts, answers)` → a reward per answer.
+        answers: the SFT model's first answer to each of `prompts`.
         rewards: its rewards of the SFT model's answers to `prompts`, `(prompts, samples)`.
         facts: metrics of the world itself, which go into every record of it.
     """
@@ -40,6 +42,7 @@ class World:
     test: Dataset
     prompts: list[Messages]
     score: Score
+    answers: list[str]
     rewards: NDArray[np.float64]
     facts: dict[str, float] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from sympo.studies.mnist.evaluation import FEWER_PAIRS, evaluate_rewards, reward
 from sympo.studies.mnist.fast.chunks import Chunk
 from sympo.studies.mnist.fast.grid import Grid
 from sympo.studies.mnist.network import Network, draw_masks, initial_network
-from sympo.studies.mnist.study import compare_rankings, run_study, train_models
+from sympo.studies.mnist.study import compare_rankings, plan_study, run_study, train_models
 
 __all__ = [
     "FEWER_PAIRS",
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate_rewards",
     "initial_network",
     "noisy_labels",
+    "plan_study",
     "reward_accuracy",
     "run_study",
     "split_pairs",

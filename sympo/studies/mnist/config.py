@@ -6,13 +6,17 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationInfo, field_validator
 
 from sympo import losses, noise
-from sympo.studies import records
+from sympo.studies import plan, records
 from sympo.studies.profiles import StudyConfig, refuse_duplicates
 
 # The noise models of study mnist_noise. Lemma 1 says that the first two give the same risk, and
 # nothing about the third, where the written order tells something about the pair.
 Condition = Literal["asymmetric", "equivalent", "tied"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+
+# The contrasts that the notebooks name, and where they are drawn: a queue trains them first.
+HEADLINE_LOSSES = ("logistic", "hinge", "sigmoid", "ramp")
+HEADLINE_RATES = (0.0, 0.4)
 
 # At one half a noisy label says nothing about the true one, and beyond it says the opposite.
 Rate = Annotated[float, Field(ge=0, lt=0.5)]
@@ -114,6 +118,10 @@ class LossesConfig(TrainingConfig):
 
     noise_rates: list[Rate]
 
+    def tier(self, run: MnistRun) -> int:
+        """Which of `plan.TIERS` a run is in."""
+        return _tier(run, headline=run.rate_pos in HEADLINE_RATES)
+
     def runs(self) -> list[MnistRun]:
         """One run per model to train."""
         # The losses of one seed and rate come last: they are what is compared.
@@ -148,6 +156,11 @@ class NoiseConfig(TrainingConfig):
             noise.check_rates(rate_pos, rate_neg)
         return pairs
 
+    def tier(self, run: NoiseRun) -> int:
+        """Which of `plan.TIERS` a run is in; those of the noisiest annotator come first."""
+        noisiest = max(self.noise_pairs, key=sum)
+        return _tier(run, headline=run.noise_pair == _name_pair(noisiest))
+
     def runs(self) -> list[NoiseRun]:
         """One run per model to train."""
         return [
@@ -160,7 +173,7 @@ class NoiseConfig(TrainingConfig):
 
     def _run(self, rates: RatePair, seed: int, loss: str, condition: Condition) -> NoiseRun:
         rate_pos, rate_neg = rates
-        noise_pair = f"{rate_pos:g}-{rate_neg:g}"
+        noise_pair = _name_pair(rates)
         equivalent = noise.equivalent_rate(rate_pos, rate_neg, self.class_prior)
         # Tied noise has the annotator's own two rates; it differs from asymmetric noise in how the
         # written order comes about.
@@ -176,3 +189,15 @@ class NoiseConfig(TrainingConfig):
             noise_pair=noise_pair,
             first_rate=self.first_rate if condition == "tied" else None,
         )
+
+
+def _name_pair(rates: RatePair) -> str:
+    rate_pos, rate_neg = rates
+    return f"{rate_pos:g}-{rate_neg:g}"
+
+
+def _tier(run: MnistRun, *, headline: bool) -> int:
+    """The tier of a run whose noise is one of the headline or not."""
+    if run.method not in HEADLINE_LOSSES:
+        return plan.OTHER_METHODS
+    return plan.HEADLINE if headline else plan.OTHER_RATES

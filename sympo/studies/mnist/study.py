@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,11 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sympo import stats
-from sympo.studies import progress, provenance, records, sources
+from sympo.studies import plan, progress, provenance, records, sources
 from sympo.studies.mnist.config import LossesConfig, NoiseConfig
 from sympo.studies.mnist.evaluation import fit_shares
 from sympo.studies.mnist.fast.chunks import AnyMnistRun, Chunk, list_chunks
-from sympo.studies.profiles import build_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,14 +35,31 @@ SAMPLE = 1000
 
 def run_study(config: LossesConfig | NoiseConfig) -> records.Runs:
     """Train every model of `config`, or load its record."""
+    return plan.run(plan_study(config, read_only=plan.is_read_only(config.profile)))
+
+
+def plan_study(config: LossesConfig | NoiseConfig, *, read_only: bool = False) -> plan.Plan[Any]:
+    """The models of `config`, those of a tier and seed together.
+
+    Args:
+        read_only: whether nothing may be trained; then no data is needed.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = sources.mnist()
-    return records.run_all(
-        config.runs(),
-        partial(train_models, device=device),
-        folder=build_folder(config.profile) / "records",
+    source = {}
+    if not read_only:
+        data = sources.mnist()
+        source = {"data": data.source, "data_sha256": data.sha256}
+    return plan.Plan(
+        study=config.study,
+        profile=config.profile,
         version=VERSION,
-        provenance=provenance.collect(data=data.source, data_sha256=data.sha256),
+        read_only=read_only,
+        provenance=provenance.collect(**source),
+        list_runs=lambda load: config.runs(),
+        tier=config.tier,
+        # A seed's models are enough to keep a GPU busy, and no more is lost if it is cut off.
+        together=attrgetter("seed"),
+        train=partial(train_models, device=device),
     )
 
 

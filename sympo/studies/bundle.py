@@ -1,0 +1,214 @@
+"""Records on their way between machines: one file with hashes, and what there is of each study.
+
+A bundle is a zip file of records as they are, and of `manifest.json`, which holds the profile and
+the sha256 of each. Nothing is taken from a bundle that is not whole, and no record is overwritten.
+"""
+
+import hashlib
+import json
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from sympo.studies import profiles, records
+from sympo.studies.plan import TIERS, Plan, records_folder
+from sympo.studies.records import write_atomically
+
+MANIFEST = "manifest.json"
+# Of the layout that is described above.
+FORMAT = 1
+# Ours: bytes. No record comes near it, and a bundle that claims more is refused before unpacking.
+MOST_BYTES = 64 * 2**20
+
+# As `records.file_name` makes them: no path, nothing hidden.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.json")
+# When each member was written: the same for all, so that equal records give equal bundles.
+_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Import:
+    """What became of the records of a bundle.
+
+    Attributes:
+        new: names of those that were added.
+        known: of those that are here already, to the last byte.
+        retold: of those whose results are here already, made by another machine or at another time.
+        contradicted: of those whose results differ from those here.
+    """
+
+    new: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    retold: list[str] = field(default_factory=list)
+    contradicted: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.new)} new, {len(self.known)} known"]
+        if self.retold:
+            lines.append(
+                f"{len(self.retold)} with the same results from another run; ours are kept"
+            )
+        if self.contradicted:
+            first = ", ".join(self.contradicted[:3])
+            lines.append(
+                f"{len(self.contradicted)} whose results DIFFER from ours, which are kept: {first}"
+                f"{' …' if len(self.contradicted) > 3 else ''}"
+            )
+        return "records: " + "; ".join(lines)
+
+
+def export_records(profile: str, file: Path) -> str:
+    """Write all records of a profile to a bundle.
+
+    Returns:
+        a sentence that says what it holds.
+    Raises:
+        ValueError: there are none.
+    Check: tests/studies/test_bundle.py.
+    """
+    folder = records_folder(profile)
+    contents = {path.name: path.read_bytes() for path in sorted(folder.glob("*.json"))}
+    if not contents:
+        raise ValueError(
+            f"there are no records in {folder}: run a study of profile {profile} first"
+        )
+    manifest = {
+        "format": FORMAT,
+        "profile": profile,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    members = {MANIFEST: json.dumps(manifest, indent=1).encode(), **contents}
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, content in members.items():
+            bundle.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
+    content = buffer.getvalue()
+    write_atomically(file, content)
+    size = f"{len(contents)} records, {len(content) / 2**20:.1f} MiB"
+    return f"{file}: {size}, sha256 {hashlib.sha256(content).hexdigest()}"
+
+
+def import_records(profile: str, file: Path) -> Import:
+    """Add the records of a bundle to those of a profile; none is overwritten.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no bundle, or not a whole one, or of another profile. Nothing was added.
+    Check: tests/studies/test_bundle.py.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}: name a bundle of `records export`")
+    try:
+        contents = _read_bundle(file, profile)
+    # KeyError: no manifest; the others are of damaged files
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError) as error:
+        message = f"{file} is not a whole bundle of records ({error}): export it again"
+        raise ValueError(message) from None
+    report = Import()
+    folder = records_folder(profile)
+    for name, content in contents.items():
+        path = folder / name
+        if not path.is_file():
+            write_atomically(path, content)
+            report.new.append(name)
+        else:
+            _compare(path.read_bytes(), content, report).append(name)
+    return report
+
+
+def _compare(ours: bytes, theirs: bytes, report: Import) -> list[str]:
+    """The list of `report` that a record belongs to which is here already."""
+    if ours == theirs:
+        return report.known
+    try:
+        same = _results(json.loads(ours)) == _results(json.loads(theirs))
+    except (ValueError, KeyError, TypeError):  # ours is damaged
+        same = False
+    return report.retold if same else report.contradicted
+
+
+def _results(record: dict[str, Any]) -> str:
+    # as text, in which NaN equals NaN
+    return json.dumps([record["metrics"], record["history"]], sort_keys=True)
+
+
+def _read_bundle(file: Path, profile: str) -> dict[str, bytes]:
+    """The records of a bundle by name, each of which is what the manifest and its own name say."""
+    with zipfile.ZipFile(file) as bundle:
+        hashes = _read_manifest(_read_member(bundle, MANIFEST), file, profile)
+        contents = {name: _read_member(bundle, name) for name in hashes}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != hashes[name]:
+            raise ValueError(f"{file}: the sha256 of {name} is not the manifest's: export it again")
+        if fault := _find_fault(name, content):
+            raise ValueError(f"{file}: {name} is no record: {fault}")
+    return contents
+
+
+def _read_member(bundle: zipfile.ZipFile, name: str) -> bytes:
+    # by the directory's size, and by what really comes out
+    size = bundle.getinfo(name).file_size
+    if size > MOST_BYTES:
+        message = f"{bundle.filename}: {name} claims {size / 2**20:.0f} MiB, and no record has that"
+        raise ValueError(message)
+    with bundle.open(name) as member:
+        return member.read(MOST_BYTES)
+
+
+def _read_manifest(text: bytes, file: Path, profile: str) -> dict[str, str]:
+    """The sha256 of each record, by name."""
+    manifest = json.loads(text)
+    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(hashes, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{file}: {MANIFEST} is not of a bundle of format {FORMAT}")
+    if manifest.get("profile") != profile:
+        found = manifest.get("profile")
+        raise ValueError(f"{file} holds records of profile {found}: add --profile {found}")
+    for name in hashes:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{file}: {name!r} is no name of a record")
+    return hashes
+
+
+def _find_fault(name: str, content: bytes) -> str | None:
+    """Why a file is not the record that its name stands for; None if it is."""
+    try:
+        record = json.loads(content)
+        if fault := records.find_fault(record):
+            return fault
+        own = records.file_name(record["config"], record["version"])
+    except (ValueError, KeyError, RecursionError) as error:
+        return f"{type(error).__name__} {error}"
+    return None if own == name else f"its config stands for {own}"
+
+
+def describe_status(profile: str) -> str:
+    """What there is of each study and tier, in lines."""
+    folder = records_folder(profile)
+    lines = [f"records of profile {profile} in {folder}"]
+    for study, (module, _) in profiles.STUDIES.items():
+        if study in profiles.read_profile(profile):
+            config = profiles.study_config(study, profile)
+            plan = import_module(module).plan_study(config, read_only=True)
+            lines += _describe_study(plan)
+    return "\n".join(lines)
+
+
+def _describe_study(plan: Plan[Any]) -> Iterable[str]:
+    counts: Counter[int] = Counter()
+    present: Counter[int] = Counter()
+    for run in plan.list_runs(plan.load):
+        counts[plan.tier(run)] += 1
+        present[plan.tier(run)] += plan.load(run) is not None
+    yield f"{plan.study}: {present.total()} of {counts.total()}"
+    for tier in sorted(counts):
+        yield f"  {TIERS[tier]}: {present[tier]} of {counts[tier]}"
+    others = sum(1 for _ in records.read_folder(plan.folder, plan.study)) - present.total()
+    if others > 0:
+        yield f"  of other sizes or versions: {others}"

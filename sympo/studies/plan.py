@@ -1,0 +1,148 @@
+"""A study that is ready to run: which runs it has, which of them matter most, what trains them.
+
+A notebook completes one plan (`run`); `sympo.studies.queue` spends a given time on several, the
+most telling runs first. Both keep the same records, so either goes on where the other stopped.
+"""
+
+import os
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from sympo.studies import profiles, records
+from sympo.studies.records import AnyRun, Record, Result, Runs
+
+# What a tier of runs is for; a queue trains them in this order.
+TIERS = (
+    "headline contrasts",
+    "learning-rate probe",
+    "headline contrasts, own learning rate",
+    "other rates and β",
+    "other methods",
+)
+HEADLINE, PROBE, TUNED, OTHER_RATES, OTHER_METHODS = range(len(TIERS))
+
+# The record of a run, or None.
+Load = Callable[[AnyRun], Record | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Generic[AnyRun]):
+    """What a study runs, and how.
+
+    Attributes:
+        version: of the study, as `records.run_all` takes it.
+        read_only: whether nothing may be trained, see `is_read_only`.
+        provenance: for new records.
+        list_runs: every run, given what loads a record: what a probe has found decides which runs
+            follow it.
+        tier: of a run, an index of `TIERS`.
+        together: runs of one tier for which this is equal are trained by one call of `train`.
+        train: yields (run, result) as each of the given runs finishes.
+    """
+
+    study: str
+    profile: str
+    version: int
+    read_only: bool
+    provenance: dict[str, Any]
+    list_runs: Callable[[Load[AnyRun]], list[AnyRun]]
+    tier: Callable[[AnyRun], int]
+    together: Callable[[AnyRun], Hashable]
+    train: Callable[[list[AnyRun]], Iterator[tuple[AnyRun, Result]]]
+
+    @property
+    def folder(self) -> Path:
+        """Where the records lie."""
+        return records_folder(self.profile)
+
+    def load(self, run: AnyRun) -> Record | None:
+        """The record of a run, or None."""
+        return records.load(run, folder=self.folder, version=self.version)
+
+    def parts(self) -> list[list[AnyRun]]:
+        """The runs in lists that train together, the most telling first."""
+        parts: dict[tuple[int, Hashable], list[AnyRun]] = {}
+        for run in sorted(self.list_runs(self.load), key=self.tier):
+            parts.setdefault((self.tier(run), self.together(run)), []).append(run)
+        return list(parts.values())
+
+
+def records_folder(profile: str) -> Path:
+    """Where the records of a profile lie."""
+    return profiles.build_folder(profile) / "records"
+
+
+def is_read_only(profile: str) -> bool:
+    """Whether to take the records that exist, and to train nothing.
+
+    SYMPO_RECORDS=only asks for it, and SYMPO_RECORDS=train for the contrary. Without either,
+    nothing of profile gpu is trained where there is no CUDA but there are records: they came from
+    elsewhere to be drawn.
+
+    Raises:
+        ValueError: SYMPO_RECORDS holds something else.
+    """
+    asked = os.environ.get("SYMPO_RECORDS", "")
+    if asked not in ("", "only", "train"):
+        raise ValueError(f"SYMPO_RECORDS is '{asked}': set it to only or train, or unset it")
+    if asked:
+        return asked == "only"
+    if profile != "gpu" or next(records_folder(profile).glob("*.json"), None) is None:
+        return False
+    # Not before it is needed: the import takes seconds.
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def run(plan: Plan[AnyRun]) -> Runs:
+    """Train every run of `plan` that has no record, or only load those that have one.
+
+    Raises:
+        ValueError: nothing may be trained, and no seed is complete.
+    """
+    if plan.read_only:
+        loaded = load_complete(plan)
+        if not loaded.records:
+            remedy = "`python -m sympo records import` adds some, SYMPO_RECORDS=train trains here"
+            raise ValueError(f"no seed of {plan.study} is complete in {plan.folder}: {remedy}")
+        return loaded
+    # In memory, since the main process alone writes records, perhaps after another looks.
+    known: dict[AnyRun, Record] = {}
+    trained = 0
+    while waiting := [each for each in plan.list_runs(known.get) if each not in known]:
+        result = records.run_all(
+            waiting,
+            plan.train,
+            folder=plan.folder,
+            version=plan.version,
+            provenance=plan.provenance,
+        )
+        known.update(zip(waiting, result.records, strict=True))
+        trained += result.trained
+    in_order = [known[each] for each in plan.list_runs(known.get)]
+    return Runs(in_order, trained, len(known) - trained)
+
+
+def load_complete(plan: Plan[AnyRun]) -> Runs:
+    """The records of every seed that is complete within its tier; nothing is trained.
+
+    Losses are compared within seeds, so a seed that lacks some of them would make a mean of other
+    seeds for each.
+    """
+    runs = plan.list_runs(plan.load)
+    by_run = {each: plan.load(each) for each in runs}
+    # of each seed and tier, whether all runs have a record
+    complete: dict[tuple[int, int], bool] = {}
+    for each, record in by_run.items():
+        place = (plan.tier(each), each.seed)
+        complete[place] = complete.get(place, True) and record is not None
+    kept = [
+        record
+        for each, record in by_run.items()
+        if record is not None and complete[plan.tier(each), each.seed]
+    ]
+    present = sum(record is not None for record in by_run.values())
+    return Runs(kept, 0, len(kept), len(by_run) - present, present - len(kept))

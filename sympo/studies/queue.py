@@ -1,0 +1,266 @@
+"""Several studies in a given time, the most telling runs first: `python -m sympo run-all`.
+
+GPU time often comes in short slots. One queue goes over all studies, in the order of `plan.TIERS`:
+the headline contrasts of each study, seed by seed, then its probe, then what is left. A part of the
+queue that would not finish in time is not begun, and whatever ends the slot (the budget, SIGTERM,
+Ctrl-C) loses the part under way and nothing else. The same command goes on from there.
+"""
+
+import math
+import signal
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from sympo.studies import profiles, records
+from sympo.studies.plan import TIERS, Plan
+from sympo.studies.sources import AssetError
+
+# The order in which the studies of a tier take their turn.
+STUDIES = ("mnist_losses", "mnist_noise", "hh", "gold", "ultrafeedback")
+# Ours: seconds at the end of a budget in which what is under way is dropped and the process ends.
+RESERVE = 4.0
+# Ours: a study is given up after so many of its parts have failed, since each costs time.
+MOST_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several processes that share a folder of records: number `index` of 1 … `count`."""
+
+    index: int
+    count: int
+
+
+FIRST_OF_ONE = Shard(1, 1)
+
+
+class Ended(BaseException):
+    """The time is over. A BaseException, as KeyboardInterrupt: no library may take it for its own.
+
+    Attributes:
+        code: the process's exit code.
+    """
+
+    def __init__(self, reason: str, code: int):
+        super().__init__(reason)
+        self.code = code
+
+
+class Part(NamedTuple):
+    """Runs of a plan that train together; all are of one tier and one seed."""
+
+    plan: Plan[Any]
+    runs: list[Any]
+
+    @property
+    def tier(self) -> int:
+        """The index in `TIERS`."""
+        return self.plan.tier(self.runs[0])
+
+    @property
+    def seed(self) -> tuple[str, int]:
+        """Study and seed: what a world belongs to."""
+        return self.plan.study, self.runs[0].seed
+
+    @property
+    def name(self) -> tuple[str, Any]:
+        """Study and first run, which tell it from every other part."""
+        return self.plan.study, self.runs[0]
+
+    def __str__(self) -> str:
+        first = self.runs[0]
+        alone = f"{first.method}, {first.noise}"
+        what = alone if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        return f"{self.plan.study}, {TIERS[self.tier]}, seed {first.seed}: {what}"
+
+
+@dataclass
+class Clock:
+    """What is left of a budget, and how long the next part of a study may take.
+
+    Attributes:
+        ends: when the budget is spent, on the clock of `time.monotonic`; infinity without one.
+        slowest: (study, whether a world had to be built) → the most seconds per run so far.
+    """
+
+    ends: float = math.inf
+    slowest: dict[tuple[str, bool], float] = field(default_factory=dict)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left for training, never below 0."""
+        return max(self.ends - time.monotonic() - RESERVE, 0.0)
+
+    def predict(self, part: Part, *, fresh: bool) -> float:
+        """Seconds that a part is expected to take, by the slowest of its kind; 0 if unknown.
+
+        Args:
+            fresh: whether it is the first of its seed in this process, and a world has to be built.
+        """
+        # One with a world to build takes longer, so it bounds the others.
+        known = (self.slowest.get((part.plan.study, kind), 0.0) for kind in (fresh, True, False))
+        return next(filter(None, known), 0.0) * len(part.runs)
+
+    def note(self, part: Part, seconds: float, *, fresh: bool) -> None:
+        """Learn from a part that took `seconds`."""
+        key = (part.plan.study, fresh)
+        self.slowest[key] = max(self.slowest.get(key, 0.0), seconds / len(part.runs))
+
+
+def plan_studies(names: Sequence[str], profile: str, say: Callable[[str], None]) -> list[Plan[Any]]:
+    """The plans of studies, with the sizes of a profile.
+
+    A study whose data cannot be had is left out with a sentence, and the others go on.
+
+    Raises:
+        ValueError: an unknown study or profile.
+    """
+    # All of them before any is planned: a misspelt name must not wait for another study's data.
+    configs = [profiles.study_config(name, profile) for name in names]
+    plans = []
+    for config in configs:
+        module, _ = profiles.STUDIES[config.study]
+        try:
+            plans.append(import_module(module).plan_study(config))
+        except AssetError as error:
+            say(f"{config.study}: left out, {error}")
+    return plans
+
+
+class Queue:
+    """What is left of several studies, in the order of the tiers.
+
+    Attributes:
+        say: gets a line for each part that was trained, was not begun or failed.
+        trained: how many runs this process has trained.
+        failed: how many parts have failed.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[Plan[Any]],
+        clock: Clock,
+        *,
+        say: Callable[[str], None],
+        shard: Shard = FIRST_OF_ONE,
+    ) -> None:
+        self.plans = list(plans)
+        self.clock = clock
+        self.say = say
+        self.shard = shard
+        self.trained = 0
+        self.failed = 0
+        # Records do not go away, and there may be hundreds, so none is read twice.
+        self._recorded: set[tuple[str, Any]] = set()
+        self._skipped: set[tuple[str, Any]] = set()
+        self._entered: set[tuple[str, int]] = set()
+        self._failures: Counter[str] = Counter()
+
+    def work(self) -> None:
+        """Train until nothing is left that fits into the time.
+
+        Raises:
+            Ended: the time is over, inside `end_in_time`.
+        Check: tests/studies/test_queue.py.
+        """
+        while part := self._next_part():
+            needed = self.clock.predict(part, fresh=part.seed not in self._entered)
+            if needed <= self.clock.left:
+                self._train(part)
+            else:
+                # A part of another study may still fit.
+                self._skipped.add(part.name)
+                self.say(f"{part}: not begun, needs {needed:.0f} s of {self.clock.left:.0f} s")
+
+    def describe(self) -> str:
+        """What was trained and what is left, in a sentence."""
+        return f"trained {self.trained} runs, {self._count_left()} are left"
+
+    def _train(self, part: Part) -> None:
+        fresh = part.seed not in self._entered
+        started = time.monotonic()
+        try:
+            records.run_all(
+                part.runs,
+                part.plan.train,
+                folder=part.plan.folder,
+                version=part.plan.version,
+                provenance=part.plan.provenance,
+            )
+        except Exception as error:
+            # Time on a GPU is too dear to lose the rest of it to one run that fails.
+            self._note_failure(part, error)
+            return
+        seconds = time.monotonic() - started
+        self.trained += len(part.runs)
+        self._entered.add(part.seed)
+        self.clock.note(part, seconds, fresh=fresh)
+        left = "" if math.isinf(self.clock.ends) else f", {self.clock.left:.0f} s left"
+        self.say(f"{part}: {seconds:.1f} s; {self._count_left()} runs{left or ' left'}")
+
+    def _note_failure(self, part: Part, error: Exception) -> None:
+        self.failed += 1
+        self._skipped.add(part.name)
+        self._failures[part.plan.study] += 1
+        self.say("".join(traceback.format_exception(error)).rstrip())
+        self.say(f"{part}: failed")
+        if self._failures[part.plan.study] == MOST_FAILURES:
+            self.say(f"{part.plan.study}: given up after {MOST_FAILURES} failures")
+            self.plans.remove(part.plan)
+
+    def _next_part(self) -> Part | None:
+        parts = [part for part in self._list_parts() if part.name not in self._skipped]
+        # Stable: within a tier in the order of studies, and within a study in that of its runs.
+        return min(parts, key=attrgetter("tier"), default=None)
+
+    def _count_left(self) -> int:
+        return sum(len(part.runs) for part in self._list_parts())
+
+    def _list_parts(self) -> Iterator[Part]:
+        """What is left of this shard's runs, in parts.
+
+        Listed anew for every part: a probe that is complete adds runs, and other processes that
+        share the folder may have trained some meanwhile.
+        """
+        # Whole seeds go to one shard, since the runs of a seed share a world.
+        places: dict[tuple[str, int], int] = {}
+        for plan in self.plans:
+            for runs in plan.parts():
+                place = places.setdefault(Part(plan, runs).seed, len(places))
+                missing = [run for run in runs if not self._has_record(plan, run)]
+                if missing and place % self.shard.count == self.shard.index - 1:
+                    yield Part(plan, missing)
+
+    def _has_record(self, plan: Plan[Any], run: Any) -> bool:
+        key = (plan.study, run)
+        if key not in self._recorded and plan.load(run) is not None:
+            self._recorded.add(key)
+        return key in self._recorded
+
+
+@contextmanager
+def end_in_time(clock: Clock) -> Iterator[None]:
+    """Raise `Ended` in this block when the budget is spent, or SIGTERM arrives."""
+
+    def end(number: int, frame: Any) -> None:
+        if number == signal.SIGTERM:
+            raise Ended("SIGTERM", 128 + number)
+        raise Ended("the budget is spent", 0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGALRM)}
+    if not math.isinf(clock.ends):
+        # Again every ten seconds: an exception that is raised inside a callback of C is lost.
+        signal.setitimer(signal.ITIMER_REAL, max(clock.left, 0.001), 10.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)

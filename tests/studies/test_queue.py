@@ -1,0 +1,179 @@
+"""One queue over studies: its order, its budget, and what ends it."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from toy_plan import make_plan, toy, train
+
+from sympo.studies import plan, profiles, queue
+from sympo.studies.queue import Clock, Queue, Shard
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
+    return tmp_path / "gpu" / "records"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of 100 seconds beside the reserve, on a time that only `pass_time` moves."""
+    now = [0.0]
+    monkeypatch.setattr(queue.time, "monotonic", lambda: now[0])
+    clock = Clock(100 + queue.RESERVE)
+    clock.pass_time = lambda seconds: now.__setitem__(0, now[0] + seconds)
+    return clock
+
+
+def make_study(name, runs, seconds=(), clock=None):
+    """A plan of `runs`, which take the seconds that `seconds` gives for each, or none."""
+    waiting = iter(seconds)
+
+    def slowly(runs):
+        for run, result in train(runs):
+            if clock:
+                clock.pass_time(next(waiting))
+            yield run, result
+
+    return make_plan(runs, study=name, train=slowly)
+
+
+def runs_of(study, *cells):
+    return [toy(method, seed, tier, study=study) for method, seed, tier in cells]
+
+
+def names(folder):
+    """The records in the order in which they were written."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return ["-".join(path.name.split("-")[i] for i in (0, 1, 3)) for path in paths]
+
+
+def test_tiers_come_before_studies_and_studies_before_seeds(folder):
+    cells = [("other", 0, plan.OTHER_METHODS), ("dpo", 0, 0), ("ramp", 0, 0), ("dpo", 1, 0)]
+    plans = [make_study(name, runs_of(name, *cells)) for name in ("hh", "gold")]
+    lines = []
+    waiting = Queue(plans, Clock(), say=lines.append)
+    waiting.work()
+    assert names(folder) == [
+        *("hh-dpo-seed0", "hh-ramp-seed0", "hh-dpo-seed1"),
+        *("gold-dpo-seed0", "gold-ramp-seed0", "gold-dpo-seed1"),
+        *("hh-other-seed0", "gold-other-seed0"),
+    ]
+    assert lines[0].startswith("hh, headline contrasts, seed 0: dpo, none: ")
+    assert lines[0].endswith("s; 7 runs left")
+    assert waiting.describe() == "trained 8 runs, 0 are left"
+
+
+def test_a_part_that_would_not_finish_is_not_begun_but_a_shorter_one_is(clock, folder):
+    long = make_study("hh", runs_of("hh", *[("dpo", s, 0) for s in range(4)]), [45] * 4, clock)
+    short = make_study("gold", runs_of("gold", ("dpo", 0, 0)), [5], clock)
+    lines = []
+    waiting = Queue([long, short], clock, say=lines.append)
+    waiting.work()
+    # two of 45 seconds leave 10 of 100: too few for a third, enough for what takes 5
+    assert names(folder) == ["hh-dpo-seed0", "hh-dpo-seed1", "gold-dpo-seed0"]
+    assert lines[2] == ("hh, headline contrasts, seed 2: dpo, none: not begun, needs 45 s of 10 s")
+    assert lines[-1].endswith("5.0 s; 2 runs, 5 s left")
+    assert waiting.describe() == "trained 3 runs, 2 are left"
+
+
+def test_a_world_counts_for_the_first_run_of_a_seed_alone(clock, folder):
+    # 40 seconds with a world, 10 without one
+    cells = [("dpo", 0, 0), ("ramp", 0, 0), ("dpo", 1, 0), ("ramp", 1, 0), ("dpo", 2, 0)]
+    study = make_study("hh", runs_of("hh", *cells), [40, 10, 38, 10], clock)
+    lines = []
+    Queue([study], clock, say=lines.append).work()
+    # after 98 seconds there is no time for a third world
+    assert names(folder) == ["hh-dpo-seed0", "hh-ramp-seed0", "hh-dpo-seed1", "hh-ramp-seed1"]
+    assert lines[-1].endswith("not begun, needs 40 s of 2 s")
+
+
+def test_what_trains_together_is_estimated_by_its_runs(clock):
+    cells = [("a", 0, 0), ("b", 0, 0), ("a", 1, 0), ("b", 1, 0), ("c", 1, 0)]
+    together = make_study("mnist", runs_of("mnist", *cells), [20, 20], clock)
+    grouped = queue.Part(together, runs_of("mnist", *cells[2:]))
+    clock.note(queue.Part(together, runs_of("mnist", *cells[:2])), 40, fresh=True)
+    assert clock.predict(grouped, fresh=True) == 60
+
+
+def test_shards_take_whole_seeds_and_all_of_them(folder):
+    cells = [(method, seed, 0) for seed in range(5) for method in ("dpo", "ramp")]
+    taken = []
+    for index in (1, 2, 3):
+        before = set(names(folder))
+        Queue(
+            [make_study("hh", runs_of("hh", *cells))],
+            Clock(),
+            say=lambda line: None,
+            shard=Shard(index, 3),
+        ).work()
+        taken.append({name.rpartition("seed")[2] for name in set(names(folder)) - before})
+    assert taken == [{"0", "3"}, {"1", "4"}, {"2"}]
+    assert len(names(folder)) == 10
+
+
+def test_records_that_another_process_writes_meanwhile_are_not_trained_again(folder):
+    runs = runs_of("hh", ("dpo", 0, 0), ("dpo", 1, 0))
+    trained = []
+
+    def watch(runs):
+        trained.extend(runs)
+        # as if another process had been faster with the second one
+        plan.run(make_study("hh", runs_of("hh", ("dpo", 1, 0))))
+        yield from train(runs)
+
+    Queue([make_plan(runs, study="hh", train=watch)], Clock(), say=lambda line: None).work()
+    assert trained == runs[:1]
+
+
+def test_a_run_that_fails_costs_its_own_time_and_a_study_is_given_up_after_three(folder):
+    def fail(runs):
+        raise FloatingPointError("the loss is NaN")
+        yield
+
+    bad = make_plan(runs_of("hh", *[("dpo", s, 0) for s in range(5)]), study="hh", train=fail)
+    good = make_study("gold", runs_of("gold", ("dpo", 0, 0)))
+    lines = []
+    waiting = Queue([bad, good], Clock(), say=lines.append)
+    waiting.work()
+    assert waiting.failed == queue.MOST_FAILURES == 3
+    assert names(folder) == ["gold-dpo-seed0"]
+    assert sum("FloatingPointError: the loss is NaN" in line for line in lines) == 3
+    assert "hh: given up after 3 failures" in lines
+
+
+def test_the_budget_ends_what_is_under_way_and_keeps_what_is_finished(folder):
+    ended = []
+
+    def train_for_long(runs):
+        try:
+            for run, result in train(runs):
+                if run.seed == 1:
+                    time.sleep(30)
+                yield run, result
+        finally:
+            ended.append(True)
+
+    study = make_plan(runs_of("hh", ("dpo", 0, 0), ("dpo", 1, 0)), study="hh", train=train_for_long)
+    started = time.monotonic()
+    clock = Clock(started + queue.RESERVE + 1)
+    with pytest.raises(queue.Ended, match="the budget is spent") as end, queue.end_in_time(clock):
+        Queue([study], clock, say=lambda line: None).work()
+    assert time.monotonic() - started < 5
+    assert end.value.code == 0
+    assert names(folder) == ["hh-dpo-seed0"]
+    assert ended == [True, True]
+    # and nothing goes off later
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_sigterm_ends_it_with_the_code_of_a_process_that_was_told_to_end():
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(queue.Ended, match="SIGTERM") as end, queue.end_in_time(Clock()):
+        time.sleep(30)
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
