@@ -14,8 +14,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from sympo import preferences
+from sympo.book import contrasts as compared
 from sympo.book import figures
 from sympo.studies import comparisons, profiles, records, sources
+from sympo.studies.alignment.config import PROBE_SEED, choose_learning_rates
 from sympo.studies.alignment.offline import OfflineConfig
 
 # as a reader knows them
@@ -101,16 +103,17 @@ def count_characters(pairs: Dataset) -> NDArray[np.int64]:
 # Training
 
 
-def tabulate_first_steps(runs: Sequence[records.Record], *, noise_rate: float) -> pd.DataFrame:
-    """How DPO and SymPO sigmoid train at one noise rate: what seed 0 logs, step by step.
+def tabulate_first_steps(runs: Sequence[records.Record], config: OfflineConfig) -> pd.DataFrame:
+    """How DPO and SymPO sigmoid train at the highest noise rate: what seed 0 logs, step by step.
 
     Returns:
         columns method, step and `LOGGED`; empty without records.
     """
     # one symmetric loss and one that is not, of which ℓ(0) is known: ½ and log 2
     history = records.history_table(runs)
-    steps = history.reindex(columns=[*CELL, "seed", "step", *LOGGED])
-    shown = (steps.seed == 0) & (steps.noise_rate == noise_rate)
+    steps = history.reindex(columns=[*CELL, "seed", "learning_rate", "beta", "step", *LOGGED])
+    steps = _select_shared(steps, config)
+    shown = (steps.seed == 0) & (steps.noise_rate == max(config.noise_rates))
     shown &= steps.method.isin(["dpo", "sympo_sigmoid"])
     return steps.loc[shown, ["method", "step", *LOGGED]]
 
@@ -137,11 +140,109 @@ def collect_results(runs: Sequence[records.Record], config: OfflineConfig, *, st
         a table with the columns `RESULTS`; empty where nothing was measured.
     """
     # without records the columns are there all the same, and every table below is empty
-    table = records.metrics_table(runs).reindex(columns=RESULTS)
+    table = _select_shared(_tabulate_runs(runs), config)[RESULTS]
     if config.profile != "laptop":
         return Results(table, config.profile)
+    recorded = read_results(config, stem, table)
+    return Results(table.iloc[:0] if recorded.empty else recorded, "gpu")
+
+
+def _tabulate_runs(runs: Sequence[records.Record]) -> pd.DataFrame:
+    columns = [*RESULTS, "learning_rate", "beta", "validation"]
+    return records.metrics_table(runs).reindex(columns=columns)
+
+
+def _select_shared(table: pd.DataFrame, config: OfflineConfig) -> pd.DataFrame:
+    """The runs at the learning rate and β that all methods share."""
+    shared = (table.learning_rate == config.learning_rate) & (table.beta == config.beta)
+    return table[shared & (table.seed < PROBE_SEED)].reset_index(drop=True)
+
+
+def tabulate_probe(runs: Sequence[records.Record]) -> pd.DataFrame:
+    """What the learning-rate probe found: mean agreement with noisy validation labels.
+
+    Returns:
+        a row per method and a column per learning rate, and the rate that is chosen; empty without
+        a probe.
+    """
+    probe = [record for record in runs if record["config"]["seed"] >= PROBE_SEED]
+    if not probe:
+        return pd.DataFrame()
+    by_rate = _tabulate_runs(probe).pivot_table("validation", "method", "learning_rate")
+    return by_rate.assign(chosen=pd.Series(choose_learning_rates(probe))).reset_index()
+
+
+def contrast_settings(runs: Sequence[records.Record], config: OfflineConfig) -> pd.DataFrame:
+    """The contrasts in two other settings: each method's own learning rate, and another β.
+
+    Returns:
+        the columns of `compared.contrast_policies`, behind `setting`, and before them the KL of the
+        two methods, means over seeds, nats; empty where neither setting was run.
+    """
+    table = _tabulate_runs(runs)
+    tables = [
+        _contrast_setting(name, rows)
+        for name, rows in _split_settings(table, runs, config).items()
+        if len(rows)
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _split_settings(
+    table: pd.DataFrame, runs: Sequence[records.Record], config: OfflineConfig
+) -> dict[str, pd.DataFrame]:
+    """The policies of each setting by its name."""
+    probed = table.seed >= PROBE_SEED
+    settings = {
+        f"β = {beta:g}": table[~probed & (table.beta == beta)]
+        for beta in config.betas
+        if beta != config.beta
+    }
+    chosen = choose_learning_rates(
+        record for record in runs if record["config"]["seed"] >= PROBE_SEED
+    )
+    own = table.learning_rate == table.method.map(chosen)
+    # at the lowest and the highest rate alone, where every method was run at its own
+    rates = [min(config.noise_rates), max(config.noise_rates)]
+    at_rates = (table.beta == config.beta) & table.noise_rate.isin(rates)
+    return {"own learning rate": table[~probed & own & at_rates], **settings}
+
+
+def _contrast_setting(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    contrasts = compared.contrast_policies(rows, values=["win_rate", "accuracy"])
+    kl = rows.groupby(CELL).kl.mean()
+    for side in ("method", "baseline"):
+        cells = zip(contrasts[side], contrasts.noise_rate, strict=True)
+        contrasts.insert(0, f"kl_{side}", [kl[cell] for cell in cells])
+    contrasts.insert(0, "setting", name)
+    return contrasts
+
+
+def describe_settings(settings: pd.DataFrame) -> str:
+    """A list item for each contrast with DPO at the highest noise rate, with the KL of both."""
+    if settings.empty:
+        return ""
+    highest = settings.noise_rate == settings.noise_rate.max()
+    shown = settings[highest & (settings.baseline == "dpo")]
+    return "\n".join(
+        f"- {row.setting}, {row.value.replace('_', ' ')} of {row.method} − dpo = "
+        f"{compared.describe_difference(row)}, at a KL of {row.kl_method:.1f} against "
+        f"{row.kl_baseline:.1f} nats: **{row.verdict}**."
+        for row in shown.itertuples()
+    )
+
+
+def read_results(config: OfflineConfig, stem: str, own: pd.DataFrame) -> pd.DataFrame:
+    """A table of this run or, in profile laptop, the committed one of profile gpu.
+
+    Args:
+        stem: of the committed csv.
+        own: the table of this run.
+    """
+    if config.profile != "laptop":
+        return own
     recorded = profiles.find_result("gpu", f"data/{stem}.csv")
-    return Results(pd.read_csv(recorded) if recorded else table.iloc[:0], "gpu")
+    return pd.read_csv(recorded) if recorded else pd.DataFrame()
 
 
 def not_measured(profile: str) -> str:

@@ -16,11 +16,19 @@ from sympo.studies.alignment import sweep
 
 # notebook → the stems of what it saves
 NOTEBOOKS = {
-    "10_hh": ("fig5_hh_win_rate", "table_hh_metrics", "table_hh_contrasts"),
+    "10_hh": (
+        "fig5_hh_win_rate",
+        "table_hh_metrics",
+        "table_hh_contrasts",
+        "table_hh_probe",
+        "table_hh_settings",
+    ),
     "11_ultrafeedback": (
         "fig6_ultrafeedback_win_rate",
         "table_ultrafeedback_metrics",
         "table_ultrafeedback_contrasts",
+        "table_ultrafeedback_probe",
+        "table_ultrafeedback_settings",
     ),
 }
 # sizes that train in seconds

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from sympo.book import offline
 from sympo.preferences import Report, Split
 from sympo.studies import profiles, sources
+from sympo.studies.alignment.config import PROBE_SEED
 
 METHODS = ("dpo", "sympo_sigmoid", "sympo_ramp")
 
@@ -67,10 +68,11 @@ def table():
     return pd.DataFrame(rows)
 
 
-def record(method, seed, *, noise_rate=0.4, **metrics):
+def record(method, seed, *, noise_rate=0.4, learning_rate=1e-3, beta=0.1, **metrics):
+    setting = {"learning_rate": learning_rate, "beta": beta, "model": "tiny"}
     steps = [{"step": step, "loss": 0.5 / step, "margin_true": seed + step} for step in (1, 2)]
     return {
-        "config": {"method": method, "noise_rate": noise_rate, "seed": seed, "model": "tiny"},
+        "config": {"method": method, "noise_rate": noise_rate, "seed": seed, **setting},
         "metrics": metrics,
         "history": steps,
     }
@@ -130,19 +132,21 @@ def test_characters_are_those_of_the_answers(split):
 # Training
 
 
-def test_first_steps_are_those_of_two_methods_and_one_seed():
-    runs = [
+def test_first_steps_are_those_of_two_methods_and_one_seed(config):
+    # of the same methods and seed, but in another setting
+    others = [record("dpo", 0, learning_rate=3e-3), record("dpo", 0, beta=1.0)]
+    runs = others + [
         record(method, seed, noise_rate=noise_rate)
         for method in METHODS
         for seed in (0, 1)
         for noise_rate in (0.0, 0.4)
     ]
-    steps = offline.tabulate_first_steps(runs, noise_rate=0.4)
+    steps = offline.tabulate_first_steps(runs, config)
     assert steps.method.tolist() == ["dpo", "dpo", "sympo_sigmoid", "sympo_sigmoid"]
     assert steps.step.tolist() == [1, 2, 1, 2]
     assert steps.margin_true.tolist() == [1, 2, 1, 2]
     assert steps.flipped_fit.isna().all()
-    assert offline.tabulate_first_steps([], noise_rate=0.4).empty
+    assert offline.tabulate_first_steps([], config).empty
 
 
 # Results
@@ -151,7 +155,15 @@ def test_first_steps_are_those_of_two_methods_and_one_seed():
 @pytest.mark.parametrize("profile", ["smoke", "gpu", "paper"])
 def test_results_are_those_of_the_runs(profile):
     config = profiles.study_config("hh", profile)
-    results = offline.collect_results([record("dpo", 1, accuracy=0.7)], config, stem="fig5")
+    shared = {"learning_rate": config.learning_rate, "beta": config.beta}
+    runs = [
+        record("dpo", 1, accuracy=0.7, **shared),
+        # what belongs to the probe and to the other settings is no row of the figure
+        record("dpo", PROBE_SEED, accuracy=0.8, **shared),
+        record("dpo", 1, accuracy=0.9, **{**shared, "beta": 1.0}),
+        record("dpo", 1, accuracy=0.9, **{**shared, "learning_rate": 1.0}),
+    ]
+    results = offline.collect_results(runs, config, stem="fig5")
     assert results.profile == profile
     assert results.table.columns.tolist() == offline.RESULTS
     assert results.table.accuracy.tolist() == [0.7]
@@ -200,3 +212,78 @@ def test_win_rates_are_correlated_by_rank(table):
     for column in ("accuracy", "kl", "length"):
         expected = spearmanr(table.win_rate, table[column]).statistic
         assert ranks[column] == pytest.approx(expected)
+
+
+# Other settings
+
+# the learning rate that is best for each method on noisy validation pairs
+OWN = {"dpo": 1e-3, "sympo_sigmoid": 3e-3}
+
+
+def run_everything():
+    """A probe, and win rates by setting: SymPO is ahead by .1 at its own rate, behind at β = 1."""
+    runs = [
+        record(method, PROBE_SEED, noise_rate=rate, learning_rate=tried, validation=validation)
+        for method, own in OWN.items()
+        for rate in (0.0, 0.4)
+        for tried in (1e-3, 3e-3)
+        for validation in [0.6 if tried == own else 0.55]
+    ]
+    for seed in range(3):
+        for method, own in OWN.items():
+            ours = method != "dpo"
+            common = {"accuracy": 0.6, "kl": 2.0 + 4 * ours}
+            for rate in (0.0, 0.4):
+                win_rate = 0.6 + 0.01 * seed
+                for tried in {1e-3, own}:
+                    lead = 0.1 + 0.001 * seed if tried == own and ours else 0.0
+                    setting = {"noise_rate": rate, "learning_rate": tried}
+                    runs.append(record(method, seed, win_rate=win_rate + lead, **setting, **common))
+            lead = -0.2 - 0.001 * seed if ours else 0.0
+            runs.append(record(method, seed, beta=1.0, win_rate=win_rate + lead, **common))
+    return runs
+
+
+def test_the_probe_is_shown_with_what_it_chose():
+    probe = offline.tabulate_probe(run_everything()).set_index("method")
+    assert probe.chosen.to_dict() == OWN
+    assert probe.loc["dpo", 1e-3] == pytest.approx(0.6)
+    assert probe.loc["dpo", 3e-3] == pytest.approx(0.55)
+    assert offline.tabulate_probe([record("dpo", 0)]).empty
+
+
+def test_other_settings_are_contrasted_apart_with_the_kl_of_both(config):
+    table = offline.contrast_settings(run_everything(), config)
+    win_rates = table[table.value == "win_rate"].set_index(["setting", "noise_rate"])
+    assert win_rates.index.tolist() == [
+        ("own learning rate", 0.0),
+        ("own learning rate", 0.4),
+        ("β = 1", 0.4),
+    ]
+    assert win_rates.estimate.tolist() == pytest.approx([0.101, 0.101, -0.201])
+    assert (win_rates.n == 3).all()
+    assert win_rates.verdict.tolist() == ["reproduced", "reproduced", "contradicted"]
+    assert (table.kl_method == 6).all()
+    assert (table.kl_baseline == 2).all()
+    lines = offline.describe_settings(table).splitlines()
+    assert len(lines) == 4
+    assert "β = 1, win rate of sympo_sigmoid − dpo = -0.201" in "".join(lines)
+    assert "at a KL of 6.0 against 2.0 nats" in lines[0]
+
+
+def test_without_other_settings_there_is_nothing_to_say(config):
+    runs = [record("dpo", 0), record("sympo_sigmoid", 0)]
+    assert offline.contrast_settings(runs, config).empty
+    assert offline.describe_settings(offline.contrast_settings(runs, config)) == ""
+
+
+def test_a_laptop_reads_the_committed_table_and_others_their_own(tmp_path, monkeypatch):
+    own = pd.DataFrame({"x": [1]})
+    assert offline.read_results(profiles.study_config("hh", "gpu"), "table", own) is own
+    laptop = profiles.study_config("hh", "laptop")
+    monkeypatch.setattr(profiles, "root", lambda: tmp_path)
+    assert offline.read_results(laptop, "table", own).empty
+    path = tmp_path / "figures" / "gpu" / "data" / "table.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("x\n2\n")
+    assert offline.read_results(laptop, "table", own).x.tolist() == [2]
