@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sympo.studies import sources
+from sympo.studies import graphs, sources
 from sympo.studies.mnist.config import MnistRun
 from sympo.studies.mnist.data import Pairs, noisy_labels, split_pairs
 from sympo.studies.mnist.evaluation import (
@@ -25,7 +25,6 @@ from sympo.studies.mnist.evaluation import (
     evaluate_rewards,
     reward_accuracy,
 )
-from sympo.studies.mnist.fast import graphs
 from sympo.studies.mnist.fast.grid import Grid, load_batch, margin_loss
 from sympo.studies.mnist.network import draw_masks, initial_network
 
