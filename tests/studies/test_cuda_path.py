@@ -31,7 +31,7 @@ def list_modules() -> list[str]:
 @pytest.mark.slow
 def test_the_cuda_path_imports_without_numba(repository):
     names = list_modules()
-    assert "sympo.studies.mnist.fast.graphs" in names
+    assert "sympo.studies.graphs" in names
     assert "sympo.studies.alignment.gold" in names
     done = subprocess.run(
         [sys.executable, "-c", BLOCK_AND_IMPORT, *names],

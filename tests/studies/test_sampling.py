@@ -4,13 +4,15 @@ import copy
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tiny_gold import answer_log_prob, find_run
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from sympo.studies import graphs, memory, models
 from sympo.studies.alignment import gold, sampling, sweep
 
 PROMPT = [{"role": "user", "content": "cafe monday aunt"}]
@@ -20,8 +22,9 @@ SHORT_PROMPT = [{"role": "user", "content": "hotel"}]
 def toy_models(tokenizer):
     """Two policies that know the first 4 tokens only, so that all answers can be listed."""
     models = [gold.tiny_model(tokenizer, seed=seed) for seed in (0, 1)]
+    generator = torch.Generator().manual_seed(0)
     for model in models:
-        torch.nn.init.normal_(model.lm_head.weight, std=0.1)
+        torch.nn.init.normal_(model.lm_head.weight, std=0.1, generator=generator)
         bias = torch.zeros(len(tokenizer))
         bias[4:] = -1e9
         model.lm_head.bias = torch.nn.Parameter(bias)
@@ -66,11 +69,7 @@ def test_sampling_draws_from_the_whole_distribution(gold_tokenizer):
     policy, _ = toy_models(gold_tokenizer)
     spec = find_run("dpo", 0.0, max_new_tokens=2).world
     drawn = sampling.sample(policy, gold_tokenizer, [PROMPT], spec, samples=4000, seed=0)
-    rows = [
-        tuple(ids[answer.bool()].tolist())
-        for batch in drawn.batches
-        for ids, answer in zip(batch.ids, batch.answer, strict=True)
-    ]
+    rows = [tuple(tokens) for tokens in list_tokens(drawn)]
     for answer in list_answers(gold_tokenizer, 2):
         expected = math.exp(answer_log_prob(policy, gold_tokenizer, PROMPT, answer))
         spread = math.sqrt(expected * (1 - expected) / len(rows))
@@ -101,19 +100,204 @@ def test_the_draws_of_all_worlds_have_different_seeds():
     assert len(set(itertools.chain(*seeds))) == 3 * len(specs)
 
 
-def test_answers_sampled_together_fit_in_memory():
+def answer_alone(model, tokenizer, prompt, uniform):
+    """An answer by the book: alone, without padding, everything read anew for each token."""
+    ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]
+    answer = []
+    for number in uniform.tolist():
+        shares = model(torch.tensor([[*ids, *answer]])).logits[0, -1].double().softmax(-1)
+        answer.append(int(np.searchsorted(np.cumsum(shares.numpy()), number)))
+        if answer[-1] == tokenizer.eos_token_id:
+            break
+    return answer
+
+
+def list_tokens(samples):
+    """The tokens of each sampled answer, without padding."""
+    return [
+        ids[answer.bool()].tolist()
+        for batch in samples.batches
+        for ids, answer in zip(batch.ids, batch.answer, strict=True)
+    ]
+
+
+@torch.no_grad()
+def test_answers_are_those_of_each_prompt_by_itself(gold_tokenizer):
+    policy, _ = toy_models(gold_tokenizer)
+    spec = find_run("dpo", 0.0, max_new_tokens=6).world
+    prompts = [PROMPT, SHORT_PROMPT]
+    drawn = sampling.sample(policy, gold_tokenizer, prompts, spec, samples=20, seed=3)
+    uniform = 1 - torch.rand(40, 6, generator=torch.Generator().manual_seed(3))
+    asked = [prompt for prompt in prompts for _ in range(20)]
+    expected = [
+        answer_alone(policy, gold_tokenizer, prompt, numbers)
+        for prompt, numbers in zip(asked, uniform, strict=True)
+    ]
+    # some end at once and others never
+    assert {1, 6} <= set(map(len, expected))
+    assert list_tokens(drawn) == expected
+    assert drawn.lengths == list(map(len, expected))
+
+
+def test_a_token_is_where_its_number_lies():
+    shares = torch.tensor([0, 0.25, 0, 0.5, 0.25, 0])
+    places = {1e-9: 1, 0.25: 1, 0.26: 3, 0.75: 3, 0.76: 4, 1: 4}
+    logits = shares.log().expand(len(places), -1)
+    assert sampling.invert(logits, torch.tensor([*places])).tolist() == [*places.values()]
+    # however the sums of many small numbers are rounded
+    logits = torch.zeros(2, 50_000)
+    logits[:, 40_000:] = -math.inf
+    assert sampling.invert(logits, torch.tensor([2.0**-24, 1])).tolist() == [0, 39_999]
+    # of a policy that has diverged
+    assert sampling.invert(torch.full((1, 5), math.nan), torch.ones(1)) == 0
+
+
+@torch.no_grad()
+def test_a_policy_that_is_sure_writes_what_generate_writes(gold_world):
+    policy = copy.deepcopy(gold_world.model)
+    policy.lm_head.weight *= 1e4
+    tokenizer = gold_world.tokenizer
+    prompts = [PROMPT, SHORT_PROMPT, *gold_world.prompts[:6]]
+    texts = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
+    inputs = tokenizer(texts, return_tensors="pt", padding=True)
+    greedy = policy.generate(**inputs, do_sample=False, max_new_tokens=12)
+    drawn = sampling.sample(
+        policy, tokenizer, prompts, replace(gold_world.spec, max_new_tokens=12), samples=1, seed=0
+    )
+    expected = tokenizer.batch_decode(greedy[:, inputs.input_ids.shape[1] :], True)
+    assert drawn.texts == expected
+    assert len(set(expected)) > 1
+
+
+def draw(policy, tokenizer, *, tokens=12):
+    """Four answers of a toy to each of two prompts; most end soon."""
+    spec = find_run("dpo", 0.0, max_new_tokens=tokens).world
+    prompts = [PROMPT, SHORT_PROMPT]
+    return sampling.sample(policy, tokenizer, prompts, spec, samples=4, seed=5)
+
+
+def test_an_answer_does_not_depend_on_those_sampled_with_it(gold_tokenizer, monkeypatch):
+    policy, _ = toy_models(gold_tokenizer)
+    together = draw(policy, gold_tokenizer)
+    monkeypatch.setattr(sampling, "ROWS", 3)
+    apart = draw(policy, gold_tokenizer)
+    assert len(apart.batches) == 3
+    assert apart.texts == together.texts
+    assert list_tokens(apart) == list_tokens(together)
+
+
+def test_an_answer_does_not_depend_on_when_it_is_seen_that_all_have_ended(
+    gold_tokenizer, monkeypatch
+):
+    policy, _ = toy_models(gold_tokenizer)
+    (soon,) = draw(policy, gold_tokenizer, tokens=50).batches
+    monkeypatch.setitem(sampling.LOOK_EVERY, "cpu", 16)
+    (late,) = draw(policy, gold_tokenizer, tokens=50).batches
+    assert all(map(torch.equal, soon, late))
+    # the columns after the longest answer are left out
+    assert soon.answer.sum(1).max() < 50
+    assert soon.answer[:, -1].any()
+
+
+def build_sampler(world, *, rows, tokens, device="cpu"):
+    """A sampler of some prompts of a world, and its random numbers."""
+    texts = world.tokenizer.apply_chat_template(
+        world.prompts[:rows], add_generation_prompt=True, tokenize=False
+    )
+    inputs = world.tokenizer(texts, return_tensors="pt", padding=True).to(device)
+    sampler = sampling._Sampler(
+        copy.deepcopy(world.model).to(device).eval(),
+        inputs.input_ids,
+        inputs.attention_mask,
+        tokens=tokens,
+        end=world.tokenizer.eos_token_id,
+        pad=world.tokenizer.pad_token_id,
+    )
+    return sampler, 1 - torch.rand(rows, tokens, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_recorded_steps_are_called_steps(gold_world, tapes):
+    called, uniform = build_sampler(gold_world, rows=6, tokens=12)
+    expected = called.run(uniform)
+    recorded, _ = build_sampler(gold_world, rows=6, tokens=12)
+    step = graphs.Replay(recorded.step)
+    recorded.start(uniform[:, 0])
+    for numbers in uniform[:, 1:].unbind(1):
+        step(numbers)
+    assert len(tapes) == 1
+    assert recorded.answers.equal(expected)
+    # the answers go on after the steps that are called
+    ends = expected == gold_world.tokenizer.eos_token_id
+    assert not ends[:, : graphs.WARM_UP + 2].any(1).all()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_samples_what_a_processor_samples(gold_world):
+    on_cpu, uniform = build_sampler(gold_world, rows=24, tokens=40)
+    on_gpu, _ = build_sampler(gold_world, rows=24, tokens=40, device="cuda")
+    expected = on_cpu.run(uniform)
+    assert on_gpu.run(uniform.cuda()).cpu().equal(expected)
+    called, _ = build_sampler(gold_world, rows=24, tokens=40, device="cuda")
+    called.start(uniform[:, 0].cuda())
+    for numbers in uniform[:, 1:].cuda().unbind(1):
+        called.step(numbers)
+    assert called.answers.cpu().equal(expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_sampling_on_a_gpu_stays_within_its_estimate():
+    tokenizer = models.byte_tokenizer()
+    # so large that what libraries take for themselves is little beside it
+    shape = LlamaConfig(
+        hidden_size=512,
+        intermediate_size=1024,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        vocab_size=16_384,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(shape).cuda().eval()
+    rows, columns, tokens = 512, 200, 8
+    prompts = torch.randint(2, 100, (rows, columns), device="cuda")
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    ends = {"end": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    sampler = sampling._Sampler(model, prompts, torch.ones_like(prompts), tokens=tokens, **ends)
+    sampler.run(torch.rand(rows, tokens, device="cuda"))
+    used = torch.cuda.max_memory_allocated() - before
+    assert used <= rows * sum(sampling._count_bytes(shape, prompt=columns, answer=tokens))
+
+
+def test_answers_sampled_together_fit_in_memory(monkeypatch):
     shape = {
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "hidden_size": 64,
+        "intermediate_size": 96,
+        "vocab_size": 50,
     }
+
+    def count(device, prompt, **changes):
+        model = SimpleNamespace(
+            config=LlamaConfig(**{**shape, **changes}), device=torch.device(device)
+        )
+        return sampling._count_rows(model, prompt=prompt, answer=20)
+
     # keys and values · layers · heads · head size · float32 · tokens
     row = 2 * 2 * 2 * 16 * 4 * 100
-    assert sampling._count_rows(LlamaConfig(**shape), tokens=100) == sampling.ROWS
-    large = LlamaConfig(**{**shape, "num_hidden_layers": 2000})
-    assert sampling._count_rows(large, tokens=100) == sampling.CACHE // (1000 * row)
-    assert sampling._count_rows(large, tokens=10**9) == 1
+    assert count("cpu", 80) == sampling.ROWS
+    assert count("cpu", 80, num_hidden_layers=2000) == sampling.CACHE // (1000 * row)
+    assert count("cpu", 10**9) == 1
+
+    passing = 4 * (4 * 50 + 2 * 80 * 100 + 80 * (3 * 96 + 8 * 64) + 2 * 64 * 100)
+    monkeypatch.setattr(memory, "free_on_gpu", lambda: 2 * 1000 * (row + passing))
+    assert count("cuda", 80) == 1000
+    assert count("cuda", 10**9) == 1
 
 
 def test_a_policy_equal_to_the_reference(gold_world):

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch.utils import benchmark
 
-from sympo.studies.mnist.fast import graphs
+from sympo.studies import graphs
 
 # (sign, bound) on the median of the results
 Target = tuple[str, float]

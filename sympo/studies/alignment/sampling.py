@@ -8,19 +8,28 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StaticCache,
+)
 
 from sympo import stats
-from sympo.studies import progress
+from sympo.studies import graphs, memory, progress
 from sympo.studies.alignment.config import Messages, WorldSpec
 
 # Bounds on memory, all ours.
-# Answers that are sampled together, at most.
+# Answers that a processor samples together, at most.
 ROWS = 512
-# Bytes of the keys and values that sampling keeps.
+# Bytes of the keys and values that sampling keeps on a processor.
 CACHE = 2**32
 # Logits per forward pass of `divergences`, 1 GiB.
 LOGITS = 2**28
+
+# Ours: tokens between two looks at whether all answers have ended. A look waits for a GPU, which
+# has by then done all that was asked of it.
+LOOK_EVERY = {"cpu": 1, "cuda": 16}
 
 
 class Batch(NamedTuple):
@@ -70,30 +79,59 @@ def sample(
         for prompt in prompts
         for _ in range(samples)
     ]
+    # Drawn for all answers at once, on a processor: an answer depends neither on the device nor on
+    # which others are sampled with it, and policies of one seed share their numbers.
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(asked), spec.max_new_tokens)
+    # in (0, 1], as `invert` takes them
+    uniform = 1 - torch.rand(shape, generator=generator, dtype=torch.float32)
     # without dropout
     model.eval()
-    size = _count_rows(model.config, tokens=spec.max_prompt + spec.max_new_tokens)
-    # the parts decide which random numbers an answer gets, so their size is part of the result
-    parts = [asked[start : start + size] for start in range(0, len(asked), size)]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        batches = [_generate(model, tokenizer, part, spec.max_new_tokens) for part in parts]
+    rows = _count_rows(model, prompt=spec.max_prompt, answer=spec.max_new_tokens)
+    batches = [
+        _generate(model, tokenizer, asked[start : start + rows], uniform[start : start + rows])
+        for start in range(0, len(asked), rows)
+    ]
     # of each row the answer's tokens alone, without prompt and padding
-    rows = [
+    answers = [
         ids[answer.bool()]
         for batch in batches
         for ids, answer in zip(batch.ids, batch.answer, strict=True)
     ]
-    texts = [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
-    return _take_main_process(Samples(texts, list(map(len, rows)), batches))
+    texts = [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    return _take_main_process(Samples(texts, list(map(len, answers)), batches))
 
 
-def _count_rows(shape: PretrainedConfig, *, tokens: int) -> int:
-    """How many answers of `tokens`, prompts included, a model of this config samples together."""
-    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    # keys and values of every layer, 4 bytes a number
-    row = 4 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head * tokens
-    return min(ROWS, max(1, CACHE // row))
+def _count_rows(model: PreTrainedModel, *, prompt: int, answer: int) -> int:
+    """How many answers a model samples together, of at most so many tokens.
+
+    On a GPU half of the free memory is used.
+    """
+    cache, rest = _count_bytes(model.config, prompt=prompt, answer=answer)
+    if model.device.type == "cpu":
+        return min(ROWS, max(1, CACHE // cache))
+    return max(1, memory.free_on_gpu() // 2 // (cache + rest))
+
+
+def _count_bytes(shape: PretrainedConfig, *, prompt: int, answer: int) -> tuple[int, int]:
+    """Bytes per answer that a model of this config samples, in float32.
+
+    Returns:
+        of keys and values, which stay; and of what comes and goes beside them, at most.
+    """
+    heads = shape.num_attention_heads
+    head = getattr(shape, "head_dim", None) or shape.hidden_size // heads
+    tokens = prompt + answer
+    kept = 2 * shape.num_hidden_layers * shape.num_key_value_heads * head * tokens
+    # the logits, their softmax, its sums and the comparison with them
+    logits = 4 * shape.vocab_size
+    # of the prompt, with a copy that is aligned
+    mask = 2 * prompt * tokens
+    # what one layer holds while it reads the prompt: three products of the MLP; states, queries
+    # and outputs; keys and values, repeated for every head
+    layer = prompt * (3 * shape.intermediate_size + 8 * shape.hidden_size)
+    repeated = 2 * heads * head * tokens
+    return 4 * kept, 4 * (logits + mask + layer + repeated)
 
 
 def _take_main_process(samples: Samples) -> Samples:
@@ -109,32 +147,165 @@ def _take_main_process(samples: Samples) -> Samples:
 
 
 def _generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], tokens: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], uniform: Tensor
 ) -> Batch:
-    """One sampled answer of at most `tokens` tokens to each text."""
+    """One sampled answer to each text.
+
+    transformers' `generate` is not called: it draws as many random numbers as there are rows, so
+    that an answer depends on the others; and where its cache is static it compiles the step, which
+    takes longer than answers as short as these. With a cache that grows nothing can be recorded.
+
+    Args:
+        uniform: `(texts, tokens)`, in (0, 1], for every token that an answer may have.
+    """
     # a chat template has written the special tokens already
     inputs = tokenizer(
         texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
-    )
-    ids = model.generate(
-        **inputs.to(model.device),
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        max_new_tokens=tokens,
+    ).to(model.device)
+    sampler = _Sampler(
+        model,
+        inputs.input_ids,
+        inputs.attention_mask,
+        tokens=uniform.shape[1],
         # the tokenizer's: a model may list other ends of its own
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    ).cpu()
-    # `generate` gives back the prompt as well
-    start = inputs.input_ids.shape[1]
-    ends = (ids[:, start:] == tokenizer.eos_token_id).long()
+        end=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
+    )
+    answers = sampler.run(uniform.to(model.device)).cpu()
+    ends = (answers == tokenizer.eos_token_id).long()
     # An answer goes on as long as no <eos> came before. Padding may be <eos> too: only the first
     # one counts.
     inside = (ends.cumsum(1) - ends == 0).long()
-    attention = torch.cat([inputs.attention_mask.cpu(), inside], 1)
-    return Batch(ids, attention, torch.cat([torch.zeros(len(ids), start).long(), inside], 1))
+    # some tokens are drawn before it is seen that all answers have ended
+    length = int(inside.sum(1).max())
+    answers = answers[:, :length]
+    inside = inside[:, :length]
+    attention = inputs.attention_mask.cpu()
+    return Batch(
+        torch.cat([inputs.input_ids.cpu(), answers], 1),
+        torch.cat([attention, inside], 1),
+        torch.cat([torch.zeros_like(attention), inside], 1),
+    )
+
+
+class _Sampler:
+    """Answers under way, and the step that gives each of them its next token.
+
+    All that a step changes is a tensor that stays where it is, and no tensor's value decides what
+    is done: so a CUDA graph can record a step (see `graphs`). That is why the keys and values have
+    their full size from the start, and why the mask is made here; transformers' own code looks
+    into a mask before it decides what to build.
+
+    Args:
+        prompts: `(rows, columns)`, padded on the left.
+        attention: `(rows, columns)`, 1 at tokens that are no padding.
+        tokens: of an answer, at most.
+        end, pad: the token that ends an answer, and what follows it.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: Tensor,
+        attention: Tensor,
+        *,
+        tokens: int,
+        end: int,
+        pad: int,
+    ) -> None:
+        rows, columns = prompts.shape
+        self.model = model
+        self.prompts = prompts
+        self.end = end
+        self.pad = pad
+        self.cache = StaticCache(config=model.config, max_cache_len=columns + tokens)
+        # counted from the first token that is no padding
+        self.positions = (attention.cumsum(1) - 1).clamp(min=0)
+        # added to a query's products with the keys: 0, or as good as −∞ where it must not look
+        hidden = torch.finfo(model.dtype).min
+        self.mask = torch.full(
+            (rows, 1, 1, columns + tokens), hidden, dtype=model.dtype, device=model.device
+        )
+        self.mask[..., :columns].masked_fill_(attention.bool()[:, None, None], 0)
+        self.answers = torch.full((rows, tokens), pad, device=model.device)
+        self.ended = torch.zeros(rows, dtype=torch.bool, device=model.device)
+        # what the next step reads: the last token of each answer, its place in the answer and in
+        # the cache
+        self.token = torch.empty_like(self.answers[:, :1])
+        self.position = self.positions[:, -1:] + 1
+        self.place = torch.zeros(1, dtype=torch.long, device=model.device)
+        self.column = self.place + columns
+
+    @torch.no_grad()
+    def run(self, uniform: Tensor) -> Tensor:
+        """The answers `(rows, tokens)`, with padding after their ends.
+
+        Args:
+            uniform: `(rows, tokens)`, in (0, 1].
+        """
+        step = graphs.Replay(self.step) if self.model.device.type == "cuda" else self.step
+        self.start(uniform[:, 0])
+        look_every = LOOK_EVERY[self.model.device.type]
+        for count, numbers in enumerate(uniform[:, 1:].unbind(1)):
+            if count % look_every == 0 and self.ended.all():
+                break
+            step(numbers)
+        return self.answers
+
+    def start(self, uniform: Tensor) -> None:
+        """Read the prompts, and draw the first token of each answer with `uniform` `(rows,)`."""
+        columns = self.prompts.shape[1]
+        # a prompt's token sees those before it as well as itself
+        hidden = torch.finfo(self.mask.dtype).min
+        later = self.mask.new_full((columns, self.mask.shape[3]), hidden).triu(1)
+        mask = torch.minimum(self.mask, later)
+        self._draw(self._read(self.prompts, self.positions, mask), uniform)
+
+    def step(self, uniform: Tensor) -> None:
+        """Read the last token of each answer, and draw the next one with `uniform` `(rows,)`."""
+        self.mask.index_fill_(3, self.column, 0)
+        logits = self._read(self.token, self.position, self.mask)
+        self.position.add_(1)
+        self.column.add_(1)
+        self.place.add_(1)
+        self._draw(logits, uniform)
+
+    def _read(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Logits `(rows, vocabulary)` after the last of `ids`, whose keys and values are kept."""
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]
+
+    def _draw(self, logits: Tensor, uniform: Tensor) -> None:
+        """Write the next token of each answer."""
+        token = invert(logits, uniform).masked_fill(self.ended, self.pad)
+        self.token.copy_(token[:, None])
+        self.answers.index_copy_(1, self.place, self.token)
+        self.ended.logical_or_(token == self.end)
+
+
+def invert(logits: Tensor, uniform: Tensor) -> Tensor:
+    """The first token i with F(i) ≥ u, where F is the distribution function of softmax(logits).
+
+    A token of no probability is never the first.
+
+    Args:
+        logits: `(rows, vocabulary)`.
+        uniform: u, `(rows,)`, in (0, 1].
+    Returns:
+        `(rows,)`; where logits are NaN, token 0.
+    Check: tests/studies/test_sampling.py::test_a_token_is_where_its_number_lies.
+    """
+    # in float32, whatever the model computes in
+    sums = logits.float().softmax(-1).cumsum(-1)
+    # rounding may leave the last sum below 1
+    return (sums < uniform[:, None] * sums[:, -1:]).sum(-1)
 
 
 @torch.no_grad()

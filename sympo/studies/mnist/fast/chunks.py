@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sympo.studies import sources
+from sympo.studies import graphs, memory, sources
 from sympo.studies.mnist.config import MnistRun
 from sympo.studies.mnist.data import Pairs, noisy_labels, split_pairs
 from sympo.studies.mnist.evaluation import (
@@ -25,7 +25,6 @@ from sympo.studies.mnist.evaluation import (
     evaluate_rewards,
     reward_accuracy,
 )
-from sympo.studies.mnist.fast import graphs
 from sympo.studies.mnist.fast.grid import Grid, load_batch, margin_loss
 from sympo.studies.mnist.network import draw_masks, initial_network
 
@@ -67,11 +66,10 @@ def _cut(values: list[Any], size: int) -> list[list[Any]]:
 
 
 def _free_memory(device: str) -> int:
-    """Bytes; on a GPU with those that PyTorch holds and does not use."""
+    """Bytes that a study may count on."""
     if device == "cpu":
         return min(psutil.virtual_memory().available, MOST_MEMORY)
-    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return torch.cuda.mem_get_info()[0] + unused
+    return memory.free_on_gpu()
 
 
 def _join_seeds(chunks: list[list[AnyMnistRun]], fits: int) -> list[list[AnyMnistRun]]:

@@ -1,7 +1,8 @@
-"""Training steps as CUDA graphs: recorded once, then launched by one call.
+"""Steps as CUDA graphs: recorded once, then launched by one call.
 
-A step of the grid is a few hundred small kernels, which a GPU finishes sooner than Python can ask
-for the next. In a graph there is no Python between them.
+A training step of the grid is a few hundred small kernels, and a token that a language model
+samples some two thousand: a GPU finishes each sooner than Python can ask for the next. In a graph
+there is no Python between them.
 """
 
 from collections import Counter
