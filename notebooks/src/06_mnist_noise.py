@@ -40,7 +40,6 @@ profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 overrides = {}
 
 # %%
-import json
 
 import numpy as np
 import pandas as pd
@@ -49,8 +48,9 @@ from IPython.display import Markdown
 from sympo import noise, stats
 from sympo.book import contrasts as compared
 from sympo.book import figures
+from sympo.book.full_grid import read_full_grid
 from sympo.studies import mnist, records, sources
-from sympo.studies.profiles import find_result, study_config
+from sympo.studies.profiles import study_config
 
 config = study_config("mnist_noise", profile, **overrides)
 config.table()
@@ -187,6 +187,12 @@ def by_condition(risks):
     return wide
 
 
+def is_complete(wide):
+    """Whether every loss was trained under every pair of rates with every seed."""
+    losses, pairs, seeds = (wide.index.unique(name) for name in pair)
+    return len(wide) == len(losses) * len(pairs) * len(seeds)
+
+
 # %% [markdown]
 # The function below takes such a table, in which a row is one loss, one pair of rates and one seed.
 # It averages over losses and rates within each seed, so that a seed is one number, and then asks
@@ -216,7 +222,7 @@ def test_claims(wide, rankings):
 
 # %% tags=["check"]
 wide = by_condition(risks)
-assert len(wide) == len(config.losses) * len(config.noise_pairs) * config.seeds
+assert is_complete(wide)
 claims = figures.save_table(test_claims(wide, rankings), "table2_mnist_noise", profile=profile)
 claims
 
@@ -274,21 +280,16 @@ Markdown(f"{text} A symmetric loss is no protection against noise that is not sy
 # came after it.
 
 # %%
-full, full_rankings, whole = risks, rankings, config
+full, full_rankings = risks, rankings
 origin = f"this run, profile {config.profile}"
 if config.profile == "laptop":
-    full, full_rankings = (
-        pd.read_csv(find_result("gpu", f"data/fig2_mnist_noise_{part}.csv"))
-        for part in ("risks", "rankings")
+    (full, full_rankings), origin = read_full_grid(
+        "06_mnist_noise", "fig2_mnist_noise_risks", "fig2_mnist_noise_rankings"
     )
-    whole = study_config("mnist_noise", "gpu")
-    about = json.loads(find_result("gpu", "data/06_mnist_noise.json").read_text())
-    devices = ", ".join(sorted({machine.split(" · ")[3] for machine in about["trained_with"]}))
-    origin = f"profile gpu, trained on {devices} in {about['training_seconds']} seconds"
 
 # %% tags=["check"]
 full_wide = by_condition(full)
-assert len(full_wide) == len(whole.losses) * len(whole.noise_pairs) * whole.seeds
+assert is_complete(full_wide)
 at_full_size = test_claims(full_wide, full_rankings)
 at_full_size.round(4)
 

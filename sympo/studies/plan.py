@@ -127,22 +127,31 @@ def run(plan: Plan[AnyRun]) -> Runs:
 
 
 def load_complete(plan: Plan[AnyRun]) -> Runs:
-    """The records of every seed that is complete within its tier; nothing is trained.
+    """The records of complete seeds; nothing is trained.
 
-    Losses are compared within seeds, so a seed that lacks some of them would make a mean of other
-    seeds for each.
+    Losses are compared within seeds, and their means over the same seeds. So a seed counts if all
+    its runs of the first tier have a record; and a further tier is taken as a whole, if it has those
+    of every such seed, or not at all. The probe, which has seeds of its own, is a tier like that.
     """
-    runs = plan.list_runs(plan.load)
-    by_run = {each: plan.load(each) for each in runs}
-    # of each seed and tier, whether all runs have a record
-    complete: dict[tuple[int, int], bool] = {}
-    for each, record in by_run.items():
-        place = (plan.tier(each), each.seed)
-        complete[place] = complete.get(place, True) and record is not None
-    kept = [
-        record
-        for each, record in by_run.items()
-        if record is not None and complete[plan.tier(each), each.seed]
-    ]
-    present = sum(record is not None for record in by_run.values())
-    return Runs(kept, 0, len(kept), len(by_run) - present, present - len(kept))
+    by_run = {run: plan.load(run) for run in plan.list_runs(plan.load)}
+    # tier → seed → whether all its runs have a record
+    complete: dict[int, dict[int, bool]] = {}
+    for run, record in by_run.items():
+        seeds = complete.setdefault(plan.tier(run), {})
+        seeds[run.seed] = seeds.get(run.seed, True) and record is not None
+
+    first = min(complete, default=HEADLINE)
+    counted = {seed for seed, whole in complete.get(first, {}).items() if whole}
+    wanted = {
+        tier: set(seeds) if tier == PROBE else counted & set(seeds)
+        for tier, seeds in complete.items()
+    }
+    kept = {
+        (tier, seed)
+        for tier, seeds in wanted.items()
+        if all(complete[tier][seed] for seed in seeds)
+        for seed in seeds
+    }
+    present = {run: record for run, record in by_run.items() if record is not None}
+    shown = [record for run, record in present.items() if (plan.tier(run), run.seed) in kept]
+    return Runs(shown, 0, len(shown), len(by_run) - len(present), len(present) - len(shown))

@@ -77,7 +77,7 @@ class Runs:
         trained: how many runs were trained just now.
         loaded: how many runs had a record.
         missing: how many runs have none. Only where nothing may be trained.
-        left_out: how many records belong to seeds that are not complete.
+        left_out: how many records were not taken, because what they are compared with is missing.
     """
 
     records: list[Record] = field(repr=False)
@@ -91,7 +91,9 @@ class Runs:
         if self.missing:
             parts.append(f"runs without a record: {self.missing}")
         if self.left_out:
-            parts.append(f"records left out because their seed is not complete: {self.left_out}")
+            parts.append(
+                f"records left out because others of their kind are missing: {self.left_out}"
+            )
         return "; ".join(parts)
 
 

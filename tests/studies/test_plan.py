@@ -41,23 +41,49 @@ def test_runs_that_follow_from_a_probe_are_trained_once_it_is_complete():
     assert again.records == result.records
 
 
-def test_read_only_keeps_seeds_that_are_complete_in_their_tier_and_counts_the_rest():
+def fail(runs):
+    pytest.fail("it trained")
+
+
+def shown(result):
+    return [(record["config"]["method"], record["config"]["seed"]) for record in result.records]
+
+
+def test_read_only_keeps_complete_seeds_of_the_first_tier_and_counts_the_rest():
     first = [toy(method, seed) for seed in range(3) for method in ("dpo", "ramp")]
-    rest = [toy(method, seed, plan.OTHER_METHODS) for seed in range(3) for method in ("a", "b")]
-    # of the last seed one headline run is missing; of the other methods two seeds are
-    plan.run(make_plan([*first[:5], *rest[:3]]))
-
-    def fail(runs):
-        pytest.fail("it trained")
-
-    result = plan.run(make_plan([*first, *rest], read_only=True, train=fail))
-    kept = [(record["config"]["method"], record["config"]["seed"]) for record in result.records]
-    assert kept == [("dpo", 0), ("ramp", 0), ("dpo", 1), ("ramp", 1), ("a", 0), ("b", 0)]
-    assert (result.trained, result.loaded, result.missing, result.left_out) == (0, 6, 4, 2)
+    # of the last seed one run is missing
+    plan.run(make_plan(first[:5]))
+    result = plan.run(make_plan(first, read_only=True, train=fail))
+    assert shown(result) == [("dpo", 0), ("ramp", 0), ("dpo", 1), ("ramp", 1)]
+    assert (result.trained, result.loaded, result.missing, result.left_out) == (0, 4, 1, 1)
     assert str(result) == (
-        "trained 0, loaded 6; runs without a record: 4; "
-        "records left out because their seed is not complete: 2"
+        "trained 0, loaded 4; runs without a record: 1; "
+        "records left out because others of their kind are missing: 1"
     )
+
+
+def test_read_only_takes_a_further_tier_whole_or_not_at_all():
+    first = [toy(method, seed) for seed in range(2) for method in ("dpo", "ramp")]
+    # the study wants a third seed of these, which the first tier does not have yet
+    whole = [toy("rdpo", seed, plan.OTHER_RATES) for seed in range(3)]
+    part = [toy("ropo", seed, plan.OTHER_METHODS) for seed in range(2)]
+    probe = [toy("dpo", 1000 + seed, plan.PROBE) for seed in range(2)]
+    everything = [*first, toy("dpo", 2), *probe, *whole, *part]
+    plan.run(make_plan([*first, *probe, *whole[:2], part[0]]))
+    result = plan.run(make_plan(everything, read_only=True, train=fail))
+    expected = {*shown(plan.run(make_plan([*first, *probe, *whole[:2]])))}
+    assert {*shown(result)} == expected
+    assert (result.missing, result.left_out) == (3, 1)
+    # a probe that lacks one of its seeds has chosen nothing
+    result = plan.run(make_plan([*first, *probe, toy("dpo", 1002, plan.PROBE)], read_only=True))
+    assert not [seed for _, seed in shown(result) if seed >= 1000]
+
+
+def test_read_only_without_a_complete_seed_says_what_to_do():
+    runs = [toy("dpo"), toy("ramp")]
+    plan.run(make_plan(runs[:1]))
+    with pytest.raises(ValueError, match="no seed of toy is complete in .*records import"):
+        plan.run(make_plan(runs, read_only=True, train=fail))
 
 
 def test_read_only_is_asked_for_or_follows_from_gpu_records_without_cuda(folder, monkeypatch):
