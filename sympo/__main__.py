@@ -20,8 +20,8 @@ __all__ = ["main"]
 _STARTED = time.monotonic()
 
 _NEEDS = (
-    "studies need a clone of the repository, and the packages that `pip install 'sympo[paper]'` "
-    "adds: run this inside a clone"
+    "studies need a clone of the repository to run in, and the packages that "
+    "`pip install 'sympo[paper]'` adds"
 )
 
 

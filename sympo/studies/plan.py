@@ -130,8 +130,8 @@ def load_complete(plan: Plan[AnyRun]) -> Runs:
     """The records of complete seeds; nothing is trained.
 
     Losses are compared within seeds, and their means over the same seeds. So a seed counts if all
-    its runs of the first tier have a record; and a further tier is taken as a whole, if it has those
-    of every such seed, or not at all. The probe, which has seeds of its own, is a tier like that.
+    its runs of the first tier have a record; and a further tier is taken as a whole, if it has
+    those of every such seed, or not at all. The probe, which has seeds of its own, is such a tier.
     """
     by_run = {run: plan.load(run) for run in plan.list_runs(plan.load)}
     # tier → seed → whether all its runs have a record

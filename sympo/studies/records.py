@@ -92,7 +92,7 @@ class Runs:
             parts.append(f"runs without a record: {self.missing}")
         if self.left_out:
             parts.append(
-                f"records left out because others of their kind are missing: {self.left_out}"
+                f"records left out, since others of their kind are missing: {self.left_out}"
             )
         return "; ".join(parts)
 

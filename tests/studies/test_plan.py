@@ -58,7 +58,7 @@ def test_read_only_keeps_complete_seeds_of_the_first_tier_and_counts_the_rest():
     assert (result.trained, result.loaded, result.missing, result.left_out) == (0, 4, 1, 1)
     assert str(result) == (
         "trained 0, loaded 4; runs without a record: 1; "
-        "records left out because others of their kind are missing: 1"
+        "records left out, since others of their kind are missing: 1"
     )
 
 
@@ -82,7 +82,7 @@ def test_read_only_takes_a_further_tier_whole_or_not_at_all():
 def test_read_only_without_a_complete_seed_says_what_to_do():
     runs = [toy("dpo"), toy("ramp")]
     plan.run(make_plan(runs[:1]))
-    with pytest.raises(ValueError, match="no seed of toy is complete in .*records import"):
+    with pytest.raises(ValueError, match=r"no seed of toy is complete in .*records import"):
         plan.run(make_plan(runs, read_only=True, train=fail))
 
 
