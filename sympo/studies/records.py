@@ -91,9 +91,7 @@ class Runs:
         if self.missing:
             parts.append(f"runs without a record: {self.missing}")
         if self.left_out:
-            parts.append(
-                f"records left out, since others of their kind are missing: {self.left_out}"
-            )
+            parts.append(f"not taken, since others of their kind are missing: {self.left_out}")
         return "; ".join(parts)
 
 

@@ -58,7 +58,7 @@ def test_read_only_keeps_complete_seeds_of_the_first_tier_and_counts_the_rest():
     assert (result.trained, result.loaded, result.missing, result.left_out) == (0, 4, 1, 1)
     assert str(result) == (
         "trained 0, loaded 4; runs without a record: 1; "
-        "records left out, since others of their kind are missing: 1"
+        "not taken, since others of their kind are missing: 1"
     )
 
 
