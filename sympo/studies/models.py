@@ -1,5 +1,6 @@
 """The language models of the studies: one that reads bytes, SmolLM2, and the paper's Llama."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,23 +41,49 @@ def find_weights(name: str) -> dict[str, str]:
 def load(name: str, *, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in float32, and its tokenizer.
 
-    The tokenizer has a chat template and a padding token.
+    The tokenizer has a padding token, and a chat template that ends a turn with its <eos>.
 
     Args:
         name: "tiny" (untrained, of bytes), "smollm2" (SmolLM2-135M-Instruct) or "llama"
             (Llama-3.2-3B-Instruct).
         seed: draws the weights of the tiny one.
+    Raises:
+        ValueError: the saved tokenizer lacks one of these.
     """
     if name == "tiny":
         tokenizer = byte_tokenizer()
         return tiny_llama(tokenizer, seed=seed, context=2048), tokenizer
     folder = PRETRAINED[name]().path
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    if tokenizer.pad_token is None:
+    if name == "llama" and tokenizer.pad_token is None:
         # Llama 3's own, which its tokenizer does not name
         tokenizer.pad_token = "<|finetune_right_pad_id|>"
+    check_tokenizer(tokenizer, folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     return model, tokenizer
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Refuse a tokenizer with which a model would never learn, or be seen, to end its answers.
+
+    transformers 5.17 reads one like that from SmolLM2's GGUF: eos `<|im_start|>`, and no pad.
+
+    Args:
+        folder: where it was saved, for the message.
+    Raises:
+        ValueError: no padding token, or another <eos> than the one that ends a turn.
+    """
+    remedy = "delete this folder and let transformers 5.23 or later make it again"
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"the tokenizer in {folder} has no padding token: {remedy}")
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    # some templates add a line break
+    dialogue = tokenizer.apply_chat_template(turns, tokenize=False).rstrip()
+    if tokenizer.eos_token is None or not dialogue.endswith(tokenizer.eos_token):
+        raise ValueError(
+            f"the tokenizer in {folder} takes {tokenizer.eos_token} for the end of an answer, and "
+            f"its chat template ends one in {dialogue[-12:]!r}: {remedy}"
+        )
 
 
 def tiny_llama(tokenizer: PreTrainedTokenizerBase, *, seed: int, context: int) -> LlamaForCausalLM:

@@ -26,6 +26,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
@@ -314,6 +315,14 @@ def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T
 
 
 def _sha256(path: Path) -> str:
+    # Every world asks about its model's weights, which are hundreds of megabytes.
+    status = path.stat()
+    return _hash_file(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hash_file(path: Path, size: int, modified: int) -> str:
+    """The sha256 of a file, read once per process for each size and time of its last change."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_mnist import banded_digits, make_run
 
-from sympo.studies import mnist, sources
-from sympo.studies.mnist import study
+from sympo.studies import memory, mnist, sources
+from sympo.studies.mnist import evaluation, study
 from sympo.studies.mnist.evaluation import EVALUATION_BATCH
 from sympo.studies.mnist.fast import chunks
 
@@ -152,6 +152,40 @@ def test_a_gpu_trains_the_seeds_with_the_same_losses_together(monkeypatch):
     assert list_seeds() == [[0, 0, 0, 1, 1, 1], [2, 2, 2], [3, 3]]
     free.models = 2
     assert list_seeds() == [[0, 0], [0, 1], [1, 1], [2], [2, 2], [3, 3]]
+
+
+@pytest.mark.parametrize("models", [1, 35, 303, 304, 315, 10_000])
+def test_no_tensor_has_more_numbers_than_can_be_counted(models):
+    images = evaluation.most_beside(models)
+    assert models * 6 * 24 * 24 * images < 2**31 <= models * 6 * 24 * 24 * (images + 1)
+
+
+def test_more_models_see_fewer_images_together(data, monkeypatch):
+    runs = [make_run(name) for name in ("logistic", "ramp", "sigmoid")]
+    chunk = mnist.Chunk.prepare(runs, data, "cpu")
+    expected = chunk.evaluate()
+    seen = []
+    rewards = mnist.Grid.rewards
+
+    def watch(grid, images, **options):
+        seen.append(images.shape[3])
+        return rewards(grid, images, **options)
+
+    monkeypatch.setattr(mnist.Grid, "rewards", watch)
+    monkeypatch.setattr(evaluation, "MOST_NUMBERS", 3 * 6 * 24 * 24 * 40 + 1)
+    torch.testing.assert_close(chunk.evaluate(), expected)
+    assert max(seen) == 40
+    assert sum(seen) == len(data.test_images)
+
+
+def test_no_list_trains_on_more_numbers_than_can_be_counted(monkeypatch):
+    monkeypatch.setattr(memory, "free_on_gpu", lambda: 2**50)
+    names = ("logistic", "ramp", "sigmoid")
+    runs = [make_run(name, seed=seed, batch=5000) for seed in range(40) for name in names]
+    lists = chunks.list_chunks(runs, workers=1, device="cuda")
+    largest = max(map(len, lists))
+    assert largest == 60  # whole seeds
+    assert largest * 10_000 * 6 * 24 * 24 < 2**31
 
 
 @pytest.mark.cuda

@@ -1,5 +1,6 @@
 """The models built here, against what any tokenizer and any generator must do."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +79,38 @@ def test_tiny_is_loaded_ready_to_read_a_long_prompt():
     with torch.no_grad():
         assert model(ids).logits.shape == (1, 1500, len(tokenizer))
     assert models.find_weights("tiny") == {"weights": "scratch", "weights_sha256": ""}
+
+
+@pytest.fixture
+def save(monkeypatch, tmp_path):
+    """`save(**tokens)` saves the tiny model as SmolLM2, with other special tokens."""
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+
+    def save(**tokens):
+        model, tokenizer = models.load("tiny", seed=0)
+        for name, token in tokens.items():
+            setattr(tokenizer, name, token)
+        for part in (model, tokenizer):
+            part.save_pretrained(tmp_path / "smollm2-135m-instruct")
+
+    return save
+
+
+def test_a_saved_model_is_loaded_with_its_tokenizer(save):
+    save()
+    _, tokenizer = models.load("smollm2", seed=0)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<eos>", "<pad>")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ({"pad_token": None}, "no padding token: delete this folder"),
+        ({"eos_token": "<pad>"}, r"takes <pad> for the end .* ends one in .*<eos>': delete this"),
+        ({"eos_token": None}, "takes None for the end"),
+    ],
+)
+def test_a_tokenizer_that_was_misread_is_refused(save, tokens, message):
+    save(**tokens)
+    with pytest.raises(ValueError, match=message):
+        models.load("smollm2", seed=0)

