@@ -87,11 +87,11 @@ class Clock:
 
     Attributes:
         ends: when the budget is spent, on the clock of `time.monotonic`; infinity without one.
-        slowest: (study, whether a world had to be built) → the most seconds per run so far.
+        taken: (study, whether a world had to be built) → seconds per run of each part so far.
     """
 
     ends: float = math.inf
-    slowest: dict[tuple[str, bool], float] = field(default_factory=dict)
+    taken: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
 
     @property
     def left(self) -> float:
@@ -101,17 +101,20 @@ class Clock:
     def predict(self, part: Part, *, fresh: bool) -> float:
         """Seconds that a part is expected to take, by the slowest of its kind; 0 if unknown.
 
+        The first of a kind counts only until there is a second: it also compiles and loads.
+
         Args:
             fresh: whether it is the first of its seed in this process, and a world has to be built.
         """
         # One with a world to build takes longer, so it bounds the others.
-        known = (self.slowest.get((part.plan.study, kind), 0.0) for kind in (fresh, True, False))
-        return next(filter(None, known), 0.0) * len(part.runs)
+        known = (self.taken.get((part.plan.study, kind), []) for kind in (fresh, True, False))
+        seconds = next(filter(None, known), [0.0])
+        return max(seconds[1:] or seconds) * len(part.runs)
 
     def note(self, part: Part, seconds: float, *, fresh: bool) -> None:
         """Learn from a part that took `seconds`."""
-        key = (part.plan.study, fresh)
-        self.slowest[key] = max(self.slowest.get(key, 0.0), seconds / len(part.runs))
+        times = self.taken.setdefault((part.plan.study, fresh), [])
+        times.append(seconds / len(part.runs))
 
 
 def plan_studies(names: Sequence[str], profile: str, say: Callable[[str], None]) -> list[Plan[Any]]:

@@ -88,7 +88,22 @@ def test_a_world_counts_for_the_first_run_of_a_seed_alone(clock, folder):
     Queue([study], clock, say=lines.append).work()
     # after 98 seconds there is no time for a third world
     assert names(folder) == ["hh-dpo-seed0", "hh-ramp-seed0", "hh-dpo-seed1", "hh-ramp-seed1"]
-    assert lines[-1].endswith("not begun, needs 40 s of 2 s")
+    assert lines[-1].endswith("not begun, needs 38 s of 2 s")
+
+
+def test_the_first_of_a_kind_is_no_measure_once_there_is_a_second(clock, folder):
+    # the first also compiles: 60 seconds, and 10 for each of the others
+    cells = [("dpo", seed, 0) for seed in range(6)]
+    Queue(
+        [make_study("mnist", runs_of("mnist", *cells), [60, 10, 10, 10, 10], clock)],
+        clock,
+        say=lambda line: None,
+    ).work()
+    # the second is not begun: it might take 60 of the 40 seconds that are left
+    assert names(folder) == ["mnist-dpo-seed0"]
+    clock.note(queue.Part(make_study("mnist", []), runs_of("mnist", cells[0])), 10, fresh=True)
+    part = queue.Part(make_study("mnist", []), runs_of("mnist", cells[1]))
+    assert clock.predict(part, fresh=True) == 10
 
 
 def test_what_trains_together_is_estimated_by_its_runs(clock):

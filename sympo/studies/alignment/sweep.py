@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from sympo import preferences
-from sympo.studies import plan, progress, provenance, records
+from sympo.studies import memory, plan, progress, provenance, records
 from sympo.studies.alignment import sampling, training
 from sympo.studies.alignment.config import AlignConfig, AlignmentRun, WorldSpec
 from sympo.studies.alignment.world import World
@@ -159,10 +159,8 @@ def _has_room() -> bool:
     """Whether one more world may be built beside those at hand: less than half a GPU is in use."""
     if not torch.cuda.is_available():
         return False
-    free, total = torch.cuda.mem_get_info()
-    # PyTorch keeps what it has freed
-    free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return free > total / 2
+    _, total = torch.cuda.mem_get_info()
+    return memory.free_on_gpu() > total / 2
 
 
 # One policy
