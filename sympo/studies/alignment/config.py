@@ -6,7 +6,7 @@ All runs of one seed share a world: the SFT model that every policy starts from,
 
 from dataclasses import asdict, dataclass, fields
 from itertools import product
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -51,7 +51,7 @@ class WorldSpec:
     max_prompt: int
     max_length: int
     batch: int
-    micro_batch: int
+    micro_batch: int | str
     warmup: float
     data_sha256: str = ""
     weights_sha256: str = ""
@@ -154,8 +154,9 @@ class AlignConfig(StudyConfig):
     epochs: Count = 1
     # pairs per step
     batch: Count = 64
-    # ours: pairs that fit in memory; their gradients accumulate to a batch
-    micro_batch: Count = 64
+    # ours: pairs that fit in memory; their gradients accumulate to a batch. "auto": as many as do,
+    # on the machine that trains
+    micro_batch: Count | Literal["auto"] = 64
     # ours: a share of the steps, since the paper's 150 may be more than there are
     warmup: Share = 0.1
 
@@ -180,6 +181,8 @@ class AlignConfig(StudyConfig):
             raise ValueError(
                 f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it"
             )
+        if self.micro_batch == "auto":
+            return self
         if self.batch % self.micro_batch:
             raise ValueError(
                 f"micro_batch = {self.micro_batch} does not divide batch = {self.batch}"

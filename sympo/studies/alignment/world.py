@@ -26,7 +26,8 @@ class World:
         spec: what the world was built from.
         model: the SFT model, which is the reference policy; runs copy it and leave it as it is.
         train, test: pairs whose labels are not flipped yet; after `add_reference` with token ids
-            and the columns `ref_chosen_logps` and `ref_rejected_logps`.
+            and the columns `ref_chosen_logps` and `ref_rejected_logps` in the precision of
+            training, and `exact_chosen_logps` and `exact_rejected_logps` in float32.
         prompts: of the evaluation.
         score: the judge, `score(prompts, answers)` → a reward per answer.
         rewards: its rewards of the SFT model's answers to `prompts`, `(prompts, samples)`.
