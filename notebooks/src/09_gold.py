@@ -433,8 +433,8 @@ Markdown(
 # | the gradient norm has no bound | a bound of 5 on each shard |
 # | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
 # | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
-# | 32-bit weights; on a GPU bf16 in products only | bf16 weights, where most small steps vanish |
-# | gpu: Dr. DPO couples the pairs of a micro-batch | of a batch |
+# | 32-bit weights; on a GPU products in TF32 | bf16 weights, in which most small steps vanish |
+# | gpu: Dr. DPO couples the pairs of a micro-batch, as many as fit | of a batch |
 # | β varied for the frontier | β = 0.1 |
 #
 # An answer that has not ended after `max_new_tokens` is cut there. In training, the chat template

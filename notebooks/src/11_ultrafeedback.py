@@ -182,7 +182,7 @@ near = results.tabulate_first_steps(runs.records, config)
 first_step = near[near.step == 1]
 at_zero = first_step.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})  # ℓ(0)
 on_gpu = any(record["provenance"]["gpu"] for record in runs.records)
-tolerance = 0.02 if on_gpu else 1e-4  # a GPU computes in bfloat16, which rounds
+tolerance = 0.02 if on_gpu else 1e-4  # a GPU rounds more (TF32, or bfloat16)
 assert (abs(first_step.loss - at_zero) < tolerance).all()
 near.round(3)
 
@@ -320,11 +320,11 @@ if config.profile != "laptop" and len(table):
 # | answers are cut after `max_new_tokens` | after 512 tokens, the chosen ones earlier |
 # | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
 # | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
-# | 32-bit weights; bf16 in products only | bf16 weights, in which most small steps vanish |
+# | 32-bit weights; gpu: products in TF32 | bf16 weights, in which most small steps vanish |
 # | warm-up over a tenth of the steps | about 19 steps in effect, then cosine |
 # | every loss is a mean over the batch | sums for baselines, means for SymPO |
 # | the gradient norm has no bound | a bound of 5 on each shard |
-# | Dr. DPO couples the pairs of a micro-batch | of a batch |
+# | Dr. DPO couples the pairs of a micro-batch, as many as fit | of a batch |
 # | one chat template | one for training, another for sampling |
 # | SFT on unflipped chosen answers, once for all noise rates | the same, an answer per prompt |
 # | several training seeds, paired by seed | one training seed; ten sampling seeds in one rate |

@@ -197,7 +197,7 @@ def train_policies(
 ) -> dict[str, float]:
     # TRL ends each training with a full collection, which walks every imported module.
     gc.freeze()
-    with mock.patch.object(torch, "multinomial", draw_tokens), double_precision():
+    with double_precision():
         results = list(sweep.Workbench(build_world).train_runs(runs))
     gc.unfreeze()
     return {
@@ -214,17 +214,6 @@ def summarise_policy(result: records.Result) -> dict[str, float]:
         "training margin": result.history[-1]["margin_true"],
         **{name: result.metrics[name] for name in shown},
     }
-
-
-def draw_tokens(probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
-    """One token of each row by inverting the distribution function.
-
-    torch.multinomial draws other tokens where it was built with another mathematical library.
-    """
-    assert num_samples == 1
-    uniform = torch.rand(len(probabilities), 1, dtype=torch.float64)
-    before = probabilities.double().cumsum(dim=1) < uniform
-    return before.sum(dim=1, keepdim=True).clamp(max=probabilities.shape[1] - 1)
 
 
 def write_comparisons(folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_no_prompt_is_shared_by_policies_judge_and_test(world, seen):
 
 
 def test_judge_accuracy_is_the_share_of_held_out_pairs_that_it_orders(world, seen):
-    classifier = world.score.__self__.model
+    classifier = world.score.__wrapped__.__self__.model
 
     def reward(messages):
         ids = world.tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
@@ -144,7 +144,7 @@ def test_judge_leaves_the_policies_where_they_were(world, seen):
     )
     plain = models.load("tiny", seed=0)[0]
     assert all(a.equal(b) for a, b in zip(plain.parameters(), seen["weights"], strict=True))
-    judged = world.score.__self__.model.model.parameters()
+    judged = world.score.__wrapped__.__self__.model.model.parameters()
     assert not all(a.equal(b) for a, b in zip(judged, seen["weights"], strict=True))
 
 

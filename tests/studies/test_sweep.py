@@ -185,7 +185,8 @@ def test_a_run_has_finite_metrics_and_learns(gold_world):
     generations = metrics.pop("generations")
     assert all(math.isfinite(value) for value in metrics.values() if value is not None)
     assert metrics["kl"] > 0.01
-    assert metrics["margin"] > 0
+    # of the pairs themselves: 24 held-out ones are too few to tell what 48 have taught
+    assert result.history[-1]["margin_true"] > 0.1 > abs(result.history[0]["margin_true"])
     assert [entry["step"] for entry in result.history][-1] == 12
     # one answer of each to every prompt
     assert [row["prompt"] for row in generations] == [p[-1]["content"] for p in gold_world.prompts]

@@ -115,19 +115,20 @@ def build_plain_trainer(
 def _plain_arguments(run: AlignmentRun, folder: str, *, recompute: bool) -> "DPOConfig":
     from trl import DPOConfig
 
+    micro_batch = training.micro_batch(run.world)
     return DPOConfig(
         output_dir=f"{folder}/out",
         report_to=[],
         save_strategy="no",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        bf16=training.mixed_precision(),
+        bf16=training.mixed_precision(run.world.model),
         seed=run.seed,
         max_length=None,
         max_grad_norm=math.inf,
         gradient_checkpointing=recompute,
-        per_device_train_batch_size=run.world.micro_batch,
-        gradient_accumulation_steps=run.world.batch // run.world.micro_batch,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=run.world.batch // micro_batch,
         num_train_epochs=run.epochs,
         learning_rate=run.learning_rate,
         warmup_steps=run.world.warmup,
@@ -174,7 +175,7 @@ def bench_gold(config: BenchConfig) -> list[Row]:
         shares=(len(runs), len(runs)),
         repeats=config.repeats,
         target=("≥", SWEEP_TARGET),
-        warm_up=False,
+        warm_ups=0,
     )
     what = "mean held-out accuracy of these runs"
     return [row, Row(what, "", our_accuracies, plain_accuracies)]

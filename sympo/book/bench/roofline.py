@@ -45,7 +45,9 @@ def bench_roofline(config: BenchConfig) -> list[Row]:
     work = np.stack([ours, count_work(plain)], axis=1)
     with open_pool(timing.device()) as pool:
         together = partial(grid.train_together, pool, chunks)
-        times = timing.time_in_turn((together, plain), repeats=config.repeats)
+        times = timing.time_in_turn(
+            (together, plain), repeats=config.repeats, warm_ups=timing.WARM_UPS
+        )
     # (ours and plain, repeats) per model and epoch
     seconds = np.array(times) / [[len(runs)], [1]]
     return _tabulate_work(work, seconds, config, steps=math.ceil(fewest / config.batch))

@@ -17,7 +17,8 @@ from sympo.studies import graphs
 # (sign, bound) on the median of the results
 Target = tuple[str, float]
 
-# Calls before the first that is timed: on a GPU, one more than it takes to record a graph.
+# Calls of a training before the first that is timed: on a GPU, one more than it takes to record a
+# graph.
 WARM_UPS = graphs.WARM_UP + 1 if torch.cuda.is_available() else 1
 
 
@@ -54,15 +55,15 @@ def time_call(function: Callable[[], object]) -> float:
 
 
 def time_in_turn(
-    functions: Sequence[Callable[[], object]], *, repeats: int, warm_up: bool = True
+    functions: Sequence[Callable[[], object]], *, repeats: int, warm_ups: int = 1
 ) -> list[tuple[float, ...]]:
     """Seconds of each call, one tuple of `repeats` per function; the functions take turns.
 
     Args:
-        warm_up: call each `WARM_UPS` times before.
+        warm_ups: calls of each before.
     """
-    for function in functions if warm_up else ():
-        for _ in range(WARM_UPS):
+    for function in functions:
+        for _ in range(warm_ups):
             function()
     # turn by turn, so that a slow minute falls on both sides
     rounds = [[time_call(function) for function in functions] for _ in range(repeats)]
@@ -77,17 +78,17 @@ def compare(
     shares: tuple[int, int],
     repeats: int,
     target: Target | None = None,
-    warm_up: bool = True,
+    warm_ups: int = 1,
 ) -> Row:
     """Time `ours` and `plain` in turn, per model.
 
     Args:
         shares: how many models a call of each trains or evaluates.
-        warm_up: call each `WARM_UPS` times before.
+        warm_ups: calls of each before.
     Returns:
         a row whose result is how many times as long the plain way takes.
     """
-    ours_times, plain_times = time_in_turn((ours, plain), repeats=repeats, warm_up=warm_up)
+    ours_times, plain_times = time_in_turn((ours, plain), repeats=repeats, warm_ups=warm_ups)
     ours_each = [seconds / shares[0] for seconds in ours_times]
     plain_each = [seconds / shares[1] for seconds in plain_times]
     # paired: both calls of a pair met the same machine

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from itertools import product
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -57,7 +57,7 @@ class WorldSpec:
     max_prompt: int
     max_length: int
     batch: int
-    micro_batch: int
+    micro_batch: int | str
     warmup: float
     data_sha256: str = ""
     weights_sha256: str = ""
@@ -166,8 +166,9 @@ class AlignConfig(StudyConfig):
     epochs: Count = 1
     # pairs per step
     batch: Count = 64
-    # ours: pairs that fit in memory; their gradients accumulate to a batch
-    micro_batch: Count = 64
+    # ours: pairs that fit in memory; their gradients accumulate to a batch. "auto": as many as do,
+    # on the machine that trains
+    micro_batch: Count | Literal["auto"] = 64
     # ours: a share of the steps, since the paper's 150 may be more than there are
     warmup: Share = 0.1
 
@@ -195,6 +196,8 @@ class AlignConfig(StudyConfig):
             raise ValueError(
                 f"headline_seeds = {self.headline_seeds} is below seeds = {self.seeds}: raise it"
             )
+        if self.micro_batch == "auto":
+            return self
         if self.batch % self.micro_batch:
             raise ValueError(
                 f"micro_batch = {self.micro_batch} does not divide batch = {self.batch}"

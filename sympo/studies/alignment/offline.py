@@ -203,10 +203,11 @@ def train_judge(
         trainer = SymmetricRewardTrainer(
             copy.deepcopy(classifier), arguments, train_dataset=pairs, processing_class=tokenizer
         )
-        trainer.train()
+        with models.tf32(allowed=True):
+            trainer.train()
         training.load_trained(classifier, trainer)
-    judge = ModelJudge(classifier.to(model.device), tokenizer, spec.micro_batch)
-    score: Score = judge.score
+    judge = ModelJudge(classifier.to(model.device), tokenizer, training.micro_batch(spec))
+    score: Score = models.tf32(allowed=True)(judge.score)
     chosen = score(test["prompt"], _texts(test["chosen"]))
     rejected = score(test["prompt"], _texts(test["rejected"]))
     return score, {"judge_accuracy": float(np.greater(chosen, rejected).mean())}

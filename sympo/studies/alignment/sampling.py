@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from sympo import stats
-from sympo.studies import graphs, memory, progress
+from sympo.studies import graphs, memory, models, progress
 from sympo.studies.alignment.config import Messages, WorldSpec
 
 # Bounds on memory, all ours.
@@ -55,6 +55,7 @@ class Samples(NamedTuple):
 
 
 @torch.no_grad()
+@models.tf32(allowed=True)
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -309,6 +310,7 @@ def invert(logits: Tensor, uniform: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@models.tf32(allowed=False)
 def divergences(
     policy: PreTrainedModel, reference: PreTrainedModel, samples: Samples
 ) -> NDArray[np.float64]:

