@@ -30,7 +30,12 @@ with suppress(ModuleNotFoundError):
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-HH_FILES = ("helpful-online/test", "helpful-rejection-sampled/test", "helpful-base/test")
+HH_FILES = (
+    "helpful-online/test",
+    "helpful-rejection-sampled/test",
+    "helpful-base/test",
+    "harmless-base/test",
+)
 ULTRAFEEDBACK_FILES = ("train_clean", "eval_clean")
 
 

@@ -36,6 +36,9 @@ SETTINGS = (
     "epochs=2",
     "methods=['repo']",
     "headline_methods=['sympo_sigmoid']",
+    "frontier_seeds=0",
+    # a world of its own, and then the rate that it chose, of which all processes must know
+    "learning_rates=[0.003, 0.004]",
 )
 STUDY = ("hh", "--profile", "smoke", *(f"--set={setting}" for setting in SETTINGS))
 
@@ -81,7 +84,7 @@ def run(folder, *arguments):
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.returncode == 0, done.stderr[:3000] + done.stderr[-5000:]
     return done.stdout
 
 
@@ -101,14 +104,19 @@ def alone(elsewhere):
 @pytest.mark.parametrize("command", [(*DDP, "-m", "sympo"), (*FSDP, __file__)], ids=["ddp", "fsdp"])
 def test_two_processes_make_the_records_of_one(command, alone, elsewhere):
     together, printed = run_study(elsewhere, *command)
-    assert printed.count("trained 2, loaded 0") == printed.count("\n") == 1, printed
+    assert printed.count("trained 5, loaded 0") == printed.count("\n") == 1, printed
     assert together.keys() == alone.keys()
     for name, record in together.items():
         assert (alone[name]["provenance"]["processes"], record["provenance"]["processes"]) == (1, 2)
         assert len(record["history"]) == 4  # steps: 16 pairs, 8 a step, twice
         for entry, expected in zip(record["history"], alone[name]["history"], strict=True):
             assert entry == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert record["metrics"] == pytest.approx(alone[name]["metrics"], rel=1e-4, abs=1e-5)
+        # what is written may differ in a letter, where two are as likely
+        measured, expected = (
+            {key: value for key, value in each["metrics"].items() if key != "generations"}
+            for each in (record, alone[name])
+        )
+        assert measured == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_what_processes_must_agree_on(elsewhere):

@@ -1,14 +1,18 @@
 """One queue over studies: its order, its budget, and what ends it."""
 
+import contextlib
+import json
 import os
 import signal
 import threading
 import time
 
 import pytest
+import torch
+from tiny_mnist import banded_digits
 from toy_plan import make_plan, toy, train
 
-from sympo.studies import plan, profiles, queue
+from sympo.studies import mnist, plan, profiles, queue, sources
 from sympo.studies.queue import Clock, Queue, Shard
 
 
@@ -192,3 +196,52 @@ def test_sigterm_ends_it_with_the_code_of_a_process_that_was_told_to_end():
         time.sleep(30)
     assert end.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.cuda,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_a_resumed_queue_finds_what_an_undisturbed_one_finds(device, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda")
+    digits = banded_digits()
+    monkeypatch.setattr(sources, "mnist", lambda: digits)
+    sizes = {"epochs": 2, "eval_every": 1, "pairs": 64, "validation_pairs": 8, "batch": 32}
+    config = mnist.LossesConfig(
+        study="mnist_losses",
+        profile="smoke",
+        losses=["logistic", "sigmoid"],
+        noise_rates=[0.4],
+        seeds=3,
+        **sizes,
+    )
+
+    def work(place, say):
+        monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / place)
+        waiting = Queue([mnist.plan_study(config)], Clock(), say=say)
+        with contextlib.suppress(queue.Ended):
+            waiting.work()
+        records = (tmp_path / place / "records").glob("*.json")
+        found = {path.name: json.loads(path.read_text()) for path in records}
+        return waiting.trained, found
+
+    def end(line):
+        raise queue.Ended("SIGTERM", 143)
+
+    assert work("cut", end)[0] == 2
+    trained, cut = work("cut", print)
+    assert trained == 4
+    _, whole = work("whole", print)
+    assert cut.keys() == whole.keys()
+    for name, record in whole.items():
+        assert cut[name]["metrics"] == record["metrics"]
+        assert (record["provenance"]["gpu"] is not None) == (device == "cuda")

@@ -203,7 +203,7 @@ def test_validation_pairs_are_not_trained_on_and_keep_their_flips(gold_world, mo
         return world.model, {}, []
 
     monkeypatch.setattr(sweep, "_train_policy", train)
-    noisy = preferences.flip_preferences(gold_world.train, 0.4, seed=0)
+    noisy = preferences.flip_preferences(gold_world.train, 0.4, seed=1)
     sweep.train_run(find_run("dpo", 0.4), gold_world, noisy)
     held_out = gold_world.spec.validation_pairs
     assert seen["pairs"].to_list() == noisy.to_list()[:-held_out]

