@@ -20,6 +20,7 @@ MODULES = (
     "sympo.studies.mnist",
     "sympo.studies.alignment.gold",
     "sympo.studies.alignment.offline",
+    "sympo.studies.queue",
     "sympo.book.bench",
     "gguf",
     "vaderSentiment.vaderSentiment",

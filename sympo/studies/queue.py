@@ -76,8 +76,7 @@ class Part(NamedTuple):
 
     def __str__(self) -> str:
         first = self.runs[0]
-        alone = f"{first.method}, {first.noise}"
-        what = alone if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        what = first.describe() if len(self.runs) == 1 else f"{len(self.runs)} runs"
         return f"{self.plan.study}, {TIERS[self.tier]}, seed {first.seed}: {what}"
 
 

@@ -43,6 +43,10 @@ class Run:
         """The run as a flat dict of JSON values: a record's `config`, and the columns of tables."""
         return asdict(self)
 
+    def describe(self) -> str:
+        """What tells the run from the others of its study and seed, for a person."""
+        return f"{self.method}, {self.noise}"
+
 
 class Result(NamedTuple):
     """What a run gives: metrics by name, and a row for each epoch or step."""

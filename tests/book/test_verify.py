@@ -10,7 +10,9 @@ from miniature import write_twin
 
 from sympo.book import execute, figures, verify
 from sympo.book.__main__ import main
-from sympo.studies import profiles
+from sympo.book.commit import Changes
+from sympo.studies import plan, profiles
+from sympo.studies.records import Runs
 
 THEORY = pd.DataFrame({"loss": ["ramp", "dpo"], "n": [5, 5], "risk": [0.75, np.nan]})
 CONTRASTS = pd.DataFrame(
@@ -292,3 +294,42 @@ class TestRedraw:
         (root / "figures/laptop/data/fig_d.csv").write_text("x\n1\n")
         assert main(["figures", "--profile", "laptop"]) == 1
         assert "nothing draws fig_d" in capsys.readouterr().err
+
+
+class TestRecordsFromElsewhere:
+    """`make figures` where records may only be read."""
+
+    @pytest.fixture
+    def ran(self, monkeypatch):
+        """The notebooks that are run; of all studies mnist_losses alone has a complete seed."""
+        ran = []
+        complete = {"mnist_losses": Runs([{}], 0, 1, 3, 0)}
+        monkeypatch.setattr(plan, "is_read_only", lambda profile: profile == "gpu")
+        monkeypatch.setattr(
+            plan, "load_complete", lambda each: complete.get(each.study, Runs([], 0, 0, 5, 2))
+        )
+        monkeypatch.setattr(execute, "run", lambda name, profile: ran.append((name, profile)))
+        monkeypatch.setattr(verify, "redraw", lambda profile, commit: [])
+        return ran
+
+    def test_notebooks_with_a_complete_seed_are_run_and_the_others_named(self, ran, capsys):
+        assert main(["figures", "--profile", "gpu"]) == 0
+        assert ran == [("05_mnist_losses", "gpu")]
+        said = capsys.readouterr().err
+        assert "mnist_losses: trained 0, loaded 1; runs without a record: 3\n" in said
+        assert "hh: trained 0, loaded 0; runs without a record: 5; not taken" in said
+
+    def test_what_they_found_is_committed_when_asked_for(self, ran, monkeypatch):
+        committed = []
+
+        def commit(profile, names):
+            committed.append((profile, names))
+            return Changes([], [], [])
+
+        monkeypatch.setattr("sympo.book.commit.commit_results", commit)
+        assert main(["figures", "--profile", "gpu", "--commit"]) == 0
+        assert committed == [("gpu", ["05_mnist_losses"])]
+
+    def test_elsewhere_nothing_is_run(self, ran):
+        assert main(["figures", "--profile", "laptop"]) == 0
+        assert ran == []

@@ -116,6 +116,10 @@ class AlignmentRun(Run):
         del own["world"]
         return {**own, **self.world.config()}
 
+    def describe(self) -> str:
+        """Method, noise, β and learning rate."""
+        return f"{super().describe()}, β {self.beta:g}, learning rate {self.learning_rate:g}"
+
 
 class AlignConfig(StudyConfig):
     """What alignment studies share: which runs, and one budget for every method.
