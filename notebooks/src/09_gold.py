@@ -400,12 +400,18 @@ steps = config.epochs * config.pairs // config.batch
 low = fits.fit_flipped.min()
 high = fits.fit_flipped.max()
 win_rates = main.groupby(["noise_rate", "method"]).win_rate.mean()
+nats = main[main.noise_rate == highest].groupby("method").kl.mean()
+moved = ", ".join(f"{row.method} {nats[row.method]:.1f}" for row in claimed.itertuples())
+caution = (
+    f"Mean KL there: {moved}, dpo {nats['dpo']:.1f} nats. These are policies at equal β; a lead of "
+    "whoever went farther says nothing yet about policies at equal KL."
+)
 Markdown(
     f"**Reading.** Profile {config.profile}, {steps} steps over {config.pairs} pairs. Claim that "
     f"SymPO beats DPO at ε = {highest:g}: {verdicts}. Flipped labels fitted: from {low:.0%} to "
     f"{high:.0%}, {high - low:.2f} apart. The mean of the methods' win rates goes from "
     f"{win_rates[lowest].mean():.2f} at ε = {lowest:g} to {win_rates[highest].mean():.2f} at "
-    f"ε = {highest:g}."
+    f"ε = {highest:g}. {caution}"
 )
 
 # %% [markdown]
