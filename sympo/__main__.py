@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error, code=2)
     except AssetError as error:
         return _refuse(error, code=1)
+    except OSError as error:
+        # a disk that is full, a folder in a file's place, no permission
+        return _refuse(f"{error}: finished runs are kept, mend this and run it again", code=1)
     except KeyboardInterrupt:
         return _refuse(
             "interrupted: finished runs are kept, and the same command goes on from there",
@@ -85,7 +88,8 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=_parse_seconds,
         default=math.inf,
         metavar="SECONDS",
-        help="from the start of this process to its end; without it, until all is done",
+        help="from the start of this process to its end, to within an epoch of MNIST; without it, "
+        "until all is done",
     )
     run_all.add_argument(
         "--studies",
@@ -118,9 +122,10 @@ def _parse_seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    # The process needs some of it to start and to end. NaN is in no range.
-    if not 15 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 15 on")
+    # The process needs some of it to start and to end, and no timer runs for ever. NaN is in no
+    # range.
+    if not 15 <= seconds <= 1e7:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 15 to 1e7")
     return seconds
 
 
@@ -164,23 +169,27 @@ def _run(study: str, profile: str, settings: Sequence[str]) -> int:
 
 
 def _run_all(options: argparse.Namespace) -> int:
-    from sympo.studies import queue
+    from sympo.studies import plan, profiles, queue
     from sympo.studies.progress import processes
 
     if processes() > 1:
         raise ValueError("run-all is one process per GPU: start one with --shard I/N on each")
     clock = queue.Clock(_STARTED + options.budget)
+    if plan.is_read_only(profiles.resolve_profile(options.profile)):
+        remedy = "SYMPO_RECORDS=train trains all the same"
+        raise ValueError(f"records may only be read here (see the README): {remedy}")
+    # Each once, in the order of their importance.
+    names = list(dict.fromkeys(options.studies or queue.STUDIES))
     waiting = None
-    try:
-        with queue.end_in_time(clock):
-            names = options.studies or queue.STUDIES
+    with queue.end_in_time(clock):
+        try:
             plans = queue.plan_studies(names, options.profile, _say)
             waiting = queue.Queue(plans, clock, say=_say, shard=queue.Shard(*options.shard))
             waiting.work()
-    except queue.Ended as end:
-        _say(f"{end}: {waiting.describe() if waiting else 'nothing was begun'}")
-        return end.code
-    _say(waiting.describe())
+        except queue.Ended as end:
+            _say(f"{end}: {waiting.describe() if waiting else 'nothing was begun'}")
+            return end.code or bool(waiting and waiting.failed)
+        _say(waiting.describe())
     return 1 if waiting.failed or len(plans) < len(names) else 0
 
 

@@ -167,8 +167,14 @@ def _draw_records(profile: str) -> list[str]:
         config = profiles.study_config(study, profile)
         runs = plan.load_complete(import_module(module).plan_study(config, read_only=True))
         _say(f"{study}: {runs}")
-        if runs.records:
+        if not runs.records:
+            continue
+        try:
             execute.run(studies[study], profile)
+        except RuntimeError as error:
+            # too few seeds for a comparison, say: the other notebooks are drawn all the same
+            _say(str(error))
+        else:
             drawn.append(studies[study])
     return drawn
 

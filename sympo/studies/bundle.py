@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 # Ours: bytes. No record comes near it, and a bundle that claims more is refused before unpacking.
 MOST_BYTES = 64 * 2**20
+
+# What zipfile raises: no such member, and of damaged or encrypted files.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError)
 
 # As `records.file_name` makes them: no path, nothing hidden.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.json")
@@ -73,7 +77,10 @@ def export_records(profile: str, file: Path) -> str:
     Check: tests/studies/test_bundle.py.
     """
     folder = records_folder(profile)
-    contents = {path.name: path.read_bytes() for path in sorted(folder.glob("*.json"))}
+    paths = [path for path in sorted(folder.glob("*.json")) if path.is_file()]
+    found = {path.name: path.read_bytes() for path in paths}
+    # Nobody could import the bundle with one that is damaged.
+    contents = {name: data for name, data in found.items() if _find_fault(name, data) is None}
     if not contents:
         raise ValueError(
             f"there are no records in {folder}: run a study of profile {profile} first"
@@ -91,7 +98,9 @@ def export_records(profile: str, file: Path) -> str:
     content = buffer.getvalue()
     write_atomically(file, content)
     size = f"{len(contents)} records, {len(content) / 2**20:.1f} MiB"
-    return f"{file}: {size}, sha256 {hashlib.sha256(content).hexdigest()}"
+    sentence = f"{file}: {size}, sha256 {hashlib.sha256(content).hexdigest()}"
+    damaged = sorted(found.keys() - contents.keys())
+    return f"{sentence}; left out as damaged: {', '.join(damaged)}" if damaged else sentence
 
 
 def import_records(profile: str, file: Path) -> Import:
@@ -106,19 +115,21 @@ def import_records(profile: str, file: Path) -> Import:
         raise FileNotFoundError(f"there is no file {file}: name a bundle of `records export`")
     try:
         contents = _read_bundle(file, profile)
-    # KeyError: no manifest; the others are of damaged files
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError) as error:
+    except UNREADABLE as error:
         message = f"{file} is not a whole bundle of records ({error}): export it again"
         raise ValueError(message) from None
     report = Import()
     folder = records_folder(profile)
     for name, content in contents.items():
         path = folder / name
-        if not path.is_file():
+        # A damaged one of ours is none.
+        if path.is_file() and _find_fault(name, path.read_bytes()) is not None:
+            path.replace(path.with_name(f"{name}.corrupt"))
+        if path.is_file():
+            _compare(path.read_bytes(), content, report).append(name)
+        else:
             write_atomically(path, content)
             report.new.append(name)
-        else:
-            _compare(path.read_bytes(), content, report).append(name)
     return report
 
 
@@ -126,10 +137,7 @@ def _compare(ours: bytes, theirs: bytes, report: Import) -> list[str]:
     """The list of `report` that a record belongs to which is here already."""
     if ours == theirs:
         return report.known
-    try:
-        same = _results(json.loads(ours)) == _results(json.loads(theirs))
-    except (ValueError, KeyError, TypeError):  # ours is damaged
-        same = False
+    same = _results(json.loads(ours)) == _results(json.loads(theirs))
     return report.retold if same else report.contradicted
 
 
@@ -163,7 +171,10 @@ def _read_member(bundle: zipfile.ZipFile, name: str) -> bytes:
 
 def _read_manifest(text: bytes, file: Path, profile: str) -> dict[str, str]:
     """The sha256 of each record, by name."""
-    manifest = json.loads(text)
+    try:
+        manifest = json.loads(text)
+    except ValueError:
+        manifest = None
     hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
     if not isinstance(hashes, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{file}: {MANIFEST} is not of a bundle of format {FORMAT}")
@@ -195,8 +206,12 @@ def describe_status(profile: str) -> str:
     for study, (module, _) in profiles.STUDIES.items():
         if study in profiles.read_profile(profile):
             config = profiles.study_config(study, profile)
-            plan = import_module(module).plan_study(config, read_only=True)
-            lines += _describe_study(plan)
+            try:
+                plan = import_module(module).plan_study(config, read_only=True)
+            except ValueError as error:
+                lines.append(f"{study}: {error}")
+            else:
+                lines += _describe_study(plan)
     return "\n".join(lines)
 
 

@@ -40,6 +40,7 @@ class Plan(Generic[AnyRun]):
         tier: of a run, an index of `TIERS`.
         together: runs of one tier for which this is equal are trained by one call of `train`.
         train: yields (run, result) as each of the given runs finishes.
+        is_prepared: whether what a run shares with others of its seed is in memory.
     """
 
     study: str
@@ -51,6 +52,7 @@ class Plan(Generic[AnyRun]):
     tier: Callable[[AnyRun], int]
     together: Callable[[AnyRun], Hashable]
     train: Callable[[list[AnyRun]], Iterator[tuple[AnyRun, Result]]]
+    is_prepared: Callable[[AnyRun], bool] = lambda run: True
 
     @property
     def folder(self) -> Path:
@@ -59,7 +61,9 @@ class Plan(Generic[AnyRun]):
 
     def load(self, run: AnyRun) -> Record | None:
         """The record of a run, or None."""
-        return records.load(run, folder=self.folder, version=self.version)
+        return records.load(
+            run, folder=self.folder, version=self.version, set_aside=not self.read_only
+        )
 
     def parts(self) -> list[list[AnyRun]]:
         """The runs in lists that train together, the most telling first."""

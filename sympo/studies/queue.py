@@ -6,6 +6,7 @@ queue that would not finish in time is not begun, and whatever ends the slot (th
 Ctrl-C) loses the part under way and nothing else. The same command goes on from there.
 """
 
+import errno
 import math
 import signal
 import time
@@ -19,13 +20,15 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sympo.studies import profiles, records
-from sympo.studies.plan import TIERS, Plan
+from sympo.studies.plan import PROBE, TIERS, Plan
 from sympo.studies.sources import AssetError
 
 # The order in which the studies of a tier take their turn.
 STUDIES = ("mnist_losses", "mnist_noise", "hh", "gold", "ultrafeedback")
 # Ours: seconds at the end of a budget in which what is under way is dropped and the process ends.
 RESERVE = 4.0
+# A disk that is full, or may not be written: no record can be kept, whatever is trained.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Ours: a study is given up after so many of its parts have failed, since each costs time.
 MOST_FAILURES = 3
 
@@ -70,6 +73,11 @@ class Part(NamedTuple):
         return self.plan.study, self.runs[0].seed
 
     @property
+    def is_prepared(self) -> bool:
+        """Whether no world has to be built for it."""
+        return self.plan.is_prepared(self.runs[0])
+
+    @property
     def name(self) -> tuple[str, Any]:
         """Study and first run, which tell it from every other part."""
         return self.plan.study, self.runs[0]
@@ -86,34 +94,43 @@ class Clock:
 
     Attributes:
         ends: when the budget is spent, on the clock of `time.monotonic`; infinity without one.
-        taken: (study, whether a world had to be built) → seconds per run of each part so far.
+        taken: (study, whether a world was at hand) → (runs, seconds) of each part so far.
     """
 
     ends: float = math.inf
-    taken: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
+    taken: dict[tuple[str, bool], list[tuple[int, float]]] = field(default_factory=dict)
 
     @property
     def left(self) -> float:
         """Seconds that are left for training, never below 0."""
         return max(self.ends - time.monotonic() - RESERVE, 0.0)
 
-    def predict(self, part: Part, *, fresh: bool) -> float:
-        """Seconds that a part is expected to take, by the slowest of its kind; 0 if unknown.
+    def predict(self, part: Part) -> tuple[float, bool]:
+        """How long a part is expected to take, by the slowest of its kind.
 
-        The first of a kind counts only until there is a second: it also compiles and loads.
+        The first of a kind counts only until there is a second, since it also compiles and loads.
+
+        Returns:
+            seconds, 0 if nothing is known; and whether they rest on more than that first one, and
+            on a part that was no smaller.
+        """
+        prepared = part.is_prepared
+        # One with a world to build takes longer, so it bounds the others.
+        known = (self.taken.get((part.plan.study, kind), []) for kind in (prepared, False, True))
+        times = next(filter(None, known), [])
+        count = len(part.runs)
+        warm = times[1:] or times
+        seconds = max((seconds * max(count / runs, 1) for runs, seconds in warm), default=0.0)
+        return seconds, len(times) > 1 and max(runs for runs, _ in warm) >= count
+
+    def note(self, part: Part, seconds: float, *, prepared: bool) -> None:
+        """Learn from a part that took `seconds`.
 
         Args:
-            fresh: whether it is the first of its seed in this process, and a world has to be built.
+            prepared: whether its world was at hand when it began.
         """
-        # One with a world to build takes longer, so it bounds the others.
-        known = (self.taken.get((part.plan.study, kind), []) for kind in (fresh, True, False))
-        seconds = next(filter(None, known), [0.0])
-        return max(seconds[1:] or seconds) * len(part.runs)
-
-    def note(self, part: Part, seconds: float, *, fresh: bool) -> None:
-        """Learn from a part that took `seconds`."""
-        times = self.taken.setdefault((part.plan.study, fresh), [])
-        times.append(seconds / len(part.runs))
+        times = self.taken.setdefault((part.plan.study, prepared), [])
+        times.append((len(part.runs), seconds))
 
 
 def plan_studies(names: Sequence[str], profile: str, say: Callable[[str], None]) -> list[Plan[Any]]:
@@ -162,7 +179,6 @@ class Queue:
         # Records do not go away, and there may be hundreds, so none is read twice.
         self._recorded: set[tuple[str, Any]] = set()
         self._skipped: set[tuple[str, Any]] = set()
-        self._entered: set[tuple[str, int]] = set()
         self._failures: Counter[str] = Counter()
 
     def work(self) -> None:
@@ -170,23 +186,36 @@ class Queue:
 
         Raises:
             Ended: the time is over, inside `end_in_time`.
+            OSError: records cannot be written any more.
         Check: tests/studies/test_queue.py.
         """
-        while part := self._next_part():
-            needed = self.clock.predict(part, fresh=part.seed not in self._entered)
+        doubtful: list[Part] = []
+        while (part := self._next_part()) or doubtful:
+            if part is None:
+                # Nothing is sure to fit: rather than idle, try what may, for all that is known.
+                self._train(doubtful[0])
+                self._skipped.difference_update(each.name for each in doubtful[1:])
+                doubtful = []
+                continue
+            needed, sure = self.clock.predict(part)
             if needed <= self.clock.left:
                 self._train(part)
-            else:
-                # A part of another study may still fit.
-                self._skipped.add(part.name)
+                continue
+            # A part of another study may still fit.
+            self._skipped.add(part.name)
+            if sure:
                 self.say(f"{part}: not begun, needs {needed:.0f} s of {self.clock.left:.0f} s")
+            else:
+                doubtful.append(part)
 
     def describe(self) -> str:
         """What was trained and what is left, in a sentence."""
-        return f"trained {self.trained} runs, {self._count_left()} are left"
+        sentence = f"trained {self.trained} runs, {self._count_left()} are left"
+        probing = any(part.tier == PROBE for part in self._list_parts(everyone=True))
+        return f"{sentence}, and those that follow from a probe" if probing else sentence
 
     def _train(self, part: Part) -> None:
-        fresh = part.seed not in self._entered
+        prepared = part.is_prepared
         started = time.monotonic()
         try:
             records.run_all(
@@ -197,13 +226,16 @@ class Queue:
                 provenance=part.plan.provenance,
             )
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
             # Time on a GPU is too dear to lose the rest of it to one run that fails.
             self._note_failure(part, error)
             return
+        finally:
+            # also of a part that ended in the middle
+            self.trained += sum(self._has_record(part.plan, run) for run in part.runs)
         seconds = time.monotonic() - started
-        self.trained += len(part.runs)
-        self._entered.add(part.seed)
-        self.clock.note(part, seconds, fresh=fresh)
+        self.clock.note(part, seconds, prepared=prepared)
         left = "" if math.isinf(self.clock.ends) else f", {self.clock.left:.0f} s left"
         self.say(f"{part}: {seconds:.1f} s; {self._count_left()} runs{left or ' left'}")
 
@@ -215,30 +247,39 @@ class Queue:
         self.say(f"{part}: failed")
         if self._failures[part.plan.study] == MOST_FAILURES:
             self.say(f"{part.plan.study}: given up after {MOST_FAILURES} failures")
-            self.plans.remove(part.plan)
 
     def _next_part(self) -> Part | None:
-        parts = [part for part in self._list_parts() if part.name not in self._skipped]
+        parts = [
+            part
+            for part in self._list_parts()
+            if part.name not in self._skipped and self._failures[part.plan.study] < MOST_FAILURES
+        ]
         # Stable: within a tier in the order of studies, and within a study in that of its runs.
         return min(parts, key=attrgetter("tier"), default=None)
 
     def _count_left(self) -> int:
         return sum(len(part.runs) for part in self._list_parts())
 
-    def _list_parts(self) -> Iterator[Part]:
-        """What is left of this shard's runs, in parts.
+    def _list_parts(self, *, everyone: bool = False) -> Iterator[Part]:
+        """What is left of this shard's runs, in parts; or of everyone's.
 
         Listed anew for every part: a probe that is complete adds runs, and other processes that
         share the folder may have trained some meanwhile.
         """
-        # Whole seeds go to one shard, since the runs of a seed share a world.
-        places: dict[tuple[str, int], int] = {}
         for plan in self.plans:
             for runs in plan.parts():
-                place = places.setdefault(Part(plan, runs).seed, len(places))
                 missing = [run for run in runs if not self._has_record(plan, run)]
-                if missing and place % self.shard.count == self.shard.index - 1:
+                if missing and (everyone or self._is_own(plan, runs[0].seed)):
                     yield Part(plan, missing)
+
+    def _is_own(self, plan: Plan[Any], seed: int) -> bool:
+        """Whether a seed is this shard's.
+
+        Whole seeds go to one shard, since the runs of a seed share a world; to which, depends on
+        nothing that may differ between processes, such as whose data are missing.
+        """
+        place = STUDIES.index(plan.study) + seed
+        return place % self.shard.count == self.shard.index - 1
 
     def _has_record(self, plan: Plan[Any], run: Any) -> bool:
         key = (plan.study, run)
@@ -252,9 +293,11 @@ def end_in_time(clock: Clock) -> Iterator[None]:
     """Raise `Ended` in this block when the budget is spent, or SIGTERM arrives."""
 
     def end(number: int, frame: Any) -> None:
-        if number == signal.SIGTERM:
-            raise Ended("SIGTERM", 128 + number)
-        raise Ended("the budget is spent", 0)
+        if number == signal.SIGALRM:
+            raise Ended("the budget is spent", 0)
+        # Whoever sends it several times shall not end what is said and cleaned up after the first.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Ended("SIGTERM", 128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGALRM)}
     if not math.isinf(clock.ends):

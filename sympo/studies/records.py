@@ -149,18 +149,26 @@ def run_all(
     return Runs(in_order, trained, len(records) - trained)
 
 
-def load(run: Run, *, folder: Path, version: int) -> Record | None:
-    """The record of a run, or None where there is none; a corrupt one is set aside."""
+def load(run: Run, *, folder: Path, version: int, set_aside: bool = True) -> Record | None:
+    """The record of a run, or None where there is none, or a corrupt one.
+
+    Args:
+        set_aside: whether to rename a corrupt one, so that it is made again.
+    """
     path = folder / _file_name(run, version)
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         fault = _find_fault(record, run, version)
-    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
+    # bad JSON, bytes that are not UTF-8, or brackets in brackets
+    except (ValueError, RecursionError) as error:
         fault = str(error)
     if fault is None:
         return record
+    if not set_aside:
+        warnings.warn(f"{path} is no record and is passed over: {fault}", stacklevel=3)
+        return None
     # Kept for whoever wants to know what happened; the suffix hides it from the next look.
     aside = path.with_name(path.name + ".corrupt")
     with suppress(FileNotFoundError):  # another of several processes was first
@@ -213,14 +221,15 @@ def find_hashes(study: str, *, folder: Path, version: int) -> dict[str, str]:
     }
     if len(found) > 1:
         message = f"the records of {study} in {folder} were made from {len(found)} different sets"
-        raise ValueError(f"{message} of data and weights: move those of all but one away")
+        sets = "; ".join(", ".join(f"{name} {value[:12]}" for name, value in one) for one in found)
+        raise ValueError(f"{message} of data and weights ({sets}): move those of all but one away")
     return dict(next(iter(found), ()))
 
 
 def read_folder(folder: Path, study: str = "*") -> Iterator[Record]:
     """The records in a folder, of one study or of all; what is no record is passed over."""
     for path in sorted(folder.glob(f"{study}-*.json")):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError, OSError):
             record = json.loads(path.read_text(encoding="utf-8"))
             if find_fault(record) is None:
                 yield record

@@ -81,9 +81,9 @@ def test_outside_a_clone_one_sentence_says_that_studies_need_one(monkeypatch, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", "3"], "argument --budget: '3' is no number of seconds from 15 on"),
-        (["--budget", "soon"], "argument --budget: 'soon' is no number of seconds from 15 on"),
-        (["--budget", "nan"], "argument --budget: 'nan' is no number of seconds from 15 on"),
+        (["--budget", "3"], "argument --budget: '3' is no number of seconds from 15 to 1e7"),
+        (["--budget", "soon"], "argument --budget: 'soon' is no number of seconds from 15 to 1e7"),
+        (["--budget", "nan"], "argument --budget: 'nan' is no number of seconds from 15 to 1e7"),
         (["--shard", "0/2"], "argument --shard: '0/2' is not I/N"),
         (["--shard", "3/2"], "argument --shard: '3/2' is not I/N"),
         (["--shard", "2"], "argument --shard: '2' is not I/N"),
@@ -101,6 +101,12 @@ def test_run_all_refuses_a_study_before_another_is_planned(capsys, monkeypatch):
     arguments = ["run-all", "--profile", "smoke", "--studies", "mnist_losses,glod"]
     assert command.main(arguments) == 2
     assert "Did you mean 'gold'" in capsys.readouterr().err
+
+
+def test_run_all_refuses_to_train_where_records_may_only_be_read(capsys, monkeypatch):
+    monkeypatch.setenv("SYMPO_RECORDS", "only")
+    assert command.main(["run-all", "--profile", "smoke"]) == 2
+    assert "SYMPO_RECORDS=train trains all the same" in capsys.readouterr().err
 
 
 def test_run_all_is_for_one_process(capsys, monkeypatch):

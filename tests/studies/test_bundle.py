@@ -84,6 +84,22 @@ def test_what_is_here_is_never_overwritten(folder, build, file):
     assert {key: value for key, value in read_all(folder).items() if key in ours} == ours
 
 
+def test_a_damaged_record_does_not_travel_and_one_of_ours_is_replaced(folder, build, file):
+    write(folder, 0)
+    write(folder, 1)
+    (empty, whole) = sorted(folder.iterdir())
+    content = empty.read_bytes()
+    bundle.export_records("gpu", file)
+    empty.write_bytes(b"")
+    assert str(bundle.import_records("gpu", file)) == "records: 1 new, 1 known"
+    assert empty.read_bytes() == content
+    assert empty.with_name(f"{empty.name}.corrupt").is_file()
+    empty.write_bytes(content[:-5])
+    assert bundle.export_records("gpu", file).endswith(f"left out as damaged: {empty.name}")
+    move_away(folder, build)
+    assert bundle.import_records("gpu", file).new == [whole.name]
+
+
 def test_without_records_there_is_nothing_to_export(file):
     with pytest.raises(ValueError, match="there are no records in"):
         bundle.export_records("gpu", file)
@@ -157,10 +173,22 @@ def test_a_file_that_is_cut_off_or_no_zip_is_refused(folder, file):
     write(folder, 0)
     bundle.export_records("gpu", file)
     content = file.read_bytes()
-    for part in (content[: len(content) // 2], b"", b"some text"):
+    # in the middle of what is compressed, too
+    flipped = bytearray(content)
+    flipped[60] ^= 0xFF
+    for part in (content[: len(content) // 2], b"", b"some text", bytes(flipped)):
         file.write_bytes(part)
         with pytest.raises(ValueError, match="is not a whole bundle of records"):
             bundle.import_records("gpu", file)
+
+
+@pytest.mark.parametrize("manifest", [b"[" * 100_000, b"\xff", b"no JSON", b"[]"])
+def test_a_manifest_that_is_none_is_refused(file, manifest):
+    with zipfile.ZipFile(file, "w") as target:
+        target.writestr(bundle.MANIFEST, manifest)
+    with pytest.raises(ValueError, match="bundle") as error:
+        bundle.import_records("gpu", file)
+    assert str(file) in str(error.value)
 
 
 def test_a_member_that_claims_to_be_huge_is_refused_before_it_is_unpacked(
@@ -189,6 +217,44 @@ def test_command_line(folder, build, file, capsys):
     assert capsys.readouterr().err.endswith("holds records of profile gpu: add --profile gpu\n")
     assert command.main(["records", "import", "no such file", "--profile", "gpu"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(folder, tmp_path, capsys):
+    write(folder, 0)
+    assert command.main(["records", "export", str(tmp_path), "--profile", "gpu"]) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path) in error
+    assert error.count("\n") == 1
+
+
+def test_status_passes_over_damage_and_changes_nothing(build, capsys):
+    study = profiles.study_config("mnist_losses", "gpu")
+    folder = build / "gpu" / "records"
+    planned = bundle.import_module("sympo.studies.mnist").plan_study(study, read_only=True)
+    first, second = study.runs()[:2]
+    for run, text in ((first, "[" * 100_000), (second, "{")):
+        path = folder / records.file_name(run.config(), planned.version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "mnist_losses-a-folder.json").mkdir()
+    before = sorted(folder.iterdir())
+    with pytest.warns(UserWarning, match="is no record and is passed over"):
+        assert "mnist_losses: 0 of 210" in bundle.describe_status("gpu")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_status_says_which_study_has_records_of_two_data_sets(build):
+    folder = build / "gpu" / "records"
+    study = profiles.study_config("gold", "gpu")
+    version = bundle.import_module("sympo.studies.alignment.gold").VERSION
+    for digest in ("a" * 64, "b" * 64):
+        run = study.runs(data_sha256=digest)[0]
+        records.save(run, Result({}, []), folder=folder, version=version, provenance={})
+    lines = bundle.describe_status("gpu").splitlines()
+    (gold,) = [line for line in lines if line.startswith("gold: ")]
+    assert "2 different sets of data and weights" in gold
+    assert "data_sha256 aaaaaaaaaaaa" in gold
+    assert "mnist_losses: 0 of 210" in lines
 
 
 def test_status_counts_what_there_is_by_study_and_tier(build, monkeypatch):

@@ -1,18 +1,20 @@
 """One queue over studies: its order, its budget, and what ends it."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_mnist import banded_digits
 from toy_plan import make_plan, toy, train
 
-from sympo.studies import mnist, plan, profiles, queue, sources
+from sympo.studies import mnist, plan, profiles, queue, records, sources
 from sympo.studies.queue import Clock, Queue, Shard
 
 
@@ -84,10 +86,20 @@ def test_a_part_that_would_not_finish_is_not_begun_but_a_shorter_one_is(clock, f
     assert waiting.describe() == "trained 3 runs, 2 are left"
 
 
-def test_a_world_counts_for_the_first_run_of_a_seed_alone(clock, folder):
+def test_a_world_counts_for_the_runs_that_have_to_build_it_alone(clock, folder):
     # 40 seconds with a world, 10 without one
     cells = [("dpo", 0, 0), ("ramp", 0, 0), ("dpo", 1, 0), ("ramp", 1, 0), ("dpo", 2, 0)]
     study = make_study("hh", runs_of("hh", *cells), [40, 10, 38, 10], clock)
+    # only the world of the last seed is kept
+    at_hand = []
+
+    train_slowly = study.train
+
+    def train_in_world(runs):
+        at_hand[:] = [runs[0].seed]
+        yield from train_slowly(runs)
+
+    study = replace(study, train=train_in_world, is_prepared=lambda run: run.seed in at_hand)
     lines = []
     Queue([study], clock, say=lines.append).work()
     # after 98 seconds there is no time for a third world
@@ -95,27 +107,35 @@ def test_a_world_counts_for_the_first_run_of_a_seed_alone(clock, folder):
     assert lines[-1].endswith("not begun, needs 38 s of 2 s")
 
 
-def test_the_first_of_a_kind_is_no_measure_once_there_is_a_second(clock, folder):
-    # the first also compiles: 60 seconds, and 10 for each of the others
-    cells = [("dpo", seed, 0) for seed in range(6)]
-    Queue(
-        [make_study("mnist", runs_of("mnist", *cells), [60, 10, 10, 10, 10], clock)],
-        clock,
-        say=lambda line: None,
-    ).work()
-    # the second is not begun: it might take 60 of the 40 seconds that are left
-    assert names(folder) == ["mnist-dpo-seed0"]
-    clock.note(queue.Part(make_study("mnist", []), runs_of("mnist", cells[0])), 10, fresh=True)
-    part = queue.Part(make_study("mnist", []), runs_of("mnist", cells[1]))
-    assert clock.predict(part, fresh=True) == 10
+def test_the_first_of_a_kind_also_compiles_and_is_no_reason_to_idle(clock, folder):
+    # 60 seconds, then 10 each; by the first, a second one would not fit into the 40 that are left
+    slow = [("dpo", seed, 0) for seed in range(6)]
+    long = make_study("hh", runs_of("hh", *slow), [60, 10, 10, 10], clock)
+    short = make_study("gold", runs_of("gold", ("dpo", 0, 0)), [5], clock)
+    lines = []
+    Queue([long, short], clock, say=lines.append).work()
+    # what is known to fit comes first; then one is tried, and the others are measured by it
+    assert names(folder) == [
+        *("hh-dpo-seed0", "gold-dpo-seed0"),
+        *("hh-dpo-seed1", "hh-dpo-seed2", "hh-dpo-seed3"),
+    ]
+    assert lines[-1].endswith("not begun, needs 10 s of 5 s")
 
 
-def test_what_trains_together_is_estimated_by_its_runs(clock):
-    cells = [("a", 0, 0), ("b", 0, 0), ("a", 1, 0), ("b", 1, 0), ("c", 1, 0)]
-    together = make_study("mnist", runs_of("mnist", *cells), [20, 20], clock)
-    grouped = queue.Part(together, runs_of("mnist", *cells[2:]))
-    clock.note(queue.Part(together, runs_of("mnist", *cells[:2])), 40, fresh=True)
-    assert clock.predict(grouped, fresh=True) == 60
+def test_a_part_is_estimated_by_its_runs_and_by_parts_no_smaller(clock):
+    study = make_study("mnist_losses", [])
+
+    def part(*methods):
+        return queue.Part(study, runs_of("mnist_losses", *[(name, 0, 0) for name in methods]))
+
+    assert clock.predict(part("a")) == (0, False)
+    clock.note(part("a", "b"), 40, prepared=True)
+    assert clock.predict(part("a", "b", "c")) == (60, False)
+    clock.note(part("a", "b"), 30, prepared=True)
+    assert clock.predict(part("a", "b", "c")) == (45, False)
+    assert clock.predict(part("a", "b")) == (30, True)
+    # what is spent once for each part is not less for a smaller one
+    assert clock.predict(part("a")) == (30, True)
 
 
 def test_shards_take_whole_seeds_and_all_of_them(folder):
@@ -123,14 +143,16 @@ def test_shards_take_whole_seeds_and_all_of_them(folder):
     taken = []
     for index in (1, 2, 3):
         before = set(names(folder))
+        # whether another study is there makes no difference
+        others = [make_study("mnist_losses", [])] if index == 2 else []
         Queue(
-            [make_study("hh", runs_of("hh", *cells))],
+            [*others, make_study("hh", runs_of("hh", *cells))],
             Clock(),
             say=lambda line: None,
             shard=Shard(index, 3),
         ).work()
         taken.append({name.rpartition("seed")[2] for name in set(names(folder)) - before})
-    assert taken == [{"0", "3"}, {"1", "4"}, {"2"}]
+    assert taken == [{"1", "4"}, {"2"}, {"0", "3"}]
     assert len(names(folder)) == 10
 
 
@@ -162,6 +184,43 @@ def test_a_run_that_fails_costs_its_own_time_and_a_study_is_given_up_after_three
     assert names(folder) == ["gold-dpo-seed0"]
     assert sum("FloatingPointError: the loss is NaN" in line for line in lines) == 3
     assert "hh: given up after 3 failures" in lines
+    assert waiting.describe() == "trained 1 runs, 5 are left"
+
+
+def test_a_full_disk_ends_the_queue(monkeypatch):
+    def fill(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records, "write_atomically", fill)
+    waiting = Queue(
+        [make_study("hh", runs_of("hh", ("dpo", 0, 0), ("dpo", 1, 0)))], Clock(), say=print
+    )
+    with pytest.raises(OSError, match="No space left"):
+        waiting.work()
+    assert waiting.describe() == "trained 0 runs, 2 are left"
+
+
+def test_what_follows_from_a_probe_is_announced_while_it_is_open():
+    probe = toy("dpo", 1000, plan.PROBE, study="hh")
+    # the probe's seed is another shard's
+    shard = Shard(1, 2) if (queue.STUDIES.index("hh") + 1000) % 2 else Shard(2, 2)
+    waiting = Queue([make_study("hh", [probe])], Clock(), say=print, shard=shard)
+    waiting.work()
+    assert waiting.describe() == ("trained 0 runs, 0 are left, and those that follow from a probe")
+    plan.run(make_study("hh", [probe]))
+    assert waiting.describe() == "trained 0 runs, 0 are left"
+
+
+def test_what_a_part_saved_before_it_failed_counts(folder):
+    def fail_late(runs):
+        yield from train([run for run in runs if run.method == "dpo"])
+        raise FloatingPointError("the other one")
+
+    runs = runs_of("hh", ("dpo", 0, 0), ("ramp", 0, 0))
+    study = make_plan(runs, study="hh", train=fail_late, together=lambda run: run.seed)
+    waiting = Queue([study], Clock(), say=lambda line: None)
+    waiting.work()
+    assert waiting.describe() == "trained 1 runs, 1 are left"
 
 
 def test_the_budget_ends_what_is_under_way_and_keeps_what_is_finished(folder):
@@ -192,8 +251,12 @@ def test_the_budget_ends_what_is_under_way_and_keeps_what_is_finished(folder):
 def test_sigterm_ends_it_with_the_code_of_a_process_that_was_told_to_end():
     before = signal.getsignal(signal.SIGTERM)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(queue.Ended, match="SIGTERM") as end, queue.end_in_time(Clock()):
-        time.sleep(30)
+    with queue.end_in_time(Clock()):
+        with pytest.raises(queue.Ended, match="SIGTERM") as end:
+            time.sleep(30)
+        # another one does not end what is said after the first
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
     assert end.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -230,8 +293,8 @@ def test_a_resumed_queue_finds_what_an_undisturbed_one_finds(device, tmp_path, m
         waiting = Queue([mnist.plan_study(config)], Clock(), say=say)
         with contextlib.suppress(queue.Ended):
             waiting.work()
-        records = (tmp_path / place / "records").glob("*.json")
-        found = {path.name: json.loads(path.read_text()) for path in records}
+        paths = (tmp_path / place / "records").glob("*.json")
+        found = {path.name: json.loads(path.read_text()) for path in paths}
         return waiting.trained, found
 
     def end(line):

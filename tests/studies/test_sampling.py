@@ -331,3 +331,10 @@ def test_the_interval_of_a_win_rate_stays_in_0_to_1():
     assert cut["win_rate"] == whole["reward"]
     assert cut["win_rate_low"] == whole["reward_low"]
     assert cut["win_rate_high"] == 1 < whole["reward_high"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_diverged_policy_is_summed_up_as_nan(value):
+    summary = sampling.summarise("kl", [1.0, value, 2.0])
+    assert list(summary) == ["kl", "kl_low", "kl_high"]
+    assert all(math.isnan(number) for number in summary.values())

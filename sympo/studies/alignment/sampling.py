@@ -1,5 +1,6 @@
 """Answers that a model samples, and what they tell: KL to the reference, win rates."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -380,10 +381,14 @@ def win_rates(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
 def summarise(name: str, values: ArrayLike, *, proportion: bool = False) -> dict[str, float]:
     """The mean of `values` as `name`, its 95% t interval as `name`_low and `name`_high.
 
+    All three are NaN where a value is not finite: the policy has diverged.
+
     Args:
         values: one per prompt, `(prompts,)`.
         proportion: whether they lie in [0, 1], and so does their interval.
     """
+    if not np.isfinite(values).all():
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), math.nan)
     interval = stats.mean_interval(values, proportion=proportion)
     return {
         name: interval.estimate,

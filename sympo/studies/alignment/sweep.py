@@ -94,6 +94,7 @@ def plan_sweep(
         source = find_source()
     # Where data lie may differ from machine to machine; what they are may not.
     hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
+    workbench = Workbench(build_world)
     return plan.Plan(
         study=config.study,
         profile=config.profile,
@@ -103,7 +104,8 @@ def plan_sweep(
         list_runs=partial(config.list_runs, hashes=hashes),
         tier=config.tier,
         together=lambda run: run,
-        train=Workbench(build_world).train_runs,
+        train=workbench.train_runs,
+        is_prepared=workbench.has_world,
     )
 
 
@@ -121,6 +123,10 @@ class Workbench:
         # and the training pairs of one, flipped at one rate
         self._pairs: Dataset | None = None
         self._flipped: tuple[WorldSpec, float] | None = None
+
+    def has_world(self, run: AlignmentRun) -> bool:
+        """Whether the world of a run is at hand."""
+        return run.world in self._worlds
 
     def train_runs(self, runs: list[AlignmentRun]) -> Iterator[tuple[AlignmentRun, Result]]:
         """Train the policies of `runs`, one after the other; yield each run with its result."""
