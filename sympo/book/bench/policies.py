@@ -63,6 +63,7 @@ def train_plain_policy(
     run: AlignmentRun, world: World, pairs: "Dataset", folder: str
 ) -> dict[str, Any]:
     """Metrics of one policy that TRL trains from the SFT model saved in `folder`."""
+    pairs, _ = sweep.split_validation(run.world, pairs)
     # at ε = 0 there are none to evaluate
     flipped = pairs.select(np.flatnonzero(pairs["is_flipped"]))
     held_out = {"test": world.test, **({"flipped": flipped} if len(flipped) else {})}

@@ -184,16 +184,24 @@ def train_run(run: AlignmentRun, world: World, pairs: Dataset) -> Result:
             with, None without flips; those of `measure`; the world's facts. history: the trainer's
             log.
     Raises:
-        ValueError: fewer pairs than are held out for validation.
+        ValueError: as `split_validation`.
     """
-    held_out = world.spec.validation_pairs
-    if held_out >= len(pairs):
-        message = f"validation_pairs = {held_out} leaves nothing of {len(pairs)} pairs to train on"
-        raise ValueError(f"{message}: lower it, or raise pairs")
-    training_pairs = pairs.select(range(len(pairs) - held_out))
-    validation = pairs.select(range(len(pairs) - held_out, len(pairs)))
+    training_pairs, validation = split_validation(world.spec, pairs)
     policy, of_pairs, history = _train_policy(run, world, training_pairs, validation)
     return Result({**of_pairs, **measure(policy, world), **world.facts}, history)
+
+
+def split_validation(spec: WorldSpec, pairs: Dataset) -> tuple[Dataset, Dataset]:
+    """The pairs of a world that policies train on, and the last ones, which are for validation.
+
+    Raises:
+        ValueError: nothing is left to train on.
+    """
+    first = len(pairs) - spec.validation_pairs
+    if first <= 0:
+        message = f"validation_pairs = {spec.validation_pairs} leaves nothing of {len(pairs)} pairs"
+        raise ValueError(f"{message} to train on: lower it, or raise pairs")
+    return pairs.select(range(first)), pairs.select(range(first, len(pairs)))
 
 
 def _train_policy(
