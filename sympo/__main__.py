@@ -63,7 +63,8 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sympo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     profile = argparse.ArgumentParser(add_help=False)
-    profile.add_argument("--profile", default="auto", help="auto, smoke, laptop, gpu or paper")
+    profiles = "smoke, laptop, gpu, paper or auto: gpu with CUDA, laptop elsewhere"
+    profile.add_argument("--profile", default="auto", help=profiles)
 
     run = commands.add_parser("run", parents=[profile], help="train what has no record yet")
     # The names are written out, since the registry of studies is not imported for --help.
@@ -78,9 +79,22 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a field of the study, in place of the profile's value",
     )
 
+    several = argparse.ArgumentParser(add_help=False)
+    several.add_argument(
+        "--studies",
+        type=lambda text: text.split(","),
+        metavar="A,B",
+        help="mnist_losses,mnist_noise,hh,gold,ultrafeedback if none is named; in run-all in the "
+        "order of their importance",
+    )
+    commands.add_parser(
+        "fetch",
+        parents=[profile, several],
+        help="get data and models, for a later run without a network",
+    )
     run_all = commands.add_parser(
         "run-all",
-        parents=[profile],
+        parents=[profile, several],
         help="train several studies, the most telling runs first, in a given time",
     )
     run_all.add_argument(
@@ -88,14 +102,8 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=_parse_seconds,
         default=math.inf,
         metavar="SECONDS",
-        help="from the start of this process to its end, to within an epoch of MNIST; without it, "
-        "until all is done",
-    )
-    run_all.add_argument(
-        "--studies",
-        type=lambda text: text.split(","),
-        metavar="A,B",
-        help="in the order of their importance; all of them, if none is named",
+        help="from the start of this process to its end, to within an epoch of MNIST: at least 15, "
+        "and loading takes ten to twenty; without it, until all is done",
     )
     run_all.add_argument(
         "--shard",
@@ -149,6 +157,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             return _run(options.study, options.profile, options.settings)
         case "run-all":
             return _run_all(options)
+        case "fetch":
+            return _fetch(options)
         case _:
             return _manage_records(options)
 
@@ -175,15 +185,19 @@ def _run_all(options: argparse.Namespace) -> int:
     if processes() > 1:
         raise ValueError("run-all is one process per GPU: start one with --shard I/N on each")
     clock = queue.Clock(_STARTED + options.budget)
-    if plan.is_read_only(profiles.resolve_profile(options.profile)):
-        remedy = "SYMPO_RECORDS=train trains all the same"
-        raise ValueError(f"records may only be read here (see the README): {remedy}")
+    profile = profiles.resolve_profile(options.profile)
     # Each once, in the order of their importance.
     names = list(dict.fromkeys(options.studies or queue.STUDIES))
+    for name in names:
+        profiles.study_config(name, profile)  # refuses a name that no study has
+    if plan.is_read_only(profile):
+        reason = "there are records to be drawn and no CUDA, or SYMPO_RECORDS says so"
+        raise ValueError(f"nothing is trained here ({reason}): SYMPO_RECORDS=train trains")
+    _say(f"profile {profile}, on {_describe_device()}")
     waiting = None
     with queue.end_in_time(clock):
         try:
-            plans = queue.plan_studies(names, options.profile, _say)
+            plans = queue.plan_studies(names, profile, _say)
             waiting = queue.Queue(plans, clock, say=_say, shard=queue.Shard(*options.shard))
             waiting.work()
         except queue.Ended as end:
@@ -191,6 +205,28 @@ def _run_all(options: argparse.Namespace) -> int:
             return end.code or bool(waiting and waiting.failed)
         _say(waiting.describe())
     return 1 if waiting.failed or len(plans) < len(names) else 0
+
+
+def _describe_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "a processor: there is no CUDA here"
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from sympo.studies import profiles, queue
+
+    profile = profiles.resolve_profile(options.profile)
+    names = list(dict.fromkeys(options.studies or queue.STUDIES))
+    # A plan needs the hashes of its data and its model.
+    plans = queue.plan_studies(names, profile, _say)
+    for each in plans:
+        named = ("data", "weights")
+        found = ", ".join(each.provenance[name] for name in named if name in each.provenance)
+        _say(f"{each.study}: {found}")
+    return 1 if len(plans) < len(names) else 0
 
 
 def _manage_records(options: argparse.Namespace) -> int:

@@ -228,10 +228,10 @@ Markdown(sentence)
 #
 # ## The results
 #
-# From here on we look at full runs. In profiles gpu and paper they are those above. In profile
-# laptop they are the runs of profile gpu whose results are committed here, with their origin in
-# `figures/gpu/data/10_hh.json`; the code is the same. (Smoke draws its few steps, so that every
-# line runs, and its numbers mean nothing.)
+# From here on we look at full runs, if there are any. In profiles gpu and paper they are those
+# above. In profile laptop they are the runs of profile gpu whose results are committed here, with
+# their origin in `figures/gpu/data/10_hh.json`; the code is the same. (Smoke draws its few steps,
+# so that every line runs, and its numbers mean nothing.)
 
 # %%
 table, source = results.collect_results(runs.records, config, stem="fig5_hh_win_rate")
@@ -382,8 +382,8 @@ if config.profile != "laptop" and len(table):
 # | ties are dropped, and counted | ties and identical pairs stay |
 #
 # Why test files? Those of harmless-base, helpful-online and helpful-rejection-sampled are small
-# enough to take to a machine without a network. Nothing is measured on them. No model sees
-# helpful-base, on which everything is measured.
+# enough to take to a machine without a network. Win rate and accuracy are measured on helpful-base,
+# which no model sees; from the others come only fit_flipped and the choice of a learning rate.
 #
 # The judge was trained on whole answers but reads answers that were cut, the policy's and the SFT
 # model's alike. `sympo.judge` also has the paper's kind of judge, asked in both orders, for any
@@ -400,8 +400,8 @@ if config.profile != "laptop" and len(table):
 #    symmetric itself.</details>
 # 2. People err in 30% of the labels, and you flip 40%. Which signal is left, and how many times
 #    more labels would you need than with perfect ones?
-#    <details><summary>Answer</summary>(1 − 2·0.3)(1 − 2·0.4) = 0.08. The bound of T10 depends on n
-#    times the square of the signal: about 156 times as many.</details>
+#    <details><summary>Answer</summary>(1 − 2·0.3)(1 − 2·0.4) = 0.08. Bounds on the error depend on
+#    n times the square of the signal: 1/0.08², about 156 times as many.</details>
 # 3. The true win rate is 0.70 and the judge is right in 60% of the pairs, whatever the method. What
 #    does it report?
 #    <details><summary>Answer</summary>½ + 0.2·0.2 = 0.54. A difference of two methods shrinks by

@@ -10,7 +10,7 @@
 set -euo pipefail
 
 . "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/settings.sh"
-from=$1
+from=${1:?usage: collect.sh FOLDER, with what came back}
 python=${PROJECT_PYTHON:-.venv/bin/python}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -11,7 +11,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/settings.sh"
-data=$1
+data=${1:?usage: prepare.sh DATA [BUNDLE ...], where DATA is laid out as SYMPO_DATA (see the README)}
 shift
 python=${PROJECT_PYTHON:-.venv/bin/python}
 downloads=build/offline_gpu

@@ -15,7 +15,7 @@ _COMMANDS = {
     "run": "execute one notebook",
     "commit": "copy the results whose numbers moved to figures/",
     "notebooks": "put the outputs into the committed notebooks",
-    "figures": "draw the committed figures and tables again from their csv",
+    "figures": "draw records from elsewhere, and the committed figures and tables again",
     "verify": "compare this clone's results with the committed ones",
     "data": "fetch the data, where a person can see the download",
     "badges": "write the repository's address",
@@ -141,7 +141,9 @@ def _redraw_figures(profile: str, *, commit: bool) -> int:
     left = redraw(profile, commit=commit)
     place = f"figures/{profile}" if commit else f"build/{profile}/redrawn"
     rest = f"; nothing draws {', '.join(left)}" if left else ""
-    _say(f"figures: drawn again into {place}{rest}")
+    if drawn:
+        _say(f"figures: from the records of {', '.join(drawn)}: build/{profile}/figures")
+    _say(f"figures: committed data drawn again into {place}{rest}")
     # a csv that nothing draws is a figure function that was renamed or lost
     return 1 if left else 0
 
@@ -166,9 +168,10 @@ def _draw_records(profile: str) -> list[str]:
             continue
         config = profiles.study_config(study, profile)
         runs = plan.load_complete(import_module(module).plan_study(config, read_only=True))
-        _say(f"{study}: {runs}")
         if not runs.records:
+            _say(f"{study}: not drawn, no seed is complete; {runs}")
             continue
+        _say(f"{study}: {runs}")
         try:
             execute.run(studies[study], profile)
         except RuntimeError as error:

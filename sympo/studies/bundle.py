@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sympo.studies import profiles, records
-from sympo.studies.plan import TIERS, Plan, records_folder
+from sympo.studies.plan import PROBE, TIERS, Plan, records_folder
 from sympo.studies.records import write_atomically
 
 MANIFEST = "manifest.json"
@@ -53,7 +53,10 @@ class Import:
     contradicted: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.new)} new, {len(self.known)} known"]
+        studies = Counter(name.partition("-")[0] for name in self.new)
+        by_study = ", ".join(f"{study} {count}" for study, count in studies.items())
+        new = f"{len(self.new)} new ({by_study})" if self.new else "0 new"
+        lines = [f"{new}, {len(self.known)} known"]
         if self.retold:
             lines.append(
                 f"{len(self.retold)} with the same results from another run; ours are kept"
@@ -221,7 +224,9 @@ def _describe_study(plan: Plan[Any]) -> Iterable[str]:
     for run in plan.list_runs(plan.load):
         counts[plan.tier(run)] += 1
         present[plan.tier(run)] += plan.load(run) is not None
-    yield f"{plan.study}: {present.total()} of {counts.total()}"
+    probing = present[PROBE] < counts[PROBE]
+    more = ", and those that follow from the probe" if probing else ""
+    yield f"{plan.study}: {present.total()} of {counts.total()}{more}"
     for tier in sorted(counts):
         yield f"  {TIERS[tier]}: {present[tier]} of {counts[tier]}"
     others = sum(1 for _ in records.read_folder(plan.folder, plan.study)) - present.total()

@@ -110,8 +110,10 @@ def run(plan: Plan[AnyRun]) -> Runs:
     if plan.read_only:
         loaded = load_complete(plan)
         if not loaded.records:
-            remedy = "`python -m sympo records import` adds some, SYMPO_RECORDS=train trains here"
-            raise ValueError(f"no seed of {plan.study} is complete in {plan.folder}: {remedy}")
+            nothing = f"no seed of {plan.study} with these settings is complete in {plan.folder}"
+            reason = "and records are only read here"
+            remedy = "`python -m sympo records import` adds some, SYMPO_RECORDS=train trains"
+            raise ValueError(f"{nothing}, {reason}: {remedy}")
         return loaded
     # In memory, since the main process alone writes records, perhaps after another looks.
     known: dict[AnyRun, Record] = {}

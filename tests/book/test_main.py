@@ -106,7 +106,7 @@ def test_run_all_refuses_a_study_before_another_is_planned(capsys, monkeypatch):
 def test_run_all_refuses_to_train_where_records_may_only_be_read(capsys, monkeypatch):
     monkeypatch.setenv("SYMPO_RECORDS", "only")
     assert command.main(["run-all", "--profile", "smoke"]) == 2
-    assert "SYMPO_RECORDS=train trains all the same" in capsys.readouterr().err
+    assert "SYMPO_RECORDS=train trains" in capsys.readouterr().err
 
 
 def test_run_all_is_for_one_process(capsys, monkeypatch):
@@ -122,9 +122,27 @@ def test_run_all_goes_on_without_a_study_whose_data_are_missing(capsys, monkeypa
     monkeypatch.setattr(mnist, "plan_study", fail)
     arguments = ["run-all", "--profile", "smoke", "--studies", "mnist_losses"]
     assert command.main(arguments) == 1
-    assert capsys.readouterr().out == (
-        "mnist_losses: left out, MNIST is not here\ntrained 0 runs, 0 are left\n"
-    )
+    device, *lines = capsys.readouterr().out.splitlines()
+    assert device.startswith("profile smoke, on ")
+    assert lines == ["mnist_losses: left out, MNIST is not here", "trained 0 runs, 0 are left"]
+
+
+def test_fetch_says_where_everything_comes_from(capsys, monkeypatch, tmp_path, write_preferences):
+    monkeypatch.setenv("SYMPO_DATA", str(write_preferences(tmp_path)))
+    assert command.main(["fetch", "--profile", "smoke", "--studies", "hh,gold"]) == 0
+    hh, gold = capsys.readouterr().out.splitlines()
+    assert hh.startswith("hh: helpful-online/test.jsonl.gz from SYMPO_DATA, sha256 ")
+    assert hh.endswith(", scratch")
+    assert gold == "gold: scratch"
+
+
+def test_fetch_fails_where_something_cannot_be_had(capsys, monkeypatch):
+    def fail(config):
+        raise AssetError("MNIST is not here")
+
+    monkeypatch.setattr(mnist, "plan_study", fail)
+    assert command.main(["fetch", "--profile", "smoke", "--studies", "mnist_losses"]) == 1
+    assert "left out, MNIST is not here" in capsys.readouterr().out
 
 
 def test_studies_of_the_queue_are_those_of_the_profiles():

@@ -317,7 +317,8 @@ class TestRecordsFromElsewhere:
         assert ran == [("05_mnist_losses", "gpu")]
         said = capsys.readouterr().err
         assert "mnist_losses: trained 0, loaded 1; runs without a record: 3\n" in said
-        assert "hh: trained 0, loaded 0; runs without a record: 5; not taken" in said
+        assert "hh: not drawn, no seed is complete; trained 0, loaded 0; runs without" in said
+        assert "from the records of 05_mnist_losses: build/gpu/figures" in said
 
     def test_what_they_found_is_committed_when_asked_for(self, ran, monkeypatch):
         committed = []

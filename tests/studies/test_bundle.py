@@ -54,7 +54,7 @@ def test_records_arrive_as_they_left(folder, build, file):
     sent = read_all(folder)
     bundle.export_records("gpu", file)
     move_away(folder, build)
-    assert str(bundle.import_records("gpu", file)) == "records: 3 new, 0 known"
+    assert str(bundle.import_records("gpu", file)) == "records: 3 new (toy 3), 0 known"
     assert read_all(folder) == sent
     assert str(bundle.import_records("gpu", file)) == "records: 0 new, 3 known"
 
@@ -91,7 +91,7 @@ def test_a_damaged_record_does_not_travel_and_one_of_ours_is_replaced(folder, bu
     content = empty.read_bytes()
     bundle.export_records("gpu", file)
     empty.write_bytes(b"")
-    assert str(bundle.import_records("gpu", file)) == "records: 1 new, 1 known"
+    assert str(bundle.import_records("gpu", file)) == "records: 1 new (toy 1), 1 known"
     assert empty.read_bytes() == content
     assert empty.with_name(f"{empty.name}.corrupt").is_file()
     empty.write_bytes(content[:-5])
@@ -212,7 +212,9 @@ def test_command_line(folder, build, file, capsys):
     write(folder, 1, metrics={"accuracy": 0.9})
     arguments = ["records", "import", str(file), "--profile"]
     assert command.main([*arguments, "gpu"]) == 1
-    assert capsys.readouterr().out.startswith("records: 1 new, 0 known; 1 whose results DIFFER")
+    assert capsys.readouterr().out.startswith(
+        "records: 1 new (toy 1), 0 known; 1 whose results DIFFER"
+    )
     assert command.main([*arguments, "laptop"]) == 2
     assert capsys.readouterr().err.endswith("holds records of profile gpu: add --profile gpu\n")
     assert command.main(["records", "import", "no such file", "--profile", "gpu"]) == 2

@@ -82,7 +82,7 @@ def test_read_only_takes_a_further_tier_whole_or_not_at_all():
 def test_read_only_without_a_complete_seed_says_what_to_do():
     runs = [toy("dpo"), toy("ramp")]
     plan.run(make_plan(runs[:1]))
-    with pytest.raises(ValueError, match=r"no seed of toy is complete in .*records import"):
+    with pytest.raises(ValueError, match=r"no seed of toy with .* is complete in .*records import"):
         plan.run(make_plan(runs, read_only=True, train=fail))
 
 
