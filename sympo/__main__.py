@@ -202,7 +202,7 @@ def _run_all(options: argparse.Namespace) -> int:
             waiting.work()
         except queue.Ended as end:
             _say(f"{end}: {waiting.describe() if waiting else 'nothing was begun'}")
-            return end.code or bool(waiting and waiting.failed)
+            return end.code or int(waiting is not None and waiting.failed > 0)
         _say(waiting.describe())
     return 1 if waiting.failed or len(plans) < len(names) else 0
 

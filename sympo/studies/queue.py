@@ -68,11 +68,6 @@ class Part(NamedTuple):
         return self.plan.tier(self.runs[0])
 
     @property
-    def seed(self) -> tuple[str, int]:
-        """Study and seed: what a world belongs to."""
-        return self.plan.study, self.runs[0].seed
-
-    @property
     def is_prepared(self) -> bool:
         """Whether no world has to be built for it."""
         return self.plan.is_prepared(self.runs[0])

@@ -151,7 +151,7 @@ def replace(members, manifest, name, content):
         (lambda m, manifest, name: manifest.update(profile="paper"), "add --profile paper"),
         (lambda m, manifest, name: manifest.update(sha256=[]), "not of a bundle of format 1"),
         (lambda *a: rename(*a, "../../escape.json"), "is no name of a record"),
-        (lambda *a: rename(*a, "/tmp/escape.json"), "is no name of a record"),
+        (lambda *a: rename(*a, "/escape.json"), "is no name of a record"),
         (lambda *a: rename(*a, ".hidden.json"), "is no name of a record"),
         (lambda *a: rename(*a, "another.json"), "its config stands for toy-dpo"),
         (lambda *a: replace(*a, b"no JSON"), "is no record: JSONDecodeError"),

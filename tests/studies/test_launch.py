@@ -140,7 +140,7 @@ def test_a_large_model_is_trained_by_all_threads(monkeypatch):
 def trains_in_parallel(study, monkeypatch):
     """Whether `run_sweep` would give the runs of a study to processes of its own."""
     monkeypatch.setattr(plan, "run", lambda planned: getattr(planned.train, "func", None))
-    train = sweep.run_sweep(study, None, version=1, find_source=dict)
+    train = sweep.run_sweep(study, None, version=1, find_source=lambda config: {})
     return train is sweep.train_parallel
 
 

@@ -179,7 +179,9 @@ def test_pairs_that_do_not_fit_are_left_out():
 
 
 def test_records_of_other_data_are_not_read(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "run_sweep", lambda *rest, find_source, **options: find_source())
+    monkeypatch.setattr(
+        sweep, "run_sweep", lambda config, *rest, find_source, **options: find_source(config)
+    )
     before = offline.run_study(small())
     assert before["data"].count("SYMPO_DATA") == 3
     assert before["weights"] == "scratch"

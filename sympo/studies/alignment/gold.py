@@ -267,7 +267,7 @@ class GoldConfig(AlignConfig):
 
 def run_study(config: GoldConfig) -> records.Runs:
     """Train every policy of `config`, or load its record."""
-    return sweep.run_sweep(config, build_world, version=VERSION, find_source=_source_of(config))
+    return sweep.run_sweep(config, build_world, version=VERSION, find_source=find_source)
 
 
 def plan_study(config: GoldConfig, *, read_only: bool = False) -> plan.Plan[AlignmentRun]:
@@ -276,19 +276,15 @@ def plan_study(config: GoldConfig, *, read_only: bool = False) -> plan.Plan[Alig
         config,
         build_world,
         version=VERSION,
-        find_source=_source_of(config),
+        find_source=find_source,
         read_only=read_only,
     )
 
 
-def _source_of(config: GoldConfig) -> sweep.FindSource:
-    """What finds the files behind a world: the tiny model's pairs come from the grammar alone."""
-
-    def find_source() -> dict[str, str]:
-        weights = models.find_weights(config.model)
-        return {**_load_hh().source(), **weights} if config.model == "smollm2" else weights
-
-    return find_source
+def find_source(config: GoldConfig) -> dict[str, str]:
+    """The files behind a world; the tiny model's pairs come from the grammar alone."""
+    weights = models.find_weights(config.model)
+    return {**_load_hh().source(), **weights} if config.model == "smollm2" else weights
 
 
 def build_world(spec: WorldSpec) -> World:

@@ -90,7 +90,7 @@ class OfflineConfig(AlignConfig):
 
 def run_study(config: OfflineConfig) -> records.Runs:
     """Train every policy of `config`, or load its record."""
-    return sweep.run_sweep(config, build_world, version=VERSION, find_source=_source_of(config))
+    return sweep.run_sweep(config, build_world, version=VERSION, find_source=find_source)
 
 
 def plan_study(config: OfflineConfig, *, read_only: bool = False) -> plan.Plan[AlignmentRun]:
@@ -99,19 +99,15 @@ def plan_study(config: OfflineConfig, *, read_only: bool = False) -> plan.Plan[A
         config,
         build_world,
         version=VERSION,
-        find_source=_source_of(config),
+        find_source=find_source,
         read_only=read_only,
     )
 
 
-def _source_of(config: OfflineConfig) -> sweep.FindSource:
-    """What finds the files behind a world."""
-
-    def find_source() -> dict[str, str]:
-        split = comparisons.load_split(config.study, config.train_files, config.test_files)
-        return {**split.source(), **models.find_weights(config.model)}
-
-    return find_source
+def find_source(config: OfflineConfig) -> dict[str, str]:
+    """The files behind a world."""
+    split = comparisons.load_split(config.study, config.train_files, config.test_files)
+    return {**split.source(), **models.find_weights(config.model)}
 
 
 def build_world(spec: OfflineSpec) -> World:

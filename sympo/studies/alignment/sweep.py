@@ -33,8 +33,8 @@ from sympo.studies.records import Result
 
 # of a spec, which may be of a study's own class
 BuildWorld = Callable[[Any], World]
-# where data and weights come from, with their hashes
-FindSource = Callable[[], dict[str, str]]
+# of a config: where data and weights come from, with their hashes
+FindSource = Callable[[Any], dict[str, str]]
 
 # what a record's history keeps of the trainer's log
 _LOGGED = (
@@ -91,7 +91,7 @@ def plan_sweep(
         folder = plan.records_folder(config.profile)
         source = records.find_hashes(config.study, folder=folder, version=version)
     else:
-        source = find_source()
+        source = find_source(config)
     # Where data lie may differ from machine to machine; what they are may not.
     hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
     workbench = Workbench(build_world)
