@@ -106,11 +106,14 @@ def train_mnist(runs: list[mnist.MnistRun]) -> dict[str, float]:
 
 def summarise_rewards(result: records.Result) -> dict[str, float]:
     rewards = np.array(result.metrics["rewards"])
+    chosen = result.metrics["chosen"]
     return {
         "train_risk": result.metrics["train_risk"],
         "test_risk": result.metrics["test_risk"],
         "mean reward": rewards.mean(),
         "spread of rewards": rewards.std(),
+        "chosen epoch": chosen["epoch"],
+        "spread of rewards, chosen epoch": np.std(chosen["rewards"]),
     }
 
 

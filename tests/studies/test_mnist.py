@@ -101,6 +101,26 @@ def test_training_learns_the_order_and_reports_the_flips(data):
     assert 0 < noisy.metrics["fit_flipped"] < 1
 
 
+def test_the_chosen_rewards_are_those_of_a_run_that_stops_there(data):
+    ((_, result),) = mnist.train_models([make_run(epochs=5)], device="cpu")
+    chosen = result.metrics["chosen"]
+    agreements = {entry["epoch"]: entry["validation"] for entry in result.history}
+    # not the last, or the test would show nothing
+    assert chosen["epoch"] < 5
+    assert agreements[chosen["epoch"]] == max(agreements.values())
+    assert all(
+        agreements[epoch] < agreements[chosen["epoch"]] for epoch in range(1, chosen["epoch"])
+    )
+    ((_, stopped),) = mnist.train_models([make_run(epochs=chosen["epoch"])], device="cpu")
+    assert chosen["rewards"] == stopped.metrics["rewards"]
+    assert chosen["rewards"] != result.metrics["rewards"]
+
+
+def test_of_equally_good_evaluations_the_first_is_chosen():
+    history = [{"validation": agreement} for agreement in (0.5, 0.6, 0.6, 0.4)]
+    assert evaluation.choose_evaluation(history) == 1
+
+
 def test_seeds_that_train_together_equal_seeds_that_train_alone(data, in_double):
     """The way of a GPU, on a processor."""
     runs = [

@@ -1,9 +1,9 @@
 """What a model is measured by: the order of test images, held-out pairs, and training labels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -210,3 +210,14 @@ def fit_shares(fitted: NDArray[np.bool_], flipped: NDArray[np.bool_]) -> dict[st
     """
     groups = {"fit_flipped": fitted[flipped], "fit_clean": fitted[~flipped]}
     return {name: float(group.mean()) if len(group) else None for name, group in groups.items()}
+
+
+def choose_evaluation(history: Sequence[Mapping[str, Any]]) -> int:
+    """The entry of `history` with the best `validation`: what noisy held-out pairs choose.
+
+    Of several that are equally good, the first.
+
+    Source: T13 of notebook 05. Check: tests/studies/test_mnist.py, and notebook 07.
+    """
+    agreements = [entry["validation"] for entry in history]
+    return agreements.index(max(agreements))
