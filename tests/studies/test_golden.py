@@ -188,6 +188,8 @@ def train_offline(study: str) -> dict[str, float]:
         judge_pairs=16,
         judge_epochs=2,
         judge_learning_rate=3e-3,
+        temperature=0.7,
+        top_p=0.9,
         **ALIGNMENT_SIZES,
     )
     with TemporaryDirectory() as folder, mock.patch.dict("os.environ", SYMPO_DATA=folder):

@@ -10,7 +10,8 @@ import torch
 
 from sympo import preferences
 from sympo.studies import comparisons, models, profiles
-from sympo.studies.alignment import offline, sweep
+from sympo.studies.alignment import offline, sampling, sweep
+from sympo.studies.alignment.config import WHOLE
 
 # what the fixture `write_preferences` writes
 TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")
@@ -51,6 +52,9 @@ def small(**changes):
         ({"model": "gpt"}, "model: Input should be 'tiny', 'smollm2' or 'llama'"),
         ({"train_files": "train"}, "train_files: Input should be a valid list"),
         ({"judge_pair": 3}, "unknown parameter of hh 'judge_pair'. Did you mean 'judge_pairs'"),
+        ({"temperature": 0.0}, "temperature: Input should be greater than 0"),
+        ({"top_p": 0.0}, "top_p: Input should be greater than 0"),
+        ({"top_p": 1.1}, "top_p: Input should be less than or equal to 1"),
         ({"train_files": ["a", "b", "a"]}, "train_files holds a more than once"),
         ({"test_files": ["a", "a"]}, "test_files holds a more than once"),
         ({"methods": ["sympo_ram"]}, "unknown method 'sympo_ram'"),
@@ -79,6 +83,14 @@ def test_files_and_judge_are_part_of_what_a_world_is():
     assert spec != replace(spec, train_files=TRAIN[:1])
     assert spec != replace(spec, judge_epochs=spec.judge_epochs + 1)
     assert spec != small().world_spec(0, data_sha256="of other files")
+
+
+def test_answers_are_drawn_as_the_config_says():
+    assert small().world_spec(0).decoding == WHOLE
+    spec = small(temperature=0.7, top_p=0.95).world_spec(0)
+    assert spec.decoding == (0.7, 0.95)
+    assert spec.config()["temperature"] == 0.7
+    assert spec.config()["top_p"] == 0.95
 
 
 # The world
@@ -133,7 +145,7 @@ def test_judge_accuracy_is_the_share_of_held_out_pairs_that_it_orders(world, see
         reward([*row["prompt"], *row["chosen"]]) > reward([*row["prompt"], *row["rejected"]])
         for row in seen["test"]
     )
-    assert world.facts == {"judge_accuracy": right / 20}
+    assert world.facts["judge_accuracy"] == right / 20
     assert right >= 16  # it learned that "yes" wins, and not that "no" does
 
 
@@ -153,6 +165,42 @@ def test_rewards_are_the_judges_of_the_sft_answers(world):
     assert np.isfinite(world.rewards).all()
     assert len(world.train) == 24
     assert {"ref_chosen_logps", "ref_rejected_logps"} <= set(world.train.column_names)
+
+
+def test_chosen_answers_are_cut_as_sampled_ones_are(world):
+    tokens = world.spec.max_new_tokens
+    pairs = {row["prompt"][-1]["content"]: row["chosen"][0]["content"] for row in world.test}
+    texts = [pairs[prompt[-1]["content"]] for prompt in world.prompts]
+    # the tokens of this model are bytes
+    assert world.chosen.texts == [text.encode()[:tokens].decode() for text in texts]
+    assert world.chosen.rewards.tolist() == world.score(world.prompts, world.chosen.texts)
+    assert offline._score_chosen(
+        [], ["yes, 12345"], world.tokenizer, lambda *rest: [], tokens=6
+    ).texts == ["yes, 1"]
+
+
+def test_both_opponents_are_met(world):
+    policy = models.load("tiny", seed=3)[0]
+    metrics = sweep.measure(policy, world)
+    spec = world.spec
+    answers = sampling.sample(
+        policy, world.tokenizer, world.prompts, spec, samples=2, seed=spec.policy_seed
+    ).texts
+    wins = {"win_rate_chosen": [], "sft_chosen": []}
+    for row, prompt in enumerate(world.prompts):
+        ours = world.score([prompt] * 2, answers[2 * row : 2 * row + 2])
+        chosen = world.chosen.rewards[row]
+        for name, rewards in (("win_rate_chosen", ours), ("sft_chosen", world.rewards[row])):
+            wins[name] += [(reward > chosen) + (reward == chosen) / 2 for reward in rewards]
+    assert metrics["win_rate_chosen"] == pytest.approx(np.mean(wins["win_rate_chosen"]))
+    assert world.facts["sft_chosen"] == pytest.approx(np.mean(wins["sft_chosen"]))
+    assert metrics["win_rate_chosen_low"] <= metrics["win_rate_chosen"]
+
+    rows = metrics["generations"]
+    assert [row["dialogue"] for row in rows] == world.prompts
+    assert [row["chosen"] for row in rows] == world.chosen.texts
+    assert [row["policy"] for row in rows] == answers[::2]
+    assert [row["sft"] for row in rows] == world.answers
 
 
 @pytest.mark.parametrize(

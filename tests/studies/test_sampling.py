@@ -4,19 +4,37 @@ import copy
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tiny_gold import answer_log_prob, find_run
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from sympo.studies import graphs, memory, models
 from sympo.studies.alignment import gold, sampling, sweep
+from sympo.studies.alignment.config import WHOLE, Decoding, WorldSpec
 
 PROMPT = [{"role": "user", "content": "cafe monday aunt"}]
 SHORT_PROMPT = [{"role": "user", "content": "hotel"}]
+
+
+# the paper's, and one that leaves a token or two
+DECODINGS = [WHOLE, Decoding(0.7, 0.95), Decoding(1.5, 0.4)]
+
+
+class Tempered(WorldSpec):
+    """A world whose answers are drawn from its likeliest tokens."""
+
+    decoding = Decoding(0.5, 0.6)
 
 
 def toy_models(tokenizer):
@@ -65,6 +83,29 @@ def test_divergence_by_enumeration(gold_tokenizer):
 
 
 @torch.no_grad()
+def test_kl_is_that_of_the_policies_however_answers_are_drawn(gold_tokenizer):
+    policy, reference = toy_models(gold_tokenizer)
+    spec = Tempered(**find_run("dpo", 0.0, max_new_tokens=3).world.config())
+    world = SimpleNamespace(
+        spec=spec, model=reference, tokenizer=gold_tokenizer, prompts=[PROMPT] * 3000
+    )
+    answers = sampling.sample(policy, gold_tokenizer, world.prompts, spec, samples=1, seed=0)
+    kl = sweep._measure_kl(policy, world, answers)
+    ours, theirs = (
+        np.array(
+            [answer_log_prob(m, gold_tokenizer, PROMPT, a) for a in list_answers(gold_tokenizer, 3)]
+        )
+        for m in (policy, reference)
+    )
+    exact = (np.exp(ours) * (ours - theirs)).sum()
+    spread = kl.std() / math.sqrt(len(kl))
+    assert kl.mean() == pytest.approx(exact, abs=4 * spread)
+    # along the answers that were drawn it would be another number
+    along = sampling.divergences(policy, reference, answers)
+    assert abs(along.mean() - exact) > 8 * spread
+
+
+@torch.no_grad()
 def test_sampling_draws_from_the_whole_distribution(gold_tokenizer):
     policy, _ = toy_models(gold_tokenizer)
     spec = find_run("dpo", 0.0, max_new_tokens=2).world
@@ -100,12 +141,20 @@ def test_the_draws_of_all_worlds_have_different_seeds():
     assert len(set(itertools.chain(*seeds))) == 3 * len(specs)
 
 
-def answer_alone(model, tokenizer, prompt, uniform):
+def warp(logits, decoding):
+    """What is left of logits `(rows, vocabulary)` in transformers' `generate`, as shares."""
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(decoding.temperature)])
+    if decoding.top_p < 1:
+        warpers.append(TopPLogitsWarper(decoding.top_p))
+    return warpers(None, logits).softmax(-1)
+
+
+def answer_alone(model, tokenizer, prompt, uniform, decoding):
     """An answer by the book: alone, without padding, everything read anew for each token."""
     ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]
     answer = []
     for number in uniform.tolist():
-        shares = model(torch.tensor([[*ids, *answer]])).logits[0, -1].double().softmax(-1)
+        shares = warp(model(torch.tensor([[*ids, *answer]])).logits[:, -1].double(), decoding)[0]
         answer.append(int(np.searchsorted(np.cumsum(shares.numpy()), number)))
         if answer[-1] == tokenizer.eos_token_id:
             break
@@ -121,22 +170,50 @@ def list_tokens(samples):
     ]
 
 
+@pytest.mark.parametrize("decoding", DECODINGS)
 @torch.no_grad()
-def test_answers_are_those_of_each_prompt_by_itself(gold_tokenizer):
+def test_answers_are_those_of_each_prompt_by_itself(gold_tokenizer, decoding):
     policy, _ = toy_models(gold_tokenizer)
     spec = find_run("dpo", 0.0, max_new_tokens=6).world
     prompts = [PROMPT, SHORT_PROMPT]
-    drawn = sampling.sample(policy, gold_tokenizer, prompts, spec, samples=20, seed=3)
+    drawn = sampling.sample(
+        policy, gold_tokenizer, prompts, spec, samples=20, seed=3, decoding=decoding
+    )
     uniform = 1 - torch.rand(40, 6, generator=torch.Generator().manual_seed(3))
     asked = [prompt for prompt in prompts for _ in range(20)]
     expected = [
-        answer_alone(policy, gold_tokenizer, prompt, numbers)
+        answer_alone(policy, gold_tokenizer, prompt, numbers, decoding)
         for prompt, numbers in zip(asked, uniform, strict=True)
     ]
     # some end at once and others never
     assert {1, 6} <= set(map(len, expected))
     assert list_tokens(drawn) == expected
     assert drawn.lengths == list(map(len, expected))
+
+
+@pytest.mark.parametrize("decoding", DECODINGS)
+def test_decoding_is_that_of_transformers(decoding):
+    logits = torch.randn(200, 50, generator=torch.Generator().manual_seed(0)) * 2
+    # nothing to choose from, and a token that is nearly sure
+    logits[0, 1:] = -math.inf
+    logits[1, 7] = 30.0
+    shares = sampling.token_shares(logits, decoding)
+    expected = warp(logits, decoding)
+    assert ((shares > 0) == (expected > 0)).all()
+    torch.testing.assert_close(shares / shares.sum(-1, keepdim=True), expected)
+    left = (shares > 0).sum(-1)
+    assert left[0] == 1
+    assert (left.min() < left.max() < 50) == (decoding != WHOLE)
+
+
+def test_a_world_says_how_its_answers_are_drawn(gold_tokenizer):
+    policy, _ = toy_models(gold_tokenizer)
+    spec = find_run("dpo", 0.0, max_new_tokens=6).world
+    tempered = Tempered(**spec.config())
+    draw = partial(sampling.sample, policy, gold_tokenizer, [PROMPT], samples=20, seed=1)
+    assert list_tokens(draw(tempered)) == list_tokens(draw(spec, decoding=tempered.decoding))
+    assert list_tokens(draw(tempered)) != list_tokens(draw(spec))
+    assert list_tokens(draw(tempered, decoding=WHOLE)) == list_tokens(draw(spec))
 
 
 def test_a_token_is_where_its_number_lies():
@@ -149,7 +226,8 @@ def test_a_token_is_where_its_number_lies():
     logits[:, 40_000:] = -math.inf
     assert sampling.invert(logits, torch.tensor([2.0**-24, 1])).tolist() == [0, 39_999]
     # of a policy that has diverged
-    assert sampling.invert(torch.full((1, 5), math.nan), torch.ones(1)) == 0
+    for decoding in DECODINGS:
+        assert sampling.invert(torch.full((1, 5), math.nan), torch.ones(1), decoding) == 0
 
 
 @torch.no_grad()
@@ -199,7 +277,7 @@ def test_an_answer_does_not_depend_on_when_it_is_seen_that_all_have_ended(
     assert soon.answer[:, -1].any()
 
 
-def build_sampler(world, *, rows, tokens, device="cpu"):
+def build_sampler(world, *, rows, tokens, device="cpu", decoding=WHOLE):
     """A sampler of some prompts of a world, and its random numbers."""
     texts = world.tokenizer.apply_chat_template(
         world.prompts[:rows], add_generation_prompt=True, tokenize=False
@@ -212,6 +290,7 @@ def build_sampler(world, *, rows, tokens, device="cpu"):
         tokens=tokens,
         end=world.tokenizer.eos_token_id,
         pad=world.tokenizer.pad_token_id,
+        decoding=decoding,
     )
     return sampler, 1 - torch.rand(rows, tokens, generator=torch.Generator().manual_seed(0))
 
@@ -234,12 +313,14 @@ def test_recorded_steps_are_called_steps(gold_world, tapes):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_samples_what_a_processor_samples(gold_world):
-    on_cpu, uniform = build_sampler(gold_world, rows=24, tokens=40)
-    on_gpu, _ = build_sampler(gold_world, rows=24, tokens=40, device="cuda")
+@pytest.mark.parametrize("decoding", DECODINGS)
+def test_a_gpu_samples_what_a_processor_samples(gold_world, decoding):
+    build = partial(build_sampler, gold_world, rows=24, tokens=40, decoding=decoding)
+    on_cpu, uniform = build()
+    on_gpu, _ = build(device="cuda")
     expected = on_cpu.run(uniform)
     assert on_gpu.run(uniform.cuda()).cpu().equal(expected)
-    called, _ = build_sampler(gold_world, rows=24, tokens=40, device="cuda")
+    called, _ = build(device="cuda")
     called.start(uniform[:, 0].cuda())
     for numbers in uniform[:, 1:].cuda().unbind(1):
         called.step(numbers)
@@ -265,8 +346,10 @@ def test_sampling_on_a_gpu_stays_within_its_estimate():
     prompts = torch.randint(2, 100, (rows, columns), device="cuda")
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    ends = {"end": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
-    sampler = sampling._Sampler(model, prompts, torch.ones_like(prompts), tokens=tokens, **ends)
+    options = {"end": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    # what sorts tokens takes more than what does not
+    options["decoding"] = Decoding(0.7, 0.95)
+    sampler = sampling._Sampler(model, prompts, torch.ones_like(prompts), tokens=tokens, **options)
     sampler.run(torch.rand(rows, tokens, device="cuda"))
     used = torch.cuda.max_memory_allocated() - before
     assert used <= rows * sum(sampling._count_bytes(shape, prompt=columns, answer=tokens))
@@ -294,7 +377,7 @@ def test_answers_sampled_together_fit_in_memory(monkeypatch):
     assert count("cpu", 80, num_hidden_layers=2000) == sampling.CACHE // (1000 * row)
     assert count("cpu", 10**9) == 1
 
-    passing = 4 * (4 * 50 + 2 * 80 * 100 + 80 * (3 * 96 + 8 * 64) + 2 * 64 * 100)
+    passing = 4 * (14 * 50 + 2 * 80 * 100 + 80 * (3 * 96 + 8 * 64) + 2 * 64 * 100)
     monkeypatch.setattr(memory, "free_on_gpu", lambda: 2 * 1000 * (row + passing))
     assert count("cuda", 80) == 1000
     assert count("cuda", 10**9) == 1

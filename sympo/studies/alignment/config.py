@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from itertools import product
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -26,6 +26,22 @@ Rate = Annotated[float, Field(ge=0, lt=0.5)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+class Decoding(NamedTuple):
+    """How answers are drawn from a model.
+
+    Attributes:
+        temperature: T: logits are divided by it.
+        top_p: of the most likely tokens those are left which begin below this share; 1: all.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+# the model's own distribution
+WHOLE = Decoding()
 
 # Ours: the learning-rate probe has seeds from here on, which no other run has.
 PROBE_SEED = 1000
@@ -79,6 +95,11 @@ class WorldSpec:
     def policy_seed(self) -> int:
         """Seed of a policy's answers to the evaluation prompts, the same for every method."""
         return 3 * self.seed + 2
+
+    @property
+    def decoding(self) -> Decoding:
+        """How every answer of this world is drawn."""
+        return WHOLE
 
     def config(self) -> dict[str, Any]:
         """The spec as a dict of JSON values."""

@@ -3,7 +3,9 @@
 Both ask what the paper asks of language models: pairs that people or a larger model compared,
 labels flipped at a known rate, one pass over them. The judge is a reward model, trained with clean
 labels on pairs that no policy sees; how well it agrees with the held-out labels is in every record
-(`judge_accuracy`), because a win rate is worth no more.
+(`judge_accuracy`), because a win rate is worth no more. A policy has two opponents: the SFT model
+that it starts from, and the answer that the data set calls chosen, which is the paper's. A language
+model that judges, as the paper's does, is asked later (see `judging`).
 """
 
 import copy
@@ -30,16 +32,17 @@ from sympo.studies.alignment.config import (
     AlignConfig,
     AlignmentRun,
     Count,
+    Decoding,
     Messages,
     Positive,
     WorldSpec,
 )
-from sympo.studies.alignment.world import Score, World, add_reference
+from sympo.studies.alignment.world import Answers, Score, World, add_reference
 from sympo.studies.profiles import refuse_duplicates
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 # raised when what the studies compute changes; tests/studies/test_golden.py tells when
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,13 @@ class OfflineSpec(WorldSpec):
     judge_pairs: int
     judge_epochs: int
     judge_learning_rate: float
+    temperature: float
+    top_p: float
+
+    @property
+    def decoding(self) -> Decoding:
+        """How every answer of this world is drawn."""
+        return Decoding(self.temperature, self.top_p)
 
     def config(self) -> dict[str, Any]:
         """The spec as a dict of JSON values; the files' names as one text each."""
@@ -80,6 +90,10 @@ class OfflineConfig(AlignConfig):
     judge_pairs: Count
     judge_epochs: Count
     judge_learning_rate: Positive
+
+    # how answers are drawn; the paper's are 0.7 and 0.95
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @field_validator("train_files", "test_files")
     @classmethod
@@ -123,17 +137,29 @@ def build_world(spec: OfflineSpec) -> World:
     examples = training.completions(pairs.train, spec.sft_examples)
     training.fine_tune(model, tokenizer, examples, spec)
 
-    # What policies must beat: the SFT model's answers to held-out prompts.
+    # What policies must beat: the SFT model's answers to held-out prompts, and the chosen ones.
     prompts = pairs.test["prompt"][: spec.prompts]
+    texts = _texts(pairs.test["chosen"][: spec.prompts])
+    chosen = _score_chosen(prompts, texts, tokenizer, score, tokens=spec.max_new_tokens)
     answers = sampling.sample(
         model, tokenizer, prompts, spec, samples=spec.samples, seed=spec.sft_seed
     ).texts
     asked = [prompt for prompt in prompts for _ in range(spec.samples)]
     rewards = np.reshape(score(asked, answers), (-1, spec.samples))
-    first = answers[:: spec.samples]
+    facts = {**facts, **sweep.compare_with_chosen("sft_chosen", rewards, chosen)}
     return add_reference(
         World(
-            spec, model, tokenizer, pairs.train, pairs.test, prompts, score, first, rewards, facts
+            spec=spec,
+            model=model,
+            tokenizer=tokenizer,
+            train=pairs.train,
+            test=pairs.test,
+            prompts=prompts,
+            score=score,
+            answers=answers[:: spec.samples],
+            rewards=rewards,
+            facts=facts,
+            chosen=chosen,
         )
     )
 
@@ -222,6 +248,21 @@ def _add_head(
         classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     classifier.base_model.load_state_dict(model.base_model.state_dict())
     return classifier
+
+
+def _score_chosen(
+    prompts: Sequence[Messages],
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    score: Score,
+    *,
+    tokens: int,
+) -> Answers:
+    """Recorded answers as they read if they, too, are cut after so many tokens; their rewards."""
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    kept = [ids[:tokens] for ids in encoded]
+    cut = [text.strip() for text in tokenizer.batch_decode(kept, skip_special_tokens=True)]
+    return Answers(cut, np.asarray(score(prompts, cut), dtype=np.float64))
 
 
 def _texts(answers: Sequence[Messages]) -> list[str]:

@@ -18,7 +18,7 @@ from transformers import (
 
 from sympo import stats
 from sympo.studies import graphs, memory, models, progress
-from sympo.studies.alignment.config import Messages, WorldSpec
+from sympo.studies.alignment.config import WHOLE, Decoding, Messages, WorldSpec
 
 # Bounds on memory, all ours.
 # Answers that a processor samples together, at most.
@@ -65,8 +65,9 @@ def sample(
     *,
     samples: int,
     seed: int,
+    decoding: Decoding | None = None,
 ) -> Samples:
-    """`samples` answers to each prompt at temperature 1, without top-k or top-p.
+    """`samples` answers to each prompt.
 
     An answer that has not ended after `spec.max_new_tokens` tokens ends there.
 
@@ -74,6 +75,7 @@ def sample(
         prompts: messages, one list per prompt.
         spec: sets the lengths of prompts and answers.
         seed: of the draw, which leaves torch's generator as it was.
+        decoding: in place of the spec's.
     Check: tests/studies/test_sampling.py::test_sampling_draws_from_the_whole_distribution.
     """
     asked = [
@@ -90,9 +92,10 @@ def sample(
     # without dropout
     model.eval()
     rows = _count_rows(model, prompt=spec.max_prompt, answer=spec.max_new_tokens)
+    parts = [slice(start, start + rows) for start in range(0, len(asked), rows)]
     batches = [
-        _generate(model, tokenizer, asked[start : start + rows], uniform[start : start + rows])
-        for start in range(0, len(asked), rows)
+        _generate(model, tokenizer, asked[part], uniform[part], decoding or spec.decoding)
+        for part in parts
     ]
     # of each row the answer's tokens alone, without prompt and padding
     answers = [
@@ -125,8 +128,9 @@ def _count_bytes(shape: PretrainedConfig, *, prompt: int, answer: int) -> tuple[
     head = getattr(shape, "head_dim", None) or shape.hidden_size // heads
     tokens = prompt + answer
     kept = 2 * shape.num_hidden_layers * shape.num_key_value_heads * head * tokens
-    # the logits, their softmax, its sums and the comparison with them
-    logits = 4 * shape.vocab_size
+    # the logits and their shares, sorted with the tokens' numbers, and the sums of both; a sort
+    # needs as much again for itself
+    logits = 14 * shape.vocab_size
     # of the prompt, with a copy that is aligned
     mask = 2 * prompt * tokens
     # what one layer holds while it reads the prompt: three products of the MLP; states, queries
@@ -149,7 +153,11 @@ def _take_main_process(samples: Samples) -> Samples:
 
 
 def _generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], uniform: Tensor
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    uniform: Tensor,
+    decoding: Decoding,
 ) -> Batch:
     """One sampled answer to each text.
 
@@ -172,6 +180,7 @@ def _generate(
         # the tokenizer's: a model may list other ends of its own
         end=tokenizer.eos_token_id,
         pad=tokenizer.pad_token_id,
+        decoding=decoding,
     )
     answers = sampler.run(uniform.to(model.device)).cpu()
     ends = (answers == tokenizer.eos_token_id).long()
@@ -214,12 +223,14 @@ class _Sampler:
         tokens: int,
         end: int,
         pad: int,
+        decoding: Decoding = WHOLE,
     ) -> None:
         rows, columns = prompts.shape
         self.model = model
         self.prompts = prompts
         self.end = end
         self.pad = pad
+        self.decoding = decoding
         self.cache = StaticCache(config=model.config, max_cache_len=columns + tokens)
         # counted from the first token that is no padding
         self.positions = (attention.cumsum(1) - 1).clamp(min=0)
@@ -286,14 +297,14 @@ class _Sampler:
 
     def _draw(self, logits: Tensor, uniform: Tensor) -> None:
         """Write the next token of each answer."""
-        token = invert(logits, uniform).masked_fill(self.ended, self.pad)
+        token = invert(logits, uniform, self.decoding).masked_fill(self.ended, self.pad)
         self.token.copy_(token[:, None])
         self.answers.index_copy_(1, self.place, self.token)
         self.ended.logical_or_(token == self.end)
 
 
-def invert(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The first token i with F(i) ≥ u, where F is the distribution function of softmax(logits).
+def invert(logits: Tensor, uniform: Tensor, decoding: Decoding = WHOLE) -> Tensor:
+    """The first token i with F(i) ≥ u, where F is the distribution function of `token_shares`.
 
     A token of no probability is never the first.
 
@@ -304,10 +315,28 @@ def invert(logits: Tensor, uniform: Tensor) -> Tensor:
         `(rows,)`; where logits are NaN, token 0.
     Check: tests/studies/test_sampling.py::test_a_token_is_where_its_number_lies.
     """
-    # in float32, whatever the model computes in
-    sums = logits.float().softmax(-1).cumsum(-1)
-    # rounding may leave the last sum below 1
+    sums = token_shares(logits, decoding).cumsum(-1)
+    # the shares that are left may sum to less than 1, and so may all, rounded
     return (sums < uniform[:, None] * sums[:, -1:]).sum(-1)
+
+
+def token_shares(logits: Tensor, decoding: Decoding) -> Tensor:
+    """p = softmax(logits/T), and 0 for a token before which, in falling order, Σp ≥ top_p.
+
+    The most likely token is always left; what is left is not scaled to sum to 1.
+
+    Args:
+        logits: `(rows, vocabulary)`.
+    Returns:
+        `(rows, vocabulary)`, in float32, whatever the model computes in.
+    Check: tests/studies/test_sampling.py::test_decoding_is_that_of_transformers.
+    """
+    shares = (logits.float() / decoding.temperature).softmax(-1)
+    if decoding.top_p == 1:
+        return shares
+    falling, order = shares.sort(dim=-1, descending=True)
+    before = falling.cumsum(-1) - falling
+    return torch.zeros_like(shares).scatter(-1, order, falling * (before < decoding.top_p))
 
 
 @torch.no_grad()
@@ -321,7 +350,8 @@ def divergences(
     negative and varies less than log π/π_ref of the answer.
 
     Args:
-        samples: of the policy.
+        samples: of the policy, drawn from its `WHOLE` distribution. Along other answers the mean
+            would be that of no divergence.
     Returns:
         `(prompts·samples,)`.
     Check: tests/studies/test_sampling.py::test_divergence_by_enumeration.

@@ -27,8 +27,8 @@ from transformers import PreTrainedModel
 from sympo import preferences
 from sympo.studies import memory, models, plan, progress, provenance, records
 from sympo.studies.alignment import sampling, training
-from sympo.studies.alignment.config import AlignConfig, AlignmentRun, WorldSpec
-from sympo.studies.alignment.world import World
+from sympo.studies.alignment.config import WHOLE, AlignConfig, AlignmentRun, WorldSpec
+from sympo.studies.alignment.world import Answers, World
 from sympo.studies.records import Result
 
 # of a spec, which may be of a study's own class
@@ -260,7 +260,9 @@ def measure(policy: PreTrainedModel, world: World) -> dict[str, Any]:
         win_rate (against the SFT model's answers; a tie counts ½), reward (the judge's) and kl (to
         the SFT model, nats), each with its 95% interval over prompts as _low and _high; reward_sft;
         length in tokens; generations, for each prompt its last turn and the first answer of the
-        policy and of the SFT model, for other judges and for the reader.
+        policy and of the SFT model, for other judges and for the reader. Where the data set has
+        chosen answers, win_rate_chosen against these, and in generations also the whole dialogue
+        and the chosen answer.
     """
     spec = world.spec
     # the same random numbers for every method, so that methods differ by their policies alone
@@ -269,21 +271,58 @@ def measure(policy: PreTrainedModel, world: World) -> dict[str, Any]:
     )
     asked = [prompt for prompt in world.prompts for _ in range(spec.samples)]
     rewards = np.reshape(world.score(asked, answers.texts), (-1, spec.samples))
-    kl = sampling.divergences(policy, world.model, answers).reshape(rewards.shape)
     win_rates = sampling.win_rates(rewards, world.rewards)
     return {
         **sampling.summarise("win_rate", win_rates, proportion=True),
+        **compare_with_chosen("win_rate_chosen", rewards, world.chosen),
         **sampling.summarise("reward", rewards.mean(1)),
-        **sampling.summarise("kl", kl.mean(1)),
+        **sampling.summarise("kl", _measure_kl(policy, world, answers)),
         "reward_sft": float(world.rewards.mean()),
         "length": float(np.mean(answers.lengths)),
-        "generations": [
-            {"prompt": prompt[-1]["content"], "policy": ours, "sft": theirs}
-            for prompt, ours, theirs in zip(
-                world.prompts, answers.texts[:: spec.samples], world.answers, strict=True
-            )
-        ],
+        "generations": _list_generations(world, answers.texts[:: spec.samples]),
     }
+
+
+def compare_with_chosen(
+    name: str, rewards: NDArray[np.float64], chosen: Answers | None
+) -> dict[str, float]:
+    """The win rate `name` against the chosen answers, as `sampling.summarise` gives it.
+
+    Args:
+        rewards: of the answers that are compared with them, `(prompts, samples)`.
+        chosen: None gives no win rate.
+    """
+    if chosen is None:
+        return {}
+    win_rates = sampling.win_rates(rewards, chosen.rewards[:, None])
+    return sampling.summarise(name, win_rates, proportion=True)
+
+
+def _measure_kl(
+    policy: PreTrainedModel, world: World, answers: sampling.Samples
+) -> NDArray[np.float64]:
+    """KL(π ‖ π_ref) per prompt, of the distributions themselves, however answers are drawn."""
+    spec = world.spec
+    paths = answers
+    # The most likely answers alone would give the mean of something else, and of two truncated
+    # distributions one may give nothing to what the other draws: an infinite KL.
+    if spec.decoding != WHOLE:
+        draw = partial(sampling.sample, samples=1, seed=spec.policy_seed, decoding=WHOLE)
+        paths = draw(policy, world.tokenizer, world.prompts, spec)
+    kl = sampling.divergences(policy, world.model, paths)
+    return kl.reshape(len(world.prompts), -1).mean(1)
+
+
+def _list_generations(world: World, answers: list[str]) -> list[dict[str, Any]]:
+    """For each prompt its last turn, an answer of the policy, and those that it has to beat."""
+    rows = [
+        {"prompt": prompt[-1]["content"], "policy": ours, "sft": theirs}
+        for prompt, ours, theirs in zip(world.prompts, answers, world.answers, strict=True)
+    ]
+    if world.chosen is None:
+        return rows
+    beside = zip(rows, world.prompts, world.chosen.texts, strict=True)
+    return [{**row, "dialogue": prompt, "chosen": chosen} for row, prompt, chosen in beside]
 
 
 # Many policies side by side

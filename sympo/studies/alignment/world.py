@@ -4,7 +4,7 @@ import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -16,6 +16,13 @@ from sympo.studies.alignment.config import Messages, WorldSpec
 
 # prompts and answers → a reward per answer
 Score = Callable[[Sequence[Messages], Sequence[str]], Any]
+
+
+class Answers(NamedTuple):
+    """An answer to each prompt, `texts`, and the judge's `rewards` of them, `(prompts,)`."""
+
+    texts: list[str]
+    rewards: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class World:
         answers: the SFT model's first answer to each of `prompts`.
         rewards: its rewards of the SFT model's answers to `prompts`, `(prompts, samples)`.
         facts: metrics of the world itself, which go into every record of it.
+        chosen: the data set's chosen answers to `prompts`, a second opponent; None where the SFT
+            model wrote the pairs itself.
     """
 
     spec: WorldSpec
@@ -46,6 +55,7 @@ class World:
     answers: list[str]
     rewards: NDArray[np.float64]
     facts: dict[str, float] = field(default_factory=dict)
+    chosen: Answers | None = None
 
 
 def add_reference(world: World) -> World:
