@@ -160,11 +160,11 @@ def _draw_records(profile: str) -> list[str]:
 
     if not plan.is_read_only(profile):
         return []
-    studies = {study_of(name): name for name in execute.notebooks()}
     sections = profiles.read_profile(profile)
     drawn = []
     for study, (module, _) in profiles.STUDIES.items():
-        if study not in studies or study not in sections:
+        names = [name for name in execute.notebooks() if study_of(name) == study]
+        if not names or study not in sections:
             continue
         config = profiles.study_config(study, profile)
         runs = plan.load_complete(import_module(module).plan_study(config, read_only=True))
@@ -172,14 +172,19 @@ def _draw_records(profile: str) -> list[str]:
             _say(f"{study}: not drawn, no seed is complete; {runs}")
             continue
         _say(f"{study}: {runs}")
-        try:
-            execute.run(studies[study], profile)
-        except RuntimeError as error:
-            # too few seeds for a comparison, say: the other notebooks are drawn all the same
-            _say(str(error))
-        else:
-            drawn.append(studies[study])
+        drawn += [name for name in names if _try_run(name, profile)]
     return drawn
+
+
+def _try_run(name: str, profile: str) -> bool:
+    """Run a notebook on records that are there; whether it came to its end."""
+    try:
+        execute.run(name, profile)
+    except RuntimeError as error:
+        # too few seeds for a comparison, say: the other notebooks are drawn all the same
+        _say(str(error))
+        return False
+    return True
 
 
 def _verify_data(profile: str) -> int:

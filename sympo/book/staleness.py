@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from sympo.book.twins import notebooks, output, relative, saved_stems, study_of, twin
+from sympo.book.twins import notebooks, output, relative, saved_stems, stem_of, study_of, twin
 from sympo.studies import profiles
 
 
@@ -132,16 +132,17 @@ def inputs(name: str, profile: str) -> str:
     # on a laptop, these show what a GPU recorded
     if profile == "laptop" and study in ("mnist_losses", "mnist_noise", "hh", "ultrafeedback"):
         for folder in (profiles.own_figures("gpu"), profiles.committed_figures("gpu")):
-            paths.update((folder / "data").glob(f"fig?_{study}*.csv"))
+            paths.update((folder / "data").glob(f"fig*_{stem_of(name)}*.csv"))
             paths.add(folder / "data" / f"{name}.json")
     # hashes and not times: a checkout or an undone edit changes times alone
     lines = [f"{_sha256(path)} {relative(path)}" for path in sorted(paths) if path.is_file()]
-    # the sections of other studies may change
-    section = profiles.read_profile(profile).get(study)
-    if section is not None:
-        # comments and layout of the yaml do not count
-        digest = hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()[:16]
-        lines.append(f"{digest} section {study} of profile {profile}")
+    # its own section and that of its study; those of others may change
+    for part in dict.fromkeys((stem_of(name), study)):
+        section = profiles.read_profile(profile).get(part)
+        if section is not None:
+            # comments and layout of the yaml do not count
+            digest = hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()[:16]
+            lines.append(f"{digest} section {part} of profile {profile}")
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # They sum up what the others find, so they run last; the Makefile names them too.
 LAST = ("00_start_here",)
+# What trains nothing of its own reads the records of a study; by the notebook's name.
+_READ = {"mnist_policy": "mnist_losses"}
 
 
 def notebooks() -> list[str]:
@@ -44,9 +46,14 @@ def output(name: str, profile: str) -> Path:
     return profiles.build_folder(profile) / f"{name}.ipynb"
 
 
-def study_of(name: str) -> str:
+def stem_of(name: str) -> str:
     """The name of a notebook without its number: its section of a profile, if it has one."""
     return name.partition("_")[2]
+
+
+def study_of(name: str) -> str:
+    """The study that a notebook trains, or whose records it reads: its name, as a rule."""
+    return _READ.get(stem_of(name), stem_of(name))
 
 
 def saved_stems(path: Path) -> list[str]:

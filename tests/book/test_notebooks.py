@@ -18,15 +18,14 @@ import nbformat
 import pytest
 
 from sympo.book import execute
+from sympo.book.twins import study_of
 from sympo.studies import profiles
 
 NAMES = execute.notebooks()
 # These run on made-up pairs in tests/studies/test_offline.py, which needs no network.
 OFFLINE = ("10_hh", "11_ultrafeedback")
 THEORY = [
-    name
-    for name in NAMES
-    if name not in execute.LAST and name.partition("_")[2] not in profiles.STUDIES
+    name for name in NAMES if name not in execute.LAST and study_of(name) not in profiles.STUDIES
 ]
 FOLDER = profiles.root() / "notebooks"
 
@@ -115,7 +114,7 @@ def test_parameters(name):
     notebook = execute.read_twin(name)
     values = execute.parameters(notebook)
     assert values["profile"] == "auto"
-    assert ("overrides" in values) == (name.partition("_")[2] in profiles.STUDIES)
+    assert ("overrides" in values) == (study_of(name) in profiles.STUDIES)
 
 
 @each_notebook

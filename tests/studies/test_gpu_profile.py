@@ -63,7 +63,8 @@ def elsewhere(folder, random_mnist, tmp_path, monkeypatch):
 
 
 def test_every_study_of_the_profile_is_here():
-    sections = set(profiles.read_profile("gpu")) - {"minutes", "bench"}
+    # a section that trains nothing has no runs
+    sections = set(profiles.read_profile("gpu")) - {"minutes", "bench", "mnist_policy"}
     assert sections == set(SIZES)
 
 

@@ -1,10 +1,11 @@
 """MNIST preferences: reward models of digit images, trained on labels that lie.
 
 A study is read in the order `config`, `data`, `network`, `evaluation`, `study`. `fast` trains many
-models at once, with the same result as one at a time.
+models at once, with the same result as one at a time. `policy` asks what a policy gains by the
+rewards learned.
 """
 
-from sympo.studies.mnist.config import LossesConfig, MnistRun, NoiseConfig, NoiseRun
+from sympo.studies.mnist.config import LossesConfig, MnistRun, NoiseConfig, NoiseRun, PolicyConfig
 from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels, split_pairs
 from sympo.studies.mnist.evaluation import FEWER_PAIRS, evaluate_rewards, reward_accuracy
 from sympo.studies.mnist.fast.chunks import Chunk
@@ -22,6 +23,7 @@ __all__ = [
     "NoiseConfig",
     "NoiseRun",
     "Pairs",
+    "PolicyConfig",
     "compare_rankings",
     "draw_masks",
     "draw_pairs",

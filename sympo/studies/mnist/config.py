@@ -23,6 +23,7 @@ Rate = Annotated[float, Field(ge=0, lt=0.5)]
 # YAML has lists only, which a strict model would not take for a pair.
 RatePair = Annotated[tuple[float, float], Field(strict=False)]
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +190,14 @@ class NoiseConfig(TrainingConfig):
             noise_pair=noise_pair,
             first_rate=self.first_rate if condition == "tied" else None,
         )
+
+
+class PolicyConfig(StudyConfig):
+    """The policies of notebook 07, for the rewards of study mnist_losses; all values are ours."""
+
+    kls: list[Positive]  # of tilted policies, nats
+    betas: list[Positive]
+    ns: list[Count]  # of best-of-n
 
 
 def _name_pair(rates: RatePair) -> str:
