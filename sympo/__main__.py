@@ -1,7 +1,7 @@
 """`python -m sympo`: the studies of the paper, without Jupyter, and their records.
 
 `run` and `run-all` train what has no record yet, from the same profiles and with the same checks as
-a notebook.
+a notebook. `judge` asks a language model about the answers in the records of hh and ultrafeedback.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(options)
     except ModuleNotFoundError as error:
         return _explain_missing(error)
-    except (ValueError, FileNotFoundError) as error:
+    except (ImportError, ValueError, FileNotFoundError) as error:
         return _refuse(error, code=2)
     except AssetError as error:
         return _refuse(error, code=1)
@@ -113,6 +113,33 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the I-th of N processes that share a folder of records, and take whole seeds each",
     )
 
+    asked = commands.add_parser(
+        "judge",
+        parents=[profile],
+        help="ask a language model which of two stored answers is better, in both orders",
+        description="The endpoint is that of OPENAI_BASE_URL, the key that of OPENAI_API_KEY. "
+        "Nothing is asked before it is said how much, and confirmed.",
+    )
+    asked.add_argument("study", metavar="STUDY", choices=("hh", "ultrafeedback"))
+    asked.add_argument(
+        "--opponent",
+        choices=("chosen", "sft"),
+        default="chosen",
+        help="whose answers a policy's are compared with: the data set's chosen ones, as in the "
+        "paper, or the SFT model's",
+    )
+    asked.add_argument("--model", default="gpt-4o-mini", help="gpt-4o-mini, if none is named")
+    asked.add_argument("--limit", type=_parse_count, metavar="N", help="the first N prompts alone")
+    asked.add_argument("--workers", type=_parse_count, default=4, help="requests at a time: 4")
+    asked.add_argument(
+        "--prices",
+        type=float,
+        nargs=2,
+        metavar=("READ", "WRITTEN"),
+        help="of a million tokens, for an estimate of the cost",
+    )
+    asked.add_argument("--yes", action="store_true", help="ask without a confirmation")
+
     kept = commands.add_parser("records", help="move records between machines, count them")
     actions = kept.add_subparsers(dest="action", required=True)
     export = actions.add_parser("export", parents=[profile], help="write all records to one file")
@@ -137,6 +164,12 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
+def _parse_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
+    return int(text)
+
+
 def _parse_shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
@@ -159,6 +192,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             return _run_all(options)
         case "fetch":
             return _fetch(options)
+        case "judge":
+            return _judge(options)
         case _:
             return _manage_records(options)
 
@@ -227,6 +262,37 @@ def _fetch(options: argparse.Namespace) -> int:
         found = ", ".join(each.provenance[name] for name in named if name in each.provenance)
         _say(f"{each.study}: {found}")
     return 1 if len(plans) < len(names) else 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from sympo.judge import EndpointJudge
+    from sympo.studies import profiles
+    from sympo.studies.alignment import judging, offline
+
+    config = profiles.study_config(options.study, options.profile)
+    assert isinstance(config, offline.OfflineConfig)
+    examiner = EndpointJudge(options.model, workers=options.workers)
+    policies = offline.load_shared(config)
+    folder = judging.judged_folder(config.profile)
+    contests = judging.list_contests(policies, options.opponent, examiner, folder)
+
+    cost = judging.estimate_cost(contests, examiner, options.limit)
+    study = f"{config.study}, profile {config.profile}"
+    _say(f"{study}: {len(contests)} policies against {options.opponent}, judged by {options.model}")
+    _say(
+        f"{cost}; at these prices {cost.price(options.prices):.2f}" if options.prices else f"{cost}"
+    )
+    if cost.requests and not (options.yes or _confirm()):
+        return _refuse("nothing was asked: answer y, or give --yes", code=2)
+    for contest in contests:
+        for _ in judging.judge_policy(contest, examiner, options.limit):
+            pass
+        _say(judging.describe(contest))
+    return 0
+
+
+def _confirm() -> bool:
+    return sys.stdin.isatty() and input("Ask? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _manage_records(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ first. `compare` asks it about every pair in both orders, so that no judge has t
 ignore the order; missing verdicts and position bias are reported apart.
 """
 
+import hashlib
 import math
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from sympo.stats import Interval, wilson
 
 __all__ = [
+    "BothOrders",
     "Comparison",
     "EndpointJudge",
     "Judge",
@@ -24,8 +26,11 @@ __all__ = [
     "Prompt",
     "Reply",
     "RewardJudge",
+    "ask_both_orders",
     "compare",
     "parse_verdict",
+    "tally",
+    "write_question",
 ]
 
 # Text, or the turns of a dialogue as messages with role and content.
@@ -40,6 +45,22 @@ class Reply(NamedTuple):
 
     score: float | None
     reason: str = ""
+
+    @property
+    def came(self) -> bool:
+        """Whether the judge said anything at all; if not, it may be asked again."""
+        return not self.reason.startswith(_NO_REPLY)
+
+
+# How the reason of a reply begins that never came.
+_NO_REPLY = "no reply: "
+
+
+class BothOrders(NamedTuple):
+    """The replies on one pair: with a shown first, and with b."""
+
+    a_first: Reply
+    b_first: Reply
 
 
 class Judge(Protocol):
@@ -102,12 +123,19 @@ class Comparison:
 def compare(
     judge: Judge, prompts: Sequence[Prompt], answers_a: Sequence[str], answers_b: Sequence[str]
 ) -> Comparison:
-    """Ask the judge about every pair in both orders.
+    """Ask the judge about every pair in both orders, and count.
 
     Raises:
         ValueError: lists of different lengths, or a judge that does not reply once per pair.
     Check: tests/library/test_judge.py.
     """
+    return tally(ask_both_orders(judge, prompts, answers_a, answers_b))
+
+
+def ask_both_orders(
+    judge: Judge, prompts: Sequence[Prompt], answers_a: Sequence[str], answers_b: Sequence[str]
+) -> list[BothOrders]:
+    """The judge's replies on every pair, for whoever keeps them; else as `compare`."""
     if not len(prompts) == len(answers_a) == len(answers_b):
         raise ValueError(
             f"{len(prompts)} prompts, {len(answers_a)} answers_a and {len(answers_b)} answers_b "
@@ -120,7 +148,11 @@ def compare(
         raise ValueError(
             f"the judge gave {len(forward)} and {len(backward)} replies for {len(prompts)} pairs"
         )
-    replies = list(zip(forward, backward, strict=True))
+    return [BothOrders(*pair) for pair in zip(forward, backward, strict=True)]
+
+
+def tally(replies: Sequence[BothOrders]) -> Comparison:
+    """What the replies on several pairs come to."""
     # The scores of the answers shown first, for the pairs that have both.
     both = [
         (first.score, second.score)
@@ -299,10 +331,6 @@ def parse_verdict(text: str | None) -> Reply:
     return Reply(_SCORES[match[1].lower()]) if match else Reply(None, "unparsable reply")
 
 
-# How the reason of a reply begins that never came.
-_NO_REPLY = "no reply: "
-
-
 @dataclass(frozen=True)
 class EndpointJudge:
     """A language model behind an OpenAI-compatible endpoint.
@@ -328,11 +356,17 @@ class EndpointJudge:
     give_up: int = 8
     options: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 16})
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a verdict depends on: equal identities stand for the same judge."""
+        wording = hashlib.sha256(_QUESTION.encode()).hexdigest()
+        return {"model": self.model, "options": dict(self.options), "question_sha256": wording}
+
     def __call__(
         self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]
     ) -> list[Reply]:
         """One reply per prompt, on the answer of `firsts` beside that of `seconds`."""
-        questions = [_question(*pair) for pair in zip(prompts, firsts, seconds, strict=True)]
+        questions = [write_question(*pair) for pair in zip(prompts, firsts, seconds, strict=True)]
         replies: list[Reply] = []
         with self._client() as client, ThreadPoolExecutor(self.workers) as pool:
             try:
@@ -399,7 +433,8 @@ class EndpointJudge:
             return Reply(None, "reply of another form")
 
 
-def _question(prompt: Prompt, first: str, second: str) -> str:
+def write_question(prompt: Prompt, first: str, second: str) -> str:
+    """What an `EndpointJudge` is asked about two answers, the one shown first being A."""
     # Plain text, and not the judge's chat template: its turns would look like the judge's own.
     turns = _dialogue(prompt, "")[:-1]
     dialogue = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)

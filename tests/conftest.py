@@ -8,6 +8,7 @@ import gc
 import gzip
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from loopback import KEY, Endpoint
 
 if TYPE_CHECKING:
     from sympo.studies import sources
@@ -144,3 +146,26 @@ def write_ultrafeedback(path: Path, *, first: int) -> None:
 
 def to_jsonl(rows: list[dict]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def endpoint(monkeypatch) -> Iterator[Callable[..., Endpoint]]:
+    """Starts endpoints, points the environment at the latest, and stops them all."""
+    pytest.importorskip("openai", reason="the extra 'judge' is not installed")
+    servers = []
+
+    def start(behave: Callable[[str, int], object]) -> Endpoint:
+        server = Endpoint(behave)
+        servers.append(server)
+        serve = {"target": server.serve_forever, "kwargs": {"poll_interval": 0.01}}
+        threading.Thread(**serve, daemon=True).start()
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        # A proxy that the environment names would be asked for the loopback address.
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

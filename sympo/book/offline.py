@@ -17,8 +17,9 @@ from sympo import preferences
 from sympo.book import contrasts as compared
 from sympo.book import figures
 from sympo.studies import comparisons, profiles, records, sources
+from sympo.studies.alignment import judging
 from sympo.studies.alignment.config import PROBE_SEED, choose_learning_rates
-from sympo.studies.alignment.offline import OfflineConfig
+from sympo.studies.alignment.offline import OfflineConfig, select_shared
 
 # as a reader knows them
 DATA_SETS = {"hh": "Anthropic HH", "ultrafeedback": "UltraFeedback"}
@@ -27,8 +28,16 @@ DATA_SETS = {"hh": "Anthropic HH", "ultrafeedback": "UltraFeedback"}
 CELL = ["method", "noise_rate"]
 AVERAGED = ["accuracy", "margin", "fit_flipped", "reward", "reward_sft", "kl", "length"]
 WIN_RATE = ["win_rate", "win_rate_low", "win_rate_high"]
+# against the data set's chosen answers, and what the SFT model reaches there
+CHOSEN = ["win_rate_chosen", "win_rate_chosen_low", "win_rate_chosen_high", "sft_chosen"]
 # The columns of the csv behind Figures 5 and 6, and their order.
-RESULTS = [*CELL, "seed", "model", "pairs", *WIN_RATE, *AVERAGED, "judge_accuracy"]
+RESULTS = [*CELL, "seed", "model", "pairs", *WIN_RATE, *CHOSEN, *AVERAGED, "judge_accuracy"]
+
+# What a language model says of a policy.
+JUDGED = [
+    *("judge", "opponent", *CELL, "seed", *WIN_RATE, "win_rate_second"),
+    *("judged", "unparsed", "swayed", "position_bias"),
+]
 
 # What a trainer logs per step. The last three tell true labels from flips, which the loss cannot.
 LOGGED = ["loss", "grad_norm", "accuracy_true", "margin_true", "flipped_fit"]
@@ -110,9 +119,8 @@ def tabulate_first_steps(runs: Sequence[records.Record], config: OfflineConfig) 
         columns method, step and `LOGGED`; empty without records.
     """
     # one symmetric loss and one that is not, of which ℓ(0) is known: ½ and log 2
-    history = records.history_table(runs)
-    steps = history.reindex(columns=[*CELL, "seed", "learning_rate", "beta", "step", *LOGGED])
-    steps = _select_shared(steps, config)
+    history = records.history_table(select_shared(runs, config))
+    steps = history.reindex(columns=[*CELL, "seed", "step", *LOGGED])
     shown = (steps.seed == 0) & (steps.noise_rate == max(config.noise_rates))
     shown &= steps.method.isin(["dpo", "sympo_sigmoid"])
     return steps.loc[shown, ["method", "step", *LOGGED]]
@@ -140,7 +148,7 @@ def collect_results(runs: Sequence[records.Record], config: OfflineConfig, *, st
         a table with the columns `RESULTS`; empty where nothing was measured.
     """
     # without records the columns are there all the same, and every table below is empty
-    table = _select_shared(_tabulate_runs(runs), config)[RESULTS]
+    table = _tabulate_runs(select_shared(runs, config))[RESULTS]
     if config.profile != "laptop":
         return Results(table, config.profile)
     recorded = read_results(config, stem, table)
@@ -150,12 +158,6 @@ def collect_results(runs: Sequence[records.Record], config: OfflineConfig, *, st
 def _tabulate_runs(runs: Sequence[records.Record]) -> pd.DataFrame:
     columns = [*RESULTS, "learning_rate", "beta", "validation"]
     return records.metrics_table(runs).reindex(columns=columns)
-
-
-def _select_shared(table: pd.DataFrame, config: OfflineConfig) -> pd.DataFrame:
-    """The runs at the learning rate and β that all methods share."""
-    shared = (table.learning_rate == config.learning_rate) & (table.beta == config.beta)
-    return table[shared & (table.seed < PROBE_SEED)].reset_index(drop=True)
 
 
 def tabulate_probe(runs: Sequence[records.Record]) -> pd.DataFrame:
@@ -243,6 +245,57 @@ def read_results(config: OfflineConfig, stem: str, own: pd.DataFrame) -> pd.Data
         return own
     recorded = profiles.find_result("gpu", f"data/{stem}.csv")
     return pd.read_csv(recorded) if recorded else pd.DataFrame()
+
+
+def tabulate_judged(runs: Sequence[records.Record], config: OfflineConfig) -> pd.DataFrame:
+    """What language models say of the policies that they were asked about, a row for each.
+
+    A policy that was judged on fewer pairs than others by the same judge is left out: means over
+    different prompts do not compare.
+
+    Returns:
+        the columns `JUDGED`; empty where nobody was asked.
+    Check: tests/book/test_offline_results.py.
+    """
+    folder = judging.judged_folder(config.profile)
+    rows = [
+        {**record["config"], **judging.summarise(contest)}
+        for record in select_shared(runs, config)
+        for contest in judging.find_contests(record, folder)
+    ]
+    table = pd.DataFrame(rows).reindex(columns=JUDGED)
+    most = table.groupby(["judge", "opponent"]).judged.transform("max")
+    return table[table.judged == most].reset_index(drop=True)
+
+
+def describe_judged(judged: pd.DataFrame, config: OfflineConfig) -> str:
+    """For each judge and opponent, how it was asked, and its contrasts with DPO, in Markdown.
+
+    Without verdicts it is the sentence that says how to ask for them.
+
+    Args:
+        judged: of `tabulate_judged`.
+    """
+    if judged.empty:
+        return (
+            "No language model was asked. `python -m sympo judge "
+            f"{config.study} --profile {config.profile}` asks one about the answers in the records."
+        )
+    groups = judged.groupby(["judge", "opponent"])
+    return "\n\n".join(_describe_judge(rows) for _, rows in groups)
+
+
+def _describe_judge(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    contrasts = compared.contrast_policies(rows, values=["win_rate"])
+    highest = contrasts.noise_rate == rows.noise_rate.max()
+    claimed = contrasts[highest & (contrasts.baseline == "dpo")]
+    return (
+        f"**{first.judge}, against {first.opponent}**: {len(rows)} policies, {first.judged} pairs "
+        f"each; without a verdict {rows.unparsed.sum() / rows.judged.sum():.1%}, changed with the "
+        f"order {rows.swayed.mean():.1%}, position bias {rows.position_bias.mean():+.3f}."
+        f"\n\n{compared.describe_contrasts(claimed)}"
+    )
 
 
 def not_measured(profile: str) -> str:

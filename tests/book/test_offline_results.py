@@ -7,8 +7,10 @@ from datasets import Dataset
 from scipy.stats import spearmanr
 
 from sympo.book import offline
+from sympo.judge import EndpointJudge, Reply
 from sympo.preferences import Report, Split
 from sympo.studies import profiles, sources
+from sympo.studies.alignment import judging
 from sympo.studies.alignment.config import PROBE_SEED
 
 METHODS = ("dpo", "sympo_sigmoid", "sympo_ramp")
@@ -287,3 +289,76 @@ def test_a_laptop_reads_the_committed_table_and_others_their_own(tmp_path, monke
     path.parent.mkdir(parents=True)
     path.write_text("x\n2\n")
     assert offline.read_results(laptop, "table", own).x.tolist() == [2]
+
+
+# Language models that judge
+
+
+def answered(method, seed, *, prompts=4):
+    """The record of a policy whose answers are longer than the chosen ones but for `seed` of them.
+
+    SymPO's are all longer.
+    """
+    losses = seed * (method == "dpo")
+    rows = [
+        {
+            "dialogue": messages("user", f"{method}, {seed}, {i}?"),
+            "policy": "short" if i < losses else "a longer answer",
+            "chosen": "an answer",
+        }
+        for i in range(prompts)
+    ]
+    found = record(method, seed, generations=rows)
+    found["config"].update(study="hh", noise="symmetric-0.4", beta=0.1, learning_rate=1e-3)
+    return {**found, "version": 1}
+
+
+class LongerWins(EndpointJudge):
+    """A judge without an endpoint."""
+
+    def __call__(self, prompts, firsts, seconds):
+        pairs = zip(firsts, seconds, strict=True)
+        return [Reply(float(len(first) > len(second))) for first, second in pairs]
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
+
+    def ask(runs, limit=None):
+        examiner = LongerWins("m")
+        folder = judging.judged_folder("smoke")
+        for contest in judging.list_contests(runs, "chosen", examiner, folder):
+            list(judging.judge_policy(contest, examiner, limit))
+
+    return ask
+
+
+def test_verdicts_are_a_row_for_each_policy_with_as_many_as_the_others(config, ask):
+    runs = [answered(method, seed) for method in ("dpo", "sympo_sigmoid") for seed in range(3)]
+    assert offline.tabulate_judged(runs, config).empty
+    ask(runs[:5])
+    ask(runs[5:], limit=2)
+    table = offline.tabulate_judged(runs, config)
+    assert table.columns.tolist() == offline.JUDGED
+    assert table.seed.tolist() == [0, 1, 2, 0, 1]
+    assert table.win_rate.tolist() == [1, 0.75, 0.5, 1, 1]
+    assert (table.judged == 4).all()
+    assert set(table.judge) == {"m"}
+    # a policy of another setting is not of this table
+    runs[0]["config"]["beta"] = 1.0
+    assert len(offline.tabulate_judged(runs, config)) == 4
+
+
+def test_verdicts_are_contrasted_by_seed(config, ask):
+    nothing = offline.tabulate_judged([], config)
+    command = "`python -m sympo judge hh --profile smoke`"
+    assert command in offline.describe_judged(nothing, config)
+    runs = [answered(method, seed) for method in ("dpo", "sympo_sigmoid") for seed in range(3)]
+    ask(runs)
+    text = offline.describe_judged(offline.tabulate_judged(runs, config), config)
+    assert text.startswith(
+        "**m, against chosen**: 6 policies, 4 pairs each; without a verdict 0.0%"
+    )
+    assert "- At ε = 0.4, win rate of sympo_sigmoid − dpo = +0.250" in text
+    assert command not in text

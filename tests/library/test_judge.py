@@ -4,15 +4,13 @@ import json
 import logging
 import math
 import sys
-import threading
 import time
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback import KEY, longer_wins, shown
 
 from sympo import judge
 from sympo.judge import (
@@ -25,7 +23,6 @@ from sympo.judge import (
     parse_verdict,
 )
 
-KEY = "sk-loopback-0123456789abcdef"
 answers = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4)), min_size=1, max_size=12)
 scores = st.sampled_from([1.0, 0.5, 0.0, None])
 
@@ -253,91 +250,6 @@ def test_only_one_clear_verdict_is_read(text, score):
 
 
 # A loopback endpoint that misbehaves
-
-
-class Endpoint(ThreadingHTTPServer):
-    """Answers what `behave(question, tries)` says, and keeps what it was asked.
-
-    That is a verdict, (status, headers, body), or the seconds before it hangs up.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, behave):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.behave = behave
-        self.tries = Counter()
-        self.times = []
-        self.keys = set()
-        self.lock = threading.Lock()
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        question = body["messages"][0]["content"]
-        with self.server.lock:
-            self.server.tries[question] += 1
-            tries = self.server.tries[question]
-            self.server.times.append(time.monotonic())
-            self.server.keys.add(self.headers["Authorization"])
-        act = self.server.behave(question, tries)
-        if isinstance(act, float):
-            time.sleep(act)
-            return
-        self.answer(*act) if isinstance(act, tuple) else self.answer(200, {}, completion(act))
-
-    def answer(self, status, headers, body):
-        self.send_response(status)
-        default = {"Content-Type": "application/json", "Content-Length": len(body)}
-        for name, value in {**default, **headers}.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-def completion(text):
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
-    fields = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
-    return json.dumps({**fields, "choices": [choice]}).encode()
-
-
-@pytest.fixture
-def endpoint(monkeypatch):
-    """Starts endpoints, points the environment at the latest, and stops them all."""
-    pytest.importorskip("openai", reason="the extra 'judge' is not installed")
-    servers = []
-
-    def start(behave):
-        server = Endpoint(behave)
-        servers.append(server)
-        serve = {"target": server.serve_forever, "kwargs": {"poll_interval": 0.01}}
-        threading.Thread(**serve, daemon=True).start()
-        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        # A proxy that the environment names would be asked for the loopback address.
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def shown(question):
-    """The two answers of a question, as the endpoint reads them."""
-    first = question.split("<answer_A>\n")[1].split("\n</answer_A>")[0]
-    return first, question.split("<answer_B>\n")[1].split("\n</answer_B>")[0]
-
-
-def longer_wins(question, tries=1):
-    first, second = shown(question)
-    return f"Verdict: {'A' if len(first) > len(second) else 'B'}"
 
 
 def ask(n=1, **options):

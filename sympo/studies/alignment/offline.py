@@ -10,7 +10,7 @@ model that judges, as the paper's does, is asked later (see `judging`).
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -29,6 +29,7 @@ from sympo.judge import ModelJudge
 from sympo.studies import comparisons, models, plan, records
 from sympo.studies.alignment import sampling, sweep, training
 from sympo.studies.alignment.config import (
+    PROBE_SEED,
     AlignConfig,
     AlignmentRun,
     Count,
@@ -39,6 +40,7 @@ from sympo.studies.alignment.config import (
 )
 from sympo.studies.alignment.world import Answers, Score, World, add_reference
 from sympo.studies.profiles import refuse_duplicates
+from sympo.studies.records import Record
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 # raised when what the studies compute changes; tests/studies/test_golden.py tells when
@@ -116,6 +118,25 @@ def plan_study(config: OfflineConfig, *, read_only: bool = False) -> plan.Plan[A
         find_source=find_source,
         read_only=read_only,
     )
+
+
+def load_shared(config: OfflineConfig) -> list[Record]:
+    """The records of `select_shared` that there are, of complete seeds; no data set is needed.
+
+    Raises:
+        ValueError: no seed is complete.
+    """
+    return select_shared(plan.run(plan_study(config, read_only=True)).records, config)
+
+
+def select_shared(runs: Iterable[Record], config: OfflineConfig) -> list[Record]:
+    """The policies at the learning rate and β that all methods share, without the probe's."""
+    shared = {"learning_rate": config.learning_rate, "beta": config.beta}
+    return [
+        record
+        for record in runs
+        if record["config"]["seed"] < PROBE_SEED and shared.items() <= record["config"].items()
+    ]
 
 
 def find_source(config: OfflineConfig) -> dict[str, str]:
