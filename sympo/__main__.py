@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(options)
     except ModuleNotFoundError as error:
         return _explain_missing(error)
-    except (ImportError, ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         return _refuse(error, code=2)
     except AssetError as error:
         return _refuse(error, code=1)
@@ -284,10 +284,12 @@ def _judge(options: argparse.Namespace) -> int:
     )
     if cost.requests and not (options.yes or _confirm()):
         return _refuse("nothing was asked: answer y, or give --yes", code=2)
-    for contest in contests:
-        for _ in judging.judge_policy(contest, examiner, options.limit):
-            pass
-        _say(judging.describe(contest))
+    try:
+        for contest in contests:
+            judging.judge_policy(contest, examiner, options.limit)
+            _say(judging.describe(contest))
+    except ImportError as error:  # of the package openai
+        return _refuse(error, code=2)
     return 0
 
 

@@ -17,9 +17,9 @@
 #
 # - Paper: Section 5.2 (Figure 5 and Table 2 here).
 # - Reads → writes: Anthropic HH, the section `hh` of the profile → `fig5_hh_win_rate`,
-#   `table_hh_metrics`, `table_hh_contrasts`, `table_hh_probe`, `table_hh_settings`, with the data
-#   behind them. The study needs a GPU. Profile laptop trains a few steps and shows the results of
-#   profile gpu, if this repository holds them; it writes no result.
+#   `table_hh_metrics`, `table_hh_contrasts`, `table_hh_probe`, `table_hh_settings`,
+#   `table_hh_judged`, with the data behind them. The study needs a GPU. Profile laptop trains a few
+#   steps and shows the results of profile gpu, if this repository holds them; it writes no result.
 # - Time: about a minute in smoke and laptop; not timed on a GPU yet.
 
 # %% tags=["bootstrap", "hide-cell"]
@@ -45,7 +45,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from sympo import preferences
+from sympo import judge, preferences
 from sympo.book import contrasts as compared
 from sympo.book import figures
 from sympo.book import offline as results
@@ -69,10 +69,10 @@ config.table()
 #    unflipped labels *clean*, but they are clean only of our own flips.
 # 2. **We flip** a share $\varepsilon$ of the training labels, as the paper does. Test labels are
 #    never flipped.
-# 3. **The judge errs.** Whether a policy's answer is better than the SFT model's has to be
-#    estimated. The paper asks GPT-4o-mini. Here a *reward model* decides: it is trained with the
-#    logistic loss on unflipped pairs that no policy sees, and its own accuracy on held-out labels,
-#    `judge_accuracy`, is in every record.
+# 3. **The judge errs.** Whether a policy's answer is better than another has to be estimated. Here
+#    a *reward model* decides: it is trained with the logistic loss on unflipped pairs that no
+#    policy sees, and its own accuracy on held-out labels, `judge_accuracy`, is in every record. The
+#    paper asks GPT-4o-mini; so can you, about the answers that the records keep (below).
 #
 # All three act alike. Let a source of error reverse a binary answer with probability $e$,
 # independently of everything else. It leaves a signal of $1 - 2e$, the factor of T3. Two such
@@ -129,8 +129,8 @@ results.show_pair(split, about="bread", width=200)
 
 # %% tags=["check"]
 if split:
-    policies, judge = preferences.hold_out(split.train, fraction=config.judge_share, seed=0)
-    assert results.share_no_prompt(policies, judge, split.test)
+    policies, for_judge = preferences.hold_out(split.train, fraction=config.judge_share, seed=0)
+    assert results.share_no_prompt(policies, for_judge, split.test)
 
     some = split.train.select(range(min(500, len(split.train))))
     noisy = preferences.flip_preferences(some, 0.4, seed=0)
@@ -169,10 +169,17 @@ Markdown(sentence)
 #   $\beta\log(\pi/\pi_{\mathrm{ref}})$ prefers the chosen answer, and *margin*, its mean lead. No
 #   judge is asked, and labels are as noisy as people.
 # - *win rate*: each of the policy's answers to a held-out prompt against each of the SFT model's,
-#   by the judge's rewards; a tie counts ½. This is what the paper reports. *reward* is the mean of
-#   the judge's rewards.
+#   by the judge's rewards; a tie counts ½. *reward* is the mean of the judge's rewards.
+# - *win_rate_chosen*: the same answers against the data set's chosen answer to the prompt, cut as
+#   the model's own are. This is the opponent of the paper. How the SFT model fares against it,
+#   *sft_chosen*, says from where a policy started.
 # - *fit_flipped*: the share of flipped training labels that the policy has come to agree with.
 # - *KL* to the SFT model, in nats per answer, and *length* in tokens.
+#
+# Profile paper draws answers as the paper does, at a temperature below 1 and from the likeliest
+# tokens alone (top-p); the other profiles, from the whole distribution. The KL is always that of
+# the whole distributions, on answers drawn from them: of two truncated ones it may be infinite,
+# because one gives nothing to a token that the other draws.
 #
 # ## What to expect, before looking
 #
@@ -182,6 +189,10 @@ Markdown(sentence)
 #   rate, against cDPO, rDPO and ROPO as well; the p values of one rate are corrected for their
 #   number (Holm). The verdict follows by the rule of notebook 09. We make the same tests on
 #   **accuracy**: if the two disagree, suspect the judge.
+# - And the same on **win_rate_chosen**. The SFT model imitates the chosen answers, so it should
+#   start below ½, and the level differs from that of the win rate. The *order* of the methods
+#   should not: a method that leads against one opponent alone owes its lead to whom it met, and
+#   that would speak against the claim.
 # - What speaks against it: few passes leave little time to memorise flips, which is what hurts the
 #   logistic loss most (notebooks 05 and 09); and a judge that is right in six of ten pairs shrinks
 #   a difference to a fifth.
@@ -245,23 +256,26 @@ if len(table):
 figure
 
 # %% [markdown]
-# **Figure 5.** Above: the judge's win rate against the SFT model. Below: accuracy of the implicit
-# reward on held-out pairs, with the judge's own. Small points are seeds, and bars are 95% t
-# intervals over seeds where there are at least three. The paired differences below are the sharper
-# instrument.
+# **Figure 5.** The judge's win rate, above against the SFT model, and in the middle against the
+# data set's chosen answers, with the SFT model's own. Below: accuracy of the implicit reward on
+# held-out pairs, with the judge's. Small points are seeds, and bars are 95% t intervals over seeds
+# where there are at least three. The paired differences further down are the sharper instrument.
 
 # %%
 metrics = results.tabulate_metrics(table)
-metrics.pivot(index="method", columns="noise_rate", values=["estimate", "accuracy"]).round(3)
+shown = ["estimate", "win_rate_chosen", "accuracy"]
+metrics.pivot(index="method", columns="noise_rate", values=shown).round(3)
 
 # %% [markdown]
-# **Table 2**, in part: mean win rate (`estimate`) and accuracy. `table_hh_metrics` holds the whole
-# table, with intervals, margin, `fit_flipped`, reward, KL and length.
+# **Table 2**, in part: mean win rate against the SFT model (`estimate`) and against the chosen
+# answers, and accuracy. `table_hh_metrics` holds the whole table, with intervals, margin,
+# `fit_flipped`, reward, KL and length.
 #
 # ## The claim, tested
 
 # %% tags=["check"]
-contrasts = compared.contrast_policies(table, values=["win_rate", "accuracy"])
+measures = ["win_rate", "win_rate_chosen", "accuracy"]
+contrasts = compared.contrast_policies(table, values=measures)
 highest = table.noise_rate.max()
 claimed = contrasts[(contrasts.noise_rate == highest) & (contrasts.baseline == "dpo")]
 assert (claimed.n == table[table.noise_rate == highest].seed.nunique()).all()  # no run dropped
@@ -298,13 +312,60 @@ settings = results.read_results(
     config, "table_hh_settings", results.contrast_settings(runs.records, config)
 )
 if config.profile != "laptop" and len(settings):
+    seeds = results.count_seeds(runs.records, config)
+    assert (settings.n == settings.setting.map(seeds)).all()  # every seed has both methods
     probe = figures.save_table(probe, "table_hh_probe", profile=profile)
     settings = figures.save_table(settings, "table_hh_settings", profile=profile)
-    assert set(settings.setting) <= {"own learning rate", *(f"β = {b:g}" for b in config.betas)}
 settings
 
 # %% tags=["hide-input"]
 Markdown(results.describe_settings(settings) or "No other setting was run.")
+
+# %% [markdown]
+# ## A language model as the judge
+#
+# The paper's judge is GPT-4o-mini: it reads two answers, the policy's always as the second, and
+# names the more helpful one. A judge like that often has a taste for a *place*, too. So we ask
+# about every pair in both orders: a win is a win in both, and a verdict that changes with the order
+# counts ½. Here is the worst case: a judge that always takes the second answer, asked in the
+# paper's order and in both.
+
+
+# %% tags=["check"]
+def take_second(prompts, firsts, seconds):
+    return [judge.Reply(0.0) for _ in prompts]  # the score of the answer shown first
+
+
+replies = judge.ask_both_orders(take_second, ["?"] * 10, ["policy"] * 10, ["chosen"] * 10)
+papers_order = np.mean([1 - reply.b_first.score for reply in replies])
+both_orders = judge.tally(replies)
+assert papers_order == 1
+assert both_orders.win_rate.estimate == 0.5
+assert both_orders.position_bias == -0.5
+print(f"policy second: {papers_order}; in both orders: {both_orders.win_rate.estimate}")
+
+# %% [markdown]
+# In the paper's order this judge lets every policy win everything. In both orders it decides
+# nothing, and `position_bias` (0 for a judge that ignores the order) gives it away.
+#
+# Asking costs money and needs a network, and the machine that trains may have none. So it is a step
+# of its own: `python -m sympo judge hh` reads the answers in the records, the first one to each
+# prompt, says how many requests and tokens that will be, and asks after you have confirmed. What
+# comes back is kept, and no pair is judged twice. Expected, before anyone has asked: the signs of
+# the differences from DPO are those of `win_rate_chosen`. If they are not, one of the two judges is
+# misled, and a person should read the answers. `win_rate_second` is the win rate in the paper's
+# order.
+
+# %%
+verdicts = results.read_results(
+    config, "table_hh_judged", results.tabulate_judged(runs.records, config)
+)
+if config.profile != "laptop" and len(verdicts):
+    verdicts = figures.save_table(verdicts, "table_hh_judged", profile=profile)
+verdicts.round(3) if len(verdicts) else None
+
+# %% tags=["hide-input"]
+Markdown(results.describe_judged(verdicts, config))
 
 # %% [markdown]
 # ## Do they memorise the flips?
@@ -330,14 +391,17 @@ fits.sort_values("fit_flipped", ascending=False).round(3)
 # %% tags=["hide-input"]
 reading = missing
 if len(table):
-    judged = table.drop_duplicates("seed").judge_accuracy
+    by_seed = table.drop_duplicates("seed")
+    judged = by_seed.judge_accuracy
     ranks = results.correlate_win_rate(table)
     clean = table[table.noise_rate == 0].groupby("method").win_rate.mean()
     beyond = fits["beyond 1 − accuracy"]
     reading = (
         f"**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out "
         f"labels ({judged.min():.1%} to {judged.max():.1%} over {len(judged)} seeds), a factor of "
-        f"{2 * judged.mean() - 1:.2f}. Rank correlation of the policies' win rates with accuracy "
+        f"{2 * judged.mean() - 1:.2f}. By its rewards the SFT model wins "
+        f"{by_seed.sft_chosen.mean():.1%} of the comparisons with the chosen answers. "
+        f"Rank correlation of the policies' win rates with accuracy "
         f"{ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with length {ranks.length:+.2f}. Mean of "
         f"the methods' win rates: {clean.mean():.3f} without flips, {fits.win_rate.mean():.3f} at "
         f"ε = {highest:g}. Fitted beyond 1 − accuracy there: from {beyond.min():+.2f} to "
@@ -356,13 +420,17 @@ if config.profile != "laptop" and len(table):
 #
 # The authors' released code has two states: the first release (29 May 2025, the date of the arXiv
 # version) and what followed from 28 July 2025. Which of them made a published number is an
-# inference from dates.
+# inference from dates. First the sizes; profile paper has never been run.
+
+# %% tags=["hide-input"]
+results.tabulate_sizes("hh")
+
+# %% [markdown]
+# And what is done differently, whatever the size:
 #
 # | here | the authors' released code |
 # |---|---|
-# | SmolLM2-135M-Instruct; profile paper (never run): Llama-3.2-3B | Llama-3.2-3B-Instruct |
 # | gpu: trained on *test* files of the three other subsets | train files (as in profile paper) |
-# | gpu: 2,560 pairs four times, a larger learning rate | 20,000 pairs at first, later all; 5e-6 |
 # | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
 # | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
 # | 32-bit weights; gpu: products in TF32 | bf16 weights, in which most small steps vanish |
@@ -374,20 +442,21 @@ if config.profile != "laptop" and len(table):
 # | one chat template | one for training, another for sampling |
 # | SFT on unflipped chosen answers, once for all noise rates | the same, an answer per prompt |
 # | several training seeds, paired by seed | one training seed; ten sampling seeds in one rate |
-# | win rate against every answer of the seed's SFT model | against the data set's chosen answer |
+# | opponents: the seed's SFT model, and the data set's chosen answer | the chosen answer |
 # | a reward model scores each answer alone; no order | GPT-4o-mini, the policy always second |
-# | ties count one half | no ties; an unparsable reply is a loss, or dropped |
-# | the judge reads the whole conversation | its first turn; all subsets as if helpful |
-# | answers are cut after `max_new_tokens` | after 512 tokens, the chosen ones earlier |
-# | ties are dropped, and counted | ties and identical pairs stay |
+# | a language model, if asked: one answer to each prompt, in both orders | all answers, one order |
+# | it may call a tie, which counts one half | it has to choose |
+# | a reply without a verdict is counted apart | it is a loss, or dropped |
+# | either judge reads the whole conversation | its first turn; all subsets as if helpful |
+# | policy's and chosen answers are cut after as many tokens | the chosen ones earlier |
+# | ties in the data are dropped, and counted | ties and identical pairs stay |
 #
 # Why test files? Those of harmless-base, helpful-online and helpful-rejection-sampled are small
 # enough to take to a machine without a network. Win rate and accuracy are measured on helpful-base,
 # which no model sees; from the others come only fit_flipped and the choice of a learning rate.
 #
-# The judge was trained on whole answers but reads answers that were cut, the policy's and the SFT
-# model's alike. `sympo.judge` also has the paper's kind of judge, asked in both orders, for any
-# endpoint.
+# The judge was trained on whole answers but reads answers that were cut, the policy's and its
+# opponents' alike.
 #
 # ## Exercises
 #

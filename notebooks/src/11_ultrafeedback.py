@@ -18,9 +18,9 @@
 # - Paper: Section 5.2 (Figure 6 and Table 3 here).
 # - Reads → writes: UltraFeedback-binarized, the section `ultrafeedback` of the profile →
 #   `fig6_ultrafeedback_win_rate`, `table_ultrafeedback_metrics`, `table_ultrafeedback_contrasts`,
-#   `table_ultrafeedback_probe`, `table_ultrafeedback_settings`, with the data behind them. The
-#   study needs a GPU. Profile laptop trains a few steps and shows the results of profile gpu, if
-#   this repository holds them; it writes no result.
+#   `table_ultrafeedback_probe`, `table_ultrafeedback_settings`, `table_ultrafeedback_judged`, with
+#   the data behind them. The study needs a GPU. Profile laptop trains a few steps and shows the
+#   results of profile gpu, if this repository holds them; it writes no result.
 # - Time: about a minute in smoke and laptop, after a download of 230 MB; not timed on a GPU yet.
 
 # %% tags=["bootstrap", "hide-cell"]
@@ -62,7 +62,8 @@ config.table()
 # ## What differs from Anthropic HH
 #
 # Notebook 10 explains the experiment: a judge that is a reward model, `judge_accuracy` beside every
-# win rate, metrics that ask no judge. All of that holds here. The data differ in four ways.
+# win rate, two opponents, metrics that ask no judge. All of that holds here. The data differ in
+# four ways.
 #
 # 1. **A model gave the labels.** Several models answered each prompt, and GPT-4 scored the answers.
 #    The answer with the highest mean score became the chosen one, another the rejected one.
@@ -139,8 +140,8 @@ results.show_pair(split, about="owls", width=400)
 
 # %% tags=["check"]
 if split:
-    policies, judge = preferences.hold_out(split.train, fraction=config.judge_share, seed=0)
-    assert results.share_no_prompt(policies, judge, split.test)
+    policies, for_judge = preferences.hold_out(split.train, fraction=config.judge_share, seed=0)
+    assert results.share_no_prompt(policies, for_judge, split.test)
 
     some = split.train.select(range(min(500, len(split.train))))
     few = np.array(preferences.flip_preferences(some, 0.2, seed=0)["is_flipped"])
@@ -166,7 +167,10 @@ pd.DataFrame(rows, columns=columns).round(3)
 # noise rate the **win rate** of each SymPO loss lies above that of DPO. Differences are paired by
 # seed, with 95% intervals, and we ask the same at every rate, against cDPO, rDPO and ROPO as well,
 # with Holm's correction for the tests of one rate. The verdict follows by the rule of notebook 09.
-# We make the same tests on **accuracy**.
+# We make the same tests on **accuracy**, and on **win_rate_chosen**, against the data set's chosen
+# answers. These are GPT-4's favourites among several models' answers, which a small model hardly
+# beats: expect the SFT model far below ½ there. A lead that shows against one opponent alone would
+# speak against the claim.
 #
 # In profile gpu this is the weaker of the two experiments, for two reasons. It has only a few
 # hundred pairs, since a machine without a network has no more than a sample of UltraFeedback: the
@@ -209,22 +213,26 @@ if len(table):
 figure
 
 # %% [markdown]
-# **Figure 6.** As Figure 5: the judge's win rate against the SFT model, and accuracy of the
-# implicit reward on held-out pairs, with the judge's own. Small points are seeds; bars are 95% t
-# intervals over seeds, where there are at least three.
+# **Figure 6.** As Figure 5: the judge's win rate against the SFT model, and against the chosen
+# answers with the SFT model's own, and accuracy of the implicit reward on held-out pairs, with the
+# judge's. Small points are seeds; bars are 95% t intervals over seeds, where there are at least
+# three.
 
 # %%
 metrics = results.tabulate_metrics(table)
-metrics.pivot(index="method", columns="noise_rate", values=["estimate", "accuracy"]).round(3)
+shown = ["estimate", "win_rate_chosen", "accuracy"]
+metrics.pivot(index="method", columns="noise_rate", values=shown).round(3)
 
 # %% [markdown]
-# **Table 3**, in part: mean win rate (`estimate`) and accuracy. `table_ultrafeedback_metrics` holds
-# the whole table, with intervals, margin, `fit_flipped`, reward, KL and length.
+# **Table 3**, in part: mean win rate against the SFT model (`estimate`) and against the chosen
+# answers, and accuracy. `table_ultrafeedback_metrics` holds the whole table, with intervals,
+# margin, `fit_flipped`, reward, KL and length.
 #
 # ## The claim, tested
 
 # %% tags=["check"]
-contrasts = compared.contrast_policies(table, values=["win_rate", "accuracy"])
+measures = ["win_rate", "win_rate_chosen", "accuracy"]
+contrasts = compared.contrast_policies(table, values=measures)
 highest = table.noise_rate.max()
 claimed = contrasts[(contrasts.noise_rate == highest) & (contrasts.baseline == "dpo")]
 assert (claimed.n == table[table.noise_rate == highest].seed.nunique()).all()  # no run dropped
@@ -263,15 +271,39 @@ settings = results.read_results(
     config, "table_ultrafeedback_settings", results.contrast_settings(runs.records, config)
 )
 if config.profile != "laptop" and len(settings):
+    seeds = results.count_seeds(runs.records, config)
+    assert (settings.n == settings.setting.map(seeds)).all()  # every seed has both methods
     probe = figures.save_table(probe, "table_ultrafeedback_probe", profile=profile)
     settings = figures.save_table(settings, "table_ultrafeedback_settings", profile=profile)
-    assert set(settings.setting) <= {"own learning rate", *(f"β = {b:g}" for b in config.betas)}
 settings
 
 # %% tags=["hide-input"]
 Markdown(results.describe_settings(settings) or "No other setting was run.")
 
 # %% [markdown]
+# ## A language model as the judge
+#
+# As in notebook 10: `python -m sympo judge ultrafeedback` asks one about the stored answers, in
+# both orders, after it has said how much that will be. Here a further doubt comes in. GPT-4 chose
+# the labels, GPT-4o-mini is the paper's judge, and the two may share their tastes. A policy that
+# learned such a taste wins twice by it, and no win rate would show that. Expected: differences from
+# DPO with the signs of those in `win_rate_chosen`. Other signs would mean that one of the judges is
+# misled.
+
+# %%
+verdicts = results.read_results(
+    config, "table_ultrafeedback_judged", results.tabulate_judged(runs.records, config)
+)
+if config.profile != "laptop" and len(verdicts):
+    verdicts = figures.save_table(verdicts, "table_ultrafeedback_judged", profile=profile)
+verdicts.round(3) if len(verdicts) else None
+
+# %% tags=["hide-input"]
+Markdown(results.describe_judged(verdicts, config))
+
+# %% [markdown]
+# ## What could have been seen
+#
 # How large an effect could this study have seen? The accuracy of one policy on $n$ test pairs has a
 # standard error of about $\sqrt{1/(4n)}$. Two methods share pairs and judge, so their difference is
 # known better than that, but not by much where the policies order many pairs differently. What the
@@ -283,17 +315,18 @@ reading = missing
 if len(table):
     shown = config if source == config.profile else study_config(config.study, source)
     error = np.sqrt(0.25 / shown.test_pairs)
-    judged = table.drop_duplicates("seed").judge_accuracy
+    by_seed = table.drop_duplicates("seed")
     ranks = results.correlate_win_rate(table)
     beyond = results.tabulate_fits(table)["beyond 1 − accuracy"]
     reading = (
         f"**Reading.** Profile {source}. One accuracy has a standard error of {error:.3f}; "
         f"differences from DPO of {claimed.detectable.min():.3f} to "
         f"{claimed.detectable.max():.3f} could have been seen. The judge agrees with "
-        f"{judged.mean():.1%} of the held-out labels. Rank correlation of the policies' win rates "
-        f"with accuracy {ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with length "
-        f"{ranks.length:+.2f}. Flipped labels fitted beyond 1 − accuracy at ε = {highest:g}: from "
-        f"{beyond.min():+.2f} to {beyond.max():+.2f}."
+        f"{by_seed.judge_accuracy.mean():.1%} of the held-out labels, and gives the SFT model "
+        f"{by_seed.sft_chosen.mean():.1%} against the chosen answers. Rank correlation of the "
+        f"policies' win rates with accuracy {ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with "
+        f"length {ranks.length:+.2f}. Flipped labels fitted beyond 1 − accuracy at "
+        f"ε = {highest:g}: from {beyond.min():+.2f} to {beyond.max():+.2f}."
     )
 Markdown(reading)
 
@@ -308,16 +341,20 @@ if config.profile != "laptop" and len(table):
 #
 # The authors' released code has two states: the first release (29 May 2025, the date of the arXiv
 # version) and what followed from 28 July 2025. Which of them made a published number is an
-# inference from dates.
+# inference from dates. First the sizes, of which those of profile gpu go with a sample of the data;
+# profile paper has never been run.
+
+# %% tags=["hide-input"]
+results.tabulate_sizes("ultrafeedback")
+
+# %% [markdown]
+# And what is done differently, whatever the size:
 #
 # | here | the authors' released code |
 # |---|---|
-# | SmolLM2-135M-Instruct; profile paper (never run): Llama-3.2-3B | Llama-3.2-3B-Instruct |
-# | where `SYMPO_DATA` holds a sample, that: some hundred pairs | 20,000 pairs at first, later all |
-# | gpu: a larger learning rate | 5e-6 |
 # | ties in scores are dropped, and counted | the data set as published, ties and equal pairs too |
 # | pairs longer than `max_length` are left out, so answers are short | prompts cut at their end |
-# | answers are cut after `max_new_tokens` | after 512 tokens, the chosen ones earlier |
+# | policy's and chosen answers are cut after as many tokens | the chosen ones earlier |
 # | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
 # | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
 # | 32-bit weights; gpu: products in TF32 | bf16 weights, in which most small steps vanish |
@@ -328,9 +365,11 @@ if config.profile != "laptop" and len(table):
 # | one chat template | one for training, another for sampling |
 # | SFT on unflipped chosen answers, once for all noise rates | the same, an answer per prompt |
 # | several training seeds, paired by seed | one training seed; ten sampling seeds in one rate |
-# | win rate against every answer of the seed's SFT model | against the data set's chosen answer |
+# | opponents: the seed's SFT model, and the data set's chosen answer | the chosen answer |
 # | a reward model scores each answer alone; no order | GPT-4o-mini, the policy always second |
-# | ties of the judge count one half | no ties; an unparsable reply is a loss, or dropped |
+# | a language model, if asked: one answer to each prompt, in both orders | all answers, one order |
+# | it may call a tie, which counts one half | it has to choose |
+# | a reply without a verdict is counted apart | it is a loss, or dropped |
 #
 # ## Exercises
 #

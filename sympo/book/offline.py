@@ -26,10 +26,12 @@ DATA_SETS = {"hh": "Anthropic HH", "ultrafeedback": "UltraFeedback"}
 
 # A cell of the results is a method at a noise rate; seeds are its repetitions.
 CELL = ["method", "noise_rate"]
-AVERAGED = ["accuracy", "margin", "fit_flipped", "reward", "reward_sft", "kl", "length"]
+AVERAGED = [
+    *("win_rate_chosen", "sft_chosen", "accuracy", "margin", "fit_flipped"),
+    *("reward", "reward_sft", "kl", "length"),
+]
 WIN_RATE = ["win_rate", "win_rate_low", "win_rate_high"]
-# against the data set's chosen answers, and what the SFT model reaches there
-CHOSEN = ["win_rate_chosen", "win_rate_chosen_low", "win_rate_chosen_high", "sft_chosen"]
+CHOSEN = ["win_rate_chosen_low", "win_rate_chosen_high"]
 # The columns of the csv behind Figures 5 and 6, and their order.
 RESULTS = [*CELL, "seed", "model", "pairs", *WIN_RATE, *CHOSEN, *AVERAGED, "judge_accuracy"]
 
@@ -38,6 +40,20 @@ JUDGED = [
     *("judge", "opponent", *CELL, "seed", *WIN_RATE, "win_rate_second"),
     *("judged", "unparsed", "swayed", "position_bias"),
 ]
+
+# Field → its name for a reader, and what the authors' released code has.
+RELEASED = {
+    "model": ("model", "Llama-3.2-3B-Instruct"),
+    "pairs": ("training pairs", "20,000 at first, later all"),
+    "epochs": ("passes over them", "1"),
+    "batch": ("pairs per step", "32 at first, later 64"),
+    "learning_rate": ("learning rate", "5e-06"),
+    "prompts": ("held-out prompts", "1,024, drawn anew for each of ten sampling seeds"),
+    "samples": ("answers to each", "1"),
+    "temperature": ("temperature", "0.7"),
+    "top_p": ("top-p", "0.95"),
+    "max_new_tokens": ("tokens of an answer, at most", "512"),
+}
 
 # What a trainer logs per step. The last three tell true labels from flips, which the loss cannot.
 LOGGED = ["loss", "grad_norm", "accuracy_true", "margin_true", "flipped_fit"]
@@ -204,10 +220,18 @@ def _split_settings(
         record for record in runs if record["config"]["seed"] >= PROBE_SEED
     )
     own = table.learning_rate == table.method.map(chosen)
+    # on further seeds a method may be at its own rate because all share it
+    own &= table.seed < config.headline_seeds
     # at the lowest and the highest rate alone, where every method was run at its own
     rates = [min(config.noise_rates), max(config.noise_rates)]
     at_rates = (table.beta == config.beta) & table.noise_rate.isin(rates)
     return {"own learning rate": table[~probed & own & at_rates], **settings}
+
+
+def count_seeds(runs: Sequence[records.Record], config: OfflineConfig) -> dict[str, int]:
+    """How many seeds each setting of `contrast_settings` was run with."""
+    settings = _split_settings(_tabulate_runs(runs), runs, config)
+    return {name: rows.seed.nunique() for name, rows in settings.items()}
 
 
 def _contrast_setting(name: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -282,14 +306,17 @@ def describe_judged(judged: pd.DataFrame, config: OfflineConfig) -> str:
             f"{config.study} --profile {config.profile}` asks one about the answers in the records."
         )
     groups = judged.groupby(["judge", "opponent"])
-    return "\n\n".join(_describe_judge(rows) for _, rows in groups)
+    return "\n\n".join(_describe_judge(rows, config) for _, rows in groups)
 
 
-def _describe_judge(rows: pd.DataFrame) -> str:
+def _describe_judge(rows: pd.DataFrame, config: OfflineConfig) -> str:
     first = rows.iloc[0]
     contrasts = compared.contrast_policies(rows, values=["win_rate"])
     highest = contrasts.noise_rate == rows.noise_rate.max()
     claimed = contrasts[highest & (contrasts.baseline == "dpo")]
+    # this table is not saved, which would replace verdicts that are no evidence
+    if caveat := profiles.caveat(config.profile):
+        claimed = claimed.assign(verdict=caveat)
     return (
         f"**{first.judge}, against {first.opponent}**: {len(rows)} policies, {first.judged} pairs "
         f"each; without a verdict {rows.unparsed.sum() / rows.judged.sum():.1%}, changed with the "
@@ -304,6 +331,22 @@ def not_measured(profile: str) -> str:
         f"**Not measured**: there are no {profile} records of this study yet, so nothing is "
         "claimed about it."
     )
+
+
+def tabulate_sizes(study: str) -> pd.DataFrame:
+    """What the two larger profiles take, beside the authors' released code: a row per setting."""
+    sections = {name: profiles.read_profile(name)[study] for name in ("gpu", "paper")}
+    # not through study_config, which would forget that this process runs an exercise
+    configs = {
+        name: OfflineConfig(study=study, profile=name, **section)
+        for name, section in sections.items()
+    }
+    rows = [
+        (shown, *(str(getattr(config, field)) for config in configs.values()), released)
+        for field, (shown, released) in RELEASED.items()
+    ]
+    columns = ["setting", *(f"profile {name}" for name in configs), "the authors' released code"]
+    return pd.DataFrame(rows, columns=columns).set_index("setting")
 
 
 def tabulate_metrics(table: pd.DataFrame) -> pd.DataFrame:

@@ -363,17 +363,21 @@ def judged():
     generator = np.random.default_rng(0)
     axes = {"method": ["sympo_ramp", "dpo"], "noise_rate": [0.0, 0.3, 0.4], "seed": [0, 1, 2]}
     table = GRID(axes.values(), names=axes).to_frame(index=False)
-    for name in ("win_rate", "accuracy"):
+    for name in ("win_rate", "win_rate_chosen", "accuracy"):
         table[name] = generator.uniform(0.5, 0.7, len(table))
-    return table.assign(judge_accuracy=0.6 + 0.01 * table.seed)
+    return table.assign(judge_accuracy=0.6 + 0.01 * table.seed, sft_chosen=0.3 + 0.01 * table.seed)
 
 
 @pytest.mark.parametrize("draw", [figures.fig5_hh_win_rate, figures.fig6_ultrafeedback_win_rate])
-def test_figures_5_and_6_draw_the_means_over_seeds_of_both_measures(draw, judged):
+def test_figures_5_and_6_draw_the_means_over_seeds_of_every_measure(draw, judged):
     before = judged.copy()
-    top, bottom = draw(judged).axes
+    top, middle, bottom = draw(judged).axes
     pd.testing.assert_frame_equal(judged, before)
-    for axes, value in ((top, "win_rate"), (bottom, "accuracy")):
+    for axes, value in (
+        (top, "win_rate"),
+        (middle, "win_rate_chosen"),
+        (bottom, "accuracy"),
+    ):
         # moved apart, so that both can be seen
         for method, aside in (("dpo", -0.003), ("sympo_ramp", 0.003)):
             check_method(axes, judged[judged.method == method], value, aside=aside)
@@ -381,6 +385,9 @@ def test_figures_5_and_6_draw_the_means_over_seeds_of_both_measures(draw, judged
     assert heights["the judge"] == pytest.approx(0.61)
     assert {"SymPO ramp", "DPO", "chance", "the judge"} == set(heights)
     assert {"SymPO ramp", "DPO", "the SFT model"} == {text.get_text() for text in top.texts}
+    heights = {text.get_text(): text.xy[1] for text in middle.texts}
+    assert heights["SFT model"] == pytest.approx(0.31)
+    assert {"SymPO ramp", "DPO", "the chosen answers", "SFT model"} == set(heights)
 
 
 def check_method(axes, rows, value, *, aside):

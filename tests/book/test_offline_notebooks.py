@@ -22,6 +22,7 @@ NOTEBOOKS = {
         "table_hh_contrasts",
         "table_hh_probe",
         "table_hh_settings",
+        "table_hh_judged",
     ),
     "11_ultrafeedback": (
         "fig6_ultrafeedback_win_rate",
@@ -29,6 +30,7 @@ NOTEBOOKS = {
         "table_ultrafeedback_contrasts",
         "table_ultrafeedback_probe",
         "table_ultrafeedback_settings",
+        "table_ultrafeedback_judged",
     ),
 }
 # sizes that train in seconds
@@ -114,16 +116,29 @@ def invent_records():
     lead = table.method.map({"dpo": 0.0, "sympo_sigmoid": 0.01, "sympo_ramp": -0.02})
     table["accuracy"] = 0.55 + lead * (-1) ** table.seed
     table["win_rate"] = table.accuracy + 0.1 * (table.method == "sympo_ramp")
+    # the same order, and a lower level
+    table["win_rate_chosen"] = table.win_rate - 0.2
+    table["sft_chosen"] = 0.35
     rest = ["win_rate_low", "win_rate_high", "margin", "reward", "reward_sft", "kl", "length"]
+    rest += ["win_rate_chosen_low", "win_rate_chosen_high"]
     return table.assign(**dict.fromkeys(rest, 0.1 * table.index), fit_flipped=0.4)
+
+
+def invent_verdicts(table):
+    """What a language model says of those policies against the chosen answers: a little more."""
+    said = table[["method", "noise_rate", "seed"]].assign(win_rate=table.win_rate_chosen + 0.05)
+    fixed = {"judge": "m", "opponent": "chosen", "judged": 40, "unparsed": 2, "swayed": 0.25}
+    rest = dict.fromkeys(["win_rate_low", "win_rate_high", "win_rate_second"], said.win_rate)
+    return said.assign(**fixed, **rest, position_bias=-0.125)
 
 
 @pytest.mark.slow
 @each_notebook
 def test_notebook_runs_in_the_smoke_profile(name):
     data = profiles.build_folder("smoke") / "custom" / "data"
-    saved = [data / f"{stem}.csv" for stem in NOTEBOOKS[name]]
-    assert {path.stem for path in saved} == {*execute.saved_stems(execute.twin(name))}
+    *saved, judged = [data / f"{stem}.csv" for stem in NOTEBOOKS[name]]
+    stems = [path.stem for path in (*saved, judged)]
+    assert {*stems} == {*execute.saved_stems(execute.twin(name))}
     for path in saved:
         path.unlink(missing_ok=True)
     notebook = nbformat.read(execute.run(name, "smoke", seeds=1, headline_seeds=1), as_version=4)
@@ -135,6 +150,9 @@ def test_notebook_runs_in_the_smoke_profile(name):
     shown = "".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
     assert "is not at hand" not in shown
     assert "ot measured" not in shown
+    # and no language model is asked by a notebook
+    assert f"python -m sympo judge {name[3:]} --profile smoke" in shown
+    assert not judged.is_file()
 
 
 @pytest.mark.slow
@@ -178,9 +196,11 @@ def test_laptop_shows_the_committed_records(name, root, no_data):
     path = root / "figures" / "gpu" / "data" / f"{stem}.csv"
     path.parent.mkdir(parents=True)
     table.to_csv(path, index=False)
+    judged = path.with_name(f"{NOTEBOOKS[name][-1]}.csv")
+    invent_verdicts(table).to_csv(judged, index=False)
     shown = run_cells(name, "laptop")
     assert len([each for each in shown if isinstance(each, Figure)]) == 1
-    (contrasts,) = [each for each in shown if isinstance(each, pd.DataFrame) and "verdict" in each]
+    contrasts, *_ = [each for each in shown if isinstance(each, pd.DataFrame) and "verdict" in each]
     assert set(contrasts.noise_rate) == {0.0, 0.4}
     for row in contrasts.itertuples():
         values = table[table.noise_rate == row.noise_rate].pivot(index="seed", columns="method")
@@ -193,11 +213,14 @@ def test_laptop_shows_the_committed_records(name, root, no_data):
     assert highest.verdict.to_dict() == {
         ("win_rate", "sympo_ramp"): "reproduced",
         ("win_rate", "sympo_sigmoid"): "no difference larger than 0.02",
+        ("win_rate_chosen", "sympo_ramp"): "reproduced",
+        ("win_rate_chosen", "sympo_sigmoid"): "no difference larger than 0.02",
         ("accuracy", "sympo_ramp"): "not seen at this scale",
         ("accuracy", "sympo_sigmoid"): "no difference larger than 0.02",
     }
     sentences = texts(shown)
-    assert sentences.count("would have been seen four times in five") == 4
+    assert sentences.count("would have been seen four times in five") == 6 + 2
+    assert "**m, against chosen**: 24 policies, 40 pairs each; without a verdict 5.0%" in sentences
     assert "Not measured" not in texts(shown)
     assert "agrees with 62.0%" in texts(shown)
-    assert results(root) == sorted([f"{name}.json", f"{stem}.csv"])
+    assert results(root) == sorted([f"{name}.json", f"{stem}.csv", judged.name])

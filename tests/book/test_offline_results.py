@@ -42,7 +42,8 @@ def split():
 
 @pytest.fixture
 def config():
-    return profiles.study_config("hh", "smoke")
+    # as many seeds as the records below
+    return profiles.study_config("hh", "smoke").model_copy(update={"headline_seeds": 3})
 
 
 @pytest.fixture
@@ -62,6 +63,8 @@ def table():
             "reward": 0.0,
             "reward_sft": 0.0,
             "judge_accuracy": 0.65,
+            "win_rate_chosen": 0.3 + 0.01 * seed,
+            "sft_chosen": 0.25,
         }
         for method in METHODS
         for noise_rate in (0.0, 0.4)
@@ -193,6 +196,7 @@ def test_metrics_are_means_over_seeds_with_an_interval_of_the_win_rate(table):
     # t(0.975, 2) = 4.30265; the standard deviation of 0, 0.011, 0.022 is 0.011
     assert cell.high - cell.estimate == pytest.approx(4.30265 * 0.011 / np.sqrt(3), rel=1e-5)
     assert (cell.n, cell.kl, cell.length) == (3, 2.0, 19.0)
+    assert (cell.win_rate_chosen, cell.sft_chosen) == pytest.approx((0.31, 0.25))
 
 
 def test_nothing_measured_is_nothing_claimed(table):
@@ -273,6 +277,37 @@ def test_other_settings_are_contrasted_apart_with_the_kl_of_both(config):
     assert "at a KL of 6.0 against 2.0 nats" in lines[0]
 
 
+def test_a_setting_whose_methods_lack_seeds_is_seen(config):
+    runs = run_everything()
+    settings = offline.contrast_settings(runs, config)
+    assert (settings.n == settings.setting.map(offline.count_seeds(runs, config))).all()
+    dropped = [run for run in runs if (run["config"]["beta"], run["config"]["seed"]) != (1.0, 2)]
+    one_left = next(run for run in runs if run not in dropped)
+    few = offline.contrast_settings([*dropped, one_left], config)
+    seeds = offline.count_seeds([*dropped, one_left], config)
+    assert seeds == {"own learning rate": 3, "β = 1": 3}
+    assert set(few[few.n != few.setting.map(seeds)].setting) == {"β = 1"}
+
+
+def test_a_seed_beyond_the_headlines_is_not_of_the_own_learning_rate(config):
+    fewer = config.model_copy(update={"headline_seeds": 2})
+    settings = offline.contrast_settings(run_everything(), fewer)
+    own = settings.setting == "own learning rate"
+    assert (settings.n[own] == 2).all()
+    assert (settings.n[~own] == 3).all()
+
+
+def test_sizes_are_those_of_the_profiles():
+    table = offline.tabulate_sizes("hh")
+    for name in ("gpu", "paper"):
+        config = profiles.study_config("hh", name)
+        assert table.loc["training pairs", f"profile {name}"] == str(config.pairs)
+        assert table.loc["passes over them", f"profile {name}"] == str(config.epochs)
+    # what a policy says is drawn as in the paper
+    drawn = table.loc[["temperature", "top-p", "tokens of an answer, at most"]]
+    assert drawn["profile paper"].tolist() == drawn["the authors' released code"].tolist()
+
+
 def test_without_other_settings_there_is_nothing_to_say(config):
     runs = [record("dpo", 0), record("sympo_sigmoid", 0)]
     assert offline.contrast_settings(runs, config).empty
@@ -329,7 +364,7 @@ def ask(tmp_path, monkeypatch):
         examiner = LongerWins("m")
         folder = judging.judged_folder("smoke")
         for contest in judging.list_contests(runs, "chosen", examiner, folder):
-            list(judging.judge_policy(contest, examiner, limit))
+            judging.judge_policy(contest, examiner, limit)
 
     return ask
 

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sympo.book.figures.style import (
+    GUIDE,
     End,
     direct_labels,
     in_order,
@@ -73,36 +74,44 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig5_hh_win_rate(table: pd.DataFrame) -> Figure:
-    """Anthropic HH: the judge's win rate against SFT, and accuracy on held-out pairs, over ε.
+    """Anthropic HH: win rates against both opponents, and accuracy on held-out pairs, over ε.
 
     A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three:
     two say nothing.
 
     Args:
-        table: columns method, noise_rate, seed, win_rate, accuracy, judge_accuracy.
+        table: columns method, noise_rate, seed, win_rate, win_rate_chosen, sft_chosen, accuracy,
+            judge_accuracy.
     """
-    return _win_rate_and_accuracy(table)
+    return _win_rates_and_accuracy(table)
 
 
 @style()
 def fig6_ultrafeedback_win_rate(table: pd.DataFrame) -> Figure:
     """As `fig5_hh_win_rate`, for UltraFeedback."""
-    return _win_rate_and_accuracy(table)
+    return _win_rates_and_accuracy(table)
 
 
-def _win_rate_and_accuracy(table: pd.DataFrame) -> Figure:
-    figure, (top, bottom) = subplots(2, 1, height=5.4, sharex=True)
-    win_rates = _lines_over_rates(top, table, "win_rate")
+def _win_rates_and_accuracy(table: pd.DataFrame) -> Figure:
+    figure, (top, middle, bottom) = subplots(3, 1, height=7.6, sharex=True)
+    against_sft = _lines_over_rates(top, table, "win_rate")
+    against_chosen = _lines_over_rates(middle, table, "win_rate_chosen")
     accuracies = _lines_over_rates(bottom, table, "accuracy")
     reference_line(top, 0.5, "the SFT model")
+    reference_line(middle, 0.5, "the chosen answers")
     reference_line(bottom, 0.5, "chance")
     # what the judge itself reaches on these pairs
     reference_line(bottom, table.judge_accuracy.mean(), "the judge")
+    # named beside the policies, since it may lie anywhere
+    sft = table.sft_chosen.mean()
+    middle.axhline(sft, **GUIDE)
     top.set_ylabel("judge's win rate against SFT")
+    middle.set_ylabel("… against the chosen answers")
     bottom.set(ylabel="accuracy, clean held-out pairs", xlabel="noise rate ε")
     bottom.set_xticks(sorted(table.noise_rate.unique()))
     # last, when all limits are settled
-    direct_labels(top, win_rates)
+    direct_labels(top, against_sft)
+    direct_labels(middle, [*against_chosen, End(sft, "SFT model", "0.4")])
     direct_labels(bottom, accuracies)
     return figure
 

@@ -9,7 +9,7 @@ filed under what was asked: no pair is judged twice, and answers that changed ar
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,13 +87,11 @@ def judged_folder(profile: str) -> Path:
     return profiles.build_folder(profile) / "judged"
 
 
-def judge_policy(contest: Contest, examiner: Judge, limit: int | None = None) -> Iterator[int]:
-    """Ask about every pair that waits; yields after each batch, which is on disk then.
+def judge_policy(contest: Contest, examiner: Judge, limit: int | None = None) -> None:
+    """Ask about every pair that waits, in batches, each of which is written before the next.
 
     Args:
         examiner: whose identity is `contest.judge`.
-    Yields:
-        how many pairs the batch had.
     Raises:
         ValueError, ConnectionError: as `EndpointJudge`; the replies of earlier batches are kept.
     Check: tests/studies/test_judging.py.
@@ -106,7 +104,6 @@ def judge_policy(contest: Contest, examiner: Judge, limit: int | None = None) ->
         answers = judge.ask_both_orders(examiner, dialogues, ours, theirs)
         replies.update(zip((pair.key for pair in batch), answers, strict=True))
         _write(contest, replies)
-        yield len(batch)
 
 
 class Cost(NamedTuple):
