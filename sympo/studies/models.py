@@ -113,26 +113,36 @@ def tf32(*, allowed: bool) -> Iterator[None]:
         products.allow_tf32 = before
 
 
-def tiny_llama(tokenizer: PreTrainedTokenizerBase, *, seed: int, context: int) -> LlamaForCausalLM:
-    """An untrained Llama of 2 layers, 128 wide.
+def tiny_llama(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    context: int,
+    width: int = 128,
+    layers: int = 2,
+) -> LlamaForCausalLM:
+    """An untrained Llama.
 
     Args:
         seed: draws its weights.
         context: tokens that it can read.
+        width: of its states and of its MLP; a head has 32.
     """
-    config = _tiny_shape(tokenizer, context=context)
+    config = _tiny_shape(tokenizer, context=context, width=width, layers=layers)
     # the caller's random numbers stay what they would have been
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
 
 
-def _tiny_shape(tokenizer: PreTrainedTokenizerBase, *, context: int) -> LlamaConfig:
+def _tiny_shape(
+    tokenizer: PreTrainedTokenizerBase, *, context: int, width: int = 128, layers: int = 2
+) -> LlamaConfig:
     return LlamaConfig(
-        hidden_size=128,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
         vocab_size=len(tokenizer),
         max_position_embeddings=context,
         pad_token_id=tokenizer.pad_token_id,

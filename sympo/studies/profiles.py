@@ -22,6 +22,8 @@ PROFILES = ("smoke", "laptop", "gpu", "paper")
 STUDIES = {
     "mnist_losses": ("sympo.studies.mnist", "LossesConfig"),
     "mnist_noise": ("sympo.studies.mnist", "NoiseConfig"),
+    "real_text": ("sympo.studies.text", "TextConfig"),
+    "gold_grammar": ("sympo.studies.alignment.grammar", "GrammarConfig"),
     "gold": ("sympo.studies.alignment.gold", "GoldConfig"),
     "hh": ("sympo.studies.alignment.offline", "OfflineConfig"),
     "ultrafeedback": ("sympo.studies.alignment.offline", "OfflineConfig"),

@@ -97,9 +97,9 @@ def test_flips_are_independent_of_labels():
 
 
 def test_prompts_are_disjoint():
-    train, held_out = gold.split_prompts(PROMPTS, held_out=100)
+    train, held_out = gold.split_prompts(PROMPTS, held_out=20)
     texts = [{prompt[0]["content"] for prompt in part} for part in (train, held_out)]
-    assert len(texts[1]) == 100
+    assert len(texts[1]) == 20
     assert texts[0] | texts[1] == {prompt[0]["content"] for prompt in PROMPTS}
     assert not texts[0] & texts[1]
     with pytest.raises(ValueError, match="held_out = 0"):
@@ -110,18 +110,64 @@ def test_reviews_fit_their_prompt_and_the_tokenizer():
     tokenizer = gold.tiny_tokenizer()
     for prompt, review in zip(*reviews(200), strict=True):
         things = {*gold.PLACES[prompt[0]["content"].split()[0]], *gold.EVERYWHERE}
-        clauses = review.removesuffix(" .").replace(" but ", " and ").split(" and ")
-        assert {clause.split()[1] for clause in clauses} <= things
+        clauses = review.replace(" but ", " and ").split(" and ")
+        assert {clause.split()[0] for clause in clauses} <= things
         ids = tokenizer(review)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == review
         whole = tokenizer.apply_chat_template(
             [*prompt, {"role": "assistant", "content": review}], tokenize=False
         )
-        assert whole.split() == [*prompt[0]["content"].split(), ":", *review.split(), "<eos>"]
+        assert whole.split() == [*prompt[0]["content"].split(), *review.split(), "<eos>"]
         assert whole.startswith(
             tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
         )
+
+
+def judged(words):
+    """Whether `words` are an adjective, or a degree and an adjective."""
+    adjectives = {*gold.GOOD, *gold.NEUTRAL, *gold.BAD}
+    degrees = {degree for degree in gold.DEGREES if degree}
+    return words[-1:] and words[-1] in adjectives and (len(words) == 1 or {*words[:-1]} <= degrees)
+
+
+def parse(prompt, answer):
+    """The rules of a review, one by one, without a regular expression."""
+    words = answer.split(" ")
+    links = [place for place, word in enumerate(words) if word in gold.LINKS]
+    if len(links) != 1 or len(words) > 7:
+        return False
+    first, second = words[: links[0]], words[links[0] + 1 :]
+    things = {*gold.PLACES[prompt[0]["content"].split()[0]], *gold.EVERYWHERE}
+    return all(
+        (
+            len(first) in (2, 3) and len(second) in (2, 3),
+            {*first[:1], *second[:1]} <= things,
+            first[:1] != second[:1],
+            judged(first[1:]) and judged(second[1:]),
+        )
+    )
+
+
+def test_what_is_a_review():
+    generator = np.random.default_rng(2)
+    words = sorted(gold.tiny_tokenizer().get_vocab())
+    kinds = set()
+    for prompt, review in zip(*reviews(300), strict=True):
+        assert gold.is_review(prompt, review)
+        # a word replaced, dropped or added: what comes out may be a review or not
+        broken = review.split()
+        place = generator.integers(len(broken))
+        broken[place : place + generator.integers(2)] = generator.choice(
+            words, generator.integers(2)
+        )
+        answer = " ".join(broken)
+        assert gold.is_review(prompt, answer) == bool(parse(prompt, answer))
+        kinds.add(gold.is_review(prompt, answer))
+    assert kinds == {True, False}
+    assert not gold.is_review(PROMPTS[0], "")
+    thing = gold.list_things(PROMPTS[0])[0]
+    assert not gold.is_review(PROMPTS[0], f"{thing} good and {thing} bad")
 
 
 def test_seeds_draw_the_weights():

@@ -31,7 +31,7 @@ from tiny_mnist import banded_digits
 
 from sympo import losses
 from sympo.studies import mnist, records, sources
-from sympo.studies.alignment import gold, offline, sweep
+from sympo.studies.alignment import gold, grammar, offline, sweep
 from sympo.studies.alignment.config import AlignmentRun
 from sympo.studies.alignment.world import World
 from sympo.studies.mnist import network
@@ -171,6 +171,37 @@ def train_gold() -> dict[str, float]:
     return train_policies(config.runs(), gold.build_world)
 
 
+def train_gold_grammar() -> dict[str, float]:
+    """Both regimes of two methods, one of which is told the noise rate."""
+    config = grammar.GrammarConfig(
+        study="gold_grammar",
+        profile="smoke",
+        methods=["rdpo", "sympo_sigmoid"],
+        seeds=1,
+        noise_rates=[0.2],
+        betas=[0.3],
+        other_methods=[],
+        other_seeds=0,
+        regimes={"fresh": {"pairs": 32, "epochs": 1}, "memorised": {"pairs": 16, "epochs": 3}},
+        sft_examples=64,
+        sft_epochs=4,
+        sft_learning_rate=3e-3,
+        validation_pairs=8,
+        prompts=12,
+        samples=4,
+        learning_rate=3e-3,
+        batch=8,
+    )
+    with double_precision():
+        results = list(grammar.Workbench(grammar.build_world).train_runs([*config.runs()]))
+    shown = ("margin", "validation", "fit_clean", "kl", "reward", "length")
+    return {
+        f"{run.method}, {run.used} pairs: {name}": result.metrics[name]
+        for run, result in results
+        for name in shown
+    }
+
+
 def train_offline(study: str) -> dict[str, float]:
     """Two methods on made-up comparisons, read from files and judged by a reward model."""
     config = offline.OfflineConfig(
@@ -249,6 +280,7 @@ STUDIES = {
     "mnist_losses": Golden("sympo.studies.mnist.study", train_mnist_losses),
     "mnist_noise": Golden("sympo.studies.mnist.study", train_mnist_noise),
     "gold": Golden("sympo.studies.alignment.gold", train_gold),
+    "gold_grammar": Golden("sympo.studies.alignment.grammar", train_gold_grammar),
     "hh": Golden("sympo.studies.alignment.offline", partial(train_offline, "hh")),
     "ultrafeedback": Golden(
         "sympo.studies.alignment.offline", partial(train_offline, "ultrafeedback")

@@ -36,6 +36,11 @@ OFFLINE = {**ALIGNMENT, "judge_pairs": 8, "judge_epochs": 1, "test_pairs": 8}
 SIZES = {
     "mnist_losses": MNIST,
     "mnist_noise": MNIST,
+    "gold_grammar": {
+        **{"seeds": 1, "other_seeds": 1, "noise_rates": [0.0, 0.4], "betas": [0.1]},
+        "regimes": {"fresh": {"pairs": 8, "epochs": 1}},
+        **{"validation_pairs": 4, "sft_examples": 8, "prompts": 4, "samples": 2, "batch": 8},
+    },
     "gold": {**ALIGNMENT, "betas": [1.0]},
     "hh": OFFLINE,
     "ultrafeedback": OFFLINE,

@@ -6,6 +6,7 @@ gold aligns SmolLM2 in this world or, on a laptop, a Llama of a quarter of a mil
 learns to write the reviews of a small grammar.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import cycle, islice
@@ -25,15 +26,15 @@ from sympo.studies.alignment.config import AlignConfig, AlignmentRun, Messages, 
 from sympo.studies.alignment.world import World, add_reference
 
 # raised when what the study computes changes; tests/studies/test_golden.py tells when
-VERSION = 2
+VERSION = 3
 
 # The prompts for SmolLM2, which writes the answers itself.
 HH_TRAIN = ("helpful-online/test", "helpful-rejection-sampled/test")
 HH_TEST = ("helpful-base/test",)
-# ours: an answer whose reward is higher by 0.2 (of a range of 2) is preferred with σ(1) = 73%
-TEMPERATURE = 0.2
+# ours: an answer whose reward is higher by 0.1 (of a range of 2) is preferred with σ(1) = 73%
+TEMPERATURE = 0.1
 
-# The grammar. Places, things, days and companions have no sentiment in VADER's lexicon.
+# The grammar. Places, things and days have no sentiment in VADER's lexicon.
 
 # place → what a review of it can talk about
 PLACES = {
@@ -52,7 +53,6 @@ PLACES = {
 }
 EVERYWHERE = ("staff", "service", "price")
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-COMPANIONS = ("sister", "brother", "mother", "father", "uncle", "aunt", "cousin", "neighbour")
 
 # of each sentiment; a review draws the sentiment first, so that all three are equally frequent
 GOOD = ("great", "good", "lovely", "nice", "perfect", "superb")
@@ -63,11 +63,9 @@ DEGREES = ("", "", "", "very", "quite", "not")
 # VADER gives what follows a "but" three times the weight of what precedes it
 LINKS = ("and", "but")
 
-# "<prompt> : <answer> <eos>", without a system turn
+# "<prompt> <answer> <eos>", without a system turn: every token costs time
 CHAT_TEMPLATE = (
-    "{% for m in messages %}"
-    "{{ m.content }}{{ ' : ' if m.role == 'user' else ' <eos> ' }}"
-    "{% endfor %}"
+    "{% for m in messages %}{{ m.content }}{{ ' ' if m.role == 'user' else ' <eos> ' }}{% endfor %}"
 )
 
 
@@ -170,8 +168,8 @@ def _to_dataset(rows: list[tuple[Messages, str, str]]) -> Dataset:
 
 
 def list_prompts() -> list[Messages]:
-    """Every prompt of the grammar, such as "cafe monday aunt", each one user message."""
-    texts = [f"{place} {day} {who}" for place in PLACES for day in DAYS for who in COMPANIONS]
+    """Every prompt of the grammar, such as "cafe monday", each one user message."""
+    texts = [f"{place} {day}" for place in PLACES for day in DAYS]
     return [[{"role": "user", "content": text}] for text in texts]
 
 
@@ -195,20 +193,39 @@ def split_prompts(
 
 
 def write_review(prompt: Messages, generator: np.random.Generator) -> str:
-    """A review from the grammar, such as "the cake was very good but the staff was plain ."
+    """A review from the grammar, such as "cake very good but staff plain".
 
     Good, neutral and bad words are equally frequent, whatever the prompt: the sentiment is all
     there is to learn.
     """
-    place = prompt[-1]["content"].split()[0]
-    things = generator.choice((*PLACES[place], *EVERYWHERE), 2, replace=False)
+    things = generator.choice(list_things(prompt), 2, replace=False)
     first, second = (
-        f"the {thing} was {generator.choice(DEGREES)} {_draw_adjective(generator)}"
-        for thing in things
+        f"{thing} {generator.choice(DEGREES)} {_draw_adjective(generator)}" for thing in things
     )
-    review = f"{first} {generator.choice(LINKS)} {second} ."
+    review = f"{first} {generator.choice(LINKS)} {second}"
     # an empty degree leaves two spaces behind
     return " ".join(review.split())
+
+
+def list_things(prompt: Messages) -> tuple[str, ...]:
+    """What a review of the prompt's place can talk about."""
+    place = prompt[-1]["content"].split()[0]
+    return (*PLACES[place], *EVERYWHERE)
+
+
+def is_review(prompt: Messages, answer: str) -> bool:
+    """Whether `write_review` could have written `answer`.
+
+    Check: tests/studies/test_gold.py::test_what_is_a_review.
+    """
+    thing = f"({'|'.join(list_things(prompt))})"
+    # a degree may be missing
+    degrees = "|".join(degree for degree in dict.fromkeys(DEGREES) if degree)
+    judged = f"(?:(?:{degrees}) )?(?:{'|'.join((*GOOD, *NEUTRAL, *BAD))})"
+    pattern = f"{thing} {judged} (?:{'|'.join(LINKS)}) {thing} {judged}"
+    match = re.fullmatch(pattern, answer)
+    # a review talks about two things
+    return match is not None and match[1] != match[2]
 
 
 def _draw_adjective(generator: np.random.Generator) -> str:
@@ -224,13 +241,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         *(thing for things in PLACES.values() for thing in things),
         *EVERYWHERE,
         *DAYS,
-        *COMPANIONS,
         *GOOD,
         *NEUTRAL,
         *BAD,
         *DEGREES,
         *LINKS,
-        *("the", "was", ".", ":"),
     )
     # each word once; a degree may be empty
     words = [word for word in dict.fromkeys(texts) if word]
@@ -248,8 +263,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_model(tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
-    """An untrained Llama of 2 layers, 128 wide; `seed` draws its weights."""
-    return models.tiny_llama(tokenizer, seed=seed, context=64)
+    """An untrained Llama of one layer, 64 wide; `seed` draws its weights."""
+    return models.tiny_llama(tokenizer, seed=seed, context=64, width=64, layers=1)
 
 
 # The study
@@ -293,17 +308,22 @@ def build_world(spec: WorldSpec) -> World:
 
 
 def build_unreferenced(spec: WorldSpec) -> World:
-    """The world of a spec, before the reference pass.
+    """The world of a spec, before the reference pass; raises what `draw_world` raises."""
+    start = load_tiny(spec) if spec.model == "tiny" else _load_smollm2(spec)
+    start.model.to(training.device())
+    training.fine_tune(start.model, start.tokenizer, start.examples, spec)
+    return draw_world(start, spec)
+
+
+def draw_world(start: "Start", spec: WorldSpec) -> World:
+    """The world whose SFT model is that of `start`, which has been fine-tuned.
 
     Raises:
         ValueError: no training pair has two different answers, or no held-out pair answers of
             different reward.
     """
-    start = _load_tiny(spec) if spec.model == "tiny" else _load_smollm2(spec)
     model = start.model
     tokenizer = start.tokenizer
-    training.fine_tune(model, tokenizer, start.examples, spec)
-
     # Two answers to each training prompt, and round again if there are fewer prompts than pairs.
     asked = list(islice(cycle(start.train_prompts), spec.pairs + spec.validation_pairs))
     drawn = sampling.sample(model, tokenizer, asked, spec, samples=2, seed=spec.pairs_seed).texts
@@ -336,7 +356,7 @@ def _pair_up(answers: Sequence[str]) -> Iterable[tuple[str, str]]:
     return zip(answers[::2], answers[1::2], strict=True)
 
 
-class _Start(NamedTuple):
+class Start(NamedTuple):
     """What a world begins with.
 
     Attributes:
@@ -353,7 +373,7 @@ class _Start(NamedTuple):
     prompts: list[Messages]
 
 
-def _load_tiny(spec: WorldSpec) -> _Start:
+def load_tiny(spec: WorldSpec) -> Start:
     """The untrained model of a seed, and reviews of the grammar to fine-tune it on."""
     tokenizer = tiny_tokenizer()
     # one stream for the choice of prompts and for the reviews
@@ -362,11 +382,11 @@ def _load_tiny(spec: WorldSpec) -> _Start:
     shown = [train[i] for i in generator.integers(len(train), size=spec.sft_examples)]
     reviews = [_answer(write_review(prompt, generator)) for prompt in shown]
     examples = Dataset.from_dict({"prompt": shown, "completion": reviews})
-    model = tiny_model(tokenizer, seed=spec.seed).to(training.device())
-    return _Start(model, tokenizer, examples, train, held_out)
+    model = tiny_model(tokenizer, seed=spec.seed)
+    return Start(model, tokenizer, examples, train, held_out)
 
 
-def _load_smollm2(spec: WorldSpec) -> _Start:
+def _load_smollm2(spec: WorldSpec) -> Start:
     """SmolLM2-135M-Instruct, with prompts and answers of Anthropic HH."""
     with training.quietly():
         model, tokenizer = models.load("smollm2", seed=spec.seed)
@@ -385,8 +405,7 @@ def _load_smollm2(spec: WorldSpec) -> _Start:
     train = take(split.train, max(spec.sft_examples, spec.pairs + spec.validation_pairs))
     test = take(split.test, spec.prompts)
     examples = training.completions(train, spec.sft_examples)
-    model = model.to(training.device())
-    return _Start(model, tokenizer, examples, train["prompt"][:], test["prompt"][:])
+    return Start(model, tokenizer, examples, train["prompt"][:], test["prompt"][:])
 
 
 def _load_hh() -> preferences.Split:

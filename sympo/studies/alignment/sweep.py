@@ -225,7 +225,7 @@ def _train_policy(
         training.load_trained(policy, trainer)
         metrics = {
             **_measure_on_pairs(trainer, world.test, pairs),
-            "validation": _agreement(training.margins(trainer, validation)),
+            "validation": agreement(training.margins(trainer, validation)),
         }
     # the last entry sums up the whole training
     log = trainer.state.log_history[:-1]
@@ -247,14 +247,33 @@ def _measure_on_pairs(
     }
 
 
-def _agreement(margins: NDArray[np.float64]) -> float:
+def agreement(margins: NDArray[np.float64]) -> float:
     """The share of margins above 0, a tie counted ½; NaN if any is NaN."""
     # sign(NaN) is NaN, where a comparison would be false
     return float((1 + np.sign(margins)).mean() / 2)
 
 
 def measure(policy: PreTrainedModel, world: World) -> dict[str, Any]:
-    """What a policy is worth on prompts that nothing was trained on.
+    """What a policy is worth on prompts that nothing was trained on, as `measure_answers` says."""
+    return measure_answers(draw_answers(policy, world), policy, world)
+
+
+def draw_answers(policy: PreTrainedModel, world: World) -> sampling.Samples:
+    """The policy's answers to the evaluation prompts.
+
+    The random numbers are the same for every method, so that methods differ by their policies
+    alone.
+    """
+    spec = world.spec
+    return sampling.sample(
+        policy, world.tokenizer, world.prompts, spec, samples=spec.samples, seed=spec.policy_seed
+    )
+
+
+def measure_answers(
+    answers: sampling.Samples, policy: PreTrainedModel, world: World
+) -> dict[str, Any]:
+    """What a policy's `answers` are worth.
 
     Returns:
         win_rate (against the SFT model's answers; a tie counts ½), reward (the judge's) and kl (to
@@ -265,10 +284,6 @@ def measure(policy: PreTrainedModel, world: World) -> dict[str, Any]:
         and the chosen answer.
     """
     spec = world.spec
-    # the same random numbers for every method, so that methods differ by their policies alone
-    answers = sampling.sample(
-        policy, world.tokenizer, world.prompts, spec, samples=spec.samples, seed=spec.policy_seed
-    )
     asked = [prompt for prompt in world.prompts for _ in range(spec.samples)]
     rewards = np.reshape(world.score(asked, answers.texts), (-1, spec.samples))
     win_rates = sampling.win_rates(rewards, world.rewards)
@@ -336,15 +351,16 @@ class _Worker(NamedTuple):
 
 
 def train_parallel(
-    runs: list[AlignmentRun], *, build_world: BuildWorld
+    runs: list[AlignmentRun], *, build_world: BuildWorld, workbench: type[Workbench] = Workbench
 ) -> Iterator[tuple[AlignmentRun, Result]]:
-    """As `Workbench.train_runs`, in processes, one per core, each of which takes whole worlds."""
+    """As `workbench.train_runs`, in processes, one per core, each of which takes whole worlds."""
+    start = partial(_start_process, partial(workbench, build_world))
     queues = _share_out(runs, workers=torch.get_num_threads())
     with (
         ExitStack() as stack,
         progress.progress(len(runs), f"policies, {len(queues)} at a time") as bar,
     ):
-        workers = [_Worker(_start_process(build_world), iter(queue)) for queue in queues]
+        workers = [_Worker(start(), iter(queue)) for queue in queues]
         for worker in workers:
             stack.enter_context(worker.pool)
         # leaving this block, by an error or Ctrl-C as well, waits for the runs under way
@@ -382,13 +398,13 @@ def _keep_busy(workers: list[_Worker]) -> Iterator[tuple[AlignmentRun, Result]]:
             yield run, done.result()
 
 
-def _start_process(build_world: BuildWorld) -> ProcessPoolExecutor:
+def _start_process(make_workbench: Callable[[], Workbench]) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         1,
         # threads of torch do not survive a fork
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_work,
-        initargs=(build_world,),
+        initargs=(make_workbench,),
     )
 
 
@@ -397,9 +413,9 @@ def _start_process(build_world: BuildWorld) -> ProcessPoolExecutor:
 _workbench: Workbench
 
 
-def _begin_work(build_world: BuildWorld) -> None:
+def _begin_work(make_workbench: Callable[[], Workbench]) -> None:
     global _workbench
-    _workbench = Workbench(build_world)
+    _workbench = make_workbench()
     # there is a worker for each core
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
