@@ -132,7 +132,7 @@ def inputs(name: str, profile: str) -> str:
     # on a laptop, these show what a GPU recorded
     if profile == "laptop" and study in ("mnist_losses", "mnist_noise", "hh", "ultrafeedback"):
         for folder in (profiles.own_figures("gpu"), profiles.committed_figures("gpu")):
-            paths.update((folder / "data").glob(f"fig*_{stem_of(name)}*.csv"))
+            paths.update((folder / "data").glob(f"*_{stem_of(name)}*.csv"))
             paths.add(folder / "data" / f"{name}.json")
     # hashes and not times: a checkout or an undone edit changes times alone
     lines = [f"{_sha256(path)} {relative(path)}" for path in sorted(paths) if path.is_file()]

@@ -101,6 +101,12 @@ class TestModules:
         lines = staleness.inputs(name, "smoke").splitlines()
         assert module in {line.partition(" ")[2] for line in lines}
 
+    def test_what_reads_a_study_depends_on_its_section_too(self):
+        lines = staleness.inputs("07_mnist_policy", "smoke")
+        for section in ("mnist_policy", "mnist_losses"):
+            assert f"section {section} of profile smoke" in lines
+        assert "section mnist_policy" not in staleness.inputs("05_mnist_losses", "smoke")
+
     @pytest.mark.parametrize("module", ["sympo/trainer.py", "sympo/judge.py"])
     def test_a_derivation_does_not_depend_on_training(self, module):
         assert module not in staleness.inputs("01_preferences_as_classification", "smoke")

@@ -314,11 +314,12 @@ class TestRecordsFromElsewhere:
 
     def test_notebooks_with_a_complete_seed_are_run_and_the_others_named(self, ran, capsys):
         assert main(["figures", "--profile", "gpu"]) == 0
-        assert ran == [("05_mnist_losses", "gpu")]
+        # one trains the study, the other reads it
+        assert ran == [("05_mnist_losses", "gpu"), ("07_mnist_policy", "gpu")]
         said = capsys.readouterr().err
         assert "mnist_losses: trained 0, loaded 1; runs without a record: 3\n" in said
         assert "hh: not drawn, no seed is complete; trained 0, loaded 0; runs without" in said
-        assert "from the records of 05_mnist_losses: build/gpu/figures" in said
+        assert "from the records of 05_mnist_losses, 07_mnist_policy: build/gpu/figures" in said
 
     def test_what_they_found_is_committed_when_asked_for(self, ran, monkeypatch):
         committed = []
@@ -329,7 +330,7 @@ class TestRecordsFromElsewhere:
 
         monkeypatch.setattr("sympo.book.commit.commit_results", commit)
         assert main(["figures", "--profile", "gpu", "--commit"]) == 0
-        assert committed == [("gpu", ["05_mnist_losses"])]
+        assert committed == [("gpu", ["05_mnist_losses", "07_mnist_policy"])]
 
     def test_elsewhere_nothing_is_run(self, ran):
         assert main(["figures", "--profile", "laptop"]) == 0

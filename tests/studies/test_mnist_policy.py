@@ -182,7 +182,7 @@ def test_every_policy_of_a_model_has_a_row():
     }
     assert [*rows] == [
         *product(["KL"], CONFIG.kls),
-        *product(["beta"], CONFIG.betas),
+        *product(["β"], CONFIG.betas),
         ("n", 1),
         ("n", 3),
     ]
@@ -193,7 +193,7 @@ def test_every_policy_of_a_model_has_a_row():
         assert row["win_rate"] == pytest.approx(chosen @ policy.compute_standing(DIGITS, UNIFORM))
         assert row["kl"] == pytest.approx(policy.measure_kl(chosen, UNIFORM))
     assert rows["KL", 0.25]["kl"] == pytest.approx(0.25)
-    assert rows["beta", 2.0]["beta"] == 2
+    assert rows["β", 2.0]["beta"] == 2
     # two of six actions tie: a model is reported where it can go no farther, and not left out
     assert not rows["KL", 5.0]["reached"]
     assert rows["KL", 5.0]["kl"] == pytest.approx(np.log(3))

@@ -13,6 +13,7 @@ from sympo.book.figures.alignment import (
 )
 from sympo.book.figures.files import save, save_provenance, save_table, to_markdown
 from sympo.book.figures.mnist import fig1_learning_curves, fig1_mnist_losses, fig2_mnist_noise
+from sympo.book.figures.policy import fig10_mnist_policy, fig11_mnist_frontier, fig12_broken_order
 
 # `figures.style` is this function; the module of the same name is reached by `from … import`.
 from sympo.book.figures.style import (
@@ -31,6 +32,7 @@ from sympo.book.figures.style import (
     style,
     subplots,
 )
+from sympo.book.figures.text import fig13_real_text, fig14_score_noise
 from sympo.book.figures.theory import (
     fig_t2_tied_order,
     fig_t3_logistic_penalty,
@@ -57,6 +59,11 @@ __all__ = [
     "fig4_gold_frontier",
     "fig5_hh_win_rate",
     "fig6_ultrafeedback_win_rate",
+    "fig10_mnist_policy",
+    "fig11_mnist_frontier",
+    "fig12_broken_order",
+    "fig13_real_text",
+    "fig14_score_noise",
     "fig_t2_tied_order",
     "fig_t3_logistic_penalty",
     "fig_t4_wrong_rate",

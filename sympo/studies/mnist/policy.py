@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 
 # Of a run, those at which records keep rewards.
 EPOCHS = ("final", "chosen")
+# Column → field of a run's config.
+_MODEL = {"method": "method", "noise_rate": "rate_pos", "seed": "seed"}
 
 
 def tilt(rewards: ArrayLike, beta: float, reference: ArrayLike) -> Floats:
@@ -117,21 +119,24 @@ def solve_beta(rewards: ArrayLike, kl: float, reference: ArrayLike) -> float:
         ValueError: KL ≤ 0, or a reference as in `tilt`.
     Check: tests/studies/test_mnist_policy.py.
     """
-    rewards = np.asarray(rewards, dtype=float)
+    reference = _check_reference(reference)
     if kl <= 0:
         raise ValueError(f"kl = {kl}: give a number above 0")
+    # From the best downwards, so that no power overflows.
+    below = np.asarray(rewards, dtype=float) - np.max(rewards)
 
     def excess(log_beta: float) -> float:
-        policy = tilt(rewards, np.exp(log_beta), reference)
-        return float(measure_kl(policy, reference)) - kl
+        # KL = E_π r/β − log Z. Plain sums, as this is called thousands of times.
+        weights = reference * np.exp(below / np.exp(log_beta))
+        total = weights.sum()
+        return float(weights @ below / total / np.exp(log_beta) - np.log(total)) - kl
 
-    if measure_kl(tilt(rewards, 0, reference), reference) <= kl:
+    if -np.log(reference[below == 0].sum()) <= kl:
         return 0.0
-    levels = np.unique(rewards)
-    # There e^(−700) of the mass is left for all but the best; and KL ≤ (range/β)²/8, Hoeffding's
-    # bound on the variance, which is the derivative of the KL but for a factor.
-    lowest = (levels[-1] - levels[-2]) / 700
-    highest = (levels[-1] - levels[0]) / np.sqrt(8 * kl)
+    # At the lowest β, e^(−700) of the mass is left for all but the best. At the highest, the KL is
+    # too small: it is at most (range/β)²/8, by Hoeffding's bound on a variance.
+    lowest = -below[below < 0].max() / 700
+    highest = -below.min() / np.sqrt(8 * kl)
     if excess(np.log(lowest)) <= 0:
         return 0.0
     return float(np.exp(brentq(excess, np.log(lowest), np.log(highest), xtol=1e-13)))
@@ -177,12 +182,13 @@ def tabulate_policies(
     import pandas as pd
 
     rows = []
-    for record in records:
-        run = record["config"]
-        model = {"method": run["method"], "noise_rate": run["rate_pos"], "seed": run["seed"]}
-        for epoch in list_epochs(records):
-            rewards = read_rewards(record, epoch)
-            violated = float(share_violated(rewards[None], digits)[0])
+    for epoch in list_epochs(records):
+        # All models at once: counting pairs takes longer to start than to do.
+        learned = np.array([read_rewards(record, epoch) for record in records])
+        shares = share_violated(learned, digits)
+        for record, rewards, violated in zip(records, learned, shares, strict=True):
+            run = record["config"]
+            model = {name: run[field] for name, field in _MODEL.items()}
             about = {**model, "epoch": epoch, "violated": violated}
             rows += [{**about, **each} for each in measure_policies(rewards, digits, config)]
     return pd.DataFrame(rows)
@@ -197,7 +203,7 @@ def measure_policies(
         rewards: `(images,)`.
         digits: `(images,)`.
     Returns:
-        a dict per policy: `fixed`, which says what was given ("KL", "beta" or "n"), and `at` which
+        a dict per policy: `fixed`, which says what was given ("KL", "β" or "n"), and `at` which
         value; `beta` (None for best-of-n), `kl`, `win_rate` against the reference, `digit`, the
         expected one, and `reached`: whether the KL asked for is below what ties allow.
     """
@@ -205,7 +211,7 @@ def measure_policies(
     standing = compute_standing(digits, reference)
     solved = {kl: solve_beta(rewards, kl, reference) for kl in config.kls}
     asked = [("KL", kl, beta) for kl, beta in solved.items()]
-    asked += [("beta", beta, beta) for beta in config.betas]
+    asked += [("β", beta, beta) for beta in config.betas]
     tilted = [(*each, tilt(rewards, each[-1], reference)) for each in asked]
     best = [("n", n, None, choose_best_of(rewards, n, reference)) for n in config.ns]
     return [

@@ -1,0 +1,175 @@
+"""Figures 10 to 12: the policies of rewards learned from MNIST pairs (notebook 07)."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sympo.book.figures.style import (
+    OKABE_ITO,
+    End,
+    direct_labels,
+    in_order,
+    label,
+    line_with_band,
+    look,
+    name_end,
+    reference_line,
+    style,
+    subplots,
+)
+
+# rewards made to order: colour, line style, and the name where it fits beside the line
+_MADE = {
+    "at random": (OKABE_ITO["black"], "-", "broken\nat random"),
+    "bad on top": (OKABE_ITO["vermillion"], ":", "right, but\nzeros on top"),
+    "good on top": (OKABE_ITO["blue"], "--", "reversed, but\nnines on top"),
+}
+
+
+@style()
+def fig10_mnist_policy(table: pd.DataFrame) -> Figure:
+    """Win rate of the tilted policy against ε at equal KL and at equal β, and the KL of the latter.
+
+    A row per epoch, a line per loss.
+
+    Args:
+        table: columns method, noise_rate, seed, epoch, equal_kl and equal_beta (win rates against
+            the reference), kl_spent (at equal β), by_digits (the win rate at equal KL of the policy
+            tilted by the digits themselves); bands are 95% t intervals over seeds.
+    """
+    titles = {
+        "equal_kl": "win rate, KL = 1",
+        "equal_beta": "win rate, β = 1",
+        "kl_spent": "KL, β = 1",
+    }
+    # in the order of the table: final, then chosen
+    epochs = list(dict.fromkeys(table.epoch))
+    figure, axes = subplots(
+        len(epochs), 3, height=0.7 + 1.9 * len(epochs), sharex=True, sharey="col", squeeze=False
+    )
+    ends = []
+    for row, epoch in zip(axes, epochs, strict=True):
+        rows = table[table.epoch == epoch]
+        for axis, value in zip(row, titles, strict=True):
+            last = _lines_over_rates(axis, rows, value)
+        ends.append(last)
+        for axis in row[:2]:
+            reference_line(axis, 0.5, "the reference")
+        reference_line(row[0], table.by_digits.mean(), "tilted by the digits")
+        row[0].set_ylabel(f"{epoch} epoch")
+    for axis, title in zip(axes[0], titles.values(), strict=True):
+        axis.set_title(title)
+    # a model that goes far spends a hundred times the KL of one that hardly moves
+    axes[0, -1].set_yscale("log")
+    figure.supxlabel("noise rate ε")
+    # when all rows are drawn, which share their limits
+    for row, names in zip(axes, ends, strict=True):
+        direct_labels(row[-1], names)
+    return figure
+
+
+def _lines_over_rates(axes: Axes, table: pd.DataFrame, value: str) -> list[End]:
+    """Draw a line per loss; the lines' right ends."""
+    ends = []
+    for method in in_order(table.method):
+        rows = table[table.method == method]
+        drawn = line_with_band(
+            axes, rows, x="noise_rate", value=value, proportion=value != "kl_spent", **look(method)
+        )
+        ends.append(name_end(method, drawn.estimate.iloc[-1]))
+    rates = sorted(table.noise_rate.unique())
+    # as short as they can be, and few: two of them may be close
+    few = rates[::2] if len(rates) > 3 else rates
+    axes.set_xticks(few, [f"{rate:g}" for rate in few])
+    return ends
+
+
+@style()
+def fig11_mnist_frontier(tilted: pd.DataFrame, best_of: pd.DataFrame) -> Figure:
+    """Expected digit against the KL to the reference: a line per loss, and best-of-n as points.
+
+    A panel per epoch.
+
+    Args:
+        tilted: columns method, seed, epoch, kl, digit, by_digits (the most that any policy of this
+            KL can expect), reference_digit; bands are 95% t intervals over seeds.
+        best_of: columns method, epoch, n, kl, digit, means over seeds.
+    """
+    epochs = list(dict.fromkeys(tilted.epoch))
+    # one panel has a line's width for its names
+    figure, panels = subplots(1, len(epochs), height=3, sharey=True, squeeze=False)
+    for axes, epoch in zip(panels[0], epochs, strict=True):
+        rows = tilted[tilted.epoch == epoch]
+        most = rows.groupby("kl").by_digits.first()
+        axes.plot(most.index, most, color="0.5", linewidth=0.8)
+        ends = [End(most.iloc[-1], "the digits", "0.4")]
+        for method in in_order(rows.method):
+            lines = rows[rows.method == method]
+            drawn = line_with_band(axes, lines, x="kl", value="digit", **look(method))
+            ends.append(name_end(method, drawn.estimate.iloc[-1]))
+        _points_of_best(axes, best_of[best_of.epoch == epoch])
+        # named with the lines, since these start beside it
+        reference_line(axes, rows.reference_digit.mean(), "")
+        ends.append(End(rows.reference_digit.mean(), "the reference", "0.4"))
+        axes.set(xlabel="KL to the reference, nats", title=f"{epoch} epoch")
+    # all digits; where few seeds differ much, a band may end beyond them
+    panels[0, 0].set(ylabel="expected digit", ylim=(0, 9.4))
+    # there is room for names on the right of the last panel only
+    direct_labels(panels[0, -1], ends)
+    return figure
+
+
+def _points_of_best(axes: Axes, table: pd.DataFrame) -> None:
+    """Best-of-n: open markers, so that they stand out from the lines of tilted policies."""
+    for method in in_order(table.method):
+        rows = table[table.method == method]
+        options = {**look(method), "linestyle": "none", "markerfacecolor": "white"}
+        axes.plot(rows.kl, rows.digit, **options, markersize=5.5)
+
+
+@style()
+def fig12_broken_order(learned: pd.DataFrame, made: pd.DataFrame) -> Figure:
+    """Gain in win rate at KL = 1 against the share of pairs in the wrong order.
+
+    Left, a point per trained model, beside orders that were broken at random. Right, orders that
+    were broken on purpose.
+
+    Args:
+        learned: columns method, violated, gain.
+        made: columns case (of "at random", "bad on top", "good on top"), violated, gain; a line
+            goes through the rows of a case in their order.
+    """
+    figure, (left, right) = subplots(1, 2, height=2.9, sharey=True)
+    small = {"linestyle": "none", "markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
+    for method in in_order(learned.method):
+        rows = learned[learned.method == method]
+        left.plot(rows.violated, rows.gain, **{**look(method), **small}, label=label(method))
+    random = made[made.case == "at random"]
+    left.plot(random.violated, random.gain, **_look_of("at random"), label="broken at random")
+    for case, rows in made.groupby("case", sort=False):
+        right.plot(rows.violated, rows.gain, **_look_of(str(case)), marker=".")
+    for axes, title in ((left, "trained models"), (right, "broken on purpose")):
+        reference_line(axes, 0, "")
+        axes.set(xlabel="share of pairs in the wrong order", title=title)
+    left.set_ylabel("gain in win rate at KL = 1")
+    left.legend(handlelength=2, labelspacing=0.25, loc="lower left")
+    for case, (colour, _, text) in _MADE.items():
+        _name_inside(right, made[made.case == case], text, color=colour)
+    return figure
+
+
+def _look_of(case: str) -> dict[str, Any]:
+    colour, linestyle, _ = _MADE[case]
+    return {"color": colour, "linestyle": linestyle, "linewidth": 1}
+
+
+def _name_inside(axes: Axes, rows: pd.DataFrame, text: str, **options: Any) -> None:
+    """Write the name of a line beside the middle of its rows."""
+    middle = rows.iloc[len(rows) // 2]
+    beside = {"textcoords": "offset points", "fontsize": 7, "va": "center"}
+    # towards the middle of the axes, where there is room
+    left = middle.violated > 0.5
+    offset = {"xytext": (-6 if left else 6, 0), "ha": "right" if left else "left"}
+    axes.annotate(text, (middle.violated, middle.gain), **offset, **beside, **options)
