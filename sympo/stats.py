@@ -22,6 +22,7 @@ __all__ = [
     "Difference",
     "Interval",
     "agree",
+    "clustered_mean",
     "contrasts",
     "detectable_difference",
     "holm",
@@ -138,6 +139,41 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Dif
     no_evidence = len(a) == 1 or shared == 0
     detectable = detectable_difference(0.0, len(a), alpha=1 - level)
     return Difference(*interval, 1.0 if no_evidence else 0.0, detectable)
+
+
+def clustered_mean(values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Difference:
+    """Mean of values that come in clusters, such as the test pairs of one prompt, x̄ ± t·s.
+
+    s² = G/(G − 1)·Σ_g (Σ_{i∈g} (x_i − x̄))²/N², and t has G − 1 degrees of freedom: what is drawn at
+    random are the G clusters, not the N values. With one value per cluster it is `mean_interval`.
+
+    Args:
+        values: `(n,)`.
+        clusters: `(n,)`, the name of each value's cluster.
+    Returns:
+        n is the number of clusters, and p the two-sided p of "the mean is 0".
+    Raises:
+        ValueError: fewer than two clusters, and what `mean_interval` refuses.
+    Source: Liang and Zeger 1986. Check: tests/library/test_stats.py, against statsmodels.
+    """
+    values = _check_finite("values", values)
+    _check_level(level)
+    names, members = np.unique(np.asarray(clusters), return_inverse=True)
+    n = len(names)
+    if n < 2:
+        raise ValueError(f"clusters has {n} different names: give at least two")
+    mean = float(values.mean())
+    sums = np.bincount(members, weights=values - mean)
+    # of a mean over n independent values with this spread
+    spread = float(np.sqrt(n**2 / (n - 1) * (sums**2).sum())) / len(values)
+    error = spread / np.sqrt(n)
+    half = error * float(scipy_stats.t.ppf((1 + level) / 2, n - 1))
+    if error == 0:
+        p = 1.0 if mean == 0 else 0.0
+    else:
+        p = float(2 * scipy_stats.t.sf(abs(mean) / error, n - 1))
+    detectable = detectable_difference(spread, n, alpha=1 - level)
+    return Difference(mean, mean - half, mean + half, n, p, detectable)
 
 
 def detectable_difference(

@@ -1,6 +1,7 @@
 """Study real_text: from a config to its records."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -74,6 +75,17 @@ def find_source(config: TextConfig, bench: "Bench") -> dict[str, str]:
         "weights": "; ".join(asset.source for asset in assets) or "none",
         "weights_sha256": " ".join(asset.sha256 for asset in assets),
     }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: the matrices are small, and threads that share them only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Column(NamedTuple):
@@ -160,7 +172,7 @@ class Bench:
     def train(self, runs: Sequence[TextRun]) -> Iterator[tuple[TextRun, records.Result]]:
         """Yield each run with its result; heads with the same pairs and features train at once."""
         ordered = sorted(runs, key=_shared_pairs)
-        with progress.progress(len(ordered), "reward heads") as bar:
+        with one_thread(), progress.progress(len(ordered), "reward heads") as bar:
             for _, group in groupby(ordered, key=_shared_pairs):
                 together = list(group)
                 rows = self._train_group(together)
