@@ -301,9 +301,11 @@ def describe_judged(judged: pd.DataFrame, config: OfflineConfig) -> str:
         judged: of `tabulate_judged`.
     """
     if judged.empty:
+        # what a laptop shows is of profile gpu
+        profile = "gpu" if config.profile == "laptop" else config.profile
         return (
-            "No language model was asked. `python -m sympo judge "
-            f"{config.study} --profile {config.profile}` asks one about the answers in the records."
+            "No language model was asked. Where the records are, `python -m sympo judge "
+            f"{config.study} --profile {profile}` asks one about the answers in them."
         )
     groups = judged.groupby(["judge", "opponent"])
     return "\n\n".join(_describe_judge(rows, config) for _, rows in groups)

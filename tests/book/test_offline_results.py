@@ -389,6 +389,9 @@ def test_verdicts_are_contrasted_by_seed(config, ask):
     nothing = offline.tabulate_judged([], config)
     command = "`python -m sympo judge hh --profile smoke`"
     assert command in offline.describe_judged(nothing, config)
+    # a laptop shows the results of a GPU
+    laptop = profiles.study_config("hh", "laptop")
+    assert "judge hh --profile gpu`" in offline.describe_judged(nothing, laptop)
     runs = [answered(method, seed) for method in ("dpo", "sympo_sigmoid") for seed in range(3)]
     ask(runs)
     text = offline.describe_judged(offline.tabulate_judged(runs, config), config)
