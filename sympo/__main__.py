@@ -68,7 +68,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     run = commands.add_parser("run", parents=[profile], help="train what has no record yet")
     # The names are written out, since the registry of studies is not imported for --help.
-    names = "mnist_losses, mnist_noise, gold, hh or ultrafeedback"
+    names = "mnist_losses, mnist_noise, real_text, gold, hh or ultrafeedback"
     run.add_argument("study", metavar="STUDY", help=names)
     run.add_argument(
         "--set",
@@ -84,8 +84,8 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--studies",
         type=lambda text: text.split(","),
         metavar="A,B",
-        help="mnist_losses,mnist_noise,hh,gold,ultrafeedback if none is named; in run-all in the "
-        "order of their importance",
+        help="mnist_losses,mnist_noise,real_text,hh,gold,ultrafeedback if none is named; in "
+        "run-all in the order of their importance",
     )
     commands.add_parser(
         "fetch",

@@ -24,7 +24,10 @@ from sympo.studies.plan import PROBE, TIERS, Plan
 from sympo.studies.sources import AssetError
 
 # The order in which the studies of a tier take their turn.
-STUDIES = ("mnist_losses", "mnist_noise", "real_text", "hh", "gold", "ultrafeedback", "gold_grammar")
+STUDIES = (
+    *("mnist_losses", "mnist_noise", "real_text"),
+    *("hh", "gold", "ultrafeedback", "gold_grammar"),
+)
 # Ours: seconds at the end of a budget in which what is under way is dropped and the process ends.
 RESERVE = 4.0
 # A disk that is full, or may not be written: no record can be kept, whatever is trained.
