@@ -30,7 +30,7 @@ import torch
 from tiny_mnist import banded_digits
 
 from sympo import losses
-from sympo.studies import mnist, records, sources
+from sympo.studies import mnist, records, sources, text
 from sympo.studies.alignment import gold, grammar, offline, sweep
 from sympo.studies.alignment.config import AlignmentRun
 from sympo.studies.alignment.world import World
@@ -265,7 +265,9 @@ def write_comparisons(folder: Path) -> None:
             chosen, rejected = f"yes, {i}", "no" * (i % 3 + 1)
             prompt = f"\n\nHuman: hi\n\nAssistant: ask\n\nHuman: is it {i}?\n\nAssistant: "
             dialogues.append({"chosen": prompt + chosen, "rejected": prompt + rejected})
+            scores = {"score_chosen": 5.0 + i % 4, "score_rejected": 4.0}
             questions.append({"prompt": f"{i}?", "chosen": chosen, "rejected": rejected})
+            questions[-1]["metadata"] = scores
         (folder / "hh" / f"{name}.jsonl.gz").write_bytes(gzip.compress(to_jsonl(dialogues)))
         (folder / "ultrafeedback" / f"{sample}.jsonl").write_bytes(to_jsonl(questions))
 
@@ -274,11 +276,52 @@ def to_jsonl(rows: list[dict[str, str]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
+# -- Real comparisons -----------------------------------------------------------------------------
+
+
+def train_real_text() -> dict[str, float]:
+    """Two losses on made-up comparisons, with uniform flips and with flips that know the scores."""
+    config = text.TextConfig(
+        study="real_text",
+        profile="smoke",
+        corpora=["ultrafeedback"],
+        losses=["logistic", "ramp"],
+        noise_rates=[0.0, 0.3],
+        seeds=1,
+        probe_seeds=1,
+        epochs=3,
+        batch=16,
+        pairs=100,
+        features=["length", "words"],
+        learning_rates=[0.01],
+        weight_decays=[1.0],
+        shared_features="words",
+        score_rates=[0.3],
+    )
+    with TemporaryDirectory() as folder, mock.patch.dict("os.environ", SYMPO_DATA=folder):
+        write_comparisons(Path(folder))
+        hashes = {"data_sha256": "", "weights_sha256": ""}
+        own = {
+            ("ultrafeedback", loss, rate): text.Setting("length", 0.01, 1.0)
+            for loss in config.losses
+            for rate in config.noise_rates
+        }
+        runs = [*config.shared_runs(hashes), *config.own_runs(own, hashes)]
+        with double_precision():
+            results = list(text.Bench(config.pairs, folder=Path(folder)).train(runs))
+    return {
+        f"{run.describe()}: {name}": result.metrics[name]
+        for run, result in results
+        for name in ("train_risk", "margin")
+    }
+
+
 # -- All studies ----------------------------------------------------------------------------------
 
 STUDIES = {
     "mnist_losses": Golden("sympo.studies.mnist.study", train_mnist_losses),
     "mnist_noise": Golden("sympo.studies.mnist.study", train_mnist_noise),
+    "real_text": Golden("sympo.studies.text.study", train_real_text),
     "gold": Golden("sympo.studies.alignment.gold", train_gold),
     "gold_grammar": Golden("sympo.studies.alignment.grammar", train_gold_grammar),
     "hh": Golden("sympo.studies.alignment.offline", partial(train_offline, "hh")),

@@ -76,7 +76,8 @@ class HeadRun(TextRun):
 
     def describe(self) -> str:
         """What tells the run from the others of its study and seed, for a person."""
-        return f"{self.corpus}, {self.method}, {self.noise}, {self.setting} setting"
+        pairs = "scored pairs, " if self.scored else ""
+        return f"{self.corpus}, {pairs}{self.method}, {self.noise}, {self.setting} setting"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +137,11 @@ class TextConfig(StudyConfig):
     @field_validator("score_rates")
     @classmethod
     def _tuned_rates(cls, rates: list[float], info: ValidationInfo) -> list[float]:
-        # Their settings are those that were chosen at the same rate of uniform flips.
-        missing = [rate for rate in rates if rate not in info.data.get("noise_rates", rates)]
+        # Their settings are those that were chosen at the same rate of uniform flips, and they are
+        # compared with no flips.
+        needed = [0.0, *rates] if rates else []
+        known = info.data.get("noise_rates", needed)
+        missing = [rate for rate in needed if rate not in known]
         if missing:
             raise ValueError(f"{missing[0]:g} is not among noise_rates: add it there")
         return rates
