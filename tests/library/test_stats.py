@@ -14,6 +14,49 @@ def test_mean_interval_by_hand():
     assert interval == pytest.approx((2, 2 - 2.484138, 2 + 2.484138, 3), abs=1e-5)
 
 
+def test_a_clustered_mean_is_that_of_statsmodels():
+    api = pytest.importorskip("statsmodels.api")
+    generator = np.random.default_rng(0)
+    clusters = generator.integers(0, 40, 150)
+    # what the values of a cluster share makes the interval wider than that of independent ones
+    values = generator.normal(0.3, 1, 150) + generator.normal(0, 1, 40)[clusters]
+    options = {"groups": clusters, "use_correction": False, "df_correction": False}
+    fit = api.OLS(values, np.ones(150)).fit(cov_type="cluster", cov_kwds=options)
+    names = np.unique(clusters)
+    error = fit.bse[0] * np.sqrt(len(names) / (len(names) - 1))
+    half = scipy_stats.t.ppf(0.975, len(names) - 1) * error
+    found = stats.clustered_mean(values, clusters)
+    assert found[:4] == pytest.approx(
+        (values.mean(), values.mean() - half, values.mean() + half, len(names))
+    )
+    assert found.p == pytest.approx(2 * scipy_stats.t.sf(values.mean() / error, len(names) - 1))
+    assert found.high - found.low > 1.2 * np.ptp(stats.mean_interval(values)[1:3])
+
+
+def test_a_clustered_mean_of_single_values_is_a_mean():
+    values = np.random.default_rng(1).normal(0.2, 1, 30)
+    found = stats.clustered_mean(values, [f"prompt {i}" for i in range(30)])
+    assert found == pytest.approx(stats.paired_difference(values, np.zeros(30)))
+
+
+def test_a_clustered_mean_covers_the_mean_as_often_as_it_says():
+    generator = np.random.default_rng(2)
+    clusters = np.repeat(np.arange(30), 3)
+    covered = []
+    for _ in range(1000):
+        values = generator.normal(size=90) + generator.normal(size=30)[clusters]
+        interval = stats.clustered_mean(values, clusters)
+        covered.append(interval.low <= 0 <= interval.high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 1000))
+
+
+def test_a_clustered_mean_without_a_spread_or_without_clusters():
+    assert stats.clustered_mean([0.5, 0.5, 0.5], [0, 0, 1])[:5] == (0.5, 0.5, 0.5, 2, 0.0)
+    assert stats.clustered_mean([0, 0], [0, 1]).p == 1
+    with pytest.raises(ValueError, match="clusters has 1 different names"):
+        stats.clustered_mean([1, 2], ["a", "a"])
+
+
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_mean_interval_covers_the_mean_as_often_as_it_says(level):
     samples = np.random.default_rng(0).normal(3, 2, (2000, 4))

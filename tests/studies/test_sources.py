@@ -853,3 +853,64 @@ def test_smollm2_of_the_carrier_wheel_answers(monkeypatch, tmp_path):
     (both,) = model.generate(**tokens, max_new_tokens=8, do_sample=False)
     answer = both[tokens["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer)
+
+
+# Models that only a wheel carries
+
+
+@pytest.fixture
+def carried(small, monkeypatch, tmp_path):
+    """A wheel with two small files in place of WordLlama's."""
+    content = {"model.safetensors": b"weights", "tokenizer.json": b"{}"}
+    paths = {name: path for name, (path, _) in sources._WORDLLAMA.files.items()}
+    member = sources.WORDLLAMA_WHEEL.member
+    files = {f"{member}/{paths[name]}": data for name, data in content.items()}
+    path = write_wheel(tmp_path / "links", "wordllama-0.4.0.post1", files)
+    wheel = sources.WORDLLAMA_WHEEL._replace(sha256=sha256(path.read_bytes()))
+    pinned = {name: (paths[name], sha256(data)) for name, data in content.items()}
+    model = sources._WORDLLAMA._replace(wheel=wheel, files=pinned)
+    monkeypatch.setattr(sources, "_WORDLLAMA", model)
+    return model
+
+
+def test_a_carried_model_comes_from_its_wheel_once(carried, monkeypatch):
+    asset = sources.wordllama()
+    assert asset.source == "wheel wordllama==0.4.0.post1"
+    assert asset.sha256 == sha256(b"weights")
+    assert (asset.path / "tokenizer.json").read_bytes() == b"{}"
+    monkeypatch.setattr(sources, "_open_wheel", lambda wheel: 1 / 0)
+    assert sources.wordllama() == asset
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_damaged_carried_model_is_set_aside_and_fetched_again(carried, damage, caplog):
+    weights = sources.wordllama().path / "model.safetensors"
+    if damage == "changed":
+        weights.write_bytes(b"other bytes")
+    else:
+        weights.unlink()
+    assert sources.wordllama().sha256 == sha256(b"weights")
+    assert weights.read_bytes() == b"weights"
+    assert "set aside" in caplog.text
+
+
+def test_a_carried_model_under_sympo_data_has_to_be_the_pinned_one(carried, monkeypatch, tmp_path):
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    folder = tmp_path / carried.name
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(sources.AssetError, match=r"tokenizer\.json is missing"):
+        sources.wordllama()
+    (folder / "tokenizer.json").write_bytes(b"{}")
+    assert sources.wordllama().source == "SYMPO_DATA"
+    (folder / "tokenizer.json").write_bytes(b"{ }")
+    with pytest.raises(sources.AssetError, match=r"sha256 of tokenizer\.json does not match"):
+        sources.wordllama()
+
+
+def test_a_carried_model_that_no_place_has_is_named_with_its_places(small):
+    with pytest.raises(sources.AssetError, match="carrier wheel") as caught:
+        sources.minilm()
+    assert "all-minilm-l6-v2/ with config.json, model.safetensors, tokenizer.json" in str(
+        caught.value
+    )

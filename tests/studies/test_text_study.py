@@ -1,0 +1,158 @@
+"""Study real_text: what is kept apart, what a seed draws, and how settings are chosen."""
+
+import numpy as np
+import pytest
+import torch
+
+from sympo import preferences
+from sympo.studies import plan, profiles, text
+from sympo.studies.text import corpora, study
+from sympo.studies.text.config import PROBE_SEED
+
+HASHES = {"data_sha256": "", "weights_sha256": ""}
+VALUES = {
+    "corpora": ["helpful", "ultrafeedback"],
+    "losses": ["logistic", "sigmoid"],
+    "noise_rates": [0.0, 0.4],
+    "seeds": 2,
+    "probe_seeds": 1,
+    "epochs": 2,
+    "batch": 16,
+    "pairs": 60,
+    "features": ["length"],
+    "learning_rates": [0.01, 0.1],
+    "weight_decays": [0.0],
+    "shared_features": "words",
+    "score_rates": [0.4],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_preferences):
+    return write_preferences(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def made_up_comparisons(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYMPO_DATA", str(folder))
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
+
+
+@pytest.fixture
+def config():
+    return text.TextConfig(study="real_text", profile="smoke", **VALUES)
+
+
+@pytest.mark.parametrize("name", ["helpful", "harmless", "ultrafeedback"])
+def test_no_prompt_is_trained_on_and_tested(name):
+    corpus = text.load(name, most=60)
+    train, test = (set(preferences.prompt_keys(part)) for part in (corpus.train, corpus.test))
+    assert train
+    assert test
+    assert not train & test
+
+
+def test_the_cap_draws_whole_files_evenly_and_nested():
+    few, many = (text.load("helpful", most=most) for most in (20, 40))
+    counts = {name: list(many.test["subset"]).count(name) for name in set(many.test["subset"])}
+    assert counts["helpful-base"] == 40
+    answers = [{row["chosen"][0]["content"] for row in each.test} for each in (few, many)]
+    assert answers[0] <= answers[1]
+
+
+def test_only_ultrafeedback_has_gaps_and_they_are_those_of_its_scores():
+    assert np.isnan(text.load("harmless", most=60).train["gap"]).all()
+    corpus = text.load("ultrafeedback", most=60)
+    # of the stand-in: 8 and 5, and ties are dropped
+    assert set(corpus.train["gap"]) == {3.0}
+
+
+def test_a_seed_keeps_the_pairs_of_a_prompt_together_and_nests_its_flips(config):
+    corpus = text.load("helpful", most=60)
+    draws = study.draw(corpus, 0, train_share=0.8)
+    other = study.draw(corpus, 1, train_share=0.8)
+    assert 0.6 < draws.trained.mean() < 0.95
+    assert (draws.trained != other.trained).any()
+    keys = preferences.prompt_keys(corpus.train)
+    for key in set(keys):
+        assert len({draws.trained[at] for at, each in enumerate(keys) if each == key}) == 1
+    low, high = (draws.numbers < rate for rate in (0.2, 0.4))
+    assert high[low].all()
+
+
+def test_the_study_trains_loads_and_follows_its_probe(config):
+    runs = text.run_study(config)
+    # 2 seeds × 2 corpora × 2 rates × 2 losses, with a shared and an own setting; 8 probes; and
+    # 2 seeds × 2 losses × (none, uniform, near ties)
+    assert len(runs.records) == 16 + 16 + 8 + 12
+    assert str(text.run_study(config)) == "trained 0, loaded 52"
+    probes = [record for record in runs.records if record["config"]["seed"] >= PROBE_SEED]
+    chosen = text.choose_settings(probes)
+    for record in runs.records:
+        if (fields := record["config"]).get("setting") != "own":
+            continue
+        setting = chosen[fields["corpus"], fields["method"], fields["noise_rate"]]
+        assert fields["learning_rate"] == setting.learning_rate
+        assert fields["features"] == "length"
+
+
+def test_a_record_tells_the_outcome_of_every_test_pair(config):
+    bench = text.Bench(config.pairs, folder=profiles.build_folder("smoke"))
+    (run, *_) = config.shared_runs(HASHES)
+    ((_, result),) = bench.train([run])
+    outcomes = text.read_outcomes(result.metrics["outcomes"])
+    assert len(outcomes) == len(text.load(run.corpus, most=60).test)
+    assert outcomes.mean() == pytest.approx(result.metrics["accuracy"], abs=1e-6)
+    validation = [row["validation"] for row in result.history]
+    assert result.metrics["chosen_epoch"] == 1 + validation.index(max(validation))
+
+
+def test_outcomes_survive_their_digits():
+    values = torch.tensor([0.0, 0.5, 1.0, 1.0])
+    assert study.write_outcomes(values) == "0122"
+    assert text.read_outcomes("0122").tolist() == values.tolist()
+
+
+def test_the_best_mean_validation_is_chosen_and_the_first_of_equals(config):
+    def record(seed, values):
+        rows = [
+            {"features": "length", "learning_rate": rate, "weight_decay": 0.0, "validation": value}
+            for rate, value in zip((0.01, 0.1, 1.0), values, strict=True)
+        ]
+        fields = {"corpus": "helpful", "method": "ramp", "noise_rate": 0.4, "seed": seed}
+        return {"config": fields, "history": rows}
+
+    # means .6, .6 and .5
+    chosen = text.choose_settings([record(0, (0.5, 0.6, 0.7)), record(1, (0.7, 0.6, 0.3))])
+    assert chosen == {("helpful", "ramp", 0.4): text.Setting("length", 0.01, 0.0)}
+
+
+def test_what_matters_most_comes_first(config):
+    tiers = {run.describe(): config.tier(run) for run in config.shared_runs(HASHES)}
+    assert set(tiers.values()) == {plan.HEADLINE}
+    assert {config.tier(run) for run in config.probe_runs(HASHES)} == {plan.PROBE}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": ["sigmoidd"]}, "sigmoid"),
+        ({"losses": ["ramp", "ramp"]}, "more than once"),
+        ({"score_rates": [0.3]}, "0.3 is not among noise_rates"),
+        ({"noise_rates": [0.4]}, "0 is not among noise_rates"),
+        ({"noise_rates": [0.5]}, "less than 0.5"),
+        ({"corpora": ["hh"]}, "helpful"),
+        ({"features": ["words", "bert"]}, "minilm"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_a_sentence(changes, message):
+    with pytest.raises(ValueError, match=message):
+        text.TextConfig(study="real_text", profile="smoke", **{**VALUES, **changes})
+
+
+def test_the_sources_of_corpora_have_one_hash():
+    both = [text.load(name, most=60) for name in ("helpful", "ultrafeedback")]
+    source = corpora.join_sources(both)
+    assert len(source["data_sha256"]) == 64
+    assert source["data_sha256"] != corpora.join_sources(both[:1])["data_sha256"]
+    assert "train_clean.jsonl from SYMPO_DATA" in source["data"]
