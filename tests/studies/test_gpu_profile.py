@@ -6,12 +6,14 @@ the profile's. What only CUDA does (bfloat16, pinned memory) is not reached.
 """
 
 import json
+from itertools import product
 
 import pytest
 
 from sympo import __main__
-from sympo.studies import models, profiles, sources
+from sympo.studies import models, profiles, sources, text
 from sympo.studies.alignment import gold
+from sympo.studies.text import features
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +43,10 @@ SIZES = {
         "regimes": {"fresh": {"pairs": 8, "epochs": 1}},
         **{"validation_pairs": 4, "sft_examples": 8, "prompts": 4, "samples": 2, "batch": 8},
     },
+    "real_text": {
+        **{"seeds": 1, "probe_seeds": 1, "epochs": 1, "pairs": 30},
+        **{"noise_rates": [0.0, 0.4], "score_rates": [0.4]},
+    },
     "gold": {**ALIGNMENT, "betas": [1.0]},
     "hh": OFFLINE,
     "ultrafeedback": OFFLINE,
@@ -61,6 +67,11 @@ def elsewhere(folder, random_mnist, tmp_path, monkeypatch):
     digits = random_mnist(200, 90)
     monkeypatch.setattr(sources, "mnist", lambda: digits)
     monkeypatch.setenv("SYMPO_DATA", str(folder))
+    # what stands for MiniLM and WordLlama knows the length of an answer, and no more
+    for name in ("minilm", "wordllama"):
+        monkeypatch.setattr(sources, name, lambda: sources.Asset(folder, "here", "0" * 64))
+    for name in ("embed", "mean_vectors"):
+        monkeypatch.setattr(features, name, lambda texts, path: features.measure_lengths(texts))
     monkeypatch.setattr(gold, "reward", lambda answer: sum(answer.encode()) % 7 / 7)
     monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
     # records are written without CUDA here, and all the same trained on
@@ -74,7 +85,13 @@ def test_every_study_of_the_profile_is_here():
 
 
 def list_runs(config):
-    """The runs of a study, those of its probe included."""
+    """The runs of a study, those of its probe and those that follow it included."""
+    if isinstance(config, text.TextConfig):
+        hashes = {"data_sha256": "", "weights_sha256": ""}
+        cells = product(config.corpora, config.losses, config.noise_rates)
+        own = dict.fromkeys(cells, text.Setting("length", 0.1, 0.0))
+        followers = config.own_runs(own, hashes)
+        return [*config.shared_runs(hashes), *config.probe_runs(hashes), *followers]
     return [*config.runs(), *(config.probe_runs() if hasattr(config, "probe_runs") else [])]
 
 
