@@ -22,7 +22,7 @@ from sympo.book.figures.style import (
 # how the flips look in Figure 14: colour, marker, line style,
 # and how far its points are moved aside, so that no bar hides another
 _FLIPS = {
-    "none": (OKABE_ITO["black"], "o", ":", -0.12),
+    "none": (OKABE_ITO["black"], "o", "-.", -0.12),
     "uniform": (OKABE_ITO["orange"], "^", "--", 0.0),
     "near ties": (OKABE_ITO["blue"], "s", "-", 0.12),
 }
@@ -44,7 +44,9 @@ def fig13_real_text(table: pd.DataFrame) -> Figure:
     for axis, corpus in zip(axes[0], corpora, strict=True):
         rows = table[table.corpus == corpus]
         ends = [_draw_loss(axis, rows, method) for method in in_order(rows.method)]
-        reference_line(axis, rows.longer.iloc[0], "the longer answer")
+        # named once: in the other panels it may run between the curves
+        name = "the longer answer" if axis is axes[0, 0] else ""
+        reference_line(axis, rows.longer.iloc[0], name)
         axis.set(title=corpus, xlabel="noise rate ε", xticks=sorted(rows.noise_rate.unique()))
     axes[0, 0].set_ylabel("test accuracy")
     direct_labels(axes[0, -1], ends)
@@ -69,7 +71,7 @@ def fig14_score_noise(table: pd.DataFrame) -> Figure:
 
     Args:
         table: columns method, flips ("none", "uniform" or "near ties"), gap ("near", "middle" or
-            "far"), seed, accuracy; bars are 95% t intervals over seeds.
+            "far"), seed, accuracy; bars are 95% t intervals over seeds, dotted is chance.
     """
     methods = in_order(table.method)
     figure, axes = subplots(1, len(methods), height=2.6, sharey=True, squeeze=False)
@@ -78,7 +80,7 @@ def fig14_score_noise(table: pd.DataFrame) -> Figure:
         ends = [_draw_flips(axis, rows[rows.flips == flips], flips) for flips in _FLIPS]
         axis.set(title=label(method), xlim=(-0.3, len(_GAPS) - 0.7))
         axis.set_xticks(range(len(_GAPS)), _GAPS)
-        reference_line(axis, 0.5, "chance" if axis is axes[0, 0] else "")
+        reference_line(axis, 0.5, "")
     axes[0, 0].set_ylabel("test accuracy")
     figure.supxlabel("gap between the scores of the two answers, in thirds")
     direct_labels(axes[0, -1], ends)

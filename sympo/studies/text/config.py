@@ -115,7 +115,8 @@ class TextConfig(StudyConfig):
     shared_features: FeaturesName
     shared_learning_rate: Positive = 1e-3
     shared_weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    # Mean rates of flips that are more frequent near ties, for ultrafeedback; [] for none.
+    # Mean rates of flips that are more frequent near ties, for ultrafeedback; [] for none. These
+    # runs have the shared setting, so that nothing but the flips tells them apart.
     score_rates: list[Rate]
 
     @field_validator(
@@ -134,18 +135,6 @@ class TextConfig(StudyConfig):
             losses.get(name)
         return names
 
-    @field_validator("score_rates")
-    @classmethod
-    def _tuned_rates(cls, rates: list[float], info: ValidationInfo) -> list[float]:
-        # Their settings are those that were chosen at the same rate of uniform flips, and they are
-        # compared with no flips.
-        needed = [0.0, *rates] if rates else []
-        known = info.data.get("noise_rates", needed)
-        missing = [rate for rate in needed if rate not in known]
-        if missing:
-            raise ValueError(f"{missing[0]:g} is not among noise_rates: add it there")
-        return rates
-
     def list_runs(self, load: plan.Load[Any], hashes: dict[str, str]) -> list[TextRun]:
         """Those with the shared setting, the probe's, and, once it is complete, what follows it.
 
@@ -161,10 +150,23 @@ class TextConfig(StudyConfig):
     def shared_runs(self, hashes: dict[str, str]) -> list[HeadRun]:
         """Every loss with the setting that all share."""
         setting = Setting(self.shared_features, self.shared_learning_rate, self.shared_weight_decay)
-        cells = product(range(self.seeds), self.corpora, self.noise_rates, self.losses)
+        # uniform flips of all pairs, then the flips that know the scores
+        cases: list[tuple[str, float, dict[str, Any]]]
+        cases = [(name, rate, {}) for name, rate in product(self.corpora, self.noise_rates)]
+        if "ultrafeedback" in self.corpora and self.score_rates:
+            kinds = [(0.0, "uniform"), *product(self.score_rates, ("uniform", "near ties"))]
+            cases += [
+                ("ultrafeedback", rate, {"flips": flips, "scored": True}) for rate, flips in kinds
+            ]
         return [
-            HeadRun(**self._fields(*cell, hashes), **setting._asdict(), setting="shared")
-            for cell in cells
+            HeadRun(
+                **self._fields(seed, corpus, rate, loss, hashes, **options),
+                **setting._asdict(),
+                setting="shared",
+            )
+            for seed in range(self.seeds)
+            for corpus, rate, options in cases
+            for loss in self.losses
         ]
 
     def probe_runs(self, hashes: dict[str, str]) -> list[ProbeRun]:
@@ -183,23 +185,15 @@ class TextConfig(StudyConfig):
         Args:
             own: of `choose_settings`; without it nothing follows.
         """
-        # uniform flips of all pairs, then the flips that know the scores
-        cases: list[tuple[str, float, dict[str, Any]]] = []
-        cases += [(name, rate, {}) for name, rate in product(self.corpora, self.noise_rates)]
-        if "ultrafeedback" in self.corpora and self.score_rates:
-            kinds = [(0.0, "uniform"), *product(self.score_rates, ("uniform", "near ties"))]
-            cases += [
-                ("ultrafeedback", rate, {"flips": flips, "scored": True}) for rate, flips in kinds
-            ]
+        seeds = range(self.seeds if own else 0)
+        cells = product(seeds, self.corpora, self.noise_rates, self.losses)
         return [
             HeadRun(
-                **self._fields(seed, corpus, rate, loss, hashes, **options),
+                **self._fields(seed, corpus, rate, loss, hashes),
                 **own[corpus, loss, rate]._asdict(),
                 setting="own",
             )
-            for seed in range(self.seeds if own else 0)
-            for corpus, rate, options in cases
-            for loss in self.losses
+            for seed, corpus, rate, loss in cells
         ]
 
     def tier(self, run: TextRun) -> int:
@@ -210,6 +204,8 @@ class TextConfig(StudyConfig):
             return plan.TUNED
         if run.method not in HEADLINE_LOSSES:
             return plan.OTHER_METHODS
+        if getattr(run, "scored", False):
+            return plan.OTHER_RATES
         return plan.HEADLINE if run.noise_rate in HEADLINE_RATES else plan.OTHER_RATES
 
     def _fields(
