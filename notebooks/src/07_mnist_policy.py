@@ -48,7 +48,6 @@ from itertools import permutations, product
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
-from matplotlib import pyplot as plt
 
 from sympo import stats
 from sympo.book import contrasts as compared
@@ -372,7 +371,11 @@ counts = []
 for (chosen, epoch), group in contrasts.groupby(["policy", "epoch"], sort=False):
     found = ", ".join(f"{n} {name}" for name, n in group.verdict.value_counts().items())
     counts.append(f"- {chosen}, {epoch} epoch: {found}; on average {group.estimate.mean():+.3f}.")
-lines = [f"At ε = {headline:g}:", "", *describe(contrasts[contrasts.noise_rate == headline])]
+headlines = contrasts[contrasts.noise_rate == headline]
+lines = [f"At ε = {headline:g}:", "", *describe(headlines)]
+means = headlines[headlines.policy == "KL = 1"].groupby(["baseline", "epoch"], sort=False)
+for (baseline, epoch), mean in means.estimate.mean().items():
+    counts.append(f"- At ε = {headline:g} and KL = 1 from {baseline}, {epoch} epoch: {mean:+.3f}.")
 Markdown("\n".join([*lines, "", "Over all noise rates, the verdicts:", "", *counts]))
 
 # %% [markdown]
@@ -517,15 +520,15 @@ lines = tilted[tilted.epoch == "final"].groupby(["kl", "method"]).digit.mean().u
 lines = lines[[*symmetric, *others]].dropna()  # as far as all of them go
 ahead = lines[symmetric].mean(axis=1) - lines[others].mean(axis=1)
 behind = perfect.digit[lines.index] - lines[symmetric].mean(axis=1)
+farthest = max(policies.kls)
 ends = table[(table.noise_rate == headline) & (table.epoch == "final")]
-short = ends[ends.fixed == "KL"].groupby("at").reached.agg(lambda reached: (~reached).sum())
+stopped = ~ends.reached[ends.policy == f"KL = {farthest:g}"]
 Markdown(
     f"At the final epoch the symmetric losses lie above the others by {ahead.iloc[0]:.2f} digits "
     f"at KL = {ahead.index[0]:g} and by {ahead.max():.2f} at KL = {ahead.idxmax():g}; below the "
     f"digits' own line they lie by {behind.iloc[0]:.2f} there and {behind.iloc[-1]:.2f} at KL = "
     f"{behind.index[-1]:g}, the last that all of them reach. "
-    f"Ties stop {short.max()} of {len(ends[ends.policy == 'KL = 1'])} models short of KL = "
-    f"{short.idxmax():g}."
+    f"Ties stop {stopped.sum()} of {len(stopped)} models short of KL = {farthest:g}."
 )
 
 # %% [markdown]
@@ -671,10 +674,10 @@ assert (made.gain[(made.case == "bad on top") & (made.violated > 0)] < 0).all()
 assert made.gain[made.case == "good on top"].iloc[0] > 0
 if config.profile != "smoke":
     assert (gained.gain[gained.violated < 0.5] > 0).all()
-halves = {"upper": by_digit[count // 2 :], "lower": by_digit[: count // 2]}
+portions = {"upper": by_digit[count // 2 :], "lower": by_digit[: count // 2]}
 cost = {
     name: made.gain[0] - measure_gain(permute(ranks, images, generator))
-    for name, images in halves.items()
+    for name, images in portions.items()
 }
 assert cost["upper"] > 2 * cost["lower"]
 rising = made[made.case == "at random"].sort_values("violated")
@@ -714,20 +717,22 @@ weights.round(3)
 # ## What a policy shows
 #
 # A policy over images can be looked at. These are the ten images that the policy at KL = 1 shows
-# most often, for one loss of each kind, at the headline rate and seed 0.
+# most often, for one loss of each kind, at the headline rate and seed 0, with their probabilities.
+# Where a reward reaches its clip, images tie, and the policy shows them equally often.
 
 # %%
 with figures.style():
-    pair = (others[0], symmetric[0])
-    figure, axes = plt.subplots(2, 10, figsize=(figures.WIDTH, 1.7))
-for line, method in zip(axes, pair, strict=True):
+    figure, axes = figures.subplots(2, 10, height=1.7)
+for line, method in zip(axes, (others[0], symmetric[0]), strict=True):
     rewards = learned[find(method, headline, 0)]
     tilted = policy.tilt(rewards, policy.solve_beta(rewards, 1.0, uniform), uniform)
     for axis, image in zip(line, tilted.argsort()[::-1], strict=False):
         axis.imshow(data.test_images[image], cmap="gray_r")
         axis.set_title(f"{tilted[image]:.1%}", fontsize=6)
         axis.set(xticks=[], yticks=[])
-    line[0].set_ylabel(figures.label(method))
+        axis.spines[:].set_visible(False)
+    line[0].set_ylabel(figures.label(method), fontsize=8)
+figure
 
 # %% [markdown]
 # ## The paper's full grid, on a GPU

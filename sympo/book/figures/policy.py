@@ -114,8 +114,8 @@ def fig11_mnist_frontier(tilted: pd.DataFrame, best_of: pd.DataFrame) -> Figure:
         reference_line(axes, rows.reference_digit.mean(), "")
         ends.append(End(rows.reference_digit.mean(), "the reference", "0.4"))
         axes.set(xlabel="KL to the reference, nats", title=f"{epoch} epoch")
-    # all digits; where few seeds differ much, a band may end beyond them
-    panels[0, 0].set(ylabel="expected digit", ylim=(0, 9.4))
+    # where few seeds differ much, a band may end beyond all digits
+    panels[0, 0].set(ylabel="expected digit", ylim=(2, 9.4))
     # there is room for names on the right of the last panel only
     direct_labels(panels[0, -1], ends)
     return figure
