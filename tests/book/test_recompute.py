@@ -126,6 +126,22 @@ def test_mnist_contrasts_without_noise(profile):
 
 
 @MNIST_PROFILES
+@pytest.mark.parametrize("policy", ["KL = 1", "β = 1"])
+def test_mnist_policy_contrasts(policy, profile):
+    runs = read("fig10_mnist_policy", profile)
+    value = {"KL = 1": "equal_kl", "β = 1": "equal_beta"}[policy]
+    table = read("table7_mnist_policy_contrasts", profile)
+    table = table[table.policy == policy]
+    assert {*table.epoch} == {*runs.epoch}
+    for (rate, epoch), family in table.groupby(["noise_rate", "epoch"]):
+        cells = set(zip(family.method, family.baseline, strict=True))
+        assert cells == {(a, b) for a in ("sigmoid", "ramp") for b in ("logistic", "hinge")}
+        here = runs[(runs.noise_rate == rate) & (runs.epoch == epoch)]
+        check_contrasts(family, by_seed(here, value))
+    assert set(table.noise_rate) >= {0.3, 0.4, 0.45}
+
+
+@MNIST_PROFILES
 def test_mnist_noise_differences_are_means_within_seeds_first(profile):
     risks = read("fig2_mnist_noise_risks", profile)
     final = risks[risks.epoch == risks.epoch.max()]
