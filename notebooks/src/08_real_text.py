@@ -21,7 +21,7 @@
 #   `fig13_real_text`, `fig14_score_noise`, `table8_baselines`, `table8_features`,
 #   `table8_real_text`, `table8_real_text_contrasts`, `table8_longer`, `table8_score_noise`, with
 #   the data behind them.
-# - Time: seconds in smoke, about six minutes on two cores (laptop).
+# - Time: a minute in smoke, about six minutes on two cores (laptop).
 
 # %% tags=["bootstrap", "hide-cell"]
 # Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
@@ -435,16 +435,20 @@ for (setting, epoch), rows in contrasts.groupby(["setting", "epoch"], sort=False
     )
 wider = contrasts.prompts_high - contrasts.prompts_low
 narrower = contrasts.seeds_high - contrasts.seeds_low
+Markdown("\n".join(["Over all corpora and rates:", "", *counts]))
+
+# %% tags=["hide-input"]
 at_highest = contrasts[(contrasts.noise_rate == highest) & (contrasts.epoch == "final")]
 seen = (at_highest.verdict == "reproduced").groupby(at_highest.setting, sort=False).sum()
 sizes = at_highest.groupby("setting", sort=False).estimate.mean()
+wider = contrasts.prompts_high - contrasts.prompts_low
+narrower = contrasts.seeds_high - contrasts.seeds_low
 Markdown(
-    "\n".join(["Over all corpora and rates:", "", *counts, ""])
-    + f"\nAt ε = {highest:g} and the last epoch, {seen['own']} of {len(at_highest) // 2} contrasts "
-    f"are reproduced at the own settings (mean {sizes['own']:+.3f}) and {seen['shared']} at the "
-    f"shared one (mean {sizes['shared']:+.3f}): what is seen at the first alone hangs on settings "
-    "that were chosen once, from few and noisy pairs.\n"
-    + f"\nThe interval over prompts is the wider one in {(wider > narrower).sum()} of "
+    f"At ε = {highest:g} and the last epoch, {seen['own']} of {len(at_highest) // 2} contrasts are "
+    f"reproduced at the own settings (mean {sizes['own']:+.3f}) and {seen['shared']} at the shared "
+    f"one (mean {sizes['shared']:+.3f}): what is seen at the first alone hangs on settings that "
+    "were chosen once, from few and noisy pairs.\n\n"
+    f"The interval over prompts is the wider one in {(wider > narrower).sum()} of "
     f"{len(contrasts)} contrasts: who reports seeds alone takes the test set for the world."
 )
 
