@@ -527,7 +527,7 @@ Markdown(
 # a symmetric loss is $\mathbb E[(1-2\varepsilon(x))\,\ell(z)]$ plus a constant. Each pair keeps its
 # minimiser and loses weight: near ties nearly all of it, far pairs hardly any.
 
-# %% tags=["check", "claim-score-noise"]
+# %% tags=["check", "claim-text-near-ties"]
 scored = [name for name in config.corpora if np.isfinite(tests[name].gap).any()]
 assert scored and config.score_rates, "no corpus with scores: this section needs ultrafeedback"
 all_gaps = np.array(corpora[scored[0]].train["gap"])
@@ -537,7 +537,7 @@ rates = text.near_tie_rates(gaps, mean_rate)
 assert np.isclose(rates.mean(), mean_rate)
 assert (np.diff(rates) <= 0).all() and rates.max() < 0.5  # who is farther apart flips less
 
-# %% tags=["check", "claim-score-noise"]
+# %% tags=["check", "claim-text-near-ties"]
 z = torch.linspace(-4, 4, len(gaps), dtype=torch.float64)
 flip_rates = torch.from_numpy(rates)
 departs = {}
