@@ -84,7 +84,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--studies",
         type=lambda text: text.split(","),
         metavar="A,B",
-        help="mnist_losses,mnist_noise,real_text,hh,gold,ultrafeedback if none is named; in "
+        help="mnist_losses,mnist_noise,hh,gold,ultrafeedback,real_text if none is named; in "
         "run-all in the order of their importance",
     )
     commands.add_parser(

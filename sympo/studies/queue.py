@@ -25,8 +25,8 @@ from sympo.studies.sources import AssetError
 
 # The order in which the studies of a tier take their turn.
 STUDIES = (
-    *("mnist_losses", "mnist_noise", "real_text"),
-    *("hh", "gold", "ultrafeedback", "gold_grammar"),
+    *("mnist_losses", "mnist_noise", "hh"),
+    *("gold", "ultrafeedback", "gold_grammar", "real_text"),
 )
 # Ours: seconds at the end of a budget in which what is under way is dropped and the process ends.
 RESERVE = 4.0
