@@ -12,16 +12,18 @@
 # %% [markdown]
 # # 09 · Alignment in a world whose reward is known
 #
-# You will fine-tune language models on preferences that lie, and read off how much each policy
-# really improved, because here the true reward is known.
+# You will fine-tune hundreds of small language models on preferences that lie, read off how much
+# each policy really improved, and ask what it paid for it.
 #
 # - Paper: Section 5.2 asks this of large models and a model judge (notebooks 10 and 11). This study
 #   is ours.
-# - Reads → writes: the section `gold` of the profile (in gpu also SmolLM2 and Anthropic HH) →
-#   `fig3_gold_win_rate`, `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`,
-#   `table_gold_noise`, `table_gold_frontier`, with the data behind them.
-# - Time: under a minute in smoke, about seven minutes on two cores in laptop; not timed on a GPU
-#   yet.
+# - Reads → writes: the section `gold_grammar` of the profile → `fig3_gold_win_rate`,
+#   `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`, `table_gold_noise`,
+#   `table_gold_frontier`, `table_gold_budgets`, `table_gold_answers`, with the data behind them;
+#   and, on a GPU, the section `gold` with SmolLM2 and Anthropic HH → `table_gold_smollm2`,
+#   `table_gold_smollm2_contrasts`.
+# - Time: under a minute in smoke, about twelve minutes on two cores in laptop; with SmolLM2 not
+#   timed on a GPU yet.
 
 # %% tags=["bootstrap", "hide-cell"]
 # Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
@@ -51,12 +53,14 @@ from IPython.display import Markdown
 from sympo import preferences, stats
 from sympo.book import contrasts as compared
 from sympo.book import figures
+from sympo.book.smollm2 import find_policies
 from sympo.studies import records
-from sympo.studies.alignment import gold, training
+from sympo.studies.alignment import gold, grammar, training
 from sympo.studies.profiles import study_config
 from sympo.trainer import SymPOConfig, SymPOTrainer
 
-config = study_config("gold", profile, **overrides)
+pd.options.display.max_colwidth = None  # answers are sentences
+config = study_config("gold_grammar", profile, **overrides)
 config.table()
 
 # %% [markdown]
@@ -72,12 +76,12 @@ config.table()
 
 # %%
 answers = [
-    "the cake was good .",
-    "the cake was very good .",
-    "the cake was not good .",
-    "the cake was plain .",
-    "the cake was good but the staff was rude .",
-    "the cake was rude but the staff was good .",
+    "cake good and staff plain",
+    "cake very good and staff plain",
+    "cake not good and staff plain",
+    "cake plain and staff plain",
+    "cake good but staff bad",
+    "cake bad but staff good",
 ]
 pd.DataFrame({"answer": answers, "gold reward": map(gold.reward, answers)})
 
@@ -87,10 +91,11 @@ pd.DataFrame({"answer": answers, "gold reward": map(gold.reward, answers)})
 # and then each label is flipped with probability $\varepsilon$. The policy never sees $r^*$;
 # afterwards $r^*$ itself judges the policy.
 #
-# In the laptop profile the language model is tiny: 2 layers, 128 wide, trained from scratch within
-# seconds on reviews from a small grammar. The prompt names a place, a day and a companion, and the
-# answer reviews the place. Good, neutral and bad words are equally frequent whatever the prompt, so
-# before alignment the model (SFT) has no preference.
+# The language model is tiny: a Llama of one layer, 64 wide, trained from scratch within seconds on
+# telegraphic reviews from a small grammar. The prompt names a place and a day, and the answer
+# reviews the place. Good, neutral and bad words are equally frequent whatever the prompt, so before
+# alignment the model (SFT) has no preference. What a model this small can still do is write: most
+# of its answers are reviews that the grammar could have made, and we count the others.
 
 # %%
 prompts = gold.list_prompts()
@@ -118,14 +123,12 @@ Markdown(
 )
 
 # %% tags=["check"]
-train_prompts, held_out = gold.split_prompts(prompts, held_out=100)
+train_prompts, held_out = gold.split_prompts(prompts, held_out=config.prompts)
 assert not {p[0]["content"] for p in train_prompts} & {p[0]["content"] for p in held_out}
 
-drawn = [
-    (gold.write_review(prompt, generator), gold.write_review(prompt, generator))
-    for prompt in train_prompts
-]
-pairs = gold.label_pairs(train_prompts, drawn, seed=0)
+asked = train_prompts * 5
+drawn = [(gold.write_review(p, generator), gold.write_review(p, generator)) for p in asked]
+pairs = gold.label_pairs(asked, drawn, seed=0)
 wrong = np.less(pairs["gold_chosen"], pairs["gold_rejected"]).mean()
 Markdown(
     f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is "
@@ -211,208 +214,349 @@ log.iloc[[0, 1, 2, 4, 9]].round(4)
 # 3. **Reference pass.** $\log\pi_{\mathrm{ref}}$ of every answer, once per seed. A flip only swaps
 #    two columns, so one pass serves the whole sweep.
 # 4. **Preference training** with one of the losses, from the SFT weights, all with the same budget:
-#    pairs, order, learning rate, steps.
-# 5. **Measurement** on prompts that nothing was trained on. The policy answers each of them several
+#    pairs, order, learning rate, steps. In one **regime** every pair is fresh, seen once; in the
+#    other there are few pairs, each seen many times, so that a wrong label can be learned by heart.
+#    Both take the same number of steps.
+# 5. **Measurement** on prompts that nothing was trained on. The policy answers each of them many
 #    times at temperature 1.
 #    - *True win rate*: how often its answer has a higher $r^*$ than the SFT model's; a tie counts
 #      ½, so that no change gives ½.
-#    - *True reward*: the mean of $r^*$.
 #    - *KL* to the SFT model, as below. Each step is exact and only the path is sampled, so the
 #      estimate is unbiased and never negative.
+#    - *Accuracy*: the share of held-out pairs that the implicit reward orders as $r^*$ does.
 #
 # $$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}) = \mathbb E_{y\sim\pi}\sum_t
 #   \mathrm{KL}\big(\pi(\cdot\mid x, y_{<t})\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x, y_{<t})\big)$$
 #
-# cDPO and rDPO are told the true noise rate, which nobody knows in practice. The others are not.
-# The laptop's learning rate is tuned for no robust method: of {1e-4, 2e-4, 5e-4, 1e-3, 2e-3} it
-# gives **DPO on clean labels** the highest value of what DPO maximises,
-# $\mathbb E\,r^*/T - \beta\,\mathrm{KL}$, on two seeds that the study does not use. The win rate
-# alone would have chosen a larger one, at which policies please the lexicon with text from outside
-# the grammar. That was our first rule; we replaced it after we had seen part of a sweep with it.
+# A step of a model this small takes less time than what a trainer does around it, so the study has
+# a bare training loop of its own; a test holds it to SymPOTrainer, weight by weight. cDPO and rDPO
+# are told the true noise rate, which nobody knows in practice.
 #
-# At $h = 0$ the gradient weight of SymPO sigmoid is ¼, half that of DPO and ramp (T9). Like the
-# paper we do nothing about it: Adam divides a constant factor out, and as the gradient norm has no
-# bound, none brings it back. (Our first sweep had the library's bound of 1, which cut every step of
-# rDPO at the highest noise rate and few of the others.)
+# ## Three ways to compare
+#
+# Earlier versions of this study compared methods at one β, and a method that went ten times as far
+# from the SFT model looked better. Why it goes far is known: noise shrinks what the logistic loss
+# asks for. If a clean label asks for the margin $u$, a noisy one asks for
+# $2\,\mathrm{artanh}((1-2\varepsilon)\tanh(u/2))$ (notebook 04), so under noise DPO behaves as if
+# its β were larger, and a symmetric loss does not. Distance is something that anybody can buy, by a
+# smaller β. So each pair of methods meets three times:
+#
+# - at **the paper's β**;
+# - at **its own β**: of the grid, the one with the best accuracy on *noisy* validation pairs. No
+#   clean label is needed for this choice (T13). For each seed it is made on the other seeds;
+# - at **equal KL**: each method may go as far as the same budget of nats.
+
+
+# %%
+def choose_beta(rows, seed):
+    """The β whose policies agree best with noisy validation labels, over the other seeds."""
+    agreement = rows[rows.seed != seed].groupby("beta").validation.mean()
+    return agreement.idxmax()
+
+
+def spend(rows, budget):
+    """The win rate of one seed's policies at `budget` nats, between the two nearest β."""
+    rows = rows.sort_values("kl")
+    distance = np.sqrt([0.0, *rows.kl])  # the SFT model itself is at 0, where it wins half
+    return np.interp(np.sqrt(budget), distance, [0.5, *rows.win_rate])
+
+
+# %% [markdown]
+# Between two values of β we interpolate along $\sqrt{\mathrm{KL}}$ and not along the KL. Near the
+# reference a small tilt $\delta$ gains $\delta\,\mathrm{Var}(r)$ for
+# $\mathrm{KL} \approx \delta^2\,\mathrm{Var}(r)/2$ (T8, T12), so the gain grows like the root: a
+# straight line in the KL would put whoever has no policy near the budget too low. A method that
+# never spends the budget is taken where it went farthest. We check the root on a policy over 100
+# answers, where both sides are sums:
+
+# %% tags=["check"]
+rewards = np.random.default_rng(1).normal(size=100)
+
+
+def tilt(delta):
+    """Gain in expected reward and KL of p ∝ exp(δ·r), against the uniform distribution."""
+    p = np.exp(delta * rewards)
+    p /= p.sum()
+    return p @ rewards - rewards.mean(), p @ np.log(100 * p)
+
+
+(near, near_kl), (far, far_kl), (half, half_kl) = map(tilt, (0.1, 0.8, 0.4))
+by_root = np.interp(np.sqrt(half_kl), np.sqrt([near_kl, far_kl]), [near, far])
+by_kl = np.interp(half_kl, [near_kl, far_kl], [near, far])
+assert abs(near / np.sqrt(2 * near_kl * rewards.var()) - 1) < 0.02
+assert abs(by_root - half) < 0.03 * half < abs(by_kl - half)
 
 # %% [markdown]
 # ## What to expect, before looking
 #
-# - Clean labels: all methods gain about the same. cDPO and rDPO, told $\varepsilon = 0$, *are* DPO.
-# - Noise: every method falls towards ½, for there is less to learn from: a share $\varepsilon$ of
-#   flips leaves a signal of $1 - 2\varepsilon$. The claim of the paper is that the SymPO losses
-#   fall **less** than DPO.
-# - The claim, fixed before the run: at the highest noise rate, the true win rate of each SymPO loss
-#   minus that of DPO, paired by seed, with a 95% interval. We ask the same at every noise rate and
-#   against cDPO, rDPO and ROPO; the p values of one rate are corrected for their number (Holm). The
-#   verdict is *no difference larger than 0.02* if the interval lies inside ±0.02, else *reproduced*
-#   if the difference is significantly above 0, *contradicted* if significantly below, else *not
-#   seen at this scale*. Beside it stands what could have been seen: the true
-#   difference at which a test of so many seeds, with such a spread, succeeds four times in five.
-#   One or two seeds are no test, and get no interval.
-# - What speaks against it here: one pass over the pairs leaves little time to memorise flips, and
-#   memorised flips are what hurt the logistic loss most on MNIST (notebook 05). And the logistic
-#   loss under noise carries a penalty on large margins (T3), which in alignment also acts as a
-#   brake on the KL. A symmetric loss has no such brake.
+# - Clean labels: all methods gain about the same at the paper's β, and the reward is learned: an
+#   accuracy of at least 0.75 for DPO on fresh pairs. Without that, nothing below means anything.
+# - Noise: every method falls towards ½, for there is less to learn from. The claim of the paper is
+#   that the SymPO losses fall **less** than DPO. It is refuted if DPO wins as often or more.
+# - At the paper's β we expect SymPO ahead, and farther away. At equal KL, with fresh pairs, we
+#   expect *no* advantage: with every pair seen once there are no flips to memorise, the logistic
+#   loss is calibrated (T7), and its smaller margins are undone by a smaller β. Where pairs are
+#   seen many times, a symmetric loss may be ahead at equal KL too, since it lets go of labels that
+#   it cannot fit (T9).
+# - The contrasts, fixed before the run: the true win rate of each SymPO loss minus that of DPO,
+#   paired by seed, with a 95% interval, in both regimes, at each noise rate above 0, in the three
+#   comparisons above; the budget of the third is a quarter of a nat, which every method of the
+#   pilots spent. Holm corrects the two p values of each. The verdict is *no difference larger than
+#   0.02* if the interval lies inside ±0.02, else *reproduced* if the difference is significantly
+#   above 0, *contradicted* if significantly below, else *not seen at this scale*. Beside it stands
+#   what could have been seen four times in five: at most 0.03, for which the study was made.
+# - The learning rate and the grid of β come from pilots on the seeds 50 and 100 to 102; the study
+#   has other seeds. The first pilots used a learning rate of 1e-3, at which some SymPO policies
+#   left the grammar altogether.
 
 # %%
-runs = gold.run_study(config)
+BUDGET = 0.25  # nats
+
+# %%
+runs = grammar.run_study(config)
 print(runs)
 
 # %%
-run = ["method", "noise_rate", "beta", "seed"]
+run = ["regime", "method", "noise_rate", "beta", "seed"]
 win_rate = ["win_rate", "win_rate_low", "win_rate_high"]
-reward = ["reward", "reward_sft"]
-kl = ["kl", "kl_low", "kl_high"]
-on_pairs = ["accuracy", "margin", "fit_flipped"]
-table = records.metrics_table(runs.records)
-table = table[[*run, *win_rate, *reward, *kl, *on_pairs, "length"]]
-main = table[(table.beta == config.beta) & table.method.isin(config.methods)]
-figures.save(figures.fig3_gold_win_rate(main), "fig3_gold_win_rate", main, profile=profile)
+worth = ["reward", "reward_sft", "kl", "kl_low", "kl_high", "length", "reviews", "reviews_sft"]
+on_pairs = ["accuracy", "validation", "margin", "fit_flipped", "fit_clean"]
+table = records.metrics_table(runs.records)[[*run, *win_rate, *worth, *on_pairs]]
+at_paper = table[table.beta == config.betas[0]]
+main = at_paper[at_paper.method.isin(config.methods)]
+drawn = figures.fig3_gold_win_rate(at_paper)
+figures.save(drawn, "fig3_gold_win_rate", at_paper, profile=profile)
 
 # %% [markdown]
-# **Figure 3.** True win rate against the SFT model, at the paper's β. Small points are seeds, and
-# bars are 95% t intervals over seeds where there are at least three. The paired differences below
-# are the sharper instrument.
-#
-# Each run also has an interval of its own, over evaluation prompts (`win_rate_low`, `win_rate_high`
-# in the data): it says how well *this* policy was measured, not how another seed would turn out.
-# First, two sanity checks: cDPO and rDPO equal DPO where labels are clean, and no run is missing or
-# counted twice.
-
-# %% tags=["check"]
-clean = main[main.noise_rate == 0].pivot(index="seed", columns="method", values="win_rate")
-told = [method for method in ("cdpo", "rdpo") if method in clean]
-gap = max((abs(clean[method] - clean.dpo).max() for method in told), default=0.0)
-width = (main.win_rate_high - main.win_rate_low).mean()
-# On a GPU two runs of the same loss round differently.
-on_gpu = any(record["provenance"]["gpu"] for record in runs.records)
-assert gap <= (width if on_gpu else 1e-6)
-assert main.groupby(["method", "noise_rate", "seed"]).size().eq(1).all()
-Markdown(
-    f"Told ε = 0, {' and '.join(told)} differ from dpo by at most {gap:.2g}. "
-    f"Mean width of a run's own 95% interval: {width:.3f}."
-)
+# **Figure 3.** True win rate against the SFT model at the paper's β, a panel per regime. Small
+# points are seeds, and bars are 95% t intervals over seeds. The paired differences below are the
+# sharper instrument, and they ask what this figure cannot: at what distance?
 
 # %%
-cell = ["method", "noise_rate"]
-summary = figures.interval_table(main, by=cell, value="win_rate", proportion=True)
-means = main.groupby(cell)[["reward", "kl", "accuracy", "length"]].mean().reset_index()
+cell = ["regime", "noise_rate", "method"]
+summary = figures.interval_table(at_paper, by=cell, value="win_rate", proportion=True)
+shown = ["reward", "kl", "accuracy", "fit_flipped", "fit_clean"]
+means = at_paper.groupby(cell)[shown].mean().reset_index()
 figures.save_table(summary.merge(means), "table_gold_win_rate", profile=profile)
 
-# %% [markdown]
-# `accuracy` is the share of held-out pairs that the implicit reward orders as $r^*$ does, and
-# `length` is in tokens.
-#
-# ## The claim, tested
-
 # %% tags=["check"]
+lowest = min(config.noise_rates)
 highest = max(config.noise_rates)
-contrasts = compared.contrast_policies(main, values=["win_rate"])
-claimed = contrasts[(contrasts.noise_rate == highest) & (contrasts.baseline == "dpo")]
-# no run was dropped
-assert (claimed.n == main[main.noise_rate == highest].seed.nunique()).all()
-contrasts = figures.save_table(contrasts, "table_gold_contrasts", profile=profile)
-contrasts
-
-# %% tags=["hide-input"]
-claimed = contrasts.loc[claimed.index]  # with the verdicts as they were saved
-Markdown(compared.describe_contrasts(claimed))
+assert table.groupby(run).size().eq(1).all()
+clean = at_paper[(at_paper.noise_rate == lowest) & (at_paper.method == "dpo")]
+learned = clean.groupby("regime").accuracy.mean()
+# smoke trains too little to learn anything
+assert config.profile == "smoke" or learned["fresh"] >= 0.75
+Markdown(
+    f"Was the reward learned? Accuracy of DPO on clean labels: {learned['fresh']:.2f} with fresh "
+    f"pairs, {learned['memorised']:.2f} with memorised ones."
+)
 
 # %% [markdown]
-# And what does noise cost each method? The win rate at the highest rate minus that at the lowest,
-# which we expect to lie below 0 for all of them. Each method's cost is a question of its own, so
-# the p values are not corrected for the other methods.
+# ## What the win rate cost: the frontier
+#
+# A win rate can be bought with distance. The fair comparison is the whole curve, win rate against
+# KL as β varies: a method is better if its curve lies *above* another's at the same KL.
 
 # %%
-lowest = min(config.noise_rates)
+noisy = table[(table.noise_rate > lowest) & table.method.isin(config.methods)]
+drawn = noisy.assign(budget=BUDGET)
+figures.save(figures.fig4_gold_frontier(drawn), "fig4_gold_frontier", drawn, profile=profile)
+
+# %% [markdown]
+# **Figure 4.** True win rate against KL to the SFT model. Large points are means over seeds at one
+# β, from the largest β on the left to the paper's on the right; small points are single policies;
+# the dotted line is the budget of the third comparison. The KL is drawn on a square-root scale, on
+# which a gain starts as a straight line.
+
+# %%
+shown = ["kl", "win_rate", "accuracy", "reviews"]
+curve = noisy.groupby([*cell, "beta"])[shown].mean().reset_index()
+figures.save_table(curve, "table_gold_frontier", profile=profile)
+
+# %% [markdown]
+# ## The claim, tested three times
+
+# %%
+# each method's own β, for each seed by the others
+own = [
+    rows[(rows.seed == seed) & (rows.beta == choose_beta(rows, seed))]
+    for _, rows in noisy.groupby(cell)
+    for seed in rows.seed.unique()
+]
+# what each seed's policies win with the budget
+bought = noisy.groupby([*cell, "seed"])[["beta", "kl", "win_rate"]].apply(spend, BUDGET)
+comparisons = {
+    "the paper's β": at_paper[at_paper.noise_rate > lowest],
+    "its own β": pd.concat(own),
+    "equal KL": bought.rename("win_rate").reset_index(),
+}
+
+# %% tags=["check"]
+contrasts = compared.contrast_comparisons(
+    {
+        (name, regime): group
+        for name, rows in comparisons.items()
+        for regime, group in rows.groupby("regime")
+    },
+    names=["comparison", "regime"],
+)
+headline = contrasts[(contrasts.baseline == "dpo") & (contrasts.value == "win_rate")]
+# no run was dropped
+assert (headline.n == config.seeds).all()
+contrasts = figures.save_table(contrasts, "table_gold_contrasts", profile=profile)
+contrasts.drop(columns="p")
+
+# %% tags=["hide-input"]
+headline = contrasts.loc[headline.index]  # with the verdicts as they were saved
+described = [
+    f"**{name}, {regime} pairs.**\n\n{compared.describe_contrasts(rows)}"
+    for (name, regime), rows in headline.groupby(["comparison", "regime"], sort=False)
+]
+Markdown("\n\n".join(described))
+
+# %% [markdown]
+# `accuracy` is compared as well, where it is defined: it asks for the order of held-out pairs and
+# not for answers.
+#
+# What could have been seen? A study that sees nothing has said something only about differences
+# larger than that.
+
+# %% tags=["check"]
+detectable = headline.groupby(["comparison", "regime"], sort=False).detectable.max()
+powerful = detectable <= 0.03
+Markdown(
+    f"The smallest true difference that would have been seen four times in five is at most 0.03 in "
+    f"{powerful.sum()} of {len(powerful)} combinations of comparison and regime, and "
+    f"{detectable.max():.3f} in the worst ({', '.join(detectable.idxmax())})."
+)
+
+# %% [markdown]
+# How much hangs on the budget? Large values of β turned out to be a poor way of staying near for a
+# symmetric loss: most of its policies went farther than the budget, so that its curve there is a
+# line from the reference to the nearest policy; and with much larger budgets it is DPO that never
+# went so far, and is taken where it stopped. The budgets below other than the first were chosen
+# after the figure was seen: a description, without a verdict.
+
+# %%
+rows = []
+for budget in (BUDGET, 0.5, 1, 2):
+    seeds = noisy.groupby([*cell, "seed"])
+    wins = seeds[["kl", "win_rate"]].apply(spend, budget).unstack("method")
+    reach = seeds.kl.agg(["min", "max"])
+    nearer = (reach["max"] < budget).groupby(cell).mean().unstack("method")
+    beyond = (reach["min"] > budget).groupby(cell).mean().unstack("method")
+    for method in config.methods[1:]:
+        lead = (wins[method] - wins.dpo).groupby(cell[:2]).mean()
+        parts = {"lead": lead, "all beyond": beyond[method], "dpo, all nearer": nearer.dpo}
+        rows.append(pd.DataFrame(parts).assign(method=method, budget=budget).reset_index())
+budgets = pd.concat(rows).sort_values(["regime", "noise_rate", "method"], kind="stable")
+figures.save_table(budgets.reset_index(drop=True), "table_gold_budgets", profile=profile)
+
+# %% [markdown]
+# `lead` is the mean win rate of the method minus that of DPO at the budget, `all beyond` the share
+# of seeds in which all policies of the method went farther than the budget, `dpo, all nearer` the
+# share in which none of DPO's went so far.
+#
+# And what does noise cost each method? The win rate at the highest rate minus that at the lowest,
+# at the paper's β, which we expect to lie below 0 for all of them. Each method's cost is a question
+# of its own, so the p values are not corrected for the other methods.
+
+# %%
 costs = {
-    method: stats.contrasts(
+    key: stats.contrasts(
         rows, value="win_rate", method="noise_rate", methods=[highest], baselines=[lowest]
     )
-    for method, rows in main.groupby("method")
+    for key, rows in main.groupby(["regime", "method"])
 }
-costs = pd.concat(costs, names=["loss", None]).reset_index("loss")
-costs = costs.set_axis(["method", "noise_rate", "against", *costs.columns[3:]], axis=1)
+costs = pd.concat(costs, names=["regime", "loss"]).reset_index(["regime", "loss"])
+names = ["regime", "method", "noise_rate", "against"]
+costs = costs.set_axis([*names, *costs.columns[4:]], axis=1).reset_index(drop=True)
 costs["verdict"] = [stats.verdict(row, expected=-1) for row in costs.itertuples()]
 figures.save_table(costs, "table_gold_noise", profile=profile)
 
 # %% [markdown]
-# ## What the reward cost: the frontier
+# ## Do they memorise the flips, and do they still write reviews?
 #
-# A win rate alone can be bought: far enough from the SFT model, a lexicon can be pleased by text
-# that nobody would write. β is the price of drifting, and the fair comparison is the whole curve:
-# true reward against KL as β varies. At the highest noise rate we expect a small β to give more KL,
-# and more reward only up to a point; beyond that lies over-optimisation. A method is better if its
-# curve lies *above* another's at the same KL.
+# `fit_flipped` in the table of win rates is the share of *flipped* training pairs whose wrong label
+# the policy agrees with. A policy that knew the truth and nothing else would agree with few of
+# them, one that knows its training set by heart with all, and a coin with half; `fit_clean` is the
+# same for the right labels. If a policy's order does not depend on which labels lie, the two add up
+# to 1, and what they exceed it by was learned by heart.
 #
-# If a policy writes one answer of the grammar and nothing else, its KL is the number of nats by
-# which that answer surprises the SFT model. A mean KL far above that of any such answer says that
-# the policy has left the language it was taught.
+# A lexicon can be pleased by text that nobody would write. A policy has **left the grammar** if
+# fewer than half as many of its answers are reviews as of its SFT model's. Such policies stay in
+# every mean above; here they are counted.
 
 # %%
-frontier = table[(table.noise_rate == highest) & table.method.isin(config.frontier_methods)]
-frontier = frontier[frontier.seed < config.frontier_seeds]
-figures.save(figures.fig4_gold_frontier(frontier), "fig4_gold_frontier", frontier, profile=profile)
+left = table.assign(left=table.reviews < table.reviews_sft / 2)
+counted = left.groupby([*cell, "beta"]).left.agg(["sum", "count"]).reset_index()
+counted = counted[counted.method.isin(config.methods)].rename(columns={"sum": "left"})
+figures.save_table(counted, "table_gold_answers", profile=profile)
 
 # %% [markdown]
-# **Figure 4.** True reward against KL to the SFT model at the highest noise rate; large points are
-# means over seeds, small ones are single seeds.
+# What policies write, before and after: the first answers of seed 0 to three prompts that nothing
+# was trained on, at the highest noise rate, memorised pairs and the paper's β.
 
 # %%
-shown = ["kl", "reward", "win_rate", "length"]
-curve = frontier.groupby(["method", "beta"])[shown].mean().reset_index()
-figures.save_table(curve, "table_gold_frontier", profile=profile)
+first = {"regime": "memorised", "noise_rate": highest, "beta": config.betas[0], "seed": 0}
+written = {}
+for record in runs.records:
+    if all(record["config"][name] == value for name, value in first.items()):
+        answers = record["metrics"]["generations"][:3]
+        written["before"] = [answer["sft"] for answer in answers]
+        written[record["config"]["method"]] = [answer["policy"] for answer in answers]
+pd.DataFrame(written, index=[answer["prompt"] for answer in answers]).T
 
 # %% tags=["hide-input"]
-best = curve.loc[curve.groupby("method").reward.idxmax()]
-points = "; ".join(
-    f"{row.method}: {row.reward:+.2f} at β = {row.beta:g}, for {row.kl:.1f} nats"
-    for row in best.itertuples()
-)
-headline = main[main.noise_rate == highest]
-cost = headline.groupby("method").kl.mean()
+worst = headline[headline.noise_rate == highest]
+signed = worst.estimate.map("{:+.3f}, ".format) + worst.verdict
+by = ["comparison", "regime"]
+told = worst.assign(told=signed).pivot(index=by, columns="method", values="told")
+told = told.loc[list(dict.fromkeys(zip(worst.comparison, worst.regime, strict=True)))]
+told = told.add_suffix(" − dpo").reset_index()
 Markdown(
-    f"Best mean true reward over β at ε = {highest:g} ({frontier.seed.nunique()} seeds, SFT "
-    f"{frontier.reward_sft.mean():+.2f}): {points}. At the paper's β the KL is largest for "
-    f"{cost.idxmax()} ({cost.max():.1f} nats) and smallest for {cost.idxmin()} ({cost.min():.1f})."
+    f"**Reading.** Profile {config.profile}, {config.seeds} seeds, ε = {highest:g}, win rates:\n\n"
+    + figures.to_markdown(told, "l" * told.shape[1])
 )
-
-# %% [markdown]
-# This comparison of best points is a description, not a test: the maximum over β was chosen after
-# the fact, and there are few seeds.
-#
-# ## Do they memorise the flips?
-
-# %%
-fits = headline.groupby("method")[["fit_flipped", "accuracy", "kl", "win_rate"]].mean()
-fits.sort_values("fit_flipped")
-
-# %% [markdown]
-# `fit_flipped` is the share of *flipped* training pairs whose wrong label the trained policy agrees
-# with. A policy that knew the truth and nothing else would agree with few of them, one that knows
-# its training set by heart with all, and a coin with half. On MNIST, where training goes on for
-# many epochs, this number separates the losses (notebook 05).
 
 # %% tags=["hide-input"]
-verdicts = "; ".join(f"{row.method}: {row.verdict}" for row in claimed.itertuples())
-steps = config.epochs * config.pairs // config.batch
-low = fits.fit_flipped.min()
-high = fits.fit_flipped.max()
-win_rates = main.groupby(["noise_rate", "method"]).win_rate.mean()
-nats = main[main.noise_rate == highest].groupby("method").kl.mean()
-moved = ", ".join(f"{row.method} {nats[row.method]:.1f}" for row in claimed.itertuples())
-caution = (
-    f"Mean KL there: {moved}, dpo {nats['dpo']:.1f} nats. These are policies at equal β; a lead of "
-    "whoever went farther says nothing yet about policies at equal KL."
-)
+at_highest = main[main.noise_rate == highest]
+own_highest = pd.concat(own).query("noise_rate == @highest")
+liked = own_highest.groupby(["regime", "method"]).beta.agg(lambda values: values.mode()[0])
+nats = at_highest.groupby(["regime", "method"]).kl.mean().map("{:.2f}".format)
+distance = nats + f" at β = {config.betas[0]:g}; own β " + liked.map("{:g}".format)
+distance = distance.unstack("method").reset_index()
+excess = at_highest.eval("fit_flipped + fit_clean - 1").groupby(at_highest.regime).mean()
 Markdown(
-    f"**Reading.** Profile {config.profile}, {steps} steps over {config.pairs} pairs. Claim that "
-    f"SymPO beats DPO at ε = {highest:g}: {verdicts}. Flipped labels fitted: from {low:.0%} to "
-    f"{high:.0%}, {high - low:.2f} apart. The mean of the methods' win rates goes from "
-    f"{win_rates[lowest].mean():.2f} at ε = {lowest:g} to {win_rates[highest].mean():.2f} at "
-    f"ε = {highest:g}. {caution}"
+    "What the policies spend, nats, and the β that noisy validation chooses most often:\n\n"
+    + figures.to_markdown(distance, "l" * distance.shape[1])
+    + f"\n\nLearned by heart, beyond what an order explains: {excess['memorised']:.2f} of the "
+    f"labels with memorised pairs, {excess['fresh']:.2f} with fresh ones. Policies that left the "
+    f"grammar: {counted.left.sum()} of {counted['count'].sum()}."
 )
+
+# %% [markdown]
+# A lead at the paper's β with more KL says that the loss behaves as if β were smaller. A lead at a
+# method's own β says something about the choice as well: noisy validation asks who orders pairs
+# best, which is not who wins most, since the larger β of two orders as well and moves less. Only a
+# lead at equal KL says that a loss has learned more from the same labels, and only that one is the
+# paper's point. Read the three verdicts in this order, and the last one beside the table of
+# budgets. What this world cannot say: its answers have eight words, its reward is a lexicon's, and
+# a model of one layer may memorise, and drift, unlike a large one.
+#
+# ## The same question with SmolLM2
+#
+# On a GPU the study `gold` asks it of a model that people use, SmolLM2-135M-Instruct, with prompts
+# of Anthropic HH, all methods, and TRL's trainer; the annotator and the judge are VADER, as here.
+
+# %%
+smollm2, source = find_policies(profile)
+if len(smollm2):
+    figures.save_table(smollm2, "table_gold_smollm2", profile=profile)
+    contrasts = compared.contrast_policies(smollm2, values=["win_rate", "accuracy"])
+    figures.save_table(contrasts, "table_gold_smollm2_contrasts", profile=profile)
+Markdown(source)
 
 # %% [markdown]
 # ## Where this differs from the paper
@@ -428,23 +572,23 @@ Markdown(
 # | win rate against every answer of the seed's SFT model | against the data set's chosen answer |
 # | ties count one half | no ties; an unparsable reply is a loss, or dropped |
 # | several training seeds, paired by seed | one training seed; ten sampling seeds in one rate |
-# | laptop: a quarter of a million weights, trained from scratch | Llama-3.2-3B-Instruct |
-# | gpu: SmolLM2-135M-Instruct | Llama-3.2-3B-Instruct |
-# | laptop: prompts of the grammar; gpu: of HH | HH and UltraFeedback |
-# | 4,096 pairs, one pass | 20,000 pairs at first, later all; one pass |
-# | ε = 0, 0.2, 0.4 | ε = 0, 0.2, 0.3, 0.4 |
-# | learning rate: laptop 5e-4, the best for DPO on clean labels; gpu 2e-5, not tuned | 5e-6 |
+# | a Llama of one layer, 64 wide, trained from scratch | Llama-3.2-3B-Instruct |
+# | prompts of the grammar | HH and UltraFeedback |
+# | two regimes: fresh pairs, and few pairs seen often | 20,000 pairs at first, later all; once |
+# | ε as in the table at the top | ε = 0, 0.2, 0.3, 0.4 |
+# | a learning rate from pilots | 5e-6 |
 # | warm-up over a tenth of the steps | about 19 steps in effect, then cosine |
 # | every loss is a mean over the batch | sums for baselines, means for SymPO |
 # | the gradient norm has no bound | a bound of 5 on each shard |
 # | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
 # | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
-# | 32-bit weights; on a GPU products in TF32 | bf16 weights, in which most small steps vanish |
-# | gpu: Dr. DPO couples the pairs of a micro-batch, as many as fit | of a batch |
-# | β varied for the frontier | β = 0.1 |
+# | 32-bit weights | bf16 weights, in which most small steps vanish |
+# | β varied, and chosen on noisy validation | β = 0.1 |
 #
 # An answer that has not ended after `max_new_tokens` is cut there. In training, the chat template
-# ends it like the others, chosen and rejected alike.
+# ends it like the others, chosen and rejected alike. At $h = 0$ the gradient weight of SymPO
+# sigmoid is ¼, half that of DPO and ramp (T9). Like the paper we do nothing about it: Adam divides
+# a constant factor out, and as the gradient norm has no bound, none brings it back.
 #
 # ## Exercises
 #
@@ -452,7 +596,7 @@ Markdown(
 #    <details><summary>Answer</summary>½ in expectation. The labels are coin tosses, so nothing
 #    about r* can be learned from them (T3: the factor 1 − 2ε is 0).</details>
 # 2. Under the Bradley–Terry model, what determines the probability of preferring one answer over
-#    another, and why does the table of unflipped labels already show wrong ones?
+#    another, and why are some of the unflipped labels above already wrong?
 #    <details><summary>Answer</summary>The difference of the two rewards, divided by the
 #    temperature, through σ. Answers of nearly equal reward are preferred nearly at
 #    random.</details>
@@ -463,12 +607,13 @@ Markdown(
 # 4. Why does the KL here sum exact divergences of single steps instead of averaging log π/π_ref?
 #    <details><summary>Answer</summary>Both are unbiased. The first takes the expectation over the
 #    next token in closed form and leaves less to chance; it is also never negative.</details>
-# 5. Set `overrides = {"epochs": 3, "seeds": 1, "headline_seeds": 3, "frontier_seeds": 0}`, restart
-#    and run all. Does DPO now fit more of the flipped labels than SymPO? (The claims are then those
-#    of another experiment.)
+# 5. You are told that a method wins 55% against the SFT model at β = 0.1 and another 52%. What else
+#    do you ask?
+#    <details><summary>Answer</summary>The KL of both. If the first went four times as far, the root
+#    law says that the second would win about 54% at that distance.</details>
+# 6. Set `overrides = {"noise_rates": [0.0, 0.45], "seeds": 4, "other_seeds": 0}`, restart and run
+#    all. Which of the three comparisons moves most? (The claims are then those of another
+#    experiment.)
 
 # %%
-weights = runs.records[0]["provenance"]["weights"]
-figures.save_provenance(
-    "09_gold", runs.records, profile=profile, overrides=overrides, weights=weights
-)
+figures.save_provenance("09_gold", runs.records, profile=profile, overrides=overrides)

@@ -1,6 +1,6 @@
 """Policies compared: each SymPO loss against the methods of others, and the sentences about it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -38,6 +38,27 @@ def contrast_policies(table: pd.DataFrame, *, values: Sequence[str]) -> pd.DataF
     first = ["value", "noise_rate"]
     rest = contrasts.columns.drop(first)
     return contrasts[[*first, *rest]].assign(verdict=verdicts).reset_index(drop=True)
+
+
+def contrast_comparisons(
+    tables: Mapping[tuple[str, ...], pd.DataFrame], *, names: Sequence[str]
+) -> pd.DataFrame:
+    """`contrast_policies` in several comparisons, each a question of its own.
+
+    Args:
+        tables: a row per policy, by what tells the comparison from the others; compared are the
+            columns win_rate and, where there is one, accuracy.
+        names: of the columns that say so.
+    Returns:
+        the columns `names`, then those of `contrast_policies`.
+    """
+    contrasts = {
+        key: contrast_policies(
+            table, values=[name for name in ("win_rate", "accuracy") if name in table]
+        )
+        for key, table in tables.items()
+    }
+    return pd.concat(contrasts, names=names).reset_index(names).reset_index(drop=True)
 
 
 def describe_difference(row: Any) -> str:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # They sum up what the others find, so they run last; the Makefile names them too.
 LAST = ("00_start_here",)
-# What trains nothing of its own reads the records of a study; by the notebook's name.
-_READ = {"mnist_policy": "mnist_losses"}
+# By the name of a notebook, where that is not its study's: what trains nothing of its own reads the
+# records of another's, and 09 has a study for a world of its own beside the one it shares.
+_READ = {"mnist_policy": "mnist_losses", "gold": "gold_grammar"}
 
 
 def notebooks() -> list[str]:

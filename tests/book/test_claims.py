@@ -31,6 +31,7 @@ POLICIES = {
     "method": ["sympo_sigmoid", "sympo_ramp"],
     "baseline": ["dpo", "cdpo", "rdpo", "ropo"],
 }
+REGIMES = ["fresh", "memorised"]
 SUMMARY = {
     "more than 40% noise, reward accuracy, at both epochs": product_of(
         "mnist-{method}-{baseline}-{rate}-{epoch}",
@@ -47,11 +48,26 @@ SUMMARY = {
         data=["hh", "ultrafeedback"],
         rate=[0.3, 0.4],
     )
-    + product_of("gold-{method}-{baseline}-0.4", **POLICIES),
+    + product_of(
+        "{data}-{regime}-{method}-dpo-{rate}",
+        data=["gold", "gold-own-beta", "gold-equal-kl"],
+        regime=REGIMES,
+        method=POLICIES["method"],
+        rate=[0.3, 0.4],
+    )
+    + product_of(
+        "gold-told-{regime}-{method}-{baseline}-0.4",
+        regime=REGIMES,
+        method=POLICIES["method"],
+        baseline=["cdpo", "rdpo", "ropo"],
+    ),
     "up to 15%": product_of(
         "{data}-15-points-{method}-dpo-0.4",
-        data=["gold", "hh", "ultrafeedback"],
+        data=["hh", "ultrafeedback"],
         method=POLICIES["method"],
+    )
+    + product_of(
+        "gold-15-points-{regime}-{method}-dpo-0.4", regime=REGIMES, method=POLICIES["method"]
     ),
     "mechanism 1": ["classification"],
     "mechanism 2": ["noise-equivalence"],
@@ -66,7 +82,8 @@ SUMMARY = {
     "no noise rate to be told": ["correction"],
     "degrades under high noise": [
         "gradient",
-        "poor-policy-dpo",
+        "poor-policy-fresh-dpo",
+        "poor-policy-memorised-dpo",
         "falls-behind-ramp-logistic-0.45-final",
         "falls-behind-ramp-hinge-0.45-final",
     ],

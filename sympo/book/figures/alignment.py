@@ -1,8 +1,10 @@
 """Figures 3 to 6: policies in a world whose reward is known, and on recorded pairs (09 to 11)."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from sympo.book.figures.style import (
     GUIDE,
@@ -21,55 +23,84 @@ from sympo.book.figures.style import (
 
 @style()
 def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
-    """Win rate against the SFT model's answers by the true reward, over ε, a line per method.
+    """Win rate against the SFT model's answers by the true reward, over ε: a panel per regime.
 
     A small point is a seed. Bars are 95% t intervals over seeds, where there are at least three:
-    two say nothing.
+    two say nothing. A method that was run at one noise rate alone makes no line, and is left out.
 
     Args:
-        table: columns method, noise_rate, seed, win_rate.
+        table: columns regime, method, noise_rate, seed, win_rate.
     """
-    figure, axes = subplots(height=3)
-    ends = _lines_over_rates(axes, table, "win_rate")
-    reference_line(axes, 0.5, "the SFT model")
-    axes.set(xlabel="noise rate ε", ylabel="true win rate against SFT")
-    # ticks at the rates that were run: between them a line only guides the eye
-    axes.set_xticks(sorted(table.noise_rate.unique()))
-    direct_labels(axes, ends)
+    rates = table.groupby("method").noise_rate.transform("nunique")
+    table = table[rates > 1]
+    regimes = list(dict.fromkeys(table.regime))
+    figure, panels = subplots(1, len(regimes), height=2.8, sharey=True, squeeze=False)
+    for axes, regime in zip(panels[0], regimes, strict=True):
+        rows = table[table.regime == regime]
+        ends = _lines_over_rates(axes, rows, "win_rate")
+        reference_line(axes, 0.5, "the SFT model")
+        seeds = rows.groupby(["method", "noise_rate"]).seed.nunique().max()
+        axes.set(title=f"{regime} pairs, n = {seeds} seeds", xlabel="noise rate ε")
+        # ticks at the rates that were run: between them a line only guides the eye
+        axes.set_xticks(sorted(table.noise_rate.unique()))
+    panels[0, 0].set_ylabel("true win rate against SFT")
+    # there is room for names on the right of the last panel only
+    direct_labels(panels[0, -1], ends)
     return figure
 
 
 @style()
 def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
-    """True reward against the KL to the reference, a line per method over β.
+    """Win rate against the KL to the reference, a line per method over β.
 
-    A small point is a seed; a large one is the mean at one β.
+    A column per regime and a row per noise rate. A small point is a policy; a large one is the mean
+    over seeds at one β. On the square-root scale of the KL a gain starts as a straight line.
 
     Args:
-        table: columns method, beta, seed, kl, reward, reward_sft.
+        table: columns regime, method, noise_rate, beta, seed, kl, win_rate, budget (nats, the same
+            in every row, where a vertical line is drawn).
     """
-    figure, axes = subplots(height=3)
-    # at one β every seed has a KL of its own
-    small = {"markersize": 2.5, "alpha": 0.35}
-    betas = []
+    regimes = list(dict.fromkeys(table.regime))
+    rates = sorted(table.noise_rate.unique())
+    height = 0.8 + 2 * len(rates)
+    figure, panels = subplots(len(rates), len(regimes), height=height, sharey="row", squeeze=False)
+    for row, rate in zip(panels, rates, strict=True):
+        for axes, regime in zip(row, regimes, strict=True):
+            shown = table[(table.noise_rate == rate) & (table.regime == regime)]
+            _draw_frontier(axes, shown)
+            axes.axvline(shown.budget.iloc[0], **GUIDE)
+            reference_line(axes, 0.5, "")
+            axes.set_title(f"ε = {rate:g}, {regime} pairs")
+        row[0].set_ylabel("true win rate against SFT")
+    # the lines cross, so that names at their ends would not tell them apart
+    panels[0, 0].legend(handlelength=2.6, loc="upper left")
+    figure.supxlabel("KL to the SFT model, nats (square-root scale)")
+    return figure
+
+
+def _draw_frontier(axes: Axes, table: pd.DataFrame) -> None:
+    small = {"markersize": 2, "alpha": 0.35, "linestyle": "none"}
     for method in in_order(table.method):
         options = look(method)
         rows = table[table.method == method]
-        # by β, so that the line runs along the frontier
-        means = rows.groupby("beta")[["kl", "reward"]].mean()
-        axes.plot(rows.kl, rows.reward, options["marker"], color=options["color"], **small)
-        axes.plot(means.kl, means.reward, **options, label=label(method))
-        betas.extend(means.itertuples())
-    # named after all lines are drawn, so that no line covers a number
-    beside = {"textcoords": "offset points", "fontsize": 5, "color": "0.4"}
-    for beta, kl, reward in betas:
-        axes.annotate(f"{beta:g}", (kl, reward), (2, 3), **beside)
-    reference_line(axes, table.reward_sft.mean(), "the SFT model")
-    # over the βs the KL spans two orders of magnitude
-    axes.set(xscale="log", ylabel="true reward")
-    axes.set_xlabel("KL to the SFT model, nats (log scale); numbers are β")
-    axes.legend(handlelength=2.6)
-    return figure
+        # by β, so that the line runs along the frontier, from the SFT model itself
+        means = rows.groupby("beta")[["kl", "win_rate"]].mean().sort_index(ascending=False)
+        point = {"color": options["color"], "marker": options["marker"]}
+        axes.plot(rows.kl, rows.win_rate, **point, **small)
+        line = [[0.0, *means.kl], [0.5, *means.win_rate]]
+        axes.plot(*line, **options, label=label(method), markevery=slice(1, None))
+    axes.set_xscale("function", functions=(np.sqrt, np.square))
+    # the root has no values below 0, where margins would reach
+    axes.set_xlim(0, None)
+    axes.xaxis.set_major_locator(FixedLocator(_square_ticks(table.kl.max())))
+
+
+def _square_ticks(most: float) -> list[float]:
+    """Numbers of nats whose roots are about equally far apart."""
+    ticks = [0, 0.25, 1, 2.25, 4, 6, 9, 12, 16, 20, 25, 36, 49, 64, 100]
+    below = [tick for tick in ticks if tick <= most]
+    # at most seven, from 0 on
+    return below[:: -(-len(below) // 7)]
 
 
 @style()
