@@ -173,7 +173,7 @@ evidence = [
     ("small language models, the reward known (09)", "equal KL", r"gold-equal-kl"),
     ("small language models, the reward known (09)", "each at its own β", r"gold-own-beta"),
     ("small language models, the reward known (09)", "the paper’s β", r"gold-(fresh|memorised)"),
-    ("reward heads on real comparisons (08)", "accuracy", r"real-text-.*-0\.[34]"),
+    ("reward heads on real comparisons (08)", "accuracy", r"text-(helpful|harmless|ultra).*-0\.4"),
     ("language models on HH and UltraFeedback (10, 11)", "win rate", r"(hh|ultrafeedback)-sympo"),
 ]
 words = {"reproduced": "ahead", "contradicted": "behind", "not seen at this scale": "open"}
