@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sympo.book import staleness
 from sympo.book.twins import (
     LAST,
+    LEFT_OUT,
     check_parameters,
     notebooks,
     output,
@@ -26,6 +27,7 @@ from sympo.book.twins import (
     read_twin,
     relative,
     saved_stems,
+    study_of,
     twin,
 )
 from sympo.studies import profiles
@@ -50,6 +52,9 @@ __all__ = [
 
 # GitHub refuses notebooks with widgets, and they draw nothing without a kernel.
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# Studies without whose data `make paper` goes on, in the profiles that may lack them: their public
+# home may be out of reach, and what is committed stands. (10 and 11 look after themselves.)
+MAY_LACK_DATA = {"real_text": ("smoke", "laptop")}
 # A cell with one of these calls shows what ran: the machine, the commit, how much was trained anew.
 ABOUT_THE_RUN = ("save_provenance(", "provenance.collect(", "run_study(")
 
@@ -57,11 +62,16 @@ ABOUT_THE_RUN = ("save_provenance(", "provenance.collect(", "run_study(")
 # Running
 
 
+class MissingData(RuntimeError):
+    """A cell could not get its data; the message is the sentence of `sources.AssetError`."""
+
+
 def run(name: str, profile: str, **settings: Any) -> Path:
     """Execute a notebook's twin; the output appears whole or not at all.
 
     With `settings` the output is `<name>.custom.ipynb` and its figures go to
-    build/<profile>/custom. A notebook that fails leaves `<name>.failed.ipynb`.
+    build/<profile>/custom. A notebook that fails leaves `<name>.failed.ipynb`. One that may lack
+    its data (`MAY_LACK_DATA`), and does, is left out: its output is the committed notebook.
 
     Raises:
         ValueError: bad input; nothing was started.
@@ -85,6 +95,11 @@ def run(name: str, profile: str, **settings: Any) -> Path:
     try:
         _execute_with_progress(partial, values, custom=bool(settings))
     except RuntimeError as error:
+        without = () if settings else MAY_LACK_DATA.get(study_of(name), ())
+        if isinstance(error, MissingData) and profile in without:
+            _leave_out(name, profile, str(error))
+            partial.unlink()
+            return target
         # kept for the person who looks for the reason; make does not know this name
         partial.replace(failed)
         where = f"{relative(failed)} shows how far it came."
@@ -100,6 +115,17 @@ def run(name: str, profile: str, **settings: Any) -> Path:
     partial.replace(target)
     _say(f"  {name}: done in {_format_duration(time.monotonic() - started)}")
     return target
+
+
+def _leave_out(name: str, profile: str, reason: str) -> None:
+    """Let the committed notebook be the output, marked for `twins.is_left_out`."""
+    import nbformat
+
+    notebook = nbformat.read(_committed(name), as_version=4)
+    notebook.metadata[LEFT_OUT] = reason
+    write_atomically(output(name, profile), nbformat.writes(notebook) + "\n")
+    again = f"python -m sympo.book run {name} --profile {profile}"
+    _say(f"  {name}: left out, and what is committed stands: {reason}\n  Then: {again}")
 
 
 def _execute_with_progress(path: Path, values: dict[str, Any], *, custom: bool) -> None:
@@ -142,6 +168,8 @@ def _execute(path: Path, values: dict[str, Any]) -> None:
     try:
         execute_notebook(path, path, values, cwd=folder, **options)
     except PapermillExecutionError as error:
+        if error.ename == "AssetError":
+            raise MissingData(error.evalue) from None
         raise RuntimeError(_read_traceback(error)) from None
     except DeadKernelError:
         raise RuntimeError("the kernel died, perhaps for want of memory") from None

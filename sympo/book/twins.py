@@ -6,6 +6,7 @@ committed .ipynb, whose times Jupyter touches, is an output and never an input.
 
 import ast
 import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ LAST = ("00_start_here",)
 # By the name of a notebook, where that is not its study's: what trains nothing of its own reads the
 # records of another's, and 09 has a study for a world of its own beside the one it shares.
 _READ = {"mnist_policy": "mnist_losses", "gold": "gold_grammar"}
+
+
+# In the metadata of an output that is only a copy, since its data could not be had: the reason.
+LEFT_OUT = "left_out"
 
 
 def notebooks() -> list[str]:
@@ -45,6 +50,12 @@ def twin(name: str) -> Path:
 def output(name: str, profile: str) -> Path:
     """The executed copy of a notebook."""
     return profiles.build_folder(profile) / f"{name}.ipynb"
+
+
+def is_left_out(name: str, profile: str) -> bool:
+    """Whether a notebook was not executed, because its data could not be had."""
+    path = output(name, profile)
+    return path.is_file() and LEFT_OUT in json.loads(path.read_text(encoding="utf-8"))["metadata"]
 
 
 def stem_of(name: str) -> str:

@@ -28,7 +28,15 @@ import pandas as pd
 
 from sympo.book import figures
 from sympo.book.figures import files
-from sympo.book.twins import LAST, notebooks, relative, saved_stems, study_of, twin
+from sympo.book.twins import (
+    LAST,
+    is_left_out,
+    notebooks,
+    relative,
+    saved_stems,
+    study_of,
+    twin,
+)
 from sympo.studies import profiles
 
 # Two numbers are the same when they differ by at most atol + rtol·|committed|: the same arithmetic,
@@ -52,7 +60,8 @@ class Finding(NamedTuple):
     """One thing that was compared.
 
     Attributes:
-        layer: "files" for what cannot be compared at all, or one of `layer_of`.
+        layer: "files" for what cannot be compared at all, "left out" for what a notebook without
+            its data could not make, or one of `layer_of`.
         what: the file, or the row of a table.
         same: whether it agrees, by the rule of its layer.
         detail: how it differs; of a mean, how far it moved and how far it may.
@@ -93,8 +102,13 @@ def compare_results(profile: str) -> list[Finding]:
             f"there are no results of your own in {relative(folder)} to compare: "
             f"run make paper PROFILE={profile} first"
         )
+    missing = committed - here
+    left_out = {
+        name for name in missing if all(is_left_out(maker, profile) for maker in _makers(name))
+    }
     findings = [
-        *(Finding("files", name, False, MISSING) for name in sorted(committed - here)),
+        *(Finding("left out", name, True) for name in sorted(left_out)),
+        *(Finding("files", name, False, MISSING) for name in sorted(missing - left_out)),
         *(Finding("files", name, False, ADDED) for name in sorted(here - committed)),
     ]
     for name in sorted(here & committed):
@@ -253,6 +267,8 @@ def describe(findings: list[Finding]) -> tuple[list[str], bool]:
     runs = layers.pop("runs")
     failed = [each for found in layers.values() for each in found if not each.same]
     sentences = [f"differs: {each.what}: {each.detail}" for each in failed]
+    if left_out := [each.what for each in findings if each.layer == "left out"]:
+        sentences.append(f"Not compared, since the data were not at hand: {', '.join(left_out)}.")
     if layers["means"]:
         furthest = max(layers["means"], key=lambda finding: finding.share)
         sentences.append(

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from miniature import list_stale, write_section, write_twin
 
-from sympo.book import execute, staleness
+from sympo.book import execute, staleness, twins
 from sympo.book.__main__ import main
 from sympo.studies import profiles
 
@@ -68,6 +68,38 @@ class TestRun:
         write_twin(root, "03_three", "import os\nos._exit(1)")
         with pytest.raises(RuntimeError, match="the kernel died"):
             execute.run("03_three", "smoke")
+
+    @pytest.mark.parametrize(
+        ("study", "profile", "left"),
+        [("three", "smoke", True), ("three", "gpu", False), ("one", "smoke", False)],
+    )
+    def test_without_its_data_a_notebook_is_left_out_where_it_may_be(
+        self, root, capsys, monkeypatch, study, profile, left
+    ):
+        monkeypatch.setattr(execute, "MAY_LACK_DATA", {study: ("smoke", "laptop")})
+        write_section(root, "minutes: {}", "gpu")
+        execute.run("03_three", "smoke")
+        execute.refresh("03_three", "smoke")
+        write_twin(
+            root,
+            "03_three",
+            "class AssetError(Exception): pass",
+            "raise AssetError('no comparisons')",
+        )
+        code = main(["run", "03_three", "--profile", profile])
+        shown = capsys.readouterr().err
+        assert "no comparisons" in shown
+        assert twins.is_left_out("03_three", profile) == left
+        assert code == (0 if left else 1)
+        assert execute.output("03_three", profile).with_suffix(".failed.ipynb").exists() != left
+        if left:
+            assert f"sympo.book run 03_three --profile {profile}" in shown
+            kept, committed = (
+                nbformat.read(path, as_version=4)
+                for path in (execute.output("03_three", profile), execute._committed("03_three"))
+            )
+            assert kept.cells == committed.cells
+            assert "03_three" not in list_stale()
 
     def test_settings_leave_the_profiles_results_alone(self, root):
         cell = "import os\nprint(size, os.environ['SYMPO_FIGURES'])"

@@ -55,6 +55,17 @@ def commit_figures(root):
         subprocess.run(["git", *identity, *command], cwd=root, check=True)
 
 
+def test_what_was_left_out_is_said_and_not_held_against_the_run(clone):
+    (profiles.own_figures("laptop") / "data" / "table1.csv").unlink()
+    assert not verify.describe(verify.compare_results("laptop"))[1]
+    path = execute.output("02_two", "laptop")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"metadata": {"left_out": "no comparisons"}}')
+    sentences, held = verify.describe(verify.compare_results("laptop"))
+    assert held
+    assert "Not compared, since the data were not at hand: table1.csv." in sentences
+
+
 def change(stem, row, column, value):
     """Put another value into a result of the run."""
     path = profiles.own_figures("laptop") / "data" / f"{stem}.csv"
