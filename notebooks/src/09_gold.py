@@ -19,9 +19,9 @@
 #   is ours.
 # - Reads → writes: the section `gold_grammar` of the profile → `fig3_gold_win_rate`,
 #   `fig4_gold_frontier`, `table_gold_win_rate`, `table_gold_contrasts`, `table_gold_noise`,
-#   `table_gold_frontier`, `table_gold_budgets`, `table_gold_answers`, with the data behind them;
-#   and, on a GPU, the section `gold` with SmolLM2 and Anthropic HH → `table_gold_smollm2`,
-#   `table_gold_smollm2_contrasts`.
+#   `table_gold_frontier`, `table_gold_budgets`, `table_gold_falls`, `table_gold_answers`, with the
+#   data behind them; and, on a GPU, the section `gold` with SmolLM2 and Anthropic HH →
+#   `table_gold_smollm2`, `table_gold_smollm2_contrasts`.
 # - Time: under a minute in smoke, about twelve minutes on two cores in laptop; with SmolLM2 not
 #   timed on a GPU yet.
 
@@ -45,6 +45,7 @@ overrides = {}
 
 # %%
 import tempfile
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -129,17 +130,16 @@ assert not {p[0]["content"] for p in train_prompts} & {p[0]["content"] for p in 
 asked = train_prompts * 5
 drawn = [(gold.write_review(p, generator), gold.write_review(p, generator)) for p in asked]
 pairs = gold.label_pairs(asked, drawn, seed=0)
+few = np.array(preferences.flip_preferences(pairs, 0.2, seed=0)["is_flipped"])
+many = np.array(preferences.flip_preferences(pairs, 0.4, seed=0)["is_flipped"])
+assert many[few].all()
+assert many.sum() > few.sum() > 0
+
 wrong = np.less(pairs["gold_chosen"], pairs["gold_rejected"]).mean()
 Markdown(
     f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is "
     "random by itself."
 )
-
-# %% tags=["check"]
-few = np.array(preferences.flip_preferences(pairs, 0.2, seed=0)["is_flipped"])
-many = np.array(preferences.flip_preferences(pairs, 0.4, seed=0)["is_flipped"])
-assert many[few].all()
-assert many.sum() > few.sum() > 0
 
 # %% [markdown]
 # ## The method, on 64 pairs
@@ -248,6 +248,9 @@ log.iloc[[0, 1, 2, 4, 9]].round(4)
 
 
 # %%
+BUDGET = 0.25  # nats
+
+
 def choose_beta(rows, seed):
     """The β whose policies agree best with noisy validation labels, over the other seeds."""
     agreement = rows[rows.seed != seed].groupby("beta").validation.mean()
@@ -291,26 +294,29 @@ assert abs(by_root - half) < 0.03 * half < abs(by_kl - half)
 #
 # - Clean labels: all methods gain about the same at the paper's β, and the reward is learned: an
 #   accuracy of at least 0.75 for DPO on fresh pairs. Without that, nothing below means anything.
-# - Noise: every method falls towards ½, for there is less to learn from. The claim of the paper is
-#   that the SymPO losses fall **less** than DPO. It is refuted if DPO wins as often or more.
+# - Noise: every method falls towards ½, for there is less to learn from. The claim of the paper has
+#   two readings: under noise SymPO wins more often than DPO, and from clean labels to noisy ones
+#   it falls *less*. The first is refuted if DPO wins as often or more, the second if SymPO falls as
+#   far or farther. A lead that is there on clean labels already says nothing about noise.
 # - At the paper's β we expect SymPO ahead, and farther away. At equal KL, with fresh pairs, we
 #   expect *no* advantage: with every pair seen once there are no flips to memorise, the logistic
 #   loss is calibrated (T7), and its smaller margins are undone by a smaller β. Where pairs are
 #   seen many times, a symmetric loss may be ahead at equal KL too, since it lets go of labels that
 #   it cannot fit (T9).
-# - The contrasts, fixed before the run: the true win rate of each SymPO loss minus that of DPO,
-#   paired by seed, with a 95% interval, in both regimes, at each noise rate above 0, in the three
-#   comparisons above; the budget of the third is a quarter of a nat, which every method of the
-#   pilots spent. Holm corrects the two p values of each. The verdict is *no difference larger than
+# - The contrasts: the true win rate of each SymPO loss minus that of DPO, paired by seed, with a
+#   95% interval, in both regimes, at each noise rate above 0, in the three comparisons above; the
+#   budget of the third is a quarter of a nat, which every method of the pilots spent. They were
+#   written down before any result was looked at, but committed with the results. Holm corrects the
+#   two p values of each. The verdict is *no difference larger than
 #   0.02* if the interval lies inside ±0.02, else *reproduced* if the difference is significantly
 #   above 0, *contradicted* if significantly below, else *not seen at this scale*. Beside it stands
 #   what could have been seen four times in five: at most 0.03, for which the study was made.
+# - Added after a first look at the results: the contrast of the falls, those at ε = 0, and those of
+#   accuracy in words. And a first version corrected the p values of all baselines together, which
+#   is not what stands here; now the methods beside DPO are a family of their own.
 # - The learning rate and the grid of β come from pilots on the seeds 50 and 100 to 102; the study
 #   has other seeds. The first pilots used a learning rate of 1e-3, at which some SymPO policies
 #   left the grammar altogether.
-
-# %%
-BUDGET = 0.25  # nats
 
 # %%
 runs = grammar.run_study(config)
@@ -386,8 +392,10 @@ own = [
 ]
 # what each seed's policies win with the budget
 bought = noisy.groupby([*cell, "seed"])[["beta", "kl", "win_rate"]].apply(spend, BUDGET)
+others = at_paper[(at_paper.noise_rate == highest) & (at_paper.method != "dpo")]
 comparisons = {
-    "the paper's β": at_paper[at_paper.noise_rate > lowest],
+    "the paper's β": main,
+    "the paper's β, other methods": others,
     "its own β": pd.concat(own),
     "equal KL": bought.rename("win_rate").reset_index(),
 }
@@ -401,34 +409,49 @@ contrasts = compared.contrast_comparisons(
     },
     names=["comparison", "regime"],
 )
-headline = contrasts[(contrasts.baseline == "dpo") & (contrasts.value == "win_rate")]
+against_dpo = contrasts[contrasts.baseline == "dpo"]
 # no run was dropped
-assert (headline.n == config.seeds).all()
+assert (against_dpo.n == config.seeds).all()
 contrasts = figures.save_table(contrasts, "table_gold_contrasts", profile=profile)
 contrasts.drop(columns="p")
 
 # %% tags=["hide-input"]
-headline = contrasts.loc[headline.index]  # with the verdicts as they were saved
-described = [
-    f"**{name}, {regime} pairs.**\n\n{compared.describe_contrasts(rows)}"
-    for (name, regime), rows in headline.groupby(["comparison", "regime"], sort=False)
-]
-Markdown("\n\n".join(described))
+against_dpo = contrasts.loc[against_dpo.index]  # with the verdicts as they were saved
+by_value = dict(list(against_dpo.groupby("value")))
+
+
+def describe(rows):
+    """A list per comparison and regime."""
+    groups = rows.groupby(["comparison", "regime"], sort=False)
+    return "\n\n".join(
+        f"**{name}, {regime} pairs.**\n\n{compared.describe_contrasts(group)}"
+        for (name, regime), group in groups
+    )
+
+
+Markdown(describe(by_value["win_rate"]))
 
 # %% [markdown]
-# `accuracy` is compared as well, where it is defined: it asks for the order of held-out pairs and
-# not for answers.
-#
+# Accuracy asks for the order of held-out pairs and not for answers. If a symmetric loss learned the
+# order better from noisy labels, it would show here:
+
+# %% tags=["hide-input"]
+Markdown(describe(by_value["accuracy"]))
+
+# %% [markdown]
 # What could have been seen? A study that sees nothing has said something only about differences
 # larger than that.
 
 # %% tags=["check"]
+headline = by_value["win_rate"]
+headline = headline[headline.noise_rate > lowest]
 detectable = headline.groupby(["comparison", "regime"], sort=False).detectable.max()
 powerful = detectable <= 0.03
 Markdown(
     f"The smallest true difference that would have been seen four times in five is at most 0.03 in "
     f"{powerful.sum()} of {len(powerful)} combinations of comparison and regime, and "
-    f"{detectable.max():.3f} in the worst ({', '.join(detectable.idxmax())})."
+    f"{detectable.max():.3f} in the worst ({', '.join(detectable.idxmax())}). The aim of 0.03 was "
+    f"{'reached' if powerful.all() else 'missed in the others'}."
 )
 
 # %% [markdown]
@@ -456,8 +479,27 @@ figures.save_table(budgets.reset_index(drop=True), "table_gold_budgets", profile
 # %% [markdown]
 # `lead` is the mean win rate of the method minus that of DPO at the budget, `all beyond` the share
 # of seeds in which all policies of the method went farther than the budget, `dpo, all nearer` the
-# share in which none of DPO's went so far.
-#
+# share in which none of DPO's went so far. How much does a line from the reference err? DPO has
+# policies on both sides: without its larger β, what would its curve have said of them?
+
+# %% tags=["hide-input"]
+dpo = noisy[(noisy.method == "dpo") & noisy.beta.isin(config.betas[:2])]
+pairs_of_beta = dpo.pivot(index=["regime", "noise_rate", "seed"], columns="beta")
+small, large = config.betas[:2]
+reached = pairs_of_beta.kl[large] < pairs_of_beta.kl[small]
+root = np.sqrt(pairs_of_beta.kl[large] / pairs_of_beta.kl[small])
+line = 0.5 + (pairs_of_beta.win_rate[small] - 0.5) * root
+missed = (line - pairs_of_beta.win_rate[large])[reached].groupby(["regime", "noise_rate"]).mean()
+Markdown(
+    f"At the KL of β = {large:g} the line from the reference to β = {small:g} differs from DPO's "
+    "own win rate by "
+    + ", ".join(
+        f"{value:+.3f} ({name} pairs, ε = {rate:g})" for (name, rate), value in missed.items()
+    )
+    + ". A curve that bends is put too low by such a line, and so are SymPO's at the first budget."
+)
+
+# %% [markdown]
 # And what does noise cost each method? The win rate at the highest rate minus that at the lowest,
 # at the paper's β, which we expect to lie below 0 for all of them. Each method's cost is a question
 # of its own, so the p values are not corrected for the other methods.
@@ -476,6 +518,33 @@ costs["verdict"] = [stats.verdict(row, expected=-1) for row in costs.itertuples(
 figures.save_table(costs, "table_gold_noise", profile=profile)
 
 # %% [markdown]
+# Does a symmetric loss fall *less*? The fall of each SymPO loss minus that of DPO, seed by seed;
+# above 0 it has lost less.
+
+# %%
+falls = main.pivot(index=["regime", "method", "seed"], columns="noise_rate", values="win_rate")
+falls = (falls[highest] - falls[lowest]).rename("fall").reset_index().assign(noise_rate=highest)
+spared = compared.contrast_comparisons(
+    dict(list(falls.groupby("regime"))), names=["regime"], values=["fall"]
+)
+spared = figures.save_table(spared, "table_gold_falls", profile=profile)
+spared
+
+# %% tags=["hide-input"]
+clean_lead = by_value["win_rate"][by_value["win_rate"].noise_rate == lowest]
+listed = "; ".join(
+    f"{row.regime} pairs, {row.method} {row.estimate:+.3f}" for row in clean_lead.itertuples()
+)
+lost = "; ".join(
+    f"{row.regime} pairs, {row.method} {row.estimate:+.3f}, {row.verdict}"
+    for row in spared.itertuples()
+)
+Markdown(
+    f"Lead over DPO on clean labels, at the paper's β: {listed}. Lost less than DPO between "
+    f"ε = {lowest:g} and {highest:g}: {lost}."
+)
+
+# %% [markdown]
 # ## Do they memorise the flips, and do they still write reviews?
 #
 # `fit_flipped` in the table of win rates is the share of *flipped* training pairs whose wrong label
@@ -486,13 +555,20 @@ figures.save_table(costs, "table_gold_noise", profile=profile)
 #
 # A lexicon can be pleased by text that nobody would write. A policy has **left the grammar** if
 # fewer than half as many of its answers are reviews as of its SFT model's. Such policies stay in
-# every mean above; here they are counted.
+# every mean above; here they are counted, and below stands what is left of the leads at the
+# paper's β where both policies of a seed stayed.
 
 # %%
 left = table.assign(left=table.reviews < table.reviews_sft / 2)
 counted = left.groupby([*cell, "beta"]).left.agg(["sum", "count"]).reset_index()
 counted = counted[counted.method.isin(config.methods)].rename(columns={"sum": "left"})
 figures.save_table(counted, "table_gold_answers", profile=profile)
+
+# %%
+stayed = left[~left.left & (left.beta == config.betas[0]) & left.method.isin(config.methods)]
+stayed = stayed.pivot(index=["regime", "noise_rate", "seed"], columns="method", values="win_rate")
+leads = stayed.drop(columns="dpo").sub(stayed.dpo, axis=0)
+leads.groupby(["regime", "noise_rate"]).agg(["mean", "count"])
 
 # %% [markdown]
 # What policies write, before and after: the first answers of seed 0 to three prompts that nothing
@@ -522,14 +598,17 @@ Markdown(
 
 # %% tags=["hide-input"]
 at_highest = main[main.noise_rate == highest]
-own_highest = pd.concat(own).query("noise_rate == @highest")
-liked = own_highest.groupby(["regime", "method"]).beta.agg(lambda values: values.mode()[0])
-nats = at_highest.groupby(["regime", "method"]).kl.mean().map("{:.2f}".format)
-distance = nats + f" at β = {config.betas[0]:g}; own β " + liked.map("{:g}".format)
+own_highest = pd.concat(own).query("noise_rate == @highest").groupby(["regime", "method"])
+liked = own_highest.beta.agg(
+    lambda values: ", ".join(f"{beta:g} ({n})" for beta, n in sorted(Counter(values).items()))
+)
+spent = at_highest.groupby(["regime", "method"]).kl.mean().map("{:.2f}".format)
+distance = spent + " / " + own_highest.kl.mean().map("{:.2f}".format) + "; β = " + liked
 distance = distance.unstack("method").reset_index()
 excess = at_highest.eval("fit_flipped + fit_clean - 1").groupby(at_highest.regime).mean()
 Markdown(
-    "What the policies spend, nats, and the β that noisy validation chooses most often:\n\n"
+    "What the policies spend at the paper's β / at their own, nats, and how often noisy validation "
+    "chose which β:\n\n"
     + figures.to_markdown(distance, "l" * distance.shape[1])
     + f"\n\nLearned by heart, beyond what an order explains: {excess['memorised']:.2f} of the "
     f"labels with memorised pairs, {excess['fresh']:.2f} with fresh ones. Policies that left the "
@@ -539,11 +618,13 @@ Markdown(
 # %% [markdown]
 # A lead at the paper's β with more KL says that the loss behaves as if β were smaller. A lead at a
 # method's own β says something about the choice as well: noisy validation asks who orders pairs
-# best, which is not who wins most, since the larger β of two orders as well and moves less. Only a
-# lead at equal KL says that a loss has learned more from the same labels, and only that one is the
-# paper's point. Read the three verdicts in this order, and the last one beside the table of
-# budgets. What this world cannot say: its answers have eight words, its reward is a lexicon's, and
-# a model of one layer may memorise, and drift, unlike a large one.
+# best, and a larger β may order as well, move less and so win less; where validation hardly tells
+# the β apart, the choice is luck, and the interval holds for this choice alone. Only a lead at
+# equal KL says that a loss has learned more from the same labels, and only that one is the paper's
+# point. Read the three verdicts in this order, the last one beside the table of budgets, and all of
+# them beside the falls and the accuracy, where noise itself is compared. What this world cannot
+# say: its answers have eight words, its reward is a lexicon's, and a model of one layer may
+# memorise, and drift, unlike a large one.
 #
 # ## The same question with SmolLM2
 #

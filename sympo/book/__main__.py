@@ -6,7 +6,7 @@ import sys
 
 from sympo._settings import parse_setting
 from sympo.book import execute, staleness
-from sympo.book.twins import study_of
+from sympo.book.twins import stem_of, study_of
 from sympo.studies import profiles
 
 # In the order in which a person meets them; the Makefile has a target for each.
@@ -163,7 +163,8 @@ def _draw_records(profile: str) -> list[str]:
     sections = profiles.read_profile(profile)
     drawn = []
     for study, (module, _) in profiles.STUDIES.items():
-        names = [name for name in execute.notebooks() if study_of(name) == study]
+        # 09 shows a study of its own name beside the one that it trains
+        names = [name for name in execute.notebooks() if study in (study_of(name), stem_of(name))]
         if not names or study not in sections:
             continue
         config = profiles.study_config(study, profile)
@@ -172,7 +173,7 @@ def _draw_records(profile: str) -> list[str]:
             _say(f"{study}: not drawn, no seed is complete; {runs}")
             continue
         _say(f"{study}: {runs}")
-        drawn += [name for name in names if _try_run(name, profile)]
+        drawn += [name for name in names if name not in drawn and _try_run(name, profile)]
     return drawn
 
 

@@ -41,21 +41,22 @@ def contrast_policies(table: pd.DataFrame, *, values: Sequence[str]) -> pd.DataF
 
 
 def contrast_comparisons(
-    tables: Mapping[tuple[str, ...], pd.DataFrame], *, names: Sequence[str]
+    tables: Mapping[Any, pd.DataFrame],
+    *,
+    names: Sequence[str],
+    values: Sequence[str] = ("win_rate", "accuracy"),
 ) -> pd.DataFrame:
     """`contrast_policies` in several comparisons, each a question of its own.
 
     Args:
-        tables: a row per policy, by what tells the comparison from the others; compared are the
-            columns win_rate and, where there is one, accuracy.
+        tables: a row per policy, by what tells the comparison from the others.
         names: of the columns that say so.
+        values: columns that are compared, where a table has them.
     Returns:
         the columns `names`, then those of `contrast_policies`.
     """
     contrasts = {
-        key: contrast_policies(
-            table, values=[name for name in ("win_rate", "accuracy") if name in table]
-        )
+        key: contrast_policies(table, values=[name for name in values if name in table])
         for key, table in tables.items()
     }
     return pd.concat(contrasts, names=names).reset_index(names).reset_index(drop=True)

@@ -21,6 +21,7 @@ from sympo.book.twins import (
     LAST,
     LEFT_OUT,
     check_parameters,
+    is_left_out,
     notebooks,
     output,
     parameters,
@@ -121,6 +122,8 @@ def _leave_out(name: str, profile: str, reason: str) -> None:
     """Let the committed notebook be the output, marked for `twins.is_left_out`."""
     import nbformat
 
+    # what an earlier run wrote is not of this one
+    staleness.results_file(name, profile).unlink(missing_ok=True)
     notebook = nbformat.read(_committed(name), as_version=4)
     notebook.metadata[LEFT_OUT] = reason
     write_atomically(output(name, profile), nbformat.writes(notebook) + "\n")
@@ -293,6 +296,9 @@ def refresh(name: str, profile: str) -> bool:
 
     executed = output(name, profile)
     remedy = f"run make paper PROFILE={profile} first"
+    # then there is nothing new to show
+    if is_left_out(name, profile):
+        return False
     if not executed.is_file():
         raise ValueError(f"{name} has not been run in profile {profile}: {remedy}")
     notebook = read_twin(name)

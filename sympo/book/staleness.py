@@ -17,6 +17,9 @@ from pathlib import Path
 from sympo.book.twins import notebooks, output, relative, saved_stems, stem_of, study_of, twin
 from sympo.studies import profiles
 
+# Studies whose notebooks show on a laptop what a GPU has recorded.
+SHOWN_FROM_GPU = ("mnist_losses", "mnist_noise", "gold_grammar", "hh", "ultrafeedback")
+
 
 def modules_of(*sources: Path) -> list[Path]:
     """The modules of sympo that Python files import, directly or through one another.
@@ -130,7 +133,7 @@ def inputs(name: str, profile: str) -> str:
     if root / "sympo" / "book" / "claims.py" in paths:
         paths.add(root / "notebooks" / "claims.yaml")
     # on a laptop, these show what a GPU recorded
-    if profile == "laptop" and study in ("mnist_losses", "mnist_noise", "hh", "ultrafeedback"):
+    if profile == "laptop" and study in SHOWN_FROM_GPU:
         for folder in (profiles.own_figures("gpu"), profiles.committed_figures("gpu")):
             paths.update((folder / "data").glob(f"*_{stem_of(name)}*.csv"))
             paths.add(folder / "data" / f"{name}.json")

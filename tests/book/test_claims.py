@@ -61,6 +61,15 @@ SUMMARY = {
         method=POLICIES["method"],
         baseline=["cdpo", "rdpo", "ropo"],
     ),
+    "under noise, less lost and more pairs in order": product_of(
+        "gold-falls-less-{regime}-{method}-dpo", regime=REGIMES, method=POLICIES["method"]
+    )
+    + product_of(
+        "gold-accuracy-{regime}-{method}-dpo-{rate}",
+        regime=REGIMES,
+        method=POLICIES["method"],
+        rate=[0.3, 0.4],
+    ),
     "up to 15%": product_of(
         "{data}-15-points-{method}-dpo-0.4",
         data=["hh", "ultrafeedback"],
@@ -82,8 +91,9 @@ SUMMARY = {
     "no noise rate to be told": ["correction"],
     "degrades under high noise": [
         "gradient",
-        "poor-policy-fresh-dpo",
-        "poor-policy-memorised-dpo",
+        *product_of(
+            "poor-policy-{regime}-{method}", regime=REGIMES, method=["dpo", *POLICIES["method"]]
+        ),
         "falls-behind-ramp-logistic-0.45-final",
         "falls-behind-ramp-hinge-0.45-final",
     ],

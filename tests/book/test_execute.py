@@ -100,6 +100,8 @@ class TestRun:
             )
             assert kept.cells == committed.cells
             assert "03_three" not in list_stale()
+            assert not execute.refresh("03_three", profile)
+            assert not staleness.results_file("03_three", profile).exists()
 
     def test_settings_leave_the_profiles_results_alone(self, root):
         cell = "import os\nprint(size, os.environ['SYMPO_FIGURES'])"

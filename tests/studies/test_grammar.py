@@ -179,6 +179,8 @@ def test_runs():
     }
     assert len(set(runs)) == len(runs)
     assert {run.beta for run in runs if run.noise_rate == 0} == {0.1}
+    # one rate above 0 has all of them
+    assert {run.beta for run in config(noise_rates=[0.4]).runs()} == {0.1, 1.0}
     tiers = {(run.method, run.noise_rate): config().tier(run) for run in runs}
     assert tiers["dpo", 0.4] == plan.HEADLINE
     assert tiers["dpo", 0.3] == plan.OTHER_RATES
@@ -195,6 +197,10 @@ def test_runs():
         ({"batch": 48}, "batch = 48 does not divide the 64 pairs of fresh"),
         ({"regimes": {"fresh": {"pairs": 64}}}, "epochs"),
         ({"samples": 3}, "multiple of 2"),
+        ({"other_methods": ["dpo"]}, "methods and other_methods holds dpo more than once"),
+        ({"sft_examples": 16}, "sft_examples = 16 is below batch = 32"),
+        ({"betas": []}, "betas"),
+        ({"regimes": {}}, "regimes"),
     ],
 )
 def test_configs_are_refused(changes, sentence):

@@ -74,7 +74,8 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
         row[0].set_ylabel("true win rate against SFT")
     # the lines cross, so that names at their ends would not tell them apart
     panels[0, 0].legend(handlelength=2.6, loc="upper left")
-    figure.supxlabel("KL to the SFT model, nats (square-root scale)")
+    seeds = table.seed.nunique()
+    figure.supxlabel(f"KL to the SFT model, nats (square-root scale); n = {seeds} seeds")
     return figure
 
 

@@ -3,8 +3,8 @@
 The world is that of study `gold` with its tiny model. Policies differ in method, noise rate and β,
 and in how they meet their pairs: fresh ones, each seen once, or few, each seen many times, so that
 wrong labels can be learned by heart. A step of such a model takes 15 ms, and what a trainer does
-around it three times as long; so the loops here are bare ones. SymPOTrainer takes the same steps
-(tests/studies/test_grammar.py).
+around it three times as long; so the loops here are bare ones. SymPOTrainer takes the same steps,
+told to let the gradient norm have no bound (tests/studies/test_grammar.py).
 """
 
 import copy
@@ -73,16 +73,16 @@ class GrammarConfig(StudyConfig):
     """Study gold_grammar. All fields are ours: the paper has no such study."""
 
     # Which runs. These methods are compared at every rate and β, on the seeds 0 … seeds − 1,
-    methods: list[str]
+    methods: Annotated[list[str], Field(min_length=1)]
     seeds: Count
-    noise_rates: list[Rate]
-    # the first is the paper's; at the lowest noise rate it is the only one
-    betas: list[Positive]
+    noise_rates: Annotated[list[Rate], Field(min_length=1)]
+    # the first is the paper's; where no label is flipped it is the only one
+    betas: Annotated[list[Positive], Field(min_length=1)]
     # and these at the highest rate and the paper's β, on fewer seeds.
     other_methods: list[str]
     other_seeds: Annotated[int, Field(ge=0)]
     # pairs and epochs of each regime
-    regimes: dict[str, Regime]
+    regimes: Annotated[dict[str, Regime], Field(min_length=1)]
 
     # The world: SFT on reviews of the grammar, then pairs of the SFT model's own answers.
     sft_examples: Count
@@ -117,7 +117,12 @@ class GrammarConfig(StudyConfig):
         return names
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> "GrammarConfig":
+    def _check_together(self) -> "GrammarConfig":
+        refuse_duplicates("methods and other_methods", [*self.methods, *self.other_methods])
+        if self.sft_examples < self.batch:
+            raise ValueError(
+                f"sft_examples = {self.sft_examples} is below batch = {self.batch}: raise it"
+            )
         for name, regime in self.regimes.items():
             if regime.pairs % self.batch:
                 raise ValueError(
@@ -145,7 +150,7 @@ class GrammarConfig(StudyConfig):
     def _list_cells(self, seed: int, rate: float) -> list[tuple[str, float]]:
         """The methods and β of a seed at a noise rate."""
         # the paper's β alone where there is no noise to withstand
-        betas = self.betas if rate > min(self.noise_rates) else self.betas[:1]
+        betas = self.betas if rate > 0 else self.betas[:1]
         cells = [*product(self.methods, betas)] if seed < self.seeds else []
         if rate == max(self.noise_rates) and seed < self.other_seeds:
             cells += product(self.other_methods, self.betas[:1])
@@ -212,7 +217,7 @@ def run_study(config: GrammarConfig) -> records.Runs:
 
 
 def plan_study(config: GrammarConfig, *, read_only: bool = False) -> plan.Plan[AlignmentRun]:
-    """The policies of `config`, those of a tier and seed together.
+    """The policies of `config`, those of a tier together.
 
     They are trained on processors, one policy per core, also where there is a GPU: it would wait
     for Python between the small operations of a model like this.
@@ -225,7 +230,8 @@ def plan_study(config: GrammarConfig, *, read_only: bool = False) -> plan.Plan[A
         provenance=provenance.collect(weights="scratch"),
         list_runs=lambda load: [*config.runs()],
         tier=config.tier,
-        together=lambda run: run.seed,
+        # a call starts a process for each core, as far as there are seeds
+        together=lambda run: None,
         train=partial(sweep.train_parallel, build_world=build_world, workbench=Workbench),
     )
 
@@ -372,7 +378,9 @@ def fine_tune(model: PreTrainedModel, ids: Tensor, spec: WorldSpec) -> None:
     def loss(step: int) -> Tensor:
         rows = ids[batches[step]]
         # the mean over the tokens of the batch
-        return answer_losses(model, rows).sum() / (rows[:, PROMPT:] != 0).sum()
+        return (
+            answer_losses(model, rows).sum() / (rows[:, PROMPT:] != model.config.pad_token_id).sum()
+        )
 
     minimise(
         model,
