@@ -140,6 +140,14 @@ class TestInputs:
         assert "figures/gpu" not in staleness.inputs("10_hh", "smoke")
         assert "figures/gpu" not in staleness.inputs("03_three", "laptop")
 
+    def test_09_on_a_laptop_depends_on_what_a_gpu_recorded_of_smollm2(self, root):
+        path = root / "figures/gpu/data/table_gold_smollm2.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text("x\n1\n")
+        write_section(root, "minutes: {}", "laptop")
+        write_twin(root, "09_gold", "3")
+        assert "figures/gpu/data/table_gold_smollm2.csv" in staleness.inputs("09_gold", "laptop")
+
     def test_new_times_change_nothing(self, root, quick):
         run_all()
         for path in root.rglob("*.py"):
