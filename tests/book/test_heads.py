@@ -1,7 +1,8 @@
-"""Contrasts of reward heads: two intervals, by hand, and the verdict of their union."""
+"""Contrasts of reward heads: two sources of chance, by hand, and the verdict of their sum."""
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
 from sympo import stats
 from sympo.book import heads
@@ -25,8 +26,47 @@ def test_both_intervals_are_those_of_the_library(outcomes):
     assert (found["seeds_low"], found["seeds_high"]) == pytest.approx((seeds.low, seeds.high))
     assert (found["prompts_low"], found["prompts_high"]) == (prompts.low, prompts.high)
     assert (found["n"], found["prompts"]) == (5, 7)
-    assert found["low"] == min(seeds.low, prompts.low)
-    assert found["high"] == max(seeds.high, prompts.high)
+
+
+def test_variances_of_both_sources_add(outcomes):
+    found = heads.compare(outcomes["a"], outcomes["b"], PROMPTS)
+    difference = outcomes["a"] - outcomes["b"]
+    mean = difference.mean()
+    over_seeds = difference.mean(1).var(ddof=1) / 5
+    sums = [(difference.mean(0) - mean)[prompt == PROMPTS].sum() for prompt in range(7)]
+    over_prompts = 7 / 6 * np.square(sums).sum() / 8**2
+    error = np.sqrt(over_seeds + over_prompts)
+    half = scipy_stats.t.ppf(0.975, 4) * error  # five seeds are fewer than seven prompts
+    assert (found["low"], found["high"]) == pytest.approx((mean - half, mean + half))
+    assert found["p"] == pytest.approx(2 * scipy_stats.t.sf(abs(mean) / error, 4))
+    detectable = stats.detectable_difference(error * np.sqrt(5), 5)
+    assert found["detectable"] == pytest.approx(detectable)
+    assert found["low"] < min(found["seeds_low"], found["prompts_low"])
+    assert found["high"] > max(found["seeds_high"], found["prompts_high"])
+
+
+@pytest.mark.parametrize(("of_seeds", "of_prompts"), [(1.0, 1.0), (1.0, 0.2), (0.2, 1.0)])
+def test_the_interval_covers_where_seeds_and_prompts_both_vary(of_seeds, of_prompts):
+    generator = np.random.default_rng(0)
+    covered, united = [], []
+    for _ in range(150):
+        seeds = of_seeds * generator.normal(size=(10, 1)) / np.sqrt(1 / 10)
+        prompts = of_prompts * generator.normal(size=40) / np.sqrt(1 / 40)
+        found = heads.compare(seeds + prompts, np.zeros(40), range(40))
+        covered.append(found["low"] <= 0 <= found["high"])
+        low = min(found["seeds_low"], found["prompts_low"])
+        united.append(low <= 0 <= max(found["seeds_high"], found["prompts_high"]))
+    assert np.mean(covered) > 0.92  # 0.95, but for the luck of 150 draws
+    if of_seeds == of_prompts:
+        # the union of the two intervals, which a first version of notebook 08 took
+        assert np.mean(united) < 0.91
+
+
+def test_heads_that_agree_everywhere_differ_by_nothing():
+    same = np.ones((5, 8))
+    found = heads.compare(same, same, PROMPTS)
+    assert (found["low"], found["high"], found["p"], found["detectable"]) == (0, 0, 1, 0)
+    assert heads.compare(same, 0 * same, PROMPTS)["p"] == 0
 
 
 def test_a_rule_without_seeds_is_compared_with_every_seed(outcomes):

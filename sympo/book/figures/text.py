@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sympo.book.figures.style import (
+    GREY_NOTE,
     OKABE_ITO,
     End,
     direct_labels,
@@ -26,6 +27,8 @@ _FLIPS = {
     "uniform": (OKABE_ITO["orange"], "^", "--", 0.0),
     "near ties": (OKABE_ITO["blue"], "s", "-", 0.12),
 }
+# the losses whose contrasts are tested: bands of more would lie on one another
+_TESTED = ("sigmoid", "ramp", "logistic", "hinge")
 # of the scores of the two answers
 _GAPS = ("near", "middle", "far")
 
@@ -35,21 +38,23 @@ def fig13_real_text(table: pd.DataFrame) -> Figure:
     """Test accuracy against ε, a line per loss and a panel per corpus; dotted: the longer answer.
 
     Args:
-        table: columns corpus, method, noise_rate, seed, accuracy (ties ½) and longer (that of
-            "the longer answer", the same for all rows of a corpus); bands are 95% t intervals over
-            seeds.
+        table: columns corpus, method, noise_rate, seed, accuracy (ties ½), longer (that of "the
+            longer answer") and prompts (their number), both the same for all rows of a corpus.
+            Drawn are the four losses that are tested; bands are 95% t intervals over seeds.
     """
     corpora = list(dict.fromkeys(table.corpus))
     figure, axes = subplots(1, len(corpora), height=2.8, squeeze=False)
     for axis, corpus in zip(axes[0], corpora, strict=True):
-        rows = table[table.corpus == corpus]
+        rows = table[(table.corpus == corpus) & table.method.isin(_TESTED)]
         ends = [_draw_loss(axis, rows, method) for method in in_order(rows.method)]
-        # named once: in the other panels it may run between the curves
-        name = "the longer answer" if axis is axes[0, 0] else ""
-        reference_line(axis, rows.longer.iloc[0], name)
-        axis.set(title=corpus, xlabel="noise rate ε", xticks=sorted(rows.noise_rate.unique()))
-    axes[0, 0].set_ylabel("test accuracy")
-    direct_labels(axes[0, -1], ends)
+        # beside the last panel, where the line runs between the curves
+        last = axis is axes[0, -1]
+        reference_line(axis, rows.longer.iloc[0], "" if last else "the longer answer")
+        axis.set_title(f"{corpus}\n{rows.prompts.iloc[0]:,} prompts")
+        axis.set(xlabel="noise rate ε", xticks=sorted(rows.noise_rate.unique()))
+    axes[0, 0].set_ylabel(f"test accuracy, n = {table.seed.nunique()} seeds")
+    rule = End(rows.longer.iloc[0], "the longer answer", str(GREY_NOTE["color"]))
+    direct_labels(axes[0, -1], [*ends, rule])
     return figure
 
 
@@ -71,7 +76,8 @@ def fig14_score_noise(table: pd.DataFrame) -> Figure:
 
     Args:
         table: columns method, flips ("none", "uniform" or "near ties"), gap ("near", "middle" or
-            "far"), seed, accuracy; bars are 95% t intervals over seeds, dotted is chance.
+            "far"), seed, accuracy, pairs (their number, by gap); bars are 95% t intervals over
+            seeds, dotted is chance.
     """
     methods = in_order(table.method)
     figure, axes = subplots(1, len(methods), height=2.6, sharey=True, squeeze=False)
@@ -82,7 +88,8 @@ def fig14_score_noise(table: pd.DataFrame) -> Figure:
         axis.set_xticks(range(len(_GAPS)), _GAPS)
         reference_line(axis, 0.5, "")
     axes[0, 0].set_ylabel("test accuracy")
-    figure.supxlabel("gap between the scores of the two answers, in thirds")
+    sizes = f"n = {table.seed.nunique()} seeds, {table.pairs.min()} pairs or more each"
+    figure.supxlabel(f"gap between the two scores, in thirds; {sizes}")
     direct_labels(axes[0, -1], ends)
     return figure
 
