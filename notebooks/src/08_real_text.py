@@ -607,8 +607,8 @@ thirds = pd.qcut(tested.gap.rank(method="first"), 3, labels=["near", "middle", "
 far_pairs = int((thirds == "far").sum())
 unlike = 0.1  # the share of pairs that two heads disagree on
 Markdown(
-    f"The far third has {far_pairs} test pairs. Two heads that disagree on {unlike:.0%} of them are "
-    f"known to ±{2 * np.sqrt(unlike / far_pairs):.3f}, and a true difference of "
+    f"The far third has {far_pairs} test pairs. Two heads that disagree on {unlike:.0%} of them "
+    f"are known to ±{2 * np.sqrt(unlike / far_pairs):.3f}, and a true difference of "
     f"{stats.detectable_difference(np.sqrt(unlike), far_pairs):.3f} is seen four times in five. "
     f"Agreement takes heads that disagree on less than {far_pairs * (0.02 / 2) ** 2:.1%}: it could "
     "hardly come out."
