@@ -294,7 +294,12 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _confirm() -> bool:
-    return sys.stdin.isatty() and input("Ask? [y/N] ").strip().lower() in ("y", "yes")
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return input("Ask? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def _manage_records(options: argparse.Namespace) -> int:

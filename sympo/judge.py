@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from sympo.stats import Interval, wilson
 
@@ -61,6 +62,11 @@ class BothOrders(NamedTuple):
 
     a_first: Reply
     b_first: Reply
+
+    @property
+    def came(self) -> bool:
+        """Whether the judge said anything, in both orders."""
+        return self.a_first.came and self.b_first.came
 
 
 class Judge(Protocol):
@@ -360,7 +366,12 @@ class EndpointJudge:
     def identity(self) -> dict[str, Any]:
         """What a verdict depends on: equal identities stand for the same judge."""
         wording = hashlib.sha256(_QUESTION.encode()).hexdigest()
-        return {"model": self.model, "options": dict(self.options), "question_sha256": wording}
+        return {
+            "endpoint": _read_endpoint(),
+            "model": self.model,
+            "options": dict(self.options),
+            "question_sha256": wording,
+        }
 
     def __call__(
         self, prompts: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]
@@ -403,17 +414,22 @@ class EndpointJudge:
             raise ValueError(
                 "OPENAI_API_KEY is not set: set it (to any text where the endpoint asks for no key)"
             )
-        return OpenAI(timeout=self.timeout, max_retries=self.retries)
+        try:
+            return OpenAI(timeout=self.timeout, max_retries=self.retries)
+        # whatever it raises is of the settings; an address that it quotes may hold a password
+        except Exception as error:
+            raise ValueError(
+                f"no client can be made ({type(error).__name__}): check OPENAI_BASE_URL"
+            ) from None
 
     def _ask(self, client: Any, question: str) -> Reply:
         import openai
 
         messages = [{"role": "user", "content": question}]
+        # Raw, so that what goes wrong before anything is sent is told from an odd reply.
+        create = client.chat.completions.with_raw_response.create
         try:
-            reply = client.chat.completions.create(
-                model=self.model, messages=messages, **self.options
-            )
-            return parse_verdict(reply.choices[0].message.content)
+            reply = create(model=self.model, messages=messages, **self.options)
         except openai.APITimeoutError:
             return Reply(None, f"{_NO_REPLY}time-out")
         except openai.APIConnectionError:
@@ -428,9 +444,39 @@ class EndpointJudge:
                     f"{sorted(self.options)}"
                 ) from None
             return Reply(None, f"{_NO_REPLY}HTTP {error.status_code}")
-        # A server may answer 200 with anything at all.
-        except (openai.APIError, ValueError, AttributeError, IndexError, TypeError):
-            return Reply(None, "reply of another form")
+        except (TypeError, ValueError) as error:
+            # Not the chain: an error of encoding holds the key.
+            raise ValueError(
+                f"the request cannot be written ({type(error).__name__}): OPENAI_API_KEY must be "
+                f"ASCII, and the options {sorted(self.options)} what openai takes beside model and "
+                "messages"
+            ) from None
+        return _read_completion(reply)
+
+
+def _read_endpoint() -> str:
+    """Host and path of the address that is asked, without a user's name and password."""
+    address = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    try:
+        parts = urlsplit(address)
+        # a port that is no number is an error only when it is read
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        # not quoted: it may hold a password
+        raise ValueError("OPENAI_BASE_URL is no address: it has to be like https://host:8000/v1")
+    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
+
+
+def _read_completion(reply: Any) -> Reply:
+    import openai
+
+    # A server may answer 200 with anything at all.
+    try:
+        return parse_verdict(reply.parse().choices[0].message.content)
+    except (openai.APIError, ValueError, AttributeError, IndexError, TypeError):
+        return Reply(None, "reply of another form")
 
 
 def write_question(prompt: Prompt, first: str, second: str) -> str:

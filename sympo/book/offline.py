@@ -37,7 +37,7 @@ RESULTS = [*CELL, "seed", "model", "pairs", *WIN_RATE, *CHOSEN, *AVERAGED, "judg
 
 # What a language model says of a policy.
 JUDGED = [
-    *("judge", "opponent", *CELL, "seed", *WIN_RATE, "win_rate_second"),
+    *("judge", "opponent", "files", *CELL, "seed", *WIN_RATE, "win_rate_second"),
     *("judged", "unparsed", "swayed", "position_bias"),
 ]
 
@@ -274,8 +274,9 @@ def read_results(config: OfflineConfig, stem: str, own: pd.DataFrame) -> pd.Data
 def tabulate_judged(runs: Sequence[records.Record], config: OfflineConfig) -> pd.DataFrame:
     """What language models say of the policies that they were asked about, a row for each.
 
-    A policy that was judged on fewer pairs than others by the same judge is left out: means over
-    different prompts do not compare.
+    Of the policies that a judge was asked about in one way, those remain that were judged on the
+    same prompts of their seeds as the one with the most: means over different prompts do not
+    compare.
 
     Returns:
         the columns `JUDGED`; empty where nobody was asked.
@@ -283,13 +284,21 @@ def tabulate_judged(runs: Sequence[records.Record], config: OfflineConfig) -> pd
     """
     folder = judging.judged_folder(config.profile)
     rows = [
-        {**record["config"], **judging.summarise(contest)}
+        {
+            **record["config"],
+            **judging.summarise(contest),
+            # as text, so that a column of them can be compared
+            "prompts": str(contest.list_judged()),
+        }
         for record in select_shared(runs, config)
         for contest in judging.find_contests(record, folder)
     ]
-    table = pd.DataFrame(rows).reindex(columns=JUDGED)
-    most = table.groupby(["judge", "opponent"]).judged.transform("max")
-    return table[table.judged == most].reset_index(drop=True)
+    table = pd.DataFrame(rows).reindex(columns=[*JUDGED, "prompts"])
+    table = table[table.judged > 0]
+    # the prompts of the policy that was judged on the most
+    fullest = table.sort_values("judged", ascending=False, kind="stable")
+    prompts = fullest.groupby("files").prompts.transform("first")
+    return table.loc[table.prompts.eq(prompts), JUDGED].reset_index(drop=True)
 
 
 def describe_judged(judged: pd.DataFrame, config: OfflineConfig) -> str:
@@ -307,7 +316,7 @@ def describe_judged(judged: pd.DataFrame, config: OfflineConfig) -> str:
             "No language model was asked. Where the records are, `python -m sympo judge "
             f"{config.study} --profile {profile}` asks one about the answers in them."
         )
-    groups = judged.groupby(["judge", "opponent"])
+    groups = judged.groupby(["judge", "opponent", "files"])
     return "\n\n".join(_describe_judge(rows, config) for _, rows in groups)
 
 
@@ -322,7 +331,8 @@ def _describe_judge(rows: pd.DataFrame, config: OfflineConfig) -> str:
     return (
         f"**{first.judge}, against {first.opponent}**: {len(rows)} policies, {first.judged} pairs "
         f"each; without a verdict {rows.unparsed.sum() / rows.judged.sum():.1%}, changed with the "
-        f"order {rows.swayed.mean():.1%}, position bias {rows.position_bias.mean():+.3f}."
+        f"order {rows.swayed.mean():.1%}, position bias {rows.position_bias.mean():+.3f}. The "
+        f"replies are in `*-{first.files}.json`."
         f"\n\n{compared.describe_contrasts(claimed)}"
     )
 

@@ -128,6 +128,7 @@ def invent_verdicts(table):
     """What a language model says of those policies against the chosen answers: a little more."""
     said = table[["method", "noise_rate", "seed"]].assign(win_rate=table.win_rate_chosen + 0.05)
     fixed = {"judge": "m", "opponent": "chosen", "judged": 40, "unparsed": 2, "swayed": 0.25}
+    fixed["files"] = "chosen-01234567"
     rest = dict.fromkeys(["win_rate_low", "win_rate_high", "win_rate_second"], said.win_rate)
     return said.assign(**fixed, **rest, position_bias=-0.125)
 

@@ -360,8 +360,8 @@ class LongerWins(EndpointJudge):
 def ask(tmp_path, monkeypatch):
     monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
 
-    def ask(runs, limit=None):
-        examiner = LongerWins("m")
+    def ask(runs, limit=None, examiner=None):
+        examiner = examiner or LongerWins("m")
         folder = judging.judged_folder("smoke")
         for contest in judging.list_contests(runs, "chosen", examiner, folder):
             judging.judge_policy(contest, examiner, limit)
@@ -383,6 +383,38 @@ def test_verdicts_are_a_row_for_each_policy_with_as_many_as_the_others(config, a
     # a policy of another setting is not of this table
     runs[0]["config"]["beta"] = 1.0
     assert len(offline.tabulate_judged(runs, config)) == 4
+
+
+def test_verdicts_on_other_prompts_and_replies_that_never_came_do_not_compare(config, ask):
+    class Mute(LongerWins):
+        """Has no reply about some answers."""
+
+        def __call__(self, prompts, *answers):
+            asked = zip(prompts, super().__call__(prompts, *answers), strict=True)
+            mute = ("dpo, 0, 3?", "sympo_sigmoid, 0, 0?", "dpo, 1,")
+            return [
+                Reply(None, "no reply: time-out") if turns[0]["content"].startswith(mute) else reply
+                for turns, reply in asked
+            ]
+
+    runs = [answered(method, seed) for method in ("dpo", "sympo_sigmoid") for seed in range(2)]
+    ask(runs[:3], examiner=Mute("m"))
+    # three replies on either policy of seed 0, but not on the same prompts
+    table = offline.tabulate_judged(runs, config)
+    assert table[["method", "seed", "judged"]].to_numpy().tolist() == [["dpo", 0, 3]]
+    # asked about, and nothing came
+    assert offline.tabulate_judged(runs[1:2], config).empty
+
+
+def test_one_model_asked_in_two_ways_is_two_judges(config, ask):
+    runs = [answered(method, seed) for method in ("dpo", "sympo_sigmoid") for seed in range(3)]
+    ask(runs)
+    ask(runs, limit=3, examiner=LongerWins("m", options={"temperature": 1}))
+    table = offline.tabulate_judged(runs, config)
+    assert table.groupby("files").judged.unique().map(list).tolist() in ([[3], [4]], [[4], [3]])
+    parts = offline.describe_judged(table, config).split("**m, against chosen**: 6 policies, ")
+    assert {part[:7] for part in parts[1:]} == {"3 pairs", "4 pairs"}
+    assert all(f"`*-{files}.json`" in "".join(parts) for files in table.files)
 
 
 def test_verdicts_are_contrasted_by_seed(config, ask):

@@ -399,6 +399,61 @@ def test_without_a_key_it_says_what_to_set(endpoint, monkeypatch):
         ask()
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"top_k": 1}, KEY),
+        ({"model": "another"}, KEY),
+        ({"temperature": object()}, KEY),
+        ({}, "sk-é-0123456789"),
+    ],
+)
+def test_a_request_that_cannot_be_written_is_no_reply(endpoint, monkeypatch, options, key):
+    server = endpoint(longer_wins)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ValueError, match="the request cannot be written") as caught:
+        ask(options=options)
+    assert str(sorted(options)) in str(caught.value)
+    assert "sk-" not in str(caught.value)
+    # nor does the traceback quote it
+    assert caught.value.__suppress_context__
+    assert not server.tries
+
+
+def test_a_judge_is_the_same_only_at_the_same_endpoint(monkeypatch):
+    def identity(address):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        return EndpointJudge("m").identity
+
+    plain = identity("http://host:8000/v1")
+    assert identity("http://user:secret@host:8000/v1/?key=secret") == plain
+    for other in ("http://host:8001/v1", "http://host:8000/v2", "http://another:8000/v1"):
+        assert identity(other) != plain
+    official = identity("https://api.openai.com/v1")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert EndpointJudge("m").identity == official
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1/v1", "http://u:secret@host:x/v1", "host:8000/v1", "http:///v1", ""]
+)
+def test_an_address_that_is_none_is_one_sentence(monkeypatch, address):
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(ValueError, match="OPENAI_BASE_URL is no address") as caught:
+        _ = EndpointJudge("m").identity
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_a_client_that_cannot_be_made_is_one_sentence(endpoint, monkeypatch):
+    endpoint(longer_wins)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://u:secret@[::1/v1")
+    with pytest.raises(ValueError, match=r"InvalidURL\): check OPENAI_BASE_URL") as caught:
+        ask()
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"pip install 'sympo\[judge\]'"):

@@ -147,13 +147,29 @@ def test_a_reply_that_never_came_is_asked_for_again_and_an_odd_one_is_not(runs, 
     contest = make_contest(runs, build)
     judge_all(contest, EndpointJudge("m", retries=0))
     summary = judging.summarise(contest)
-    assert (summary["judged"], summary["unparsed"], summary["win_rate"]) == (PROMPTS, 2, 1)
+    assert (summary["judged"], summary["unparsed"], summary["win_rate"]) == (PROMPTS - 1, 1, 1)
+    assert contest.list_judged() == [i for i in range(PROMPTS) if i != 1]
     assert [pair.opponent for pair in contest.list_waiting()] == ["1"]
     del said["1"]
     assert judge_all(contest, EndpointJudge("m", retries=0)) == 1
+    assert contest.list_judged() == list(range(PROMPTS))
     assert judging.summarise(contest)["unparsed"] == 1
     assert max(server.tries.values()) == 2
     assert KEY not in contest.path.read_text()
+
+
+def test_two_processes_keep_what_either_paid_for(runs, build, monkeypatch):
+    monkeypatch.setattr(judging, "BATCH", 2)
+    contest = make_contest(runs, build)
+
+    def lose_replies(prompts, firsts, seconds):
+        # while this one asks, another process judges everything
+        judge_all(contest, Spy())
+        return [Reply(None, "no reply: time-out") for _ in prompts]
+
+    judge_all(contest, lose_replies)
+    assert contest.list_judged() == list(range(PROMPTS))
+    assert judging.summarise(contest)["win_rate"] == 1
 
 
 def test_a_judge_without_a_verdict_has_no_win_rate(runs, build, endpoint):
@@ -226,6 +242,21 @@ def test_a_person_who_says_yes_is_obeyed(runs, endpoint, monkeypatch):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert run_judge("--limit=1") == 0
     assert sum(server.tries.values()) == 2 * len(runs)
+
+
+def test_the_end_of_the_input_means_no(runs, endpoint, capsys, monkeypatch):
+    server = endpoint(longer_wins)
+    monkeypatch.setattr(sys, "stdin", StringIO(""))  # Ctrl-D
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert run_judge() == 2
+    assert "nothing was asked" in capsys.readouterr().err
+    assert not server.tries
+
+
+def test_an_address_that_is_none_is_one_sentence(runs, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://[::1/v1")
+    assert run_judge("--yes") == 2
+    assert capsys.readouterr().err.startswith("OPENAI_BASE_URL is no address")
 
 
 def test_the_command_judges_once_and_says_what_came_out(runs, build, endpoint, capsys):

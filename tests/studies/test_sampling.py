@@ -407,6 +407,15 @@ def test_win_rate_of_a_policy_against_itself_is_one_half():
     assert sampling.win_rates(rewards, rewards) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_reward_that_is_not_finite_is_no_loss(value):
+    ours = np.array([[value, 1.0], [1.0, 1.0]])
+    theirs = np.zeros((2, 3))
+    for by_prompt in (sampling.win_rates(ours, theirs), 1 - sampling.win_rates(theirs, ours)):
+        assert np.isnan(by_prompt[0])
+        assert by_prompt[1] == 1
+
+
 def test_the_interval_of_a_win_rate_stays_in_0_to_1():
     by_prompt = [1.0, 1.0, 0.9]
     whole = sampling.summarise("reward", by_prompt)

@@ -218,8 +218,8 @@ def test_validation_that_leaves_nothing_to_train_on_is_refused(gold_world):
 
 
 def test_agreement_counts_ties_half_and_passes_nan_on():
-    assert sweep._agreement(np.array([0.3, -0.1, 0.0, 2.0])) == 2.5 / 4
-    assert math.isnan(sweep._agreement(np.array([0.3, math.nan])))
+    assert sweep.agreement(np.array([0.3, -0.1, 0.0, 2.0])) == 2.5 / 4
+    assert math.isnan(sweep.agreement(np.array([0.3, math.nan])))
 
 
 def test_told_a_rate_of_zero_rdpo_is_dpo(gold_world):

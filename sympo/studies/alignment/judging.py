@@ -58,11 +58,16 @@ class Contest:
     folder: Path
 
     @property
-    def path(self) -> Path:
-        """The file with the replies."""
+    def ending(self) -> str:
+        """How the names of its files end: the same for one judge and opponent, no other's."""
         named = json.dumps([self.opponent, self.judge], sort_keys=True)
         digest = hashlib.sha256(named.encode()).hexdigest()[:8]
-        return self.folder / f"{_stem(self.record)}-{self.opponent}-{digest}.json"
+        return f"{self.opponent}-{digest}"
+
+    @property
+    def path(self) -> Path:
+        """The file with the replies."""
+        return self.folder / f"{_stem(self.record)}-{self.ending}.json"
 
     def list_pairs(self, limit: int | None = None) -> list[Pair]:
         """What there is to judge: every prompt, or the first `limit`."""
@@ -73,10 +78,18 @@ class Contest:
         """The replies so far, by `Pair.key`."""
         return _read(self.path)[1] if self.path.is_file() else {}
 
+    def load_judged(self) -> dict[str, BothOrders]:
+        """Those of `load_replies` that came, with a verdict or without."""
+        return {key: pair for key, pair in self.load_replies().items() if pair.came}
+
+    def list_judged(self) -> list[int]:
+        """The numbers of the prompts whose replies came."""
+        known = self.load_judged()
+        return [number for number, pair in enumerate(self.list_pairs()) if pair.key in known]
+
     def list_waiting(self, limit: int | None = None) -> list[Pair]:
         """The pairs that nobody asked about, or whose replies never came."""
-        replies = self.load_replies()
-        known = {key for key, pair in replies.items() if all(reply.came for reply in pair)}
+        known = self.load_judged()
         # each once, should two prompts be the same
         by_key = {pair.key: pair for pair in self.list_pairs(limit)}
         return [pair for key, pair in by_key.items() if key not in known]
@@ -96,14 +109,14 @@ def judge_policy(contest: Contest, examiner: Judge, limit: int | None = None) ->
         ValueError, ConnectionError: as `EndpointJudge`; the replies of earlier batches are kept.
     Check: tests/studies/test_judging.py.
     """
-    replies = contest.load_replies()
     waiting = contest.list_waiting(limit)
     for start in range(0, len(waiting), BATCH):
         batch = waiting[start : start + BATCH]
         dialogues, ours, theirs = zip(*batch, strict=True)
         answers = judge.ask_both_orders(examiner, dialogues, ours, theirs)
-        replies.update(zip((pair.key for pair in batch), answers, strict=True))
-        _write(contest, replies)
+        replies = dict(zip((pair.key for pair in batch), answers, strict=True))
+        # read again, as another process may have written meanwhile; a reply that came is kept
+        _write(contest, {**contest.load_replies(), **replies, **contest.load_judged()})
 
 
 class Cost(NamedTuple):
@@ -158,19 +171,20 @@ def summarise(contest: Contest) -> dict[str, Any]:
     """What the judge says of a policy so far.
 
     Returns:
-        opponent; judge, its model; judged, how many pairs it was asked about; unparsed, how many of
-        these lack a verdict; win_rate over the others with its 95% interval over prompts as _low
-        and _high, a verdict that changes with the order counted ½; win_rate_second, the mean score
-        where the policy is shown second; swayed, the share that changed with the order;
-        position_bias.
+        opponent; judge, its model; files, `Contest.ending`, as one model may be asked in several
+        ways; judged, the pairs whose replies came; unparsed, how many of these lack a verdict;
+        win_rate over the others with its 95% interval over prompts as _low and _high, a verdict
+        that changes with the order counted ½; win_rate_second, the mean score where the policy is
+        shown second; swayed, the share that changed with the order; position_bias.
     """
-    replies = contest.load_replies()
-    found = [replies[pair.key] for pair in contest.list_pairs() if pair.key in replies]
+    known = contest.load_judged()
+    found = [known[pair.key] for pair in contest.list_pairs() if pair.key in known]
     comparison = judge.tally(found)
     second = [1 - pair.b_first.score for pair in found if pair.b_first.score is not None]
     return {
         "opponent": contest.opponent,
         "judge": contest.judge["model"],
+        "files": contest.ending,
         "judged": len(found),
         "unparsed": comparison.unparsed,
         **_win_rate(comparison),

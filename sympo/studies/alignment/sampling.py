@@ -399,13 +399,16 @@ def win_rates(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
     Args:
         ours, theirs: rewards `(prompts, samples)`; the two numbers of samples may differ.
     Returns:
-        `(prompts,)`.
+        `(prompts,)`, NaN where a reward is not finite.
     Check: tests/studies/test_sampling.py::test_win_rates_by_enumeration.
     """
     # every answer against every answer of the other side
     ours = np.asarray(ours)[:, :, None]
     theirs = np.asarray(theirs)[:, None, :]
-    return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(1, 2))
+    wins = (ours > theirs) + 0.5 * (ours == theirs)
+    # every comparison with NaN is false, which would pass for a loss
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    return np.where(finite, wins, np.nan).mean(axis=(1, 2))
 
 
 def summarise(name: str, values: ArrayLike, *, proportion: bool = False) -> dict[str, float]:
