@@ -46,8 +46,10 @@ def broken():
     learned["gain"] = 0.35 - 0.7 * learned.violated
     made = {
         "at random": ([0, 0.25, 0.5], [0.36, 0.2, 0.0]),
-        "bad on top": ([0, 0.01, 0.1], [0.36, -0.1, -0.2]),
-        "good on top": ([0.9, 0.99, 1.0], [0.2, 0.1, -0.3]),
+        "bad far above": ([0, 0.01, 0.1], [0.36, -0.1, -0.2]),
+        "bad evenly spaced": ([0, 0.01, 0.1], [0.36, 0.35, 0.1]),
+        "good far above": ([0.9, 0.99, 1.0], [0.2, 0.1, -0.3]),
+        "good evenly spaced": ([0.9, 0.99, 1.0], [-0.1, -0.3, -0.36]),
     }
     rows = [
         {"case": case, "violated": x, "gain": y}
@@ -93,6 +95,7 @@ def test_figure_10_has_a_row_per_epoch_and_draws_means_with_t_bands(star):
     (band,) = [each for each in axes[0, 2].collections if to_hex(each.get_facecolor()[0]) == colour]
     edge = [y for x, y in band.get_paths()[0].vertices if x == 0.4]
     assert (min(edge), max(edge)) == pytest.approx((low, high))
+    assert figures.fig10_mnist_policy(star).get_supxlabel() == "noise rate ε (n = 3 seeds)"
     # named once in each row, beside its last panel
     for row in axes:
         assert {text.get_text() for text in row[2].texts} == {"sigmoid", "logistic"}
@@ -113,6 +116,8 @@ def test_figure_11_draws_the_most_that_is_possible_and_best_of_n(frontier):
     assert sorted(tuple(line.get_ydata()) for line in open_markers) == [(5.5, 6.0)] * 2
     names = {text.get_text() for text in chosen.texts}
     assert {"sigmoid", "logistic", "the digits", "the reference"} <= names
+    assert "open markers: best of 2, 4" in {text.get_text() for text in final.texts}
+    assert final.get_title() == "final epoch, n = 3 seeds"
     assert chosen.get_ylim() == (2, 9.4)
 
 
@@ -125,6 +130,11 @@ def test_figure_12_draws_a_point_per_model_and_a_line_per_case(broken):
     lines = [tuple(line.get_ydata()) for line in right.lines if len(line.get_xdata()) == 3]
     made = broken["made"]
     assert lines == [tuple(rows.gain) for _, rows in made.groupby("case", sort=False)]
+    # the same orders with other values: one colour, another line
+    cases = [line for line in right.lines if len(line.get_xdata()) == 3]
+    colours = [to_hex(line.get_color()) for line in cases]
+    assert colours[1] == colours[2] != colours[3] == colours[4]
+    assert [line.get_linestyle() for line in cases] == ["-", ":", "-", ":", "-"]
     names = {text.get_text() for text in left.get_legend().get_texts()}
     assert names == {"sigmoid", "logistic", "broken at random"}
 

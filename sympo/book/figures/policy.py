@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sympo.book.figures.style import (
+    GREY_NOTE,
     OKABE_ITO,
     End,
     direct_labels,
@@ -20,11 +21,21 @@ from sympo.book.figures.style import (
     subplots,
 )
 
-# rewards made to order: colour, line style, and the name where it fits beside the line
-_MADE = {
-    "at random": (OKABE_ITO["black"], "-", "broken\nat random"),
-    "bad on top": (OKABE_ITO["vermillion"], ":", "right, but\nzeros on top"),
-    "good on top": (OKABE_ITO["blue"], "--", "reversed, but\nnines on top"),
+_RIGHT = {"xytext": (6, 0), "ha": "left", "va": "center"}
+_LEFT = {"xytext": (-6, 0), "ha": "right", "va": "center"}
+# rewards made to order: colour, line style, name, and where it stands beside the line
+_MADE: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "at random": (OKABE_ITO["black"], "-", "broken\nat random", {**_RIGHT, "va": "bottom"}),
+    "bad far above": (OKABE_ITO["vermillion"], ":", "zeros on top,\nfar above", _RIGHT),
+    "bad evenly spaced": (
+        OKABE_ITO["vermillion"],
+        "-",
+        "zeros on top,\nevenly spaced",
+        # below the end and the line of no gain: the random line passes on the right
+        {"xytext": (-14, -13), "ha": "left", "va": "top"},
+    ),
+    "good far above": (OKABE_ITO["blue"], ":", "nines on top,\nfar above", _LEFT),
+    "good evenly spaced": (OKABE_ITO["blue"], "-", "nines on top,\nevenly spaced", _LEFT),
 }
 
 
@@ -63,7 +74,7 @@ def fig10_mnist_policy(table: pd.DataFrame) -> Figure:
         axis.set_title(title)
     # a model that goes far spends a hundred times the KL of one that hardly moves
     axes[0, -1].set_yscale("log")
-    figure.supxlabel("noise rate ε")
+    figure.supxlabel(f"noise rate ε (n = {table.seed.nunique()} seeds)")
     # when all rows are drawn, which share their limits
     for row, names in zip(axes, ends, strict=True):
         direct_labels(row[-1], names)
@@ -113,7 +124,8 @@ def fig11_mnist_frontier(tilted: pd.DataFrame, best_of: pd.DataFrame) -> Figure:
         # named with the lines, since these start beside it
         reference_line(axes, rows.reference_digit.mean(), "")
         ends.append(End(rows.reference_digit.mean(), "the reference", "0.4"))
-        axes.set(xlabel="KL to the reference, nats", title=f"{epoch} epoch")
+        seeds = rows.seed.nunique()
+        axes.set(xlabel="KL to the reference, nats", title=f"{epoch} epoch, n = {seeds} seeds")
     # where few seeds differ much, a band may end beyond all digits
     panels[0, 0].set(ylabel="expected digit", ylim=(2, 9.4))
     # there is room for names on the right of the last panel only
@@ -122,11 +134,17 @@ def fig11_mnist_frontier(tilted: pd.DataFrame, best_of: pd.DataFrame) -> Figure:
 
 
 def _points_of_best(axes: Axes, table: pd.DataFrame) -> None:
-    """Best-of-n: open markers, so that they stand out from the lines of tilted policies."""
+    """Best-of-n: open markers, so that they stand out from the lines of tilted policies.
+
+    What they are is written below the lines, where the axes have room.
+    """
     for method in in_order(table.method):
         rows = table[table.method == method]
         options = {**look(method), "linestyle": "none", "markerfacecolor": "white"}
         axes.plot(rows.kl, rows.digit, **options, markersize=5.5)
+    sizes = ", ".join(f"{n:g}" for n in sorted(table.n.unique()))
+    text = f"open markers: best of {sizes}"
+    axes.annotate(text, (0.2, 0.05), xycoords="axes fraction", **GREY_NOTE)
 
 
 @style()
@@ -138,8 +156,8 @@ def fig12_broken_order(learned: pd.DataFrame, made: pd.DataFrame) -> Figure:
 
     Args:
         learned: columns method, violated, gain.
-        made: columns case (of "at random", "bad on top", "good on top"), violated, gain; a line
-            goes through the rows of a case in their order.
+        made: columns case (of "at random", and "bad" and "good", each "far above" and "evenly
+            spaced"), violated, gain; a line goes through the rows of a case in their order.
     """
     figure, (left, right) = subplots(1, 2, height=2.9, sharey=True)
     small = {"linestyle": "none", "markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
@@ -155,21 +173,21 @@ def fig12_broken_order(learned: pd.DataFrame, made: pd.DataFrame) -> Figure:
         axes.set(xlabel="share of pairs in the wrong order", title=title)
     left.set_ylabel("gain in win rate at KL = 1")
     left.legend(handlelength=2, labelspacing=0.25, loc="lower left")
-    for case, (colour, _, text) in _MADE.items():
-        _name_inside(right, made[made.case == case], text, color=colour)
+    for case, rows in made.groupby("case", sort=False):
+        _name_inside(right, rows, str(case))
     return figure
 
 
 def _look_of(case: str) -> dict[str, Any]:
-    colour, linestyle, _ = _MADE[case]
+    colour, linestyle, *_ = _MADE[case]
     return {"color": colour, "linestyle": linestyle, "linewidth": 1}
 
 
-def _name_inside(axes: Axes, rows: pd.DataFrame, text: str, **options: Any) -> None:
-    """Write the name of a line beside the middle of its rows."""
-    middle = rows.iloc[len(rows) // 2]
-    beside = {"textcoords": "offset points", "fontsize": 7, "va": "center"}
-    # towards the middle of the axes, where there is room
-    left = middle.violated > 0.5
-    offset = {"xytext": (-6 if left else 6, 0), "ha": "right" if left else "left"}
-    axes.annotate(text, (middle.violated, middle.gain), **offset, **beside, **options)
+def _name_inside(axes: Axes, rows: pd.DataFrame, case: str) -> None:
+    """Write the name of a line beside its end that is nearer to the middle of the axes."""
+    colour, _, text, beside = _MADE[case]
+    # the random line ends in the middle, where others have their names
+    at = len(rows) // 2 if case == "at random" else (rows.violated - 0.5).abs().argmin()
+    point = rows.iloc[at]
+    place = {"textcoords": "offset points", "fontsize": 7, "color": colour}
+    axes.annotate(text, (point.violated, point.gain), **beside, **place)
