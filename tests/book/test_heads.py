@@ -1,11 +1,13 @@
 """Contrasts of reward heads: two sources of chance, by hand, and the verdict of their sum."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
 from sympo import stats
 from sympo.book import heads
+from sympo.studies import profiles
 
 PROMPTS = np.array([0, 0, 1, 2, 3, 4, 5, 6])
 
@@ -97,3 +99,44 @@ def test_two_seeds_have_no_interval(outcomes):
     table = heads.contrast(few, PROMPTS, methods=["a"], baselines=["b"])
     assert table[["low", "high", "p", "p_holm"]].isna().all().all()
     assert table.verdict[0] == "not seen at this scale"
+
+
+# What is committed
+
+
+@pytest.mark.parametrize(
+    ("stem", "family"),
+    [
+        ("table8_real_text_contrasts", ["corpus", "noise_rate", "setting", "epoch"]),
+        ("table8_longer", ["subset", "noise_rate"]),
+        ("table8_score_noise", ["gap", "compared_with"]),
+    ],
+)
+def test_committed_intervals_hold_both_sources(stem, family):
+    table = pd.read_csv(profiles.committed_figures("laptop") / "data" / f"{stem}.csv")
+    variance = 0.0
+    for source, n in (("seeds", table.n), ("prompts", table.prompts)):
+        half = (table[f"{source}_high"] - table[f"{source}_low"]) / 2
+        variance += (half / scipy_stats.t.ppf(0.975, n - 1)) ** 2
+    assert (table.prompts > table.n).all()
+    error = np.sqrt(variance)
+    half = scipy_stats.t.ppf(0.975, table.n - 1) * error
+    np.testing.assert_allclose(table.low, table.estimate - half, atol=1e-5)
+    np.testing.assert_allclose(table.high, table.estimate + half, atol=1e-5)
+    p = 2 * scipy_stats.t.sf(abs(table.estimate) / error, table.n - 1)
+    np.testing.assert_allclose(table.p, p, rtol=0.02)
+    p_holm = table.groupby(family).p.transform(stats.holm)
+    np.testing.assert_allclose(table.p_holm, p_holm, rtol=0.02)
+
+
+def test_committed_seeds_give_the_committed_estimates():
+    folder = profiles.committed_figures("laptop") / "data"
+    runs = pd.read_csv(folder / "fig13_real_text.csv")
+    wide = runs.pivot(index=["corpus", "noise_rate", "seed"], columns="method", values="accuracy")
+    table = pd.read_csv(folder / "table8_real_text_contrasts.csv")
+    shown = table[(table.setting == "own") & (table.epoch == "final")]
+    for row in shown.itertuples():
+        pairs = wide.loc[row.corpus, row.noise_rate]
+        found = stats.paired_difference(pairs[row.method], pairs[row.baseline])
+        ends = (row.estimate, row.seeds_low, row.seeds_high)
+        assert ends == pytest.approx((found.estimate, found.low, found.high), abs=1e-5)
