@@ -144,6 +144,36 @@ def test_mnist_policy_contrasts(policy, profile):
 
 
 @MNIST_PROFILES
+@pytest.mark.parametrize("policy", ["KL = 1", "β = 1"])
+def test_mnist_policy_without_noise(policy, profile):
+    runs = read("fig10_mnist_policy", profile)
+    value = {"KL = 1": "equal_kl", "β = 1": "equal_beta"}[policy]
+    table = read("table7_mnist_policy_clean", profile)
+    table = table[table.policy == policy]
+    assert {*table.epoch} == {*runs.epoch}
+    for epoch, family in table.groupby("epoch"):
+        clean = runs[(runs.noise_rate == 0) & (runs.epoch == epoch)]
+        # a claim of the other sign: that symmetric losses pay a price
+        check_contrasts(family, by_seed(clean, value), expected=-1)
+
+
+@MNIST_PROFILES
+def test_the_gain_of_trained_models_follows_their_wrong_pairs(profile):
+    models = read("fig12_broken_order_learned", profile)
+    models = models[models.method != "unhinged"]
+    assert np.corrcoef(models.violated, models.gain)[0, 1] ** 2 > 0.9
+
+
+@MNIST_PROFILES
+def test_the_same_order_gains_or_loses_with_its_values(profile):
+    made = read("fig12_broken_order_made", profile).set_index("case")
+    far, evenly = made.loc["bad far above"].iloc[1:], made.loc["bad evenly spaced"].iloc[1:]
+    assert far.violated.tolist() == evenly.violated.tolist()
+    assert (far.gain < 0).all()
+    assert (evenly.gain > 0).all()
+
+
+@MNIST_PROFILES
 def test_mnist_noise_differences_are_means_within_seeds_first(profile):
     risks = read("fig2_mnist_noise_risks", profile)
     final = risks[risks.epoch == risks.epoch.max()]
