@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets import concatenate_datasets
 
-from sympo.preferences import Pairs, Report, Split, load_file, read_rows, split_pairs
+from sympo.preferences import Pairs, Report, Split, load_file, parse_prompt, read_rows, split_pairs
 from sympo.studies import sources
 
 # split → (a sample under SYMPO_DATA, the hub's file)
@@ -31,8 +32,10 @@ def load_ultrafeedback(*names: str, ties: Literal["drop", "keep"] = "drop") -> P
     return _load("ultrafeedback", [_find_ultrafeedback(name) for name in names], ties=ties)
 
 
-def ultrafeedback_gaps(name: str) -> dict[tuple[str, str], float]:
-    """(chosen, rejected) → the first one's score minus the second's, in a file that has scores.
+def ultrafeedback_gaps(name: str) -> dict[tuple[str, str, str], float]:
+    """(question, chosen, rejected) → the chosen one's score minus the other's, where there are any.
+
+    The question is the prompt's last message: the same two answers may stand after several.
 
     Args:
         name: as for `load_ultrafeedback`; a file without scores gives an empty dict.
@@ -43,8 +46,10 @@ def ultrafeedback_gaps(name: str) -> dict[tuple[str, str], float]:
         # some files keep the scores in the row, others in its metadata
         scores = row if "score_chosen" in row else row.get("metadata") or {}
         if "score_chosen" in scores:
-            answers = (_read_answer(row["chosen"]), _read_answer(row["rejected"]))
-            gaps[answers] = scores["score_chosen"] - scores["score_rejected"]
+            answers = (_read_text(row["chosen"]), _read_text(row["rejected"]))
+            with suppress(ValueError, TypeError, KeyError):  # no prompt or score to read
+                gap = scores["score_chosen"] - scores["score_rejected"]
+                gaps[_read_question(row), *answers] = gap
     return gaps
 
 
@@ -70,10 +75,19 @@ def _find_ultrafeedback(name: str) -> str:
     return sample if (folder / sample).is_file() else hub
 
 
-def _read_answer(cell: Any) -> str:
-    """An answer that is a text, or the last of a list of messages."""
+def _read_text(cell: Any) -> str:
+    """A text, or that of the last of a list of messages."""
     text: str = cell if isinstance(cell, str) else cell[-1]["content"]
     return text
+
+
+def _read_question(row: dict[str, Any]) -> str:
+    """The last message before the answers, which may repeat the prompt's messages."""
+    prompt = row["prompt"]
+    turns = parse_prompt(prompt) if isinstance(prompt, str) else prompt
+    if not isinstance(row["chosen"], str):
+        turns = [*turns, *row["chosen"][:-1]]
+    return _read_text(turns)
 
 
 def _load(dataset: str, names: Sequence[str], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:

@@ -93,7 +93,7 @@ def counted(folder, monkeypatch):
     computed = np.arange(32, dtype=np.float32).reshape(4, 8)
     asset = sources.Asset(folder, "test", "0" * 64)
     monkeypatch.setattr(sources, "minilm", lambda: asset)
-    monkeypatch.setattr(features, "embed", lambda texts, path: calls.append(1) or computed)
+    monkeypatch.setattr(features, "embed", lambda texts, path, device: calls.append(1) or computed)
     return calls
 
 
@@ -106,6 +106,13 @@ def test_embeddings_are_computed_once(counted, tmp_path):
     features.load_embeddings(TEXTS[::-1], folder=tmp_path)
     assert len(counted) == 2
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_another_device_has_embeddings_of_its_own(counted, tmp_path, monkeypatch):
+    for available in (False, True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda here=available: here)
+        features.load_embeddings(TEXTS, folder=tmp_path)
+    assert len(counted) == 2
 
 
 def flip_a_bit(content):

@@ -30,7 +30,18 @@ def test_a_tie_has_no_rate(gaps):
         flips.near_tie_rates(gaps, 0.2)
 
 
-@pytest.mark.parametrize("mean_rate", [-0.1, 0.5, 0.9])
+def test_without_scores_nothing_is_near_a_tie():
+    with pytest.raises(ValueError, match="no pair has scores"):
+        flips.near_tie_rates([], 0.2)
+
+
+@pytest.mark.parametrize("mean_rate", [flips.EDGE, 0.5 - flips.EDGE])
+def test_the_ends_have_temperatures(mean_rate):
+    gaps = [1e-3, 1.0, 1e3]
+    assert flips.near_tie_rates(gaps, mean_rate).mean() == pytest.approx(mean_rate, rel=1e-6)
+
+
+@pytest.mark.parametrize("mean_rate", [-0.1, 0.5, 0.9, 1e-30, 0.4999999999])
 def test_a_rate_that_no_temperature_gives_is_refused(mean_rate):
     with pytest.raises(ValueError, match=r"no rate of this noise"):
         flips.near_tie_rates(GAPS, mean_rate)

@@ -78,3 +78,4 @@ def test_an_epoch_sees_every_pair_once():
 
 def test_a_tie_is_half_an_outcome():
     assert heads.outcomes(torch.tensor([-0.1, 0.0, 2.0])).tolist() == [0.0, 0.5, 1.0]
+    assert heads.outcomes(torch.tensor([torch.nan])).isnan().all()

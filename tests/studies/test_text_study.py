@@ -1,12 +1,14 @@
 """Study real_text: what is kept apart, what a seed draws, and how settings are chosen."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from sympo import preferences
-from sympo.studies import plan, profiles, text
-from sympo.studies.text import corpora, study
+from sympo.studies import comparisons, plan, profiles, text
+from sympo.studies.text import corpora, features, study
 from sympo.studies.text.config import PROBE_SEED
 
 HASHES = {"data_sha256": "", "weights_sha256": ""}
@@ -67,6 +69,43 @@ def test_only_ultrafeedback_has_gaps_and_they_are_those_of_its_scores():
     assert set(corpus.train["gap"]) == {3.0}
 
 
+CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+ANSWERS = [[{"role": "assistant", "content": answer}] for answer in ("yes", "no")]
+
+
+def with_messages(question):
+    before = {"role": "user", "content": question}
+    chosen, rejected = ([before, *answer] for answer in ANSWERS)
+    return {"prompt": question, "chosen": chosen, "rejected": rejected}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda question: {"prompt": question, "chosen": "yes", "rejected": "no"},
+        lambda question: {"prompt": CHATML.format(question), "chosen": "yes", "rejected": "no"},
+        lambda question: {
+            "prompt": [{"role": "user", "content": question}],
+            "chosen": ANSWERS[0],
+            "rejected": ANSWERS[1],
+        },
+        with_messages,
+    ],
+    ids=["texts", "ChatML", "TRL's messages", "the hub's messages"],
+)
+def test_equal_answers_to_other_prompts_have_gaps_of_their_own(build, tmp_path, monkeypatch):
+    cut = {"prompt": "<|im_start|>user\nhm", "chosen": "yes", "rejected": "no"}
+    rows = [build("Is it big?"), build("Is it old?"), cut]
+    for row, score in zip(rows, (8.0, 6.0, 9.0), strict=True):
+        row["metadata"] = {"score_chosen": score, "score_rejected": 5.0}
+    (tmp_path / "ultrafeedback").mkdir()
+    path = tmp_path / "ultrafeedback" / "train_clean.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    gaps = comparisons.ultrafeedback_gaps("train")
+    assert gaps == {("Is it big?", "yes", "no"): 3.0, ("Is it old?", "yes", "no"): 1.0}
+
+
 def test_a_seed_keeps_the_pairs_of_a_prompt_together_and_nests_its_flips(config):
     corpus = text.load("helpful", most=60)
     draws = study.draw(corpus, 0, train_share=0.8)
@@ -107,10 +146,58 @@ def test_a_record_tells_the_outcome_of_every_test_pair(config):
     assert result.metrics["chosen_epoch"] == 1 + validation.index(max(validation))
 
 
-def test_outcomes_survive_their_digits():
+def test_features_are_computed_by_all_threads(config, tmp_path, monkeypatch):
+    threads = []
+    compute = features.differences
+
+    def watch(*args, **options):
+        threads.append(torch.get_num_threads())
+        return compute(*args, **options)
+
+    monkeypatch.setattr(features, "differences", watch)
+    # as if there were two, wherever the test runs
+    monkeypatch.setattr(torch, "get_num_threads", lambda: at_hand[-1])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: at_hand.append(count))
+    at_hand = [2]
+    runs = [*config.shared_runs(HASHES)[:1], *config.probe_runs(HASHES)]
+    assert len(list(text.Bench(config.pairs, folder=tmp_path).train(runs))) == len(runs)
+    # the words of one corpus, the lengths of both
+    assert threads == [2, 2, 2]
+    assert at_hand == [2, 1, 2]
+
+
+def test_outcomes_survive_their_digits(config):
     values = torch.tensor([0.0, 0.5, 1.0, 1.0])
-    assert study.write_outcomes(values) == "0122"
+    (run, *_) = config.shared_runs(HASHES)
+    assert study.write_outcomes(values, run) == "0122"
     assert text.read_outcomes("0122").tolist() == values.tolist()
+
+
+def test_a_head_that_diverged_has_no_record(config, tmp_path):
+    huge = config.model_copy(update={"shared_learning_rate": 1e300})
+    (run, *_) = huge.shared_runs(HASHES)
+    with pytest.raises(ValueError, match=r"head of helpful, logistic.* seed 0 diverged: give"):
+        list(text.Bench(huge.pairs, folder=tmp_path).train([run]))
+
+
+def test_an_epoch_or_a_setting_that_diverged_is_never_chosen(config):
+    nan = float("nan")
+    (run, *_) = config.shared_runs(HASHES)
+    history = [
+        {"epoch": at, "validation": value, "outcomes": torch.ones(2)}
+        for at, value in enumerate((nan, 0.6, 0.7, 0.7), start=1)
+    ]
+    result = study.summarise(run, dict.fromkeys(study.list_columns(run), history))
+    assert result.metrics["chosen_epoch"] == 3
+    (probe, *_) = config.probe_runs(HASHES)
+    reached = dict(zip(study.list_columns(probe), (nan, 0.6), strict=True))
+    rows = {column: [{"validation": value}] for column, value in reached.items()}
+    result = study.summarise(probe, rows)
+    assert result.metrics["accuracy"] == 0.6
+    (chosen,) = text.choose_settings(
+        [{"config": probe.config(), "history": result.history}]
+    ).values()
+    assert chosen.learning_rate == 0.1
 
 
 def test_the_best_mean_validation_is_chosen_and_the_first_of_equals(config):
@@ -140,6 +227,15 @@ def test_what_matters_most_comes_first(config):
         ({"losses": ["sigmoidd"]}, "sigmoid"),
         ({"losses": ["ramp", "ramp"]}, "more than once"),
         ({"noise_rates": [0.5]}, "less than 0.5"),
+        ({"score_rates": [0.0]}, "greater than 0"),
+        ({"learning_rates": [float("inf")]}, "finite"),
+        ({"weight_decays": [float("inf")]}, "finite"),
+        ({"noise_rates": []}, "at least 1"),
+        ({"features": []}, "at least 1"),
+        ({"learning_rates": []}, "at least 1"),
+        ({"weight_decays": []}, "at least 1"),
+        ({"corpora": []}, "at least 1"),
+        ({"losses": []}, "at least 1"),
         ({"corpora": ["hh"]}, "helpful"),
         ({"features": ["words", "bert"]}, "minilm"),
     ],

@@ -1,11 +1,12 @@
 """The config of study real_text, and the runs that follow from it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from sympo import losses
 from sympo.studies import plan, records
@@ -98,9 +99,11 @@ class ProbeRun(TextRun):
 class TextConfig(StudyConfig):
     """Study real_text: reward heads on real comparisons. All sizes are ours."""
 
-    corpora: list[CorpusName]
-    losses: list[str]
-    noise_rates: list[Rate]
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    corpora: list[CorpusName] = Field(min_length=1)
+    losses: list[str] = Field(min_length=1)
+    noise_rates: list[Rate] = Field(min_length=1)
     seeds: Count  # runs use the seeds 0 … seeds − 1
     probe_seeds: Count  # those that choose settings, from PROBE_SEED on
     epochs: Count
@@ -108,16 +111,17 @@ class TextConfig(StudyConfig):
     pairs: Count  # at most, of each file
     train_share: Share = 0.8
     # The grid from which each loss gets its own setting.
-    features: list[FeaturesName]
-    learning_rates: list[Positive]
-    weight_decays: list[Annotated[float, Field(ge=0)]]
+    features: list[FeaturesName] = Field(min_length=1)
+    learning_rates: list[Positive] = Field(min_length=1)
+    weight_decays: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
     # The setting that all losses share.
     shared_features: FeaturesName
     shared_learning_rate: Positive = 1e-3
     shared_weight_decay: Annotated[float, Field(ge=0)] = 0.01
     # Mean rates of flips that are more frequent near ties, for ultrafeedback; [] for none. These
-    # runs have the shared setting, so that nothing but the flips tells them apart.
-    score_rates: list[Rate]
+    # runs have the shared setting, so that nothing but the flips tells them apart. A run without
+    # flips is added to them, so that 0 would be a second one.
+    score_rates: list[Annotated[float, Field(gt=0, lt=0.5)]]
 
     @field_validator(
         *("corpora", "losses", "noise_rates", "features"),
@@ -236,7 +240,7 @@ def choose_settings(probe: Iterable[records.Record]) -> dict[tuple[str, str, flo
     """(corpus, loss, noise rate) → the setting with the best mean noisy validation accuracy.
 
     Validation labels are as noisy as those of training, so no clean label is needed (T13). Of equal
-    settings the first of the grid is taken.
+    settings the first of the grid is taken; one whose head diverged loses.
 
     Args:
         probe: records of `TextConfig.probe_runs`.
@@ -252,6 +256,12 @@ def choose_settings(probe: Iterable[records.Record]) -> dict[tuple[str, str, flo
             setting = Setting(row["features"], row["learning_rate"], row["weight_decay"])
             by_setting.setdefault(setting, []).append(row["validation"])
     return {
-        cell: max(by_setting, key=lambda setting: sum(by_setting[setting]))
+        cell: max(by_setting, key=lambda setting: rank(sum(by_setting[setting])))
         for cell, by_setting in reached.items()
     }
+
+
+def rank(validation: float) -> float:
+    """What to choose the largest of: a validation accuracy, or −∞ for NaN, of a diverged head."""
+    # max keeps a NaN that comes first, since nothing compares as larger.
+    return -math.inf if math.isnan(validation) else validation

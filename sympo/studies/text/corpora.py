@@ -97,8 +97,9 @@ def _load_hh(file: str, *, most: int) -> Pairs:
 def _load_ultrafeedback(file: str, *, most: int) -> Pairs:
     pairs = comparisons.load_ultrafeedback(file)
     found = comparisons.ultrafeedback_gaps(file)
-    answers = zip(pairs.dataset["chosen"], pairs.dataset["rejected"], strict=True)
-    gaps = [found.get((a[-1]["content"], b[-1]["content"]), np.nan) for a, b in answers]
+    columns = (pairs.dataset[name] for name in ("prompt", "chosen", "rejected"))
+    rows = zip(*([cell[-1]["content"] for cell in column] for column in columns), strict=True)
+    gaps = [found.get(texts, np.nan) for texts in rows]
     return _describe(pairs, "ultrafeedback", gaps, most=most)
 
 

@@ -168,19 +168,28 @@ def read_tokens(texts: Sequence[str], folder: Path) -> list[list[int]]:
 def load_embeddings(texts: Sequence[Text], *, folder: Path) -> Floats:
     """MiniLM's embedding of each text, `(texts, 384)`, from the cache or computed and kept there.
 
-    The file's name is a hash of the texts, the model and what is done with them, and its first 32
-    bytes are the sha256 of the rest: a file that is cut short or changed is computed again.
+    The file's name is a hash of the texts, the model, what is done with them and where, since a GPU
+    rounds in its own way. Its first 32 bytes are the sha256 of the rest: a file that is cut short
+    or changed is computed again.
     """
     model = sources.minilm()
-    key = [VERSION, model.sha256, QUESTION_TOKENS, ANSWER_TOKENS, texts]
+    device = find_device()
+    key = [VERSION, model.sha256, QUESTION_TOKENS, ANSWER_TOKENS, device, texts]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = folder / f"minilm-{digest[:16]}.f4"
     kept = read_kept(path, rows=len(texts))
     if kept is None:
-        kept = embed(texts, model.path)
+        kept = embed(texts, model.path, device=device)
         content = kept.tobytes()
         write_atomically(path, hashlib.sha256(content).digest() + content)
     return kept
+
+
+def find_device() -> str:
+    """Where this machine computes: "cuda" or "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def read_kept(path: Path, *, rows: int) -> Floats | None:
@@ -195,7 +204,7 @@ def read_kept(path: Path, *, rows: int) -> Floats | None:
     return np.frombuffer(content, dtype=np.float32).reshape(rows, -1)
 
 
-def embed(texts: Sequence[Text], folder: Path, *, device: str | None = None) -> Floats:
+def embed(texts: Sequence[Text], folder: Path, *, device: str) -> Floats:
     """The mean of MiniLM's last layer over the tokens of each answer, read after its question.
 
     Args:
@@ -206,7 +215,6 @@ def embed(texts: Sequence[Text], folder: Path, *, device: str | None = None) -> 
     import torch
     from transformers import AutoModel
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = AutoModel.from_pretrained(folder, use_safetensors=True).eval().to(device)
     tokens = tokenise(texts, folder)
     # By length, so that little of a batch is padding; the longest first, since they decide whether

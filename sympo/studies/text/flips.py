@@ -8,6 +8,9 @@ from scipy.special import expit
 
 from sympo import preferences
 
+# Mean rates closer than this to 0 or ½ would need temperatures that are not tried.
+EDGE = 1e-9
+
 
 def near_tie_rates(gaps: ArrayLike, mean_rate: float) -> NDArray[np.float64]:
     """Flip rates σ(−gap/T) of pairs whose scores differ by `gap`, with T such that they average.
@@ -17,20 +20,23 @@ def near_tie_rates(gaps: ArrayLike, mean_rate: float) -> NDArray[np.float64]:
 
     Args:
         gaps: `(pairs,)`, each above 0.
-        mean_rate: what the rates average to, in [0, ½).
+        mean_rate: what the rates average to, 0 or in [`EDGE`, ½ − `EDGE`].
     Returns:
         `(pairs,)`.
     Raises:
-        ValueError: a gap that is not above 0, or a rate outside [0, ½).
+        ValueError: a gap that is not above 0, no gap at all, or another rate.
     Source: theory T11. Check: notebook 08, tests/studies/test_text_flips.py.
     """
     gaps = np.asarray(gaps, dtype=float)
     if not (gaps > 0).all():
         raise ValueError("a gap is not above 0: a tie has no winner whose label could be flipped")
-    if not 0 <= mean_rate < 0.5:
-        raise ValueError(f"mean_rate = {mean_rate} is no rate of this noise: give one in [0, ½)")
     if mean_rate == 0:
         return np.zeros(len(gaps))
+    if not EDGE <= mean_rate <= 0.5 - EDGE:
+        remedy = f"give 0, or one in [{EDGE:g}, ½ − {EDGE:g}]"
+        raise ValueError(f"mean_rate = {mean_rate} is no rate of this noise: {remedy}")
+    if not len(gaps):
+        raise ValueError("no pair has scores, so none is near a tie: take more pairs")
 
     def excess(log_temperature: float) -> float:
         return float(expit(-gaps / np.exp(log_temperature)).mean()) - mean_rate

@@ -95,5 +95,6 @@ def sum_risks(margins: Tensor, by_loss: dict[str, Tensor]) -> Tensor:
 
 
 def outcomes(margins: Tensor) -> Tensor:
-    """1 where a margin is positive, ½ where it is 0, else 0."""
-    return (margins.sign() + 1) / 2
+    """1 where a margin is positive, ½ where it is 0, else 0; NaN where it is NaN."""
+    # The sign of NaN is 0: a head that diverged would pass for one that ties everywhere.
+    return torch.where(margins.isnan(), margins, (margins.sign() + 1) / 2)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from torch import Tensor
 from sympo import losses, noise, preferences
 from sympo.studies import plan, profiles, progress, provenance, records, sources
 from sympo.studies.text import corpora, features
-from sympo.studies.text.config import HeadRun, ProbeRun, Setting, TextConfig, TextRun
+from sympo.studies.text.config import HeadRun, ProbeRun, Setting, TextConfig, TextRun, rank
 from sympo.studies.text.corpora import Corpus
 from sympo.studies.text.features import Differences
 from sympo.studies.text.flips import draw_numbers, near_tie_rates
@@ -143,7 +143,7 @@ class Bench:
     def __init__(self, pairs: int, *, folder: Path) -> None:
         self.pairs = pairs
         self.folder = folder
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = features.find_device()
         self._corpora: dict[str, Corpus] = {}
         self._differences: dict[tuple[str, str], Differences] = {}
         self._draws: dict[tuple[str, int], Draws] = {}
@@ -172,6 +172,9 @@ class Bench:
     def train(self, runs: Sequence[TextRun]) -> Iterator[tuple[TextRun, records.Result]]:
         """Yield each run with its result; heads with the same pairs and features train at once."""
         ordered = sorted(runs, key=_shared_pairs)
+        # Before the single thread, since a transformer computes them.
+        for column in chain.from_iterable(map(list_columns, ordered)):
+            self.differences(column.run.corpus, column.setting.features)
         with one_thread(), progress.progress(len(ordered), "reward heads") as bar:
             for _, group in groupby(ordered, key=_shared_pairs):
                 together = list(group)
@@ -301,15 +304,16 @@ def summarise(run: TextRun, rows: dict[Column, list[dict[str, Any]]]) -> records
             {**column.setting._asdict(), "validation": rows[column][-1]["validation"]}
             for column in columns
         ]
-        return records.Result({"accuracy": max(row["validation"] for row in last)}, last)
+        accuracies = [row["validation"] for row in last]
+        return records.Result({"accuracy": max(accuracies, key=rank)}, last)
     history = rows[columns[0]]
     # The first of several epochs that are equally good.
-    chosen = max(history, key=lambda row: row["validation"])
+    chosen = max(history, key=lambda row: rank(row["validation"]))
     metrics = {
         **_count(history[-1]),
         "chosen_epoch": chosen["epoch"],
-        "outcomes": write_outcomes(history[-1]["outcomes"]),
-        "chosen_outcomes": write_outcomes(chosen["outcomes"]),
+        "outcomes": write_outcomes(history[-1]["outcomes"], run),
+        "chosen_outcomes": write_outcomes(chosen["outcomes"], run),
     }
     return records.Result(metrics, [_count(row) for row in history])
 
@@ -320,8 +324,15 @@ def _count(row: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "accuracy": row["outcomes"].mean().item()}
 
 
-def write_outcomes(values: Tensor) -> str:
-    """A digit per test pair, twice its outcome: 2 right, 1 a tie, 0 wrong."""
+def write_outcomes(values: Tensor, run: TextRun) -> str:
+    """A digit per test pair, twice its outcome: 2 right, 1 a tie, 0 wrong.
+
+    Raises:
+        ValueError: an outcome is NaN; the sentence names `run`, whose head diverged.
+    """
+    if values.isnan().any():
+        named = f"{run.describe()}, seed {run.seed}"
+        raise ValueError(f"the head of {named} diverged: give it a lower learning rate")
     return "".join(map(str, (2 * values).int().tolist()))
 
 
