@@ -93,7 +93,7 @@ def counted(folder, monkeypatch):
     computed = np.arange(32, dtype=np.float32).reshape(4, 8)
     asset = sources.Asset(folder, "test", "0" * 64)
     monkeypatch.setattr(sources, "minilm", lambda: asset)
-    monkeypatch.setattr(features, "embed", lambda texts, path, device: calls.append(1) or computed)
+    monkeypatch.setattr(features, "embed", lambda texts, path: calls.append(1) or computed)
     return calls
 
 

@@ -173,13 +173,12 @@ def load_embeddings(texts: Sequence[Text], *, folder: Path) -> Floats:
     or changed is computed again.
     """
     model = sources.minilm()
-    device = find_device()
-    key = [VERSION, model.sha256, QUESTION_TOKENS, ANSWER_TOKENS, device, texts]
+    key = [VERSION, model.sha256, QUESTION_TOKENS, ANSWER_TOKENS, find_device(), texts]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = folder / f"minilm-{digest[:16]}.f4"
     kept = read_kept(path, rows=len(texts))
     if kept is None:
-        kept = embed(texts, model.path, device=device)
+        kept = embed(texts, model.path)
         content = kept.tobytes()
         write_atomically(path, hashlib.sha256(content).digest() + content)
     return kept
@@ -204,7 +203,7 @@ def read_kept(path: Path, *, rows: int) -> Floats | None:
     return np.frombuffer(content, dtype=np.float32).reshape(rows, -1)
 
 
-def embed(texts: Sequence[Text], folder: Path, *, device: str) -> Floats:
+def embed(texts: Sequence[Text], folder: Path, *, device: str | None = None) -> Floats:
     """The mean of MiniLM's last layer over the tokens of each answer, read after its question.
 
     Args:
@@ -215,7 +214,8 @@ def embed(texts: Sequence[Text], folder: Path, *, device: str) -> Floats:
     import torch
     from transformers import AutoModel
 
-    model: Any = AutoModel.from_pretrained(folder, use_safetensors=True).eval().to(device)
+    model: Any = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+    model.to(device or find_device())
     tokens = tokenise(texts, folder)
     # By length, so that little of a batch is padding; the longest first, since they decide whether
     # it fits in memory.
