@@ -109,6 +109,7 @@ def test_dry_run(study, tmp_path, capsys):
     assert trained == sorted((run.method, run.noise, run.seed) for run in expected)
     section = profiles.read_profile("gpu")[study]
     methods = section.get("methods") or section["losses"]
+    methods = [*methods, *section.get("other_methods", [])]
     assert {r["config"]["method"] for r in records} == set(methods)
     for record in records:
         assert 0 <= record["metrics"]["accuracy"] <= 1
