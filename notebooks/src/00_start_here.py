@@ -205,8 +205,8 @@ Markdown(
     "pilot, and 07 says what is left without them. Small language models trained on preferences, "
     f"at the paper’s β: {tell(gold, 'the paper’s β')}; each at its own β: "
     f"{tell(gold, 'each at its own β')}; at the same, small KL: {tell(gold, 'equal KL')}, where "
-    "most curves of the symmetric losses begin farther out, as 09 shows. The lead at the paper’s β "
-    f"is there on clean labels as well; loss of win rate to noise: {tell(gold, 'falls less')}; "
+    "most curves of the symmetric losses begin farther out, as 09 shows, beside the leads on clean "
+    f"labels; loss of win rate to noise: {tell(gold, 'falls less')}; "
     f"order of held-out pairs: {tell(gold, 'accuracy')}. Linear heads on features of real "
     f"comparisons, each loss with its own settings: {tell(heads, 'accuracy')}."
 )

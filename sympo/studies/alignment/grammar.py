@@ -2,9 +2,9 @@
 
 The world is that of study `gold` with its tiny model. Policies differ in method, noise rate and β,
 and in how they meet their pairs: fresh ones, each seen once, or few, each seen many times, so that
-wrong labels can be learned by heart. A step of such a model takes 15 ms, and what a trainer does
-around it three times as long; so the loops here are bare ones. SymPOTrainer takes the same steps,
-told to let the gradient norm have no bound (tests/studies/test_grammar.py).
+wrong labels can be learned by heart. A step of such a model takes less time than what a trainer
+does around it; so the loops here are bare ones. SymPOTrainer takes the same steps, told to let the
+gradient norm have no bound (tests/studies/test_grammar.py).
 """
 
 import copy
