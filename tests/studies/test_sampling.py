@@ -185,8 +185,10 @@ def test_answers_are_those_of_each_prompt_by_itself(gold_tokenizer, decoding):
         answer_alone(policy, gold_tokenizer, prompt, numbers, decoding)
         for prompt, numbers in zip(asked, uniform, strict=True)
     ]
-    # some end at once and others never
-    assert {1, 6} <= set(map(len, expected))
+    # some end early and others never, where a token of little probability may be drawn
+    lengths = set(map(len, expected))
+    assert max(lengths) == 6
+    assert min(lengths) < 6 or decoding.top_p < 1
     assert list_tokens(drawn) == expected
     assert drawn.lengths == list(map(len, expected))
 

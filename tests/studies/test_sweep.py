@@ -286,15 +286,17 @@ def test_smollm2_goes_the_same_way(monkeypatch, tmp_path, gold_tokenizer):
 
 def load_reviews(*names):
     """Reviews of the grammar in the place of Anthropic HH's files."""
-    first = 0 if names == gold.HH_TRAIN else 200
+    # of the 84 prompts, 60 to train on, twice each
+    train = names == gold.HH_TRAIN
+    prompts = gold.list_prompts()[:60] * 2 if train else gold.list_prompts()[60:]
     rows = [
         {
             "prompt": prompt,
-            "chosen": say(gold.write_review(prompt, np.random.default_rng(first))),
+            "chosen": say(gold.write_review(prompt, np.random.default_rng(seed))),
             "rejected": say("bad ."),
             "is_flipped": False,
         }
-        for prompt in gold.list_prompts()[first : first + 80]
+        for seed, prompt in enumerate(prompts)
     ]
     return preferences.Pairs(Dataset.from_list(rows), preferences.Report())
 

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from sympo import losses, preferences
 from sympo._names import unknown_name
-from sympo.studies import plan, provenance, records
+from sympo.studies import models, plan, provenance, records
 from sympo.studies.alignment import gold, sampling, sweep
 from sympo.studies.alignment.config import AlignmentRun, Count, Positive, Rate, Share, WorldSpec
 from sympo.studies.alignment.world import World
@@ -227,7 +227,7 @@ def plan_study(config: GrammarConfig, *, read_only: bool = False) -> plan.Plan[A
         profile=config.profile,
         version=VERSION,
         read_only=read_only,
-        provenance=provenance.collect(weights="scratch"),
+        provenance=provenance.collect(**models.find_weights("tiny")),
         list_runs=lambda load: [*config.runs()],
         tier=config.tier,
         # a call starts a process for each core, as far as there are seeds

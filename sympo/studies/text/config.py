@@ -54,8 +54,8 @@ class TextRun(records.Run):
     batch: int
     train_share: float
     pairs: int
-    data_sha256: str
-    weights_sha256: str
+    data_sha256: str = ""
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
