@@ -535,12 +535,14 @@ clean_lead = by_value["win_rate"][by_value["win_rate"].noise_rate == lowest]
 listed = "; ".join(
     f"{row.regime} pairs, {row.method} {row.estimate:+.3f}" for row in clean_lead.itertuples()
 )
+alike = clean_lead.verdict.str.startswith("no difference").all()
 lost = "; ".join(
     f"{row.regime} pairs, {row.method} {row.estimate:+.3f}, {row.verdict}"
     for row in spared.itertuples()
 )
 Markdown(
-    f"Lead over DPO on clean labels, at the paper's β: {listed}. Lost less than DPO between "
+    f"Lead over DPO on clean labels, at the paper's β: {listed}; the expectation that all gain "
+    f"about the same {'held' if alike else 'did not hold'}. Lost less than DPO between "
     f"ε = {lowest:g} and {highest:g}: {lost}."
 )
 

@@ -136,7 +136,7 @@ class GrammarConfig(StudyConfig):
         for seed in range(max(self.seeds, self.other_seeds)):
             world = self._world_spec(seed)
             for rate, (name, regime) in product(self.noise_rates, self.regimes.items()):
-                cells = [*self._list_cells(seed, rate)]
+                cells = self._list_cells(seed, rate)
                 wanted += [self._run(world, rate, name, regime, *cell) for cell in cells]
         return wanted
 
