@@ -22,7 +22,7 @@
 #   `table_gold_frontier`, `table_gold_budgets`, `table_gold_falls`, `table_gold_answers`, with the
 #   data behind them; and, on a GPU, the section `gold` with SmolLM2 and Anthropic HH →
 #   `table_gold_smollm2`, `table_gold_smollm2_contrasts`.
-# - Time: under a minute in smoke, about twelve minutes on two cores in laptop; with SmolLM2 not
+# - Time: under a minute in smoke, about fourteen minutes on two cores in laptop; with SmolLM2 not
 #   timed on a GPU yet.
 
 # %% tags=["bootstrap", "hide-cell"]
