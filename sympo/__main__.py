@@ -2,6 +2,8 @@
 
 `run` and `run-all` train what has no record yet, from the same profiles and with the same checks as
 a notebook. `judge` asks a language model about the answers in the records of hh and ultrafeedback.
+
+`audit` and `train` are for a file of your own, and need neither a clone nor the extra `paper`.
 """
 
 import argparse
@@ -19,6 +21,15 @@ __all__ = ["main"]
 # A budget counts from here: what is imported later takes seconds.
 _STARTED = time.monotonic()
 
+# Commands of the library, by the module whose `main` reads the rest of the line.
+_LIBRARY = {
+    "audit": ("sympo.audit", "say how noisy a file of preferences is, and what to train with"),
+    "train": (
+        "sympo.train",
+        "train on a file of preferences, with TRL's own flags and config file",
+    ),
+}
+
 _NEEDS = (
     "studies need a clone of the repository to run in, and the packages that "
     "`pip install 'sympo[paper]'` adds"
@@ -33,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         imported records contradict those here; 2 bad input or no clone; 130 interrupted; 143
         ended by SIGTERM.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in _LIBRARY:
+        module, _ = _LIBRARY[arguments[0]]
+        code: int = import_module(module).main(arguments[1:])
+        return code
     options = _parse_arguments(arguments)
     # The library installs alone, and this module comes with it: what a study needs is imported
     # only now, and its absence is a sentence and not a traceback.
@@ -59,9 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
 
 
-def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sympo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, purpose) in _LIBRARY.items():
+        commands.add_parser(name, help=purpose, add_help=False)  # its module reads its arguments
     profile = argparse.ArgumentParser(add_help=False)
     profiles = "smoke, laptop, gpu, paper or auto: gpu with CUDA, laptop elsewhere"
     profile.add_argument("--profile", default="auto", help=profiles)

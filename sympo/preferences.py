@@ -39,6 +39,7 @@ __all__ = [
     "parse_prompt",
     "parse_rows",
     "prompt_keys",
+    "read_flip",
     "read_rows",
     "row_generator",
     "split_dialogues",
@@ -144,6 +145,23 @@ class _Refused(ValueError):
     ) -> None:
         super().__init__(reason)
         self.kind = kind
+
+
+def read_flip(value: Any) -> bool | None:
+    """Whether a value of the column `is_flipped` says flipped; None where it says nothing.
+
+    One rule for files and for batches: a bool, 0 or 1 (an integer), or nothing at all.
+
+    Raises:
+        ValueError: any other value: truth of a text such as "False" would be a guess.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise ValueError(
+        f"is_flipped = {value!r}: give true, false, 0 or 1, or leave it out where it is unknown"
+    )
 
 
 def parse_dialogue(text: str) -> list[Message]:
