@@ -9,7 +9,10 @@ dataset or is counted in its `Report`, by the reason why not. Nothing is fetched
 import gzip
 import hashlib
 import json
+import math
 import re
+import reprlib
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -27,6 +30,7 @@ from sympo import noise
 
 __all__ = [
     "MALFORMED_LIMIT",
+    "Example",
     "Message",
     "Pairs",
     "Report",
@@ -40,6 +44,7 @@ __all__ = [
     "parse_rows",
     "prompt_keys",
     "read_flip",
+    "read_pairs",
     "read_rows",
     "row_generator",
     "split_dialogues",
@@ -67,11 +72,27 @@ _FEATURES = Features(
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 # Some exports of UltraFeedback keep the prompt as its chat template wrote it.
-_CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>\n", re.DOTALL)
-_CHATML_END = "<|im_start|>assistant\n"
+_CHATML_TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*)", re.DOTALL)
+_CHATML_END = "<|im_end|>\n"
+_CHATML_ANSWER = "<|im_start|>assistant\n"
 # What ChatML templates put there themselves; no part of the prompt.
 _STOCK_SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON can write it, UTF-8 cannot
+# How many rows a report shows for each reason: enough to see what is wrong.
+_EXAMPLES = 3
+
+
+class Example(NamedTuple):
+    """A row that a `Report` counts: the reason, the row's number in its file, and what it holds.
+
+    Attributes:
+        row: counted from 1; the line of a `.jsonl` file.
+        value: what the reason is about, or the row, as text that is cut short.
+    """
+
+    reason: str
+    row: int
+    value: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +106,7 @@ class Report:
             is no sign of a wrong format.
         noted: reason → rows that were kept, and look odd.
         files: name, source and sha256 of each file, for a record's provenance.
+        examples: the first three rows of each reason, by file.
     """
 
     rows: int = 0
@@ -93,6 +115,7 @@ class Report:
     no_preference: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
     files: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
 
     def __add__(self, other: "Report") -> "Report":
         """The report of both files together."""
@@ -138,13 +161,20 @@ class Split(NamedTuple):
 
 
 class _Refused(ValueError):
-    """A row that is not a pair; `kind` names the report's field, the message the reason."""
+    """A row that is not a pair; `kind` names the report's field, the message the reason.
+
+    `value` is what the reason is about, where that is less than the row.
+    """
 
     def __init__(
-        self, reason: str, kind: Literal["malformed", "no_preference"] = "malformed"
+        self,
+        reason: str,
+        kind: Literal["malformed", "no_preference"] = "malformed",
+        value: Any = None,
     ) -> None:
         super().__init__(reason)
         self.kind = kind
+        self.value = value
 
 
 def read_flip(value: Any) -> bool | None:
@@ -172,17 +202,18 @@ def parse_dialogue(text: str) -> list[Message]:
     alternating roles. So "\\n\\nHuman: " or "\\n\\nAssistant: " before each content gives `text`
     again.
     """
-    # A turn reaches from its marker to the next.
     marks = list(_TURN.finditer(text))
-    ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    messages: list[Message] = []
-    for mark, end in zip(marks, ends, strict=True):
-        role = _ROLES[mark[1]]
-        if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] += text[mark.start() : end]
-        else:
-            messages.append({"role": role, "content": text[mark.end() : end].removeprefix(" ")})
-    return messages
+    # A message begins where the role changes, and reaches to the next one.
+    starts = [
+        mark
+        for before, mark in zip([None, *marks], marks, strict=False)
+        if before is None or before[1] != mark[1]
+    ]
+    ends = [*(mark.start() for mark in starts[1:]), len(text)]
+    return [
+        {"role": _ROLES[mark[1]], "content": text[mark.end() : end].removeprefix(" ")}
+        for mark, end in zip(starts, ends, strict=True)
+    ]
 
 
 def split_dialogues(chosen: str, rejected: str) -> tuple[str, str, str]:
@@ -199,7 +230,13 @@ def split_dialogues(chosen: str, rejected: str) -> tuple[str, str, str]:
     if not (chosen.startswith("\n\nHuman:") and rejected.startswith("\n\nHuman:")):
         raise _Refused("does not begin with a Human turn")
     # Markers up to which the two are letter for letter the same.
-    shared = [mark for mark in _TURN.finditer(chosen) if rejected.startswith(chosen[: mark.end()])]
+    shared: list[re.Match[str]] = []
+    for mark in _TURN.finditer(chosen):
+        # From the last marker only: a dialogue of many turns is read once, and not once per turn.
+        same = shared[-1].end() if shared else 0
+        if not rejected.startswith(chosen[same : mark.end()], same):
+            break
+        shared.append(mark)
     # Assistant turns that follow a Human turn: the last one that is shared begins the answers.
     starts = [
         turn for before, turn in pairwise(shared) if (before[1], turn[1]) == ("Human", "Assistant")
@@ -224,20 +261,30 @@ def parse_prompt(text: str) -> list[Message]:
     """
     if not text.startswith("<|im_start|>"):
         return [{"role": "user", "content": text}]
-    body = text.removesuffix(_CHATML_END)
-    turns = [{"role": role, "content": content} for role, content in _CHATML.findall(body)]
+    # Cut at the ends: a search for the end of each opening is quadratic where none is closed.
+    *closed, rest = text.removesuffix(_CHATML_ANSWER).split(_CHATML_END)
+    matches = [_CHATML_TURN.fullmatch(turn) for turn in closed]
+    turns = [{"role": match[1], "content": match[2]} for match in matches if match]
     # Whatever the turns leave over is a wrapper that was cut.
-    if _CHATML.sub("", body) or not turns or turns[-1]["role"] != "user":
+    if rest or len(turns) < len(closed) or not turns or turns[-1]["role"] != "user":
         raise _Refused("ChatML prompt does not end with a user turn")
     return turns[1:] if turns[0] == _STOCK_SYSTEM else turns
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _pick_fields(messages: list[Any]) -> list[dict[str, Any]]:
     # Other fields, such as a weight or a name, would make two equal prompts differ.
     try:
-        return [{name: message[name] for name in ("role", "content")} for message in messages]
+        picked = [{name: message[name] for name in ("role", "content")} for message in messages]
     except (TypeError, KeyError):
         raise _Refused("a message lacks role or content") from None
+    for message in picked:
+        if not _is_text(message["role"]):
+            raise _Refused("a role is not text", value=message["role"])
+    return picked
 
 
 def _parse_messages(
@@ -251,9 +298,13 @@ def _parse_messages(
     # The last message is the answer, and those before it belong to the prompt.
     if not chosen or not rejected or {chosen[-1]["role"], rejected[-1]["role"]} != {"assistant"}:
         raise _Refused("does not end with an assistant message")
-    if chosen[:-1] != rejected[:-1]:
+    *before, answer = chosen
+    if before != rejected[:-1]:
         raise _Refused("unequal prompts")
-    return turns + chosen[:-1], chosen[-1]["content"], rejected[-1]["content"]
+    # Some files give the prompt by itself and again before each answer: it was asked once.
+    if before[: len(turns)] != turns:
+        before = turns + before
+    return before, answer["content"], rejected[-1]["content"]
 
 
 def _read_formats(row: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -269,6 +320,8 @@ def _read_formats(row: dict[str, Any]) -> tuple[Any, Any, Any]:
     if prompt is None:
         dialogue, chosen, rejected = split_dialogues(chosen, rejected)
         return parse_dialogue(dialogue), chosen, rejected
+    if isinstance(prompt, list):
+        return _pick_fields(prompt), chosen, rejected
     return parse_prompt(prompt) if isinstance(prompt, str) else prompt, chosen, rejected
 
 
@@ -278,7 +331,7 @@ def _parse(row: dict[str, Any]) -> tuple[list[Message], str, str]:
         raise _Refused("a message is not text")
     # Checked here once for every format: what a file calls content may be anything.
     texts = [chosen, rejected, *(message["content"] for message in prompt)]
-    if not all(isinstance(text, str) and not _SURROGATE.search(text) for text in texts):
+    if not all(map(_is_text, texts)):
         raise _Refused("a message is not text")
     # Chat templates open the answer after a person's turn; a system turn alone asks nothing.
     asked = any(message["content"].strip() for message in prompt if message["role"] == "user")
@@ -297,17 +350,31 @@ def _check_preference(row: dict[str, Any], chosen: str, rejected: str, ties: str
     scores = metadata if "score_chosen" not in row and isinstance(metadata, dict) else row
     high = scores.get("score_chosen")
     low = scores.get("score_rejected")
-    if isinstance(high, (int, float)) and isinstance(low, (int, float)) and high <= low:
+    if isinstance(high, (int, float)) and isinstance(low, (int, float)):
+        if math.isnan(high) or math.isnan(low):
+            raise _Refused("a score is NaN", value=(high, low))
         # The label contradicts its own scores: whichever is right, the row is broken.
         if high < low:
-            raise _Refused("chosen scores below rejected")
-        if ties == "drop":
-            raise _Refused("score tie", "no_preference")
-        yield "score tie"
+            raise _Refused("chosen scores below rejected", value=(high, low))
+        if high == low and ties == "drop":
+            raise _Refused("score tie", "no_preference", (high, low))
+        if high == low:
+            yield "score tie"
+    elif isinstance(high, str) or isinstance(low, str):
+        # "high" and "low" could be read either way, and "7" as a number: neither is compared.
+        yield "a score is text"
     if not (chosen.strip() and rejected.strip()):
         yield "empty answer"
     if any("\n\nAssistant:" in answer for answer in (chosen, rejected)):
         yield "answer holds an Assistant turn"
+
+
+def _check_flip(row: dict[str, Any]) -> bool | None:
+    value = row.get("is_flipped")
+    try:
+        return read_flip(value)
+    except ValueError:
+        raise _Refused("is_flipped is neither true, false, 0 nor 1", value=value) from None
 
 
 def _build_pair(row: Any, ties: str) -> tuple[dict[str, Any], list[str]]:
@@ -320,19 +387,16 @@ def _build_pair(row: Any, ties: str) -> tuple[dict[str, Any], list[str]]:
         "prompt": prompt,
         "chosen": [{"role": "assistant", "content": chosen}],
         "rejected": [{"role": "assistant", "content": rejected}],
-        # A dataset that was saved with its flips keeps them; most files have no such column.
-        "is_flipped": row.get("is_flipped") is True,
+        "is_flipped": _check_flip(row),
     }
     return pair, oddities
 
 
-def parse_rows(
-    rows: Iterable[dict[str, Any] | None], *, ties: Literal["drop", "keep"] = "drop"
-) -> Pairs:
+def parse_rows(rows: Iterable[Any], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
     """Pairs from rows of any format named at the top of this module.
 
     Args:
-        rows: as JSON gives them; None for a line that is no JSON object.
+        rows: as JSON gives them; what is no dict is counted as no JSON object.
         ties: what becomes of rows whose two scores are equal. They name no winner, so they are
             dropped (and counted) unless "keep" asks for the data set as published. A row without
             scores is never a tie.
@@ -344,31 +408,43 @@ def parse_rows(
     kept: list[dict[str, Any]] = []
     refusals: dict[str, Counter[str]] = {"malformed": Counter(), "no_preference": Counter()}
     noted: Counter[str] = Counter()
+    examples: list[Example] = []
+    flips_named = False
     total = 0
-    for row in rows:
-        total += 1
+    for total, row in enumerate(rows, start=1):
+        flips_named |= isinstance(row, dict) and "is_flipped" in row
         try:
             pair, oddities = _build_pair(row, ties)
         except _Refused as refused:
-            refusals[refused.kind][str(refused)] += 1
-            continue
-        kept.append(pair)
-        noted.update(oddities)
+            reasons = [str(refused)]
+            counts = refusals[refused.kind]
+            value = row if refused.value is None else refused.value
+        else:
+            kept.append(pair)
+            reasons, counts, value = oddities, noted, row
+        for reason in reasons:
+            counts[reason] += 1
+            if counts[reason] <= _EXAMPLES:
+                examples.append(Example(reason, total, reprlib.repr(value)))
     # The features are named, so that a file without a single pair still has its columns.
     columns = {name: [pair[name] for pair in kept] for name in _FEATURES}
-    report = Report(total, len(kept), refusals["malformed"], refusals["no_preference"], noted)
+    # Where nobody says which labels are wrong, the published ones count as the truth.
+    if not flips_named:
+        columns["is_flipped"] = [False] * len(kept)
+    report = Report(total, len(kept), **refusals, noted=noted, examples=tuple(examples))
     return Pairs(Dataset.from_dict(columns, features=_FEATURES), report)
 
 
 def _parse_line(line: bytes) -> Any:
+    # A line that is no JSON stands for itself, and is refused as any other value but an object is.
     try:
         return json.loads(line)
-    except ValueError:
-        return None
+    except (ValueError, RecursionError):
+        return line
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The rows of a `.jsonl`, `.jsonl.gz` or `.parquet` file; None for a line that is not JSON.
+    """The rows of a `.jsonl`, `.jsonl.gz` or `.parquet` file; bytes for a line that is not JSON.
 
     Raises:
         ValueError: the file is of another kind, or cannot be read.
@@ -382,26 +458,44 @@ def read_rows(path: Path) -> list[Any]:
         # Bytes: a line that is not UTF-8 is then one bad row, and not an unreadable file.
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as lines:
             return [_parse_line(line) for line in lines if line.strip()]
-    except (OSError, EOFError, ValueError, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException) as error:
         raise ValueError(
             f"cannot read {path.name} as preferences: {error}; fetch it again or convert it"
         ) from error
 
 
-def load_file(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
-    """The pairs of one file, in any of the four formats.
+def read_pairs(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
+    """The pairs of one file in any of the four formats, however many rows are no pairs.
 
     Args:
         ties: as for `parse_rows`.
     Raises:
-        ValueError: the file cannot be read, or more than 1% of its rows are malformed; the message
-            has the counts.
+        ValueError: the file cannot be read at all. Bad rows are in the report.
     Check: tests/library/test_preferences.py.
     """
-    pairs = parse_rows(read_rows(Path(path)), ties=ties)
+    return parse_rows(read_rows(Path(path)), ties=ties)
+
+
+def load_file(
+    path: str | Path,
+    *,
+    ties: Literal["drop", "keep"] = "drop",
+    malformed_limit: float = MALFORMED_LIMIT,
+) -> Pairs:
+    """The pairs of one file, in any of the four formats, where nearly every row is one.
+
+    Args:
+        ties: as for `parse_rows`.
+        malformed_limit: the share of malformed rows beyond which the file is refused.
+    Raises:
+        ValueError: the file cannot be read, or more of its rows are malformed; the message has the
+            counts.
+    Check: tests/library/test_preferences.py.
+    """
+    pairs = read_pairs(path, ties=ties)
     report = pairs.report
     # Reading on would train on what is left of a file that was misunderstood.
-    if report.malformed.total() > MALFORMED_LIMIT * report.rows or not report.rows:
+    if report.malformed.total() > malformed_limit * report.rows or not report.rows:
         raise ValueError(
             f"{Path(path).name} is not a file of preference pairs ({report}); convert or repair it"
         )
