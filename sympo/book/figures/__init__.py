@@ -11,6 +11,7 @@ from sympo.book.figures.alignment import (
     fig5_hh_win_rate,
     fig6_ultrafeedback_win_rate,
 )
+from sympo.book.figures.audit import fig15_noise_routes
 from sympo.book.figures.files import save, save_provenance, save_table, to_markdown
 from sympo.book.figures.mnist import fig1_learning_curves, fig1_mnist_losses, fig2_mnist_noise
 from sympo.book.figures.policy import fig10_mnist_policy, fig11_mnist_frontier, fig12_broken_order
@@ -64,6 +65,7 @@ __all__ = [
     "fig12_broken_order",
     "fig13_real_text",
     "fig14_score_noise",
+    "fig15_noise_routes",
     "fig_t2_tied_order",
     "fig_t3_logistic_penalty",
     "fig_t4_wrong_rate",
