@@ -10,8 +10,9 @@ with F the distribution function of a law symmetric about 0, so that K = 1.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -27,14 +28,20 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_MEAN",
     "CONFIDENCE",
+    "CUSTOM",
     "DRDPO_BETA",
+    "HOLDER_GAMMA",
     "LOSSES",
     "PAIR_LOSSES",
     "REPO_MEMORY",
     "REPO_START",
     "ROPO_ALPHA",
+    "Constant",
     "Loss",
     "PairLoss",
+    "as_pair",
+    "constants",
+    "find_constant",
     "get",
     "get_pair",
     "pair_losses",
@@ -44,8 +51,11 @@ __all__ = [
 # The methods' own constants, as their papers set them.
 ROPO_ALPHA = 14
 DRDPO_BETA = 1.0  # β′
+HOLDER_GAMMA = 2
 REPO_START = 0.9  # η before the first step
 REPO_MEMORY = 0.9  # weight of the old η in its running mean
+
+CUSTOM = "custom"  # the name of a loss that is given as a function
 
 if TYPE_CHECKING:
     # What RE-PO and Dr.DPO hold fixed when they differentiate: the confidence w, and the batch
@@ -65,6 +75,38 @@ def __getattr__(name: str) -> Any:
 
 
 @dataclass(frozen=True)
+class Constant:
+    """A number in a loss that its paper sets, and that a user may set otherwise.
+
+    Attributes:
+        default: the paper's value.
+        symbol: how the paper writes it.
+        source: where the paper sets it.
+        high: values lie in (0, high).
+    """
+
+    default: float
+    symbol: str
+    source: str
+    high: float = math.inf
+
+    def check(self, name: str, value: Any) -> float:
+        """`value`, a number that this constant may have.
+
+        Raises:
+            ValueError: it is none; the message names the constant, `name`.
+        """
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and 0 < value < self.high:
+            return float(value)
+        bounds = "a positive number" if self.high == math.inf else f"a number in (0, {self.high:g})"
+        raise ValueError(
+            f"{name} = {value!r} is no value of {self.symbol}: give {bounds}, or leave it out for "
+            f"the paper's {self.default:g}"
+        )
+
+
+@dataclass(frozen=True)
 class Loss:
     """A margin loss ℓ(z), z = y·(r(a₁) − r(a₂)).
 
@@ -77,6 +119,8 @@ class Loss:
         calibrated: whether the minimiser of the conditional risk has the sign of 2η − 1 (theory
             T6).
         label: its name in figures; the entry's own name if none is set.
+        constants: the numbers that may be set, by the keyword under which `fn` and `formula` take
+            them.
     Check: notebook 03, tests/library/test_losses.py.
     """
 
@@ -88,6 +132,7 @@ class Loss:
     source: str
     calibrated: bool = True
     label: str = ""
+    constants: Mapping[str, Constant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _fill_label(self)
@@ -96,6 +141,20 @@ class Loss:
     def symmetric(self) -> bool:
         """Whether ℓ(z) + ℓ(−z) is a constant."""
         return self.constant is not None
+
+    def with_constants(self, **values: float) -> "Loss":
+        """This loss with other constants; whether it is symmetric is found out anew.
+
+        Raises:
+            ValueError: the loss has no such constant, or a value is out of range.
+        Check: tests/library/test_losses.py::test_constants_reach_function_and_formula.
+        """
+        values = _check_constants(self, values)
+        if not values:
+            return self
+        fn = partial(self.fn, **values)
+        formula = partial(self.formula, **values)
+        return replace(self, fn=fn, formula=formula, constant=find_constant(fn))
 
     def expr(self, z: "sympy.Expr") -> "sympy.Expr":
         """ℓ(z) as a sympy expression."""
@@ -118,6 +177,9 @@ class PairLoss:
             for RE-PO's η, the share of right labels that it estimates.
         symmetric: whether the losses of h and of −h add up to a constant.
         label: its name in figures; the entry's own name if none is set.
+        constants: the numbers that may be set, by the keyword under which `function` and `formula`
+            take them.
+        couples: whether the loss of a pair depends on the other pairs of its batch.
     Check: notebook 04, tests/library/test_trainer.py.
     """
 
@@ -129,9 +191,27 @@ class PairLoss:
     needs: Literal["noise_rate", "reliability"] | None = None
     symmetric: bool = False
     label: str = ""
+    constants: Mapping[str, Constant] = field(default_factory=dict)
+    couples: bool = False
 
     def __post_init__(self) -> None:
         _fill_label(self)
+
+    def with_constants(self, **values: float) -> "PairLoss":
+        """This loss with other constants; whether it is symmetric is found out anew.
+
+        Raises:
+            ValueError: the loss has no such constant, or a value is out of range.
+        Check: tests/library/test_losses.py::test_constants_reach_function_and_formula.
+        """
+        values = _check_constants(self, values)
+        if not values or self.function is None:
+            return self
+        function = partial(self.function, **values)
+        formula = partial(self.formula, **values)
+        # Only a loss of the margin alone can be tried out.
+        symmetric = self.symmetric and find_constant(function) is not None
+        return replace(self, function=function, formula=formula, symmetric=symmetric)
 
     def fn(
         self,
@@ -206,6 +286,33 @@ def _fill_label(loss: Loss | PairLoss) -> None:
         object.__setattr__(loss, "label", loss.name.replace("_", " "))  # the class is frozen
 
 
+def _check_constants(loss: Loss | PairLoss, values: Mapping[str, Any]) -> dict[str, float]:
+    """The values that differ from the paper's, once all are known to be possible."""
+    for name in values:
+        if name not in loss.constants:
+            has = ", ".join(loss.constants) or "none"
+            raise ValueError(f"loss '{loss.name}' has no constant '{name}'; it has {has}")
+    checked = {name: loss.constants[name].check(name, value) for name, value in values.items()}
+    return {name: value for name, value in checked.items() if value != loss.constants[name].default}
+
+
+def find_constant(fn: Callable[[Tensor], Tensor]) -> float | None:
+    """K where ℓ(z) + ℓ(−z) = K for every z that is tried, None where there is no such K.
+
+    Args:
+        fn: maps margins `(pairs,)` to losses `(pairs,)`; it is called with 501 of them, from 0 to
+            20, in float64.
+    Check: tests/library/test_losses.py::test_a_constant_is_found_by_trying.
+    """
+    margin = torch.linspace(0, 20, 501, dtype=torch.float64)
+    sums = fn(margin) + fn(-margin)
+    constant = float(sums.mean())
+    # Far above the rounding of sums of this size, and far below what any asymmetry leaves.
+    if not bool((sums - constant).abs().max() <= 1e-9 * (1 + abs(constant))):
+        return None
+    return round(constant, 9)
+
+
 # The torch functions that take more than one line.
 
 
@@ -218,17 +325,36 @@ def _laplace(margin: Tensor) -> Tensor:
 
 def _student_t2(margin: Tensor) -> Tensor:
     # ½ − z/(2√(2+z²)) cancels in the tails, where its gradient then changes sign; this form of it
-    # does not.
+    # does not. In float16 the square of 256 is too large already.
+    if margin.dtype == torch.float16:
+        return _student_t2(margin.float()).half()
     size = torch.where(margin >= 0, margin.clamp(min=0), -margin.clamp(max=0))
     root = torch.sqrt(2 + size.square())
     tail = 1 / (root * (root + size))
     return torch.where(margin >= 0, tail, 1 - tail)
 
 
-def _holder(margin: Tensor) -> Tensor:
-    # In powers of s, which lies in [0, 1]: nothing can overflow.
-    s = torch.sigmoid(margin)
-    return s.square() * (2 * s - 3)
+def _holder(margin: Tensor, *, holder_gamma: float = HOLDER_GAMMA) -> Tensor:
+    # −(1+γ)·s^γ + γ·s^(1+γ). In powers of s, which lies in [0, 1]: nothing can overflow.
+    if holder_gamma == 2:
+        s = torch.sigmoid(margin)
+        return s.square() * (2 * s - 3)
+    # By way of log s: the slope of s^γ itself is infinite at s = 0 where γ < 1.
+    log_s = logsigmoid(margin)
+    power = torch.exp(holder_gamma * log_s)
+    return power * (holder_gamma * torch.exp(log_s) - (1 + holder_gamma))
+
+
+def _holder_formula(sp: Any, z: Any, *, holder_gamma: float = HOLDER_GAMMA) -> Any:
+    gamma = sp.nsimplify(holder_gamma)
+    return _sigma(sp, z) ** gamma * (gamma * _sigma(sp, z) - (1 + gamma))
+
+
+_HOLDER_CONSTANTS = {
+    "holder_gamma": Constant(
+        HOLDER_GAMMA, symbol="γ", source="Fujisawa et al. 2025 (arXiv 2505.17859)"
+    )
+}
 
 
 # Shared parts of the formulas; `sp` is the module sympy.
@@ -318,11 +444,12 @@ _MARGIN_LOSSES = (
     Loss(
         "holder",
         fn=_holder,
-        formula=lambda sp, z: _sigma(sp, z) ** 2 * (2 * _sigma(sp, z) - 3),
+        formula=_holder_formula,
         constant=-1,
         convex=False,
-        source="Hölder-DPO with γ = 2, as a function of the margin",
+        source="Hölder-DPO with γ = 2, as a function of the margin; no other γ is symmetric",
         label="Hölder",
+        constants=_HOLDER_CONSTANTS,
     ),
     # Not symmetric: the baselines, and counterexamples to what the theory says of the others.
     #
@@ -412,15 +539,15 @@ def _rdpo(margin: Tensor, noise_rate: float) -> Tensor:
     return (noise_rate * wrong - (1 - noise_rate) * right) / (1 - 2 * noise_rate)
 
 
-def _ropo(margin: Tensor) -> Tensor:
+def _ropo(margin: Tensor, *, ropo_alpha: float = ROPO_ALPHA) -> Tensor:
     # DPO's loss plus α times the symmetric sigmoid, which outweighs it around 0; the factor
     # 4α/(1+α)² is the paper's.
-    scale = 4 * ROPO_ALPHA / (1 + ROPO_ALPHA) ** 2
-    return scale * (ROPO_ALPHA * torch.sigmoid(-margin) - logsigmoid(margin))
+    scale = 4 * ropo_alpha / (1 + ropo_alpha) ** 2
+    return scale * (ropo_alpha * torch.sigmoid(-margin) - logsigmoid(margin))
 
 
-def _ropo_formula(sp: Any, h: Any, **_: Any) -> Any:
-    alpha = sp.Integer(ROPO_ALPHA)
+def _ropo_formula(sp: Any, h: Any, *, ropo_alpha: float = ROPO_ALPHA, **_: Any) -> Any:
+    alpha = sp.nsimplify(ropo_alpha)
     return 4 * alpha / (1 + alpha) ** 2 * (_right(sp, h) + alpha * (1 - _sigma(sp, h)))
 
 
@@ -439,7 +566,8 @@ def repo_posterior(margin: Tensor, reliability: float) -> Tensor:
     return torch.sigmoid(margin.detach() + math.log(eta / (1 - eta)))
 
 
-def _repo(margin: Tensor, reliability: float) -> Tensor:
+def _repo(margin: Tensor, reliability: float, **_: float) -> Tensor:
+    # Its one constant, η₀, is where a trainer begins; here η is told.
     return _cdpo(margin, 1 - repo_posterior(margin, reliability))
 
 
@@ -448,17 +576,31 @@ def _repo_formula(sp: Any, h: Any, **_: Any) -> Any:
     return confidence * _right(sp, h) + (1 - confidence) * _wrong(sp, h)
 
 
-def _drdpo(margin: Tensor) -> Tensor:
+def _drdpo(margin: Tensor, *, drdpo_beta: float = DRDPO_BETA) -> Tensor:
     # −β′·log of the batch's mean of σ(h)^(1/β′): pairs of a low σ(h), likely flipped, weigh little.
     # In logarithms, since σ(h) is 0 in float32 below h = −104, and 0 has none.
-    log_mean = torch.logsumexp(logsigmoid(margin) / DRDPO_BETA, dim=0) - math.log(len(margin))
-    return (-DRDPO_BETA * log_mean).expand_as(margin)
+    log_mean = torch.logsumexp(logsigmoid(margin) / drdpo_beta, dim=0) - math.log(len(margin))
+    return (-drdpo_beta * log_mean).expand_as(margin)
+
+
+def _drdpo_formula(sp: Any, h: Any, *, drdpo_beta: float = DRDPO_BETA, **_: Any) -> Any:
+    beta = sp.nsimplify(drdpo_beta)
+    return -beta * _sigma(sp, h) ** (1 / beta) / __getattr__("BATCH_MEAN")
 
 
 def _ipo_formula(sp: Any, h: Any, *, beta: Any, **_: Any) -> Any:
     if beta is None:
         raise ValueError("pair loss 'ipo' needs beta")
     return (h / beta - 1 / (2 * beta)) ** 2
+
+
+def _of_margin(loss: Loss) -> Callable[..., Any]:
+    """The formula of a margin loss, under the arguments that a method's formula has."""
+
+    def formula(sp: Any, h: Any, **told: Any) -> Any:
+        return loss.formula(sp, h, **{name: told[name] for name in loss.constants if name in told})
+
+    return formula
 
 
 _METHODS = (
@@ -510,6 +652,7 @@ _METHODS = (
         formula=_ropo_formula,
         source="Liang et al. 2024 (arXiv 2404.04102)",
         label="ROPO",
+        constants={"ropo_alpha": Constant(ROPO_ALPHA, "α", "Liang et al. 2024 (arXiv 2404.04102)")},
     ),
     PairLoss(
         "repo",
@@ -518,21 +661,27 @@ _METHODS = (
         source="Cao et al. 2025 (arXiv 2509.24159)",
         needs="reliability",
         label="RE-PO",
+        constants={
+            "repo_start": Constant(REPO_START, "η₀", "Cao et al. 2025 (arXiv 2509.24159)", high=1)
+        },
     ),
     PairLoss(
         "drdpo",
         function=_drdpo,
-        formula=lambda sp, h, **_: -_sigma(sp, h) / __getattr__("BATCH_MEAN"),
+        formula=_drdpo_formula,
         source="Wu et al. 2024 (arXiv 2407.07880)",
         label="Dr.DPO",
+        constants={"drdpo_beta": Constant(DRDPO_BETA, "β′", "Wu et al. 2024 (arXiv 2407.07880)")},
+        couples=True,
     ),
     PairLoss(
         "holder",
         function=LOSSES["holder"].fn,
-        formula=lambda sp, h, **_: LOSSES["holder"].formula(sp, h),
+        formula=_of_margin(LOSSES["holder"]),
         source="Fujisawa et al. 2025 (arXiv 2505.17859), γ = 2",
         symmetric=True,
         label="Hölder",
+        constants=_HOLDER_CONSTANTS,
     ),
 )
 
@@ -544,7 +693,7 @@ def _sympo(loss: Loss) -> PairLoss:
     return PairLoss(
         f"sympo_{loss.name}",
         function=loss.fn,
-        formula=lambda sp, h, **_: loss.formula(sp, h),
+        formula=_of_margin(loss),
         source=f"SymPO Section 4; {loss.source}",
         symmetric=True,
         label=f"SymPO {loss.label}",
@@ -560,24 +709,101 @@ def pair_losses() -> dict[str, PairLoss]:
     return {**PAIR_LOSSES, **{f"sympo_{loss.name}": _sympo(loss) for loss in symmetric}}
 
 
-def get(name: str) -> Loss:
-    """The margin loss called `name`.
+def constants() -> dict[str, Constant]:
+    """Every constant of the losses of a pair, by its keyword."""
+    return {
+        name: constant
+        for loss in pair_losses().values()
+        for name, constant in loss.constants.items()
+    }
+
+
+def as_pair(
+    loss: Callable[[Tensor], Tensor] | Loss | PairLoss, *, symmetric: bool | None = None
+) -> PairLoss:
+    """A loss of your own as the loss of a pair.
+
+    Args:
+        loss: an entry, or a function that maps margins `(pairs,)` to losses `(pairs,)`, unreduced.
+        symmetric: whether a function's losses of h and of −h add up to a constant, which decides
+            whether the trainers bound the rewards unless told; None: found out by trying.
+    Raises:
+        ValueError: the function cannot be applied to margins, or gives anything but a finite loss
+            for each.
+    Check: tests/library/test_losses.py::test_a_function_becomes_a_loss.
+    """
+    if isinstance(loss, PairLoss):
+        return loss
+    if isinstance(loss, Loss):
+        return PairLoss(
+            loss.name,
+            function=loss.fn,
+            formula=_of_margin(loss),
+            source=loss.source,
+            symmetric=loss.symmetric,
+            label=loss.label,
+            constants=loss.constants,
+        )
+    if not callable(loss):
+        raise ValueError(
+            f"loss = {loss!r}: give a function of margins, or an entry of sympo.losses"
+        )
+    couples = _try_out(loss)
+    if symmetric is None:
+        symmetric = not couples and find_constant(loss) is not None
+    return PairLoss(
+        CUSTOM,
+        function=loss,
+        formula=_refuse_formula,
+        source="yours",
+        symmetric=symmetric,
+        couples=couples,
+    )
+
+
+def _refuse_formula(*_: Any, **__: Any) -> Any:
+    raise ValueError("a loss that is a function has no formula: make it an entry of sympo.losses")
+
+
+def _try_out(fn: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a function couples the pairs of a batch, once it is known to be a loss."""
+    margin = torch.linspace(-9, 9, 8)
+    try:
+        losses = fn(margin)
+        part = fn(margin[:3])
+    except Exception as error:  # whatever a stranger's function raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the loss cannot be applied to a tensor of margins ({reason})") from error
+    if not isinstance(losses, Tensor) or losses.shape != margin.shape:
+        shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise ValueError(
+            f"the loss gives {shape} for 8 margins: give one loss per pair, and take no mean"
+        )
+    if not losses.isfinite().all():
+        raise ValueError("the loss is not finite for margins between −9 and 9")
+    return not torch.allclose(losses[:3], part)
+
+
+def get(name: str, **values: float) -> Loss:
+    """The margin loss called `name`, with the constants `values` in place of the paper's.
 
     Raises:
-        ValueError: no such loss; the message lists the names and the nearest one.
+        ValueError: no such loss, and the message lists the names and the nearest one; or no such
+            constant.
     """
     if name not in LOSSES:
         raise ValueError(unknown_name("loss", name, LOSSES))
-    return LOSSES[name]
+    return LOSSES[name].with_constants(**values)
 
 
-def get_pair(name: str) -> PairLoss:
-    """The loss of a pair called `name`.
+def get_pair(name: str, **values: float) -> PairLoss:
+    """The loss of a pair called `name`, with the constants `values` in place of the paper's.
 
     Raises:
-        ValueError: no such loss; the message lists the names and the nearest one.
+        ValueError: no such loss, and the message lists the names and the nearest one; or no such
+            constant.
     """
     losses = pair_losses()
     if name not in losses:
         raise ValueError(unknown_name("pair loss", name, losses))
-    return losses[name]
+    return losses[name].with_constants(**values)

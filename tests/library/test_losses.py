@@ -6,7 +6,7 @@ import sympy
 import torch
 from scipy import stats
 
-from sympo.losses import LOSSES, get
+from sympo.losses import LOSSES, as_pair, find_constant, get, get_pair
 
 NAMES = list(LOSSES)
 SYMMETRIC = [name for name in NAMES if LOSSES[name].symmetric]
@@ -128,6 +128,145 @@ def test_calibrated(name):
 @pytest.mark.parametrize("fn", [torch.sigmoid, torch.ones_like, lambda z: (z + 1).square()])
 def test_the_calibration_check_can_fail(fn):
     assert not minimiser_has_the_right_sign(fn, 0.7)
+
+
+# Where a loss itself leaves float16: e^z beyond z = 11, (1 − z)² beyond 255.
+HALF_RANGE = {"exponential": 10.0, "square": 250.0}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float16_is_the_rounded_loss_far_out_too(name):
+    reach = HALF_RANGE.get(name, 6e4)
+    margin = reach * torch.linspace(-1, 1, 401, dtype=torch.float64) ** 3
+    margin = margin.half().double()
+    half = margin.half().requires_grad_()
+    LOSSES[name].fn(half).sum().backward()
+    values = LOSSES[name].fn(margin)
+    # One rounding is 2⁻¹¹, and each loss takes a few operations.
+    tolerance = {"rtol": 4e-3, "atol": 1e-3}
+    torch.testing.assert_close(LOSSES[name].fn(half).double(), values, **tolerance)
+    torch.testing.assert_close(half.grad.double(), gradient(name, margin), **tolerance)
+
+
+# --- constants: the paper's, or others
+
+# For each constant, the loss as its paper writes it, in h and its constant.
+H, C = sympy.symbols("h c", positive=True)
+S = 1 / (1 + sympy.exp(-H))
+WRITTEN = {
+    ("ropo", "ropo_alpha"): 4 * C / (1 + C) ** 2 * (-sympy.log(S) + C * (1 - S)),
+    ("holder", "holder_gamma"): -(1 + C) * S**C + C * S ** (1 + C),
+}
+
+
+@pytest.mark.parametrize("value", [0.5, 2, 3.25])
+@pytest.mark.parametrize(("name", "constant"), WRITTEN)
+def test_constants_reach_function_and_formula(name, constant, value):
+    loss = get_pair(name, **{constant: value})
+    margin = torch.from_numpy(GRID).requires_grad_()
+    written = WRITTEN[name, constant].subs(C, value)
+    h = sympy.Symbol("h", real=True)
+    for order in (0, 1):
+        from_paper = sympy.lambdify(H, written.diff(H, order), "numpy")(GRID)
+        of_entry = sympy.lambdify(h, loss.expr(h).diff(h, order), "numpy")(GRID)
+        np.testing.assert_allclose(of_entry, from_paper, rtol=1e-9, atol=1e-14)
+        values = loss.fn(margin)
+        if order:
+            (values,) = torch.autograd.grad(values.sum(), margin)
+        np.testing.assert_allclose(values.detach().numpy(), from_paper, rtol=1e-9, atol=1e-14)
+
+
+def test_drdpo_of_another_temperature():
+    shares = torch.tensor([0.04, 0.25, 0.81], dtype=torch.float64)
+    margin = torch.logit(shares).requires_grad_()
+    loss = get_pair("drdpo", drdpo_beta=2)
+    # −2·log of the mean of 0.2, 0.5 and 0.9
+    values = loss.fn(margin)
+    np.testing.assert_allclose(values.detach().numpy(), -2 * np.log(1.6 / 3))
+    (slopes,) = torch.autograd.grad(values.mean(), margin)
+    # The formula of one pair holds the batch's mean fixed: its slope is that pair's, times 3.
+    h, mean = sympy.Symbol("h", real=True), sympy.Symbol("m", positive=True)
+    slope = sympy.lambdify((h, mean), loss.expr(h).diff(h), "numpy")
+    expected = slope(margin.detach().numpy(), 1.6 / 3) / 3
+    np.testing.assert_allclose(slopes.numpy(), expected, rtol=1e-12)
+
+
+def test_holder_is_symmetric_for_no_other_gamma():
+    for gamma in (0.5, 1, 1.9, 3):
+        assert not get("holder", holder_gamma=gamma).symmetric
+        assert not get_pair("holder", holder_gamma=gamma).symmetric
+    assert get("holder", holder_gamma=2.0) is LOSSES["holder"]
+    assert get_pair("holder", holder_gamma=2.0).symmetric
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_constant_is_found_by_trying(name):
+    assert find_constant(LOSSES[name].fn) == LOSSES[name].constant
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ropo_beta": 1}, "loss 'ropo' has no constant 'ropo_beta'; it has ropo_alpha"),
+        ({"ropo_alpha": 0}, "ropo_alpha = 0 is no value of α: give a positive number, or leave"),
+        ({"ropo_alpha": True}, "ropo_alpha = True is no value"),
+        ({"ropo_alpha": "6"}, "ropo_alpha = '6' is no value"),
+        ({"ropo_alpha": float("nan")}, "ropo_alpha = nan is no value"),
+    ],
+)
+def test_impossible_constants_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        get_pair("ropo", **values)
+
+
+def test_a_share_stays_below_one():
+    with pytest.raises(ValueError, match=r"η₀: give a number in \(0, 1\), or .* the paper's 0.9"):
+        get_pair("repo", repo_start=1.0)
+
+
+# --- a loss of your own
+
+
+def test_a_function_becomes_a_loss():
+    tempered = as_pair(lambda h: torch.sigmoid(-h / 3))
+    assert tempered.symmetric
+    assert not tempered.couples
+    margin = torch.from_numpy(GRID)
+    torch.testing.assert_close(tempered.fn(margin), torch.sigmoid(-margin / 3))
+    assert not as_pair(lambda h: (1 - h).clamp(min=0)).symmetric
+    assert as_pair(lambda h: torch.tanh(-h), symmetric=False).symmetric is False
+    with pytest.raises(ValueError, match="has no formula"):
+        tempered.expr(sympy.Symbol("h"))
+
+
+def test_a_function_of_the_batch_is_told_from_one_of_the_margin():
+    assert as_pair(lambda h: torch.sigmoid(-h) - torch.sigmoid(-h).mean()).couples
+
+
+def test_entries_become_losses_of_pairs():
+    ramp = as_pair(LOSSES["ramp"])
+    assert (ramp.name, ramp.symmetric) == ("ramp", True)
+    assert as_pair(get("holder", holder_gamma=3)).symmetric is False
+    assert as_pair(ramp) is ramp
+    # An entry's constants come along.
+    h = sympy.Symbol("h", real=True)
+    holder = as_pair(LOSSES["holder"])
+    assert holder.with_constants(holder_gamma=3).expr(h) == get("holder", holder_gamma=3).expr(h)
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda h: h.mean(), r"gives \(\) for 8 margins: give one loss per pair, and take no mean"),
+        (lambda h: 0.5, "gives float for 8 margins"),
+        (lambda h: torch.log(h), "not finite for margins between −9 and 9"),
+        (lambda h: h @ h.missing, "cannot be applied to a tensor of margins .*missing"),
+        ("sigmoid", "loss = 'sigmoid': give a function of margins, or an entry"),
+    ],
+)
+def test_what_is_no_loss_is_refused(fn, message):
+    with pytest.raises(ValueError, match=message):
+        as_pair(fn)
 
 
 def test_get():

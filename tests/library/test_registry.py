@@ -6,7 +6,6 @@ The figures' and the derivations' side of it is tested with the book.
 import math
 from dataclasses import FrozenInstanceError
 
-import numpy as np
 import pytest
 import sympy
 import torch
@@ -115,14 +114,6 @@ def test_hinge_and_ipo_by_hand():
     # the log-ratio is h/β, and ipo draws it to 1/(2β)
     ipo = losses.get_pair("ipo").expr(h, beta=0.25)
     assert [ipo.subs(h, at) for at in (-1, 0.5, 1)] == [36, 0, 4]
-
-
-def test_drdpo_of_another_temperature(monkeypatch):
-    monkeypatch.setattr(losses, "DRDPO_BETA", 2.0)
-    shares = torch.tensor([0.04, 0.25, 0.81], dtype=torch.float64)
-    # −2·log of the mean of 0.2, 0.5 and 0.9
-    values = losses.get_pair("drdpo").fn(torch.logit(shares))
-    np.testing.assert_allclose(values.numpy(), -2 * math.log(1.6 / 3))
 
 
 def test_what_is_held_fixed_is_positive():
