@@ -92,7 +92,7 @@ class TestModules:
         [
             ("05_mnist_losses", "sympo/studies/mnist/fast/grid.py"),
             ("09_gold", "sympo/studies/alignment/gold.py"),
-            ("09_gold", "sympo/trainer.py"),
+            ("09_gold", "sympo/trainer/dpo.py"),
             ("10_hh", "sympo/studies/alignment/offline.py"),
             ("00_start_here", "sympo/book/claims.py"),
         ],
@@ -107,7 +107,7 @@ class TestModules:
             assert f"section {section} of profile smoke" in lines
         assert "section mnist_policy" not in staleness.inputs("05_mnist_losses", "smoke")
 
-    @pytest.mark.parametrize("module", ["sympo/trainer.py", "sympo/judge.py"])
+    @pytest.mark.parametrize("module", ["sympo/trainer/dpo.py", "sympo/judge.py"])
     def test_a_derivation_does_not_depend_on_training(self, module):
         assert module not in staleness.inputs("01_preferences_as_classification", "smoke")
 

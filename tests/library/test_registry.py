@@ -51,9 +51,9 @@ def test_a_loss_that_is_not_symmetric_is_no_method_of_sympo(monkeypatch):
 def test_the_trainers_know_it(tanh, tmp_path):
     assert "sympo_tanh" in trainer.loss_types()
     config = trainer.SymPOConfig(**settings(tmp_path, loss_type="sympo_tanh"))
-    assert config.reward_clip == trainer.SYMPO_CLIP
+    assert config.resolve_clip() == trainer.SYMPO_CLIP
     reward_config = trainer.SymmetricRewardConfig(**settings(tmp_path, loss_type="tanh"))
-    assert reward_config.reward_clip == trainer.SYMPO_CLIP
+    assert reward_config.resolve_clip() == trainer.SYMPO_CLIP
 
 
 def test_the_policy_minimises_it(tanh, tmp_path):

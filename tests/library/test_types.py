@@ -33,7 +33,7 @@ def test_names_of_the_package_have_their_types(repository, tmp_path):
     revealed = [line.split('"')[1] for line in done.stdout.splitlines() if "Revealed" in line]
     trainer, noise_rate, eta, loss, interval = revealed
     assert trainer.startswith("def (")
-    assert trainer.endswith("-> sympo.trainer.SymPOTrainer")
+    assert trainer.endswith("-> sympo.trainer.dpo.SymPOTrainer")
     # mypy 2 writes float where earlier ones wrote builtins.float.
     assert noise_rate.replace("builtins.", "") == "float | None"
     assert eta.replace("builtins.", "") == "float"

@@ -285,6 +285,8 @@ def pair_arguments(spec: WorldSpec, folder: str, **changes: Any) -> SymPOConfig:
         precompute_ref_log_probs=True,
         # a share of the steps: a history has about eight entries, however many steps there are
         logging_steps=0.125,
+        # a policy that diverged is a result, NaN, which no search over settings chooses
+        stop_on_divergence=False,
     )
 
 
