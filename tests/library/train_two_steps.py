@@ -14,7 +14,17 @@ import sympo
 from sympo.preferences import flip_preferences, parse_rows
 from sympo.trainer import SymPOConfig, SymPOTrainer
 
-MODULES = ("_names", "_settings", "judge", "losses", "noise", "preferences", "stats", "trainer")
+MODULES = (
+    "_names",
+    "_settings",
+    "judge",
+    "losses",
+    "noise",
+    "preferences",
+    "stats",
+    "train",
+    "trainer",
+)
 WORDS = ["<pad>", "<eos>", "<unk>", "user:", "bot:", "yes", "no", "maybe"]
 TEMPLATE = (
     "{% for m in messages %}{{ 'user: ' if m.role == 'user' else 'bot: ' }}{{ m.content }} "
