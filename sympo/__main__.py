@@ -289,7 +289,7 @@ def _judge(options: argparse.Namespace) -> int:
 
     config = profiles.study_config(options.study, options.profile)
     assert isinstance(config, offline.OfflineConfig)
-    examiner = EndpointJudge(options.model, workers=options.workers)
+    examiner = EndpointJudge(options.model, workers=options.workers, progress=_say)
     policies = offline.load_shared(config)
     folder = judging.judged_folder(config.profile)
     contests = judging.list_contests(policies, options.opponent, examiner, folder)
@@ -308,6 +308,9 @@ def _judge(options: argparse.Namespace) -> int:
             _say(judging.describe(contest))
     except ImportError as error:  # of the package openai
         return _refuse(error, code=2)
+    except KeyboardInterrupt:
+        kept = f"interrupted: every reply is kept in {folder}, and the same command goes on"
+        return _refuse(kept, code=130)
     return 0
 
 
@@ -337,7 +340,7 @@ def _manage_records(options: argparse.Namespace) -> int:
             return 0
 
 
-def _say(text: str) -> None:
+def _say(text: object) -> None:
     # At once: a log that is read while a slot lasts must not wait for a buffer.
     print(text, flush=True)
 

@@ -332,7 +332,7 @@ def _describe_judge(rows: pd.DataFrame, config: OfflineConfig) -> str:
         f"**{first.judge}, against {first.opponent}**: {len(rows)} policies, {first.judged} pairs "
         f"each; without a verdict {rows.unparsed.sum() / rows.judged.sum():.1%}, changed with the "
         f"order {rows.swayed.mean():.1%}, position bias {rows.position_bias.mean():+.3f}. The "
-        f"replies are in `*-{first.files}.json`."
+        f"replies are in `*-{first.files}.jsonl`."
         f"\n\n{compared.describe_contrasts(claimed)}"
     )
 

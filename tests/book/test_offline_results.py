@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
+from loopback import longer_wins
 from scipy.stats import spearmanr
 
 from sympo.book import offline
-from sympo.judge import EndpointJudge, Reply
+from sympo.judge import EndpointJudge
 from sympo.preferences import Report, Split
 from sympo.studies import profiles, sources
 from sympo.studies.alignment import judging
@@ -348,20 +349,14 @@ def answered(method, seed, *, prompts=4):
     return {**found, "version": 1}
 
 
-class LongerWins(EndpointJudge):
-    """A judge without an endpoint."""
-
-    def __call__(self, prompts, firsts, seconds):
-        pairs = zip(firsts, seconds, strict=True)
-        return [Reply(float(len(first) > len(second))) for first, second in pairs]
-
-
 @pytest.fixture
-def ask(tmp_path, monkeypatch):
+def ask(tmp_path, monkeypatch, endpoint):
     monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
+    server = endpoint(longer_wins)
 
-    def ask(runs, limit=None, examiner=None):
-        examiner = examiner or LongerWins("m")
+    def ask(runs, limit=None, options=None, behave=longer_wins):
+        server.behave = behave
+        examiner = EndpointJudge("m", retries=0, give_up=99, options=options or {})
         folder = judging.judged_folder("smoke")
         for contest in judging.list_contests(runs, "chosen", examiner, folder):
             judging.judge_policy(contest, examiner, limit)
@@ -386,19 +381,13 @@ def test_verdicts_are_a_row_for_each_policy_with_as_many_as_the_others(config, a
 
 
 def test_verdicts_on_other_prompts_and_replies_that_never_came_do_not_compare(config, ask):
-    class Mute(LongerWins):
-        """Has no reply about some answers."""
-
-        def __call__(self, prompts, *answers):
-            asked = zip(prompts, super().__call__(prompts, *answers), strict=True)
-            mute = ("dpo, 0, 3?", "sympo_sigmoid, 0, 0?", "dpo, 1,")
-            return [
-                Reply(None, "no reply: time-out") if turns[0]["content"].startswith(mute) else reply
-                for turns, reply in asked
-            ]
+    def answer_some(question, tries):
+        mute = ("dpo, 0, 3?", "sympo_sigmoid, 0, 0?", "dpo, 1,")
+        silent = any(f"user: {start}" in question for start in mute)
+        return (503, {}, b"{}") if silent else longer_wins(question)
 
     runs = [answered(method, seed) for method in ("dpo", "sympo_sigmoid") for seed in range(2)]
-    ask(runs[:3], examiner=Mute("m"))
+    ask(runs[:3], behave=answer_some)
     # three replies on either policy of seed 0, but not on the same prompts
     table = offline.tabulate_judged(runs, config)
     assert table[["method", "seed", "judged"]].to_numpy().tolist() == [["dpo", 0, 3]]
@@ -409,12 +398,12 @@ def test_verdicts_on_other_prompts_and_replies_that_never_came_do_not_compare(co
 def test_one_model_asked_in_two_ways_is_two_judges(config, ask):
     runs = [answered(method, seed) for method in ("dpo", "sympo_sigmoid") for seed in range(3)]
     ask(runs)
-    ask(runs, limit=3, examiner=LongerWins("m", options={"temperature": 1}))
+    ask(runs, limit=3, options={"temperature": 1})
     table = offline.tabulate_judged(runs, config)
     assert table.groupby("files").judged.unique().map(list).tolist() in ([[3], [4]], [[4], [3]])
     parts = offline.describe_judged(table, config).split("**m, against chosen**: 6 policies, ")
     assert {part[:7] for part in parts[1:]} == {"3 pairs", "4 pairs"}
-    assert all(f"`*-{files}.json`" in "".join(parts) for files in table.files)
+    assert all(f"`*-{files}.jsonl`" in "".join(parts) for files in table.files)
 
 
 def test_verdicts_are_contrasted_by_seed(config, ask):

@@ -107,7 +107,7 @@ class TestModules:
             assert f"section {section} of profile smoke" in lines
         assert "section mnist_policy" not in staleness.inputs("05_mnist_losses", "smoke")
 
-    @pytest.mark.parametrize("module", ["sympo/trainer/dpo.py", "sympo/judge.py"])
+    @pytest.mark.parametrize("module", ["sympo/trainer/dpo.py", "sympo/judge/endpoint.py"])
     def test_a_derivation_does_not_depend_on_training(self, module):
         assert module not in staleness.inputs("01_preferences_as_classification", "smoke")
 

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from dataclasses import dataclass
 from io import StringIO
 
 import pytest
 from loopback import KEY, longer_wins, shown
 
 from sympo import __main__ as command
-from sympo.judge import EndpointJudge, Reply, compare, write_question
+from sympo.judge import EndpointJudge, compare, write_question
 from sympo.stats import wilson
 from sympo.studies import plan, profiles, records
 from sympo.studies.alignment import judging, offline
@@ -51,19 +50,10 @@ def runs(config):
     return offline.load_shared(config)
 
 
-@dataclass
-class Spy:
-    """A judge for whom the longer answer is the better one; fails when it was asked enough."""
-
-    asked: int = 0
-    fails_after: int = 10**9
-
-    def __call__(self, prompts, firsts, seconds):
-        if self.asked >= self.fails_after:
-            raise ConnectionError("the endpoint is down")
-        self.asked += len(prompts)
-        pairs = zip(firsts, seconds, strict=True)
-        return [Reply(float(len(first) > len(second))) for first, second in pairs]
+@pytest.fixture
+def server(endpoint):
+    """An endpoint for which the longer answer is the better one."""
+    return endpoint(longer_wins)
 
 
 def make_contest(runs, build, *, opponent="chosen", model="m"):
@@ -71,11 +61,15 @@ def make_contest(runs, build, *, opponent="chosen", model="m"):
     return contest
 
 
-def judge_all(contest, examiner, limit=None):
+def judge_all(contest, limit=None, **options):
     """How many pairs were asked about."""
     waiting = len(contest.list_waiting(limit))
-    judging.judge_policy(contest, examiner, limit)
+    judging.judge_policy(contest, EndpointJudge("m", retries=0, **options), limit)
     return waiting
+
+
+def count_requests(server):
+    return sum(server.tries.values())
 
 
 def test_policies_are_those_at_the_shared_setting(config, runs):
@@ -84,50 +78,65 @@ def test_policies_are_those_at_the_shared_setting(config, runs):
     assert len(shared) < len([*config.runs(), *config.probe_runs()])
 
 
-def test_every_pair_is_asked_about_once_and_in_both_orders(runs, build):
+def test_every_pair_is_asked_about_once_and_in_both_orders(runs, build, server):
     contest = make_contest(runs, build)
-    examiner = Spy()
-    assert judge_all(contest, examiner) == PROMPTS
-    assert examiner.asked == 2 * PROMPTS
-    assert judge_all(contest, examiner) == 0
-    assert examiner.asked == 2 * PROMPTS
+    assert judge_all(contest) == PROMPTS
+    assert count_requests(server) == 2 * PROMPTS
+    assert judge_all(contest) == 0
+    assert count_requests(server) == 2 * PROMPTS
     rows = contest.record["metrics"]["generations"]
     columns = [[row[name] for row in rows] for name in ("dialogue", "policy", "chosen")]
-    expected = compare(Spy(), *columns)
+    expected = compare(EndpointJudge("m"), *columns)
     said = judging.summarise(contest)
     assert said["win_rate"] == expected.win_rate.estimate == 1
     assert said["win_rate_low"] == wilson(PROMPTS, PROMPTS).low
     assert (said["judged"], said["unparsed"], said["win_rate_second"]) == (PROMPTS, 0, 1)
     # against the SFT model's long answers the same policy loses
     other = make_contest(runs, build, opponent="sft")
-    judge_all(other, Spy())
+    judge_all(other)
     assert judging.summarise(other)["win_rate"] == 0
 
 
-def test_a_failure_costs_the_batch_that_was_under_way(runs, build, monkeypatch):
-    monkeypatch.setattr(judging, "BATCH", 2)
+def test_a_failure_costs_nothing_that_came(runs, build, endpoint):
+    down = (503, {}, b"{}")
+    server = endpoint(lambda q, _: longer_wins(q) if count_requests(server) <= 8 else down)
     contest = make_contest(runs, build)
-    examiner = Spy(fails_after=8)
     with pytest.raises(ConnectionError):
-        judge_all(contest, examiner)
+        judge_all(contest, workers=1)
     assert judging.summarise(contest)["judged"] == 4
-    again = Spy()
-    assert judge_all(contest, again) == PROMPTS - 4
-    assert again.asked == 2 * (PROMPTS - 4)
+    server.behave = longer_wins
+    before = count_requests(server)
+    assert judge_all(contest) == PROMPTS - 4
+    assert count_requests(server) - before == 2 * (PROMPTS - 4)
     assert judging.summarise(contest)["judged"] == PROMPTS
 
 
-def test_a_limit_takes_the_first_prompts_and_a_larger_one_goes_on(runs, build):
+def test_half_a_pair_is_no_pair_and_its_other_half_is_all_that_is_asked(runs, build, endpoint):
+    down = (503, {}, b"{}")
+    # the policy's answer is the longer one: silent where it is shown second
+    server = endpoint(lambda q, _: longer_wins(q) if len(shown(q)[0]) > 9 else down)
     contest = make_contest(runs, build)
-    assert judge_all(contest, Spy(), 2) == 2
-    assert judge_all(contest, Spy(), 2) == 0
+    judge_all(contest, give_up=99)
+    assert judging.summarise(contest)["judged"] == 0
+    judge = EndpointJudge("m")
+    assert judging.estimate_cost([contest], judge).requests == PROMPTS
+    server.behave = longer_wins
+    assert judge_all(contest) == PROMPTS
+    assert sorted(server.tries.values()) == [1] * PROMPTS + [2] * PROMPTS
+    assert judging.summarise(contest)["judged"] == PROMPTS
+
+
+def test_a_limit_takes_the_first_prompts_and_a_larger_one_goes_on(runs, build, server):
+    contest = make_contest(runs, build)
+    assert judge_all(contest, 2) == 2
+    assert judge_all(contest, 2) == 0
     assert contest.list_waiting() == contest.list_pairs()[2:]
-    assert judge_all(contest, Spy()) == PROMPTS - 2
+    assert judge_all(contest) == PROMPTS - 2
 
 
-def test_replies_belong_to_what_was_asked_and_to_who_was(runs, build):
+def test_replies_belong_to_what_was_asked_and_to_who_was(runs, build, server):
     contest = make_contest(runs, build)
-    judge_all(contest, Spy())
+    judge_all(contest)
     contest.record["metrics"]["generations"][1]["policy"] = "trained anew"
     assert [pair.policy for pair in contest.list_waiting()] == ["trained anew"]
     assert judging.summarise(contest)["judged"] == PROMPTS - 1
@@ -142,40 +151,58 @@ def test_replies_belong_to_what_was_asked_and_to_who_was(runs, build):
 
 def test_a_reply_that_never_came_is_asked_for_again_and_an_odd_one_is_not(runs, build, endpoint):
     down = (503, {"Retry-After": "0.01"}, b"{}")
-    said = {"0": "They are both fine.", "1": down}
+    said = {"0": "They are both fine.", "1": down, "2": (400, {}, b"{}")}
     server = endpoint(lambda q, _: said.get(min(shown(q), key=len), longer_wins(q)))
     contest = make_contest(runs, build)
-    judge_all(contest, EndpointJudge("m", retries=0))
+    judge_all(contest)
     summary = judging.summarise(contest)
-    assert (summary["judged"], summary["unparsed"], summary["win_rate"]) == (PROMPTS - 1, 1, 1)
+    assert (summary["judged"], summary["unparsed"], summary["win_rate"]) == (PROMPTS - 1, 2, 1)
     assert contest.list_judged() == [i for i in range(PROMPTS) if i != 1]
     assert [pair.opponent for pair in contest.list_waiting()] == ["1"]
     del said["1"]
-    assert judge_all(contest, EndpointJudge("m", retries=0)) == 1
+    assert judge_all(contest) == 1
     assert contest.list_judged() == list(range(PROMPTS))
-    assert judging.summarise(contest)["unparsed"] == 1
+    assert judging.summarise(contest)["unparsed"] == 2
     assert max(server.tries.values()) == 2
     assert KEY not in contest.path.read_text()
 
 
-def test_two_processes_keep_what_either_paid_for(runs, build, monkeypatch):
-    monkeypatch.setattr(judging, "BATCH", 2)
+def test_two_processes_keep_what_either_paid_for(runs, build, endpoint):
+    def ask_beside(question, tries):
+        # while this one waits for its first reply, another process judges everything
+        server.behave = longer_wins
+        judge_all(contest)
+        return 0.0
+
+    server = endpoint(ask_beside)
     contest = make_contest(runs, build)
-
-    def lose_replies(prompts, firsts, seconds):
-        # while this one asks, another process judges everything
-        judge_all(contest, Spy())
-        return [Reply(None, "no reply: time-out") for _ in prompts]
-
-    judge_all(contest, lose_replies)
+    judge_all(contest, workers=1)
     assert contest.list_judged() == list(range(PROMPTS))
     assert judging.summarise(contest)["win_rate"] == 1
+    judge_lines = [line for line in contest.path.read_text().splitlines() if '"judge"' in line]
+    assert len(judge_lines) == 1
+
+
+def test_what_an_earlier_version_kept_is_not_asked_again(runs, build, server):
+    contest = make_contest(runs, build)
+    pairs = contest.list_pairs()
+    kept = {pair.key: [[0.0, ""], [1.0, ""]] for pair in pairs[:3]}
+    kept[pairs[3].key] = [[1.0, ""], [None, "no reply: time-out"]]
+    head = {"opponent": contest.opponent, "judge": contest.judge}
+    contest.old_path.parent.mkdir(parents=True)
+    contest.old_path.write_text(json.dumps({**head, "replies": kept}))
+    assert contest.list_judged() == [0, 1, 2]
+    assert judging.find_contests(contest.record, build / "judged") == [contest]
+    assert judge_all(contest) == PROMPTS - 3
+    # lost by what was kept, won by what was asked now
+    assert judging.summarise(contest)["win_rate"] == (PROMPTS - 3) / PROMPTS
+    assert judging.find_contests(contest.record, build / "judged") == [contest]
 
 
 def test_a_judge_without_a_verdict_has_no_win_rate(runs, build, endpoint):
     endpoint(lambda *_: "I cannot say.")
     contest = make_contest(runs, build)
-    judge_all(contest, EndpointJudge("m"))
+    judge_all(contest)
     said = judging.summarise(contest)
     assert said["unparsed"] == PROMPTS
     assert said["win_rate"] != said["win_rate"]
@@ -184,24 +211,28 @@ def test_a_judge_without_a_verdict_has_no_win_rate(runs, build, endpoint):
 def test_a_judge_that_always_takes_the_second_shows_it(runs, build, endpoint):
     endpoint(lambda *_: "Verdict: B")
     contest = make_contest(runs, build)
-    judge_all(contest, EndpointJudge("m"))
+    judge_all(contest)
     said = judging.summarise(contest)
     # asked as the paper asks, the policy would win everything
     assert (said["win_rate"], said["win_rate_second"]) == (0.5, 1)
     assert (said["swayed"], said["position_bias"]) == (1, -0.5)
 
 
-def test_a_damaged_file_is_one_sentence(runs, build):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("path", "line 1 is no reply of a judge: move"), ("old_path", "holds no verdicts: move")],
+)
+def test_a_damaged_file_is_one_sentence(runs, build, server, name, message):
     contest = make_contest(runs, build)
-    judge_all(contest, Spy())
-    contest.path.write_text("{}")
-    with pytest.raises(ValueError, match="holds no verdicts: move it away"):
+    judge_all(contest)
+    getattr(contest, name).write_text("{}\n")
+    with pytest.raises(ValueError, match=message):
         contest.list_waiting()
 
 
-def test_the_cost_is_that_of_the_questions(runs, build):
-    contests = judging.list_contests(runs, "chosen", EndpointJudge(), build / "judged")
-    cost = judging.estimate_cost(contests, EndpointJudge(), 3)
+def test_the_cost_is_that_of_the_questions(runs, build, server):
+    contests = judging.list_contests(runs, "chosen", EndpointJudge("m"), build / "judged")
+    cost = judging.estimate_cost(contests, EndpointJudge("m"), 3)
     questions = [
         write_question(row["dialogue"], *pair)
         for record in runs
@@ -209,12 +240,12 @@ def test_the_cost_is_that_of_the_questions(runs, build):
         for pair in ((row["policy"], row["chosen"]), (row["chosen"], row["policy"]))
     ]
     assert cost.requests == len(questions)
-    assert cost.read == sum(map(len, questions)) / judging.TOKEN_BYTES
+    assert cost.read == sum(map(len, questions)) / 4
     assert cost.written == 16 * len(questions)
     expected = cost.read / 1e6 * 0.15 + cost.written / 1e6 * 0.6
     assert cost.price((0.15, 0.6)) == pytest.approx(expected)
-    judge_all(contests[0], Spy(), 3)
-    assert judging.estimate_cost(contests, EndpointJudge(), 3).requests == len(questions) - 6
+    judge_all(contests[0], 3)
+    assert judging.estimate_cost(contests, EndpointJudge("m"), 3).requests == len(questions) - 6
 
 
 # The command
@@ -241,7 +272,7 @@ def test_a_person_who_says_yes_is_obeyed(runs, endpoint, monkeypatch):
     monkeypatch.setattr(sys, "stdin", StringIO("y\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert run_judge("--limit=1") == 0
-    assert sum(server.tries.values()) == 2 * len(runs)
+    assert count_requests(server) == 2 * len(runs)
 
 
 def test_the_end_of_the_input_means_no(runs, endpoint, capsys, monkeypatch):
@@ -264,15 +295,18 @@ def test_the_command_judges_once_and_says_what_came_out(runs, build, endpoint, c
     assert run_judge("--yes") == 0
     shown = capsys.readouterr().out
     assert shown.count("against chosen: win rate 1.000") == len(runs)
-    asked = sum(server.tries.values())
+    asked = count_requests(server)
     assert asked == 2 * PROMPTS * len(runs)
     # nothing is left, so that nobody has to confirm it
     assert run_judge() == 0
-    assert sum(server.tries.values()) == asked
+    assert count_requests(server) == asked
     texts = [path.read_text() for path in (build / "smoke" / "judged").iterdir()]
     assert len(texts) == len(runs)
     assert not any(KEY in text for text in [shown, *texts])
-    assert {json.loads(text)["judge"]["model"] for text in texts} == {"gpt-4o-mini"}
+    heads = [json.loads(text.partition("\n")[0]) for text in texts]
+    assert {head["judge"]["model"] for head in heads} == {"gpt-4o-mini"}
+    total = 2 * PROMPTS
+    assert shown.count(f"{total} of {total} replies, ") == len(runs)
 
 
 def test_a_dead_endpoint_leaves_what_was_judged(runs, build, endpoint, capsys):
@@ -282,7 +316,9 @@ def test_a_dead_endpoint_leaves_what_was_judged(runs, build, endpoint, capsys):
     server = endpoint(lambda q, _: down if second in q else longer_wins(q))
     assert run_judge("--yes") == 1
     assert "left 8 requests in a row without a reply" in capsys.readouterr().err
-    assert len(list((build / "smoke" / "judged").iterdir())) == 1
+    files = sorted((build / "smoke" / "judged").iterdir())
+    # the first line names the judge
+    assert sorted(len(path.read_text().splitlines()) - 1 for path in files) == [0, 2 * PROMPTS]
     server.behave = longer_wins
     assert run_judge("--yes") == 0
     first = runs[0]["metrics"]["generations"][0]["policy"]

@@ -2,30 +2,26 @@
 
 The machine that trains may have no network, and a judge behind an endpoint costs money. So records
 keep the answers, and `judge_policy` asks about them later, in both orders. What a judge says of a
-policy is kept in a file of its own in build/<profile>/judged, written after every batch. A reply is
-filed under what was asked: no pair is judged twice, and answers that changed are judged anew.
+policy is kept in a file of its own in build/<profile>/judged, reply by reply. A reply is filed
+under what was asked: nothing is asked twice, and answers that changed are judged anew.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sympo import judge
-from sympo.judge import BothOrders, Comparison, EndpointJudge, Judge, Reply
+from sympo.judge import BothOrders, Comparison, Cost, EndpointJudge, Reply
 from sympo.studies import profiles, records
 from sympo.studies.alignment.config import Messages
 from sympo.studies.records import Record
 
 # what stored generations call the answers that a policy can be compared with
 OPPONENTS = ("chosen", "sft")
-# pairs that are asked about between two writes: an interruption costs their replies at most
-BATCH = 32
-# bytes of English text in a token of a language model, roughly
-TOKEN_BYTES = 4
 
 
 class Pair(NamedTuple):
@@ -37,8 +33,16 @@ class Pair(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What a reply on this pair is filed under."""
+        """What tells the pair from others."""
         return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+
+    @property
+    def questions(self) -> tuple[str, str]:
+        """What is asked about it, the policy's answer first and second."""
+        return (
+            judge.write_question(self.dialogue, self.policy, self.opponent),
+            judge.write_question(self.dialogue, self.opponent, self.policy),
+        )
 
 
 @dataclass(frozen=True)
@@ -67,20 +71,27 @@ class Contest:
     @property
     def path(self) -> Path:
         """The file with the replies."""
-        return self.folder / f"{_stem(self.record)}-{self.ending}.json"
+        return self.folder / f"{_stem(self.record)}-{self.ending}.jsonl"
+
+    @property
+    def old_path(self) -> Path:
+        """The file that earlier versions wrote, of whole pairs: it is read, and never written."""
+        return self.path.with_suffix(".json")
 
     def list_pairs(self, limit: int | None = None) -> list[Pair]:
         """What there is to judge: every prompt, or the first `limit`."""
         rows = self.record["metrics"]["generations"][:limit]
         return [Pair(row["dialogue"], row["policy"], row[self.opponent]) for row in rows]
 
-    def load_replies(self) -> dict[str, BothOrders]:
-        """The replies so far, by `Pair.key`."""
-        return _read(self.path)[1] if self.path.is_file() else {}
-
     def load_judged(self) -> dict[str, BothOrders]:
-        """Those of `load_replies` that came, with a verdict or without."""
-        return {key: pair for key, pair in self.load_replies().items() if pair.came}
+        """The replies so far, by `Pair.key`, with a verdict or without: of pairs that have both."""
+        judged = _read_old(self.old_path)[1] if self.old_path.is_file() else {}
+        known = judge.read_replies(self.path)[1] if self.path.is_file() else {}
+        for pair in self.list_pairs():
+            first, second = (known.get(judge.question_key(each)) for each in pair.questions)
+            if first and second:
+                judged.setdefault(pair.key, BothOrders(first, second))
+        return judged
 
     def list_judged(self) -> list[int]:
         """The numbers of the prompts whose replies came."""
@@ -100,58 +111,33 @@ def judged_folder(profile: str) -> Path:
     return profiles.build_folder(profile) / "judged"
 
 
-def judge_policy(contest: Contest, examiner: Judge, limit: int | None = None) -> None:
-    """Ask about every pair that waits, in batches, each of which is written before the next.
+def judge_policy(contest: Contest, examiner: EndpointJudge, limit: int | None = None) -> None:
+    """Ask about every pair that waits; each reply is in the contest's file as soon as it comes.
 
     Args:
         examiner: whose identity is `contest.judge`.
     Raises:
-        ValueError, ConnectionError: as `EndpointJudge`; the replies of earlier batches are kept.
+        ValueError, ConnectionError: as `EndpointJudge`; the replies so far are kept.
     Check: tests/studies/test_judging.py.
     """
     waiting = contest.list_waiting(limit)
-    for start in range(0, len(waiting), BATCH):
-        batch = waiting[start : start + BATCH]
-        dialogues, ours, theirs = zip(*batch, strict=True)
-        answers = judge.ask_both_orders(examiner, dialogues, ours, theirs)
-        replies = dict(zip((pair.key for pair in batch), answers, strict=True))
-        # read again, as another process may have written meanwhile; a reply that came is kept
-        _write(contest, {**contest.load_replies(), **replies, **contest.load_judged()})
-
-
-class Cost(NamedTuple):
-    """What is left to ask, in both orders, and how many tokens that takes, roughly."""
-
-    requests: int
-    read: float
-    written: float
-
-    def __str__(self) -> str:
-        """A line for a person."""
-        return (
-            f"{self.requests} requests, about {self.read / 1e6:.2f} million tokens to read "
-            f"({TOKEN_BYTES} bytes each) and at most {self.written / 1e6:.2f} million to write"
-        )
-
-    def price(self, per_million: Sequence[float]) -> float:
-        """What it costs.
-
-        Args:
-            per_million: the prices of a million tokens that the judge reads, and writes.
-        """
-        return (self.read * per_million[0] + self.written * per_million[1]) / 1e6
+    if not waiting:
+        return
+    judge.ask_both_orders(replace(examiner, keep=contest.path), *zip(*waiting, strict=True))
 
 
 def estimate_cost(
     contests: Sequence[Contest], examiner: EndpointJudge, limit: int | None = None
 ) -> Cost:
-    """The cost of all that waits: `TOKEN_BYTES` to a token, and replies as long as they may be."""
-    waiting = [pair for contest in contests for pair in contest.list_waiting(limit)]
-    # either order is the same text in another sequence
-    requests = 2 * len(waiting)
-    read = 2 * sum(len(judge.write_question(*pair).encode()) for pair in waiting) / TOKEN_BYTES
-    longest = max((v for k, v in examiner.options.items() if k.endswith("tokens")), default=0)
-    return Cost(requests, read, float(requests * longest))
+    """The cost of all that waits; what is kept is free."""
+    costs = [_estimate(contest, examiner, limit) for contest in contests]
+    return Cost(*(sum(column) for column in zip(*costs, strict=True))) if costs else Cost(0, 0, 0)
+
+
+def _estimate(contest: Contest, examiner: EndpointJudge, limit: int | None) -> Cost:
+    waiting = contest.list_waiting(limit)
+    columns = zip(*waiting, strict=True) if waiting else ([], [], [])
+    return replace(examiner, keep=contest.path).estimate(*columns)
 
 
 def list_contests(
@@ -163,8 +149,25 @@ def list_contests(
 
 def find_contests(record: Record, folder: Path) -> list[Contest]:
     """The contests of a policy that some judge was asked about."""
-    found = (_read(path)[0] for path in sorted(folder.glob(f"{_stem(record)}-*.json")))
-    return [Contest(record, head["opponent"], head["judge"], folder) for head in found]
+    contests = [
+        Contest(record, opponent, named, folder)
+        for opponent, named in _find_judges(_stem(record), folder)
+    ]
+    # one judge's file of an earlier version and its file of this one are one contest
+    return list({contest.ending: contest for contest in contests}.values())
+
+
+def _find_judges(stem: str, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Opponent and judge of every file with replies on a policy."""
+    for path in sorted(folder.glob(f"{stem}-*.json")):
+        head, _ = _read_old(path)
+        yield head["opponent"], head["judge"]
+    for opponent in OPPONENTS:
+        for path in sorted(folder.glob(f"{stem}-{opponent}-*.jsonl")):
+            named, _ = judge.read_replies(path)
+            # empty where somebody was killed before the first line was written
+            if named:
+                yield opponent, named
 
 
 def summarise(contest: Contest) -> dict[str, Any]:
@@ -222,19 +225,15 @@ def _stem(record: Record) -> str:
     return Path(records.file_name(record["config"], record["version"])).stem
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, BothOrders]]:
-    """Opponent and judge of a file, and its replies."""
+def _read_old(path: Path) -> tuple[dict[str, Any], dict[str, BothOrders]]:
+    """Opponent and judge of a file of an earlier version, and its pairs whose replies came."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         replies = {
             key: BothOrders(*(Reply(*reply) for reply in pair))
             for key, pair in content.pop("replies").items()
         }
-        return {name: content[name] for name in ("opponent", "judge")}, replies
+        came = {key: pair for key, pair in replies.items() if pair.came}
+        return {name: content[name] for name in ("opponent", "judge")}, came
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} holds no verdicts: move it away ({error!r})") from error
-
-
-def _write(contest: Contest, replies: dict[str, BothOrders]) -> None:
-    content = {"opponent": contest.opponent, "judge": contest.judge, "replies": replies}
-    records.write_atomically(contest.path, json.dumps(content, indent=1) + "\n")
