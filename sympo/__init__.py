@@ -1,8 +1,8 @@
 """SymPO: symmetric losses for preference data with noisy labels (arXiv 2505.24709).
 
 Three parts. The library, for anyone with preferences: `losses`, `noise`, `preferences`, `trainer`,
-`judge`, `rating`, `stats`. The studies of the paper, `sympo.studies`, and what makes figures,
-tables and notebooks of them, `sympo.book`; both need the extra `paper` and a clone of the
+`judge`, `rating`, `audit`, `stats`. The studies of the paper, `sympo.studies`, and what makes
+figures, tables and notebooks of them, `sympo.book`; both need the extra `paper` and a clone of the
 repository. Imports go one way: book → studies → library.
 
 Modules load on first use, so that `import sympo` costs no torch.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 # What `__getattr__` gives at run time, said to type checkers.
 if TYPE_CHECKING:
-    from sympo import judge, losses, noise, preferences, rating, stats, trainer
+    from sympo import audit, judge, losses, noise, preferences, rating, stats, trainer
     from sympo.trainer import (
         SymmetricRewardConfig,
         SymmetricRewardTrainer,
@@ -28,6 +28,7 @@ __all__ = [
     "SymPOTrainer",
     "SymmetricRewardConfig",
     "SymmetricRewardTrainer",
+    "audit",
     "judge",
     "losses",
     "noise",

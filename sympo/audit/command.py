@@ -1,0 +1,85 @@
+"""`python -m sympo audit FILE`: how noisy a file of preferences is, and what to train with."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sympo.audit.core import Audit, audit
+from sympo.preferences import read_pairs
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Audit a file, and print the report.
+
+    Args:
+        arguments: those after `audit`; None for the command line's own.
+    Returns:
+        the exit code: 0 with a report, however many rows are bad; 2 for bad input, such as a file
+        that cannot be read.
+    """
+    options = _parse_arguments(arguments)
+    try:
+        result = _audit_files(options)
+        if options.html is not None:
+            options.html.write_text(result.html(), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    print(result.text(), end="")
+    return 0
+
+
+def _audit_files(options: argparse.Namespace) -> Audit:
+    pairs = read_pairs(options.file)
+    ratings = None
+    if options.ratings is not None:
+        # Here, and not above: most audits have no ratings.
+        from sympo.rating import read_rated_rows
+
+        ratings = read_rated_rows(options.ratings, pairs.dataset, rater=options.rater)
+    return audit(
+        pairs,
+        test=None if options.test is None else read_pairs(options.test),
+        ratings=ratings,
+        words=[] if options.words is None else options.words.read_text(encoding="utf-8").split(),
+        copies=options.copies,
+        seed=options.seed,
+        source=options.file.name,
+    )
+
+
+def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sympo audit", description=__doc__)
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="preferences: .jsonl, .jsonl.gz or .parquet"
+    )
+    parser.add_argument(
+        "--test",
+        type=Path,
+        metavar="FILE",
+        help="pairs to be tested on: shared prompts are counted",
+    )
+    parser.add_argument(
+        "--ratings",
+        type=Path,
+        metavar="FILE",
+        help="ratings of a sample, as sympo.rating keeps them",
+    )
+    parser.add_argument("--rater", metavar="NAME", help="whose, where several rated")
+    parser.add_argument(
+        "--words", type=Path, metavar="FILE", help="words to count in the answers, one a line"
+    )
+    parser.add_argument(
+        "--copies",
+        action="store_true",
+        help="rows that repeat are copies, and not second ratings",
+    )
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write the report as a page, too")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample and the folds; 0")
+    return parser.parse_args(arguments)

@@ -1,0 +1,516 @@
+"""Noise rates: by each route that data allow, what the route assumes, and when that fails.
+
+No route reads a noise rate off single labels of pairs without a premise: the same labels come from
+sharper preferences with more noise (theory T6). So every `Rate` says what it assumes, and warns
+where the data contradict it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
+from scipy import stats as scipy_stats
+from scipy.special import expit
+
+from sympo.stats import Interval, clustered_mean, mean_interval, wilson
+
+__all__ = [
+    "Rate",
+    "list_triangles",
+    "rate_from_flips",
+    "rate_from_ratings",
+    "rate_from_repeats",
+    "rate_from_scores",
+    "rate_from_triangles",
+    "share",
+]
+
+# ours: with fewer, the spread between clusters is no guide to its own size
+_FEW_CLUSTERS = 20
+# ours: below these an interval is said to tell nothing
+_FEW_LABELS = 10
+_SUREST = 0.1  # the share of pairs that a classifier is surest of
+_FEWEST_SUREST = 100
+# The sides of a triangle are ab, bc and ac; z is the label of ca.
+_TURNED = np.array([1, 1, -1])
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one route says of the noise rate.
+
+    Attributes:
+        route: its name.
+        kind: whether `interval` holds the rate by the route's premise ("estimate"), only bounds it
+            from above ("upper bound"), or counts flips that the file declares ("count").
+        interval: with its 95% limits, from n ratings, pairs or triangles; None where the data give
+            none, and `warnings` then says why.
+        assumes: the premise, in a sentence.
+        warnings: what in the data contradicts the premise, or keeps it from being checked.
+        refuted: whether the data contradict the premise, or lack a sign of it that they would show.
+    """
+
+    route: str
+    kind: Literal["estimate", "upper bound", "count"]
+    interval: Interval | None
+    assumes: str
+    warnings: tuple[str, ...] = ()
+    refuted: bool = False
+
+
+def share(values: ArrayLike, clusters: ArrayLike | None = None) -> Interval:
+    """The share of ones with its 95% interval: Wilson's, or by cluster where clusters repeat.
+
+    Args:
+        values: `(n,)` of 0 and 1; ½ counts half.
+        clusters: `(n,)`, such as the prompt of each pair.
+    Raises:
+        ValueError: no value.
+    Check: tests/library/test_audit_rates.py, by simulated coverage.
+    """
+    values = np.asarray(values, dtype=float)
+    if clusters is not None and 1 < len(np.unique(clusters)) < len(values):
+        mean = clustered_mean(values, clusters)
+        low, high = max(float(mean.low), 0.0), min(float(mean.high), 1.0)
+        return Interval(mean.estimate, low, high, len(values))
+    return wilson(float(values.sum()), len(values))
+
+
+def rate_from_flips(flips: ArrayLike) -> Rate:
+    """The share of rows that the file itself declares flipped.
+
+    Args:
+        flips: `(rows,)` of bool or None, which is unknown and left out.
+    """
+    known = [bool(flip) for flip in np.asarray(flips, dtype=object) if flip is not None]
+    return Rate(
+        "declared flips",
+        "count",
+        share(known) if known else None,
+        "The column is_flipped is right. It says which labels were flipped on purpose, and nothing "
+        "of errors that were there before.",
+    )
+
+
+def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
+    """The noise rate from pairs that were rated several times: agreement = (1−ε)² + ε².
+
+    Args:
+        plus, minus: `(pairs,)`, how often each of the two answers won; at least two ratings a pair.
+    Raises:
+        ValueError: a pair with fewer than two ratings.
+    Source: theory T14. Check: tests/library/test_audit_rates.py, by simulated coverage.
+    """
+    plus, minus = np.asarray(plus, dtype=float), np.asarray(minus, dtype=float)
+    n = plus + minus
+    if not len(n) or n.min() < 2:
+        raise ValueError("plus + minus must be at least 2 for each pair: leave single ratings out")
+    agreement = (plus * (plus - 1) + minus * (minus - 1)) / (n * (n - 1))
+    if n.max() == 2:
+        interval = wilson(float(agreement.sum()), len(agreement))
+    else:
+        interval = mean_interval(agreement, proportion=True)
+    warnings = [_chance_warning(interval)] if interval.high < 0.5 else []
+    varies = _error_varies(plus, minus)
+    if varies:
+        warnings.append(
+            "Pairs differ in how often their ratings disagree, by more than one noise rate "
+            "allows: close pairs are rated by taste, and the figure counts that as noise."
+        )
+    elif varies is None:
+        warnings.append(
+            "With fewer than four ratings on a pair nobody can tell noise from close pairs that "
+            "fresh raters decide either way (Bradley–Terry): the figure counts both."
+        )
+    return Rate(
+        "repeated comparisons",
+        "estimate",
+        _from_agreement(interval),
+        "The ratings of a pair are independent, err at one rate, and its right answer is the same "
+        "each time.",
+        tuple(warnings),
+        refuted=bool(varies),
+    )
+
+
+def _from_agreement(agreement: Interval) -> Interval:
+    """ε of 1 − 2ε(1−ε) = agreement; it falls as agreement rises, so the limits change places."""
+    estimate, high, low = (0.5 - 0.5 * np.sqrt(max(2 * value - 1, 0.0)) for value in agreement[:3])
+    return Interval(float(estimate), float(low), float(high), agreement.n)
+
+
+def _chance_warning(agreement: Interval) -> str:
+    return (
+        f"The ratings agree in {agreement.estimate:.0%}, less than by chance: they are not "
+        "independent, or the answers were confused."
+    )
+
+
+def _error_varies(plus: NDArray[Any], minus: NDArray[Any]) -> bool | None:
+    """Whether pq differs between pairs, p = 1 − q the chance of the first answer; None: untestable.
+
+    At one noise rate pq = ε(1−ε) on every pair. Four ratings give an unbiased p²q² beside pq:
+    E[p²q²] − E[pq]² > 0 where it varies.
+    """
+    n = plus + minus
+    enough = n >= 4
+    if enough.sum() < _FEW_CLUSTERS:
+        return None
+    plus, minus, n = plus[enough], minus[enough], n[enough]
+    first = plus * minus / (n * (n - 1))
+    second = plus * (plus - 1) * minus * (minus - 1) / (n * (n - 1) * (n - 2) * (n - 3))
+    pairs = len(n)
+    # Pairs i ≠ j alone: the square of a mean would hold its own sampling error.
+    square = (first.sum() ** 2 - (first**2).sum()) / (pairs * (pairs - 1))
+    influence = second - 2 * first.mean() * first
+    error = influence.std(ddof=1) / np.sqrt(pairs)
+    excess = second.mean() - square
+    return bool(excess > scipy_stats.norm.isf(0.01) * error)
+
+
+def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) -> tuple[Rate, Rate]:
+    """The noise rate from a sample that was rated again: by raters without error, and with as much.
+
+    Args:
+        agreement: `(ratings,)`, +1 where a rating agrees with the label, −1 where it contradicts
+            it, 0 for a tie, which is left out.
+        rows: `(ratings,)`, the row that each rating is of, where some have several raters.
+    Returns:
+        1 − agreement, for raters who make no errors; and ε of (1−ε)² + ε² = agreement, for raters
+        who err as often as the labels do. Careful raters lie between the two.
+    Raises:
+        ValueError: other values, or no rating that is not a tie.
+    Source: theory T14. Check: tests/library/test_audit_rates.py, by simulated coverage.
+    """
+    agreement = np.asarray(agreement)
+    if not np.isin(agreement, (-1, 0, 1)).all() or not (agreement != 0).any():
+        raise ValueError(
+            "ratings must be +1, −1 or 0 (a tie), with at least one that is not a tie: rate a "
+            "sample of the rows"
+        )
+    decided = agreement != 0
+    clusters = None if rows is None else np.asarray(rows)[decided]
+    agrees = share(agreement[decided] > 0, clusters)
+    clean = Interval(1 - agrees.estimate, 1 - agrees.high, 1 - agrees.low, agrees.n)
+    ties = int((~decided).sum())
+    warnings = [f"{ties} ties are left out."] if ties else []
+    if agrees.high < 0.5:
+        warnings.append(_chance_warning(agrees))
+    close = "and right answers that do not change: a close pair that raters decide either way "
+    return (
+        Rate(
+            "ratings, if the raters make no errors",
+            "estimate",
+            clean,
+            f"Raters without errors, on rows drawn at random, {close}counts as noise.",
+            tuple(warnings),
+        ),
+        Rate(
+            "ratings, if the raters err as often as the labels",
+            "estimate",
+            _from_agreement(agrees),
+            f"Raters who err at the labels' own rate, independently of them, {close}counts as "
+            "noise.",
+            tuple(warnings),
+        ),
+    )
+
+
+def list_triangles(first: ArrayLike, second: ArrayLike) -> NDArray[np.int64]:
+    """The triangles of a graph, `(triangles, 3)` of edge numbers: ab, bc and ac for a < b < c.
+
+    Args:
+        first, second: `(edges,)`, the ends of each edge, first < second; no edge twice.
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    number = {edge: i for i, edge in enumerate(zip(first.tolist(), second.tolist(), strict=True))}
+    above: dict[int, list[int]] = {}
+    for a, b in number:
+        above.setdefault(a, []).append(b)
+    triangles = [
+        (number[a, b], number[b, c], number[a, c])
+        for a, b in number
+        for c in above.get(b, ())
+        if (a, c) in number
+    ]
+    return np.array(triangles, dtype=np.int64).reshape(-1, 3)
+
+
+def rate_from_triangles(
+    first: ArrayLike,
+    second: ArrayLike,
+    plus: ArrayLike,
+    minus: ArrayLike,
+    *,
+    prompts: ArrayLike | None = None,
+) -> Rate:
+    """The noise rate from triangles of answers: (1−2ε)² = −xyz/(x+y+z), by least squares.
+
+    x, y, z are the expected signed labels of ab, bc and ca. Over all triangles
+    θ = −Σ s·xyz/Σ s², s = x+y+z; both sums are replaced by unbiased estimates, since the squares of
+    sample means hold their sampling error. The interval is Fieller's, which owns up to a ratio
+    whose denominator may be 0. Its variances are those between prompts, or of the labels within
+    pairs where there are fewer than twenty prompts.
+
+    Args:
+        first, second: `(pairs,)`, the two answers as numbers, first < second; no pair twice.
+        plus, minus: `(pairs,)`, how often the first and the second won: two labels a pair or more.
+        prompts: `(pairs,)`, the prompt of each pair; None if all pairs are of one.
+    Raises:
+        ValueError: a pair with fewer than two labels.
+    Source: theory T14; Fieller 1954. Check: tests/library/test_audit_rates.py, by simulated
+    coverage.
+    """
+    plus, minus = np.asarray(plus, dtype=float), np.asarray(minus, dtype=float)
+    if len(plus) and (plus + minus).min() < 2:
+        raise ValueError("plus + minus must be at least 2 for each pair: leave single labels out")
+    triangles = list_triangles(first, second)
+    assumes = (
+        "Labels follow Bradley–Terry, flipped at one rate. Another link reads noise where there is "
+        "none: with gaps of 1 and no flips, .04 for Laplace's and .11 for Cauchy's."
+    )
+    if not len(triangles):
+        nothing = "No three answers of a prompt are compared with one another, twice a pair."
+        return Rate("triangles", "estimate", None, assumes, (nothing,))
+    sums = _TriangleSums(triangles, plus, minus, prompts)
+    limits = sums.limits()
+    warnings = []
+    if limits is None:
+        warnings.append("No noise rate gives such triangles: labels do not follow Bradley–Terry.")
+    elif limits == (0, 1):
+        warnings.append(
+            "Ill-conditioned: the gaps between answers are too small, or the labels too few, to "
+            "tell any rate from any other."
+        )
+    elif sums.is_rough():
+        warnings.append(
+            f"Fewer than {_FEW_LABELS} labels on a pair and fewer than {_FEW_CLUSTERS} prompts: "
+            "the interval is rough."
+        )
+    disagree = sums.gaps_disagree()
+    if disagree:
+        warnings.append(
+            "Triangles of small and of large gaps read different rates: labels do not follow "
+            "Bradley–Terry, and the rate that is read is partly a phantom."
+        )
+    interval = None
+    if limits not in (None, (0, 1)):
+        low, high = limits
+        theta = np.array([np.clip(sums.theta, low, high), high, low])
+        rate, least, most = (0.5 - 0.5 * np.sqrt(theta)).tolist()
+        interval = Interval(rate, least, most, len(triangles))
+    refuted = limits is None or disagree
+    return Rate("triangles", "estimate", interval, assumes, tuple(warnings), refuted)
+
+
+class _TriangleSums:
+    """Σ s·xyz and Σ s², unbiased, with their variances."""
+
+    def __init__(
+        self,
+        triangles: NDArray[np.int64],
+        plus: NDArray[Any],
+        minus: NDArray[Any],
+        prompts: ArrayLike | None,
+    ) -> None:
+        self._plus, self._minus = plus, minus
+        self._labels = plus + minus
+        mean = (plus - minus) / self._labels
+        self._variance = (1 - mean**2) / (self._labels - 1)  # of the mean, unbiased
+        self._triangles = triangles
+        self._sides = mean[triangles] * _TURNED
+        squares = self._sides**2 - self._variance[triangles]
+        x, y, z = self._sides.T
+        xx, yy, zz = squares.T
+        self.products = xx * y * z + x * yy * z + x * y * zz
+        self.squares = xx + yy + zz + 2 * (x * y + y * z + x * z)
+        self._prompts = None
+        if prompts is not None:
+            names, self._prompts = np.unique(
+                np.asarray(prompts)[triangles[:, 0]], return_inverse=True
+            )
+            if len(names) < _FEW_CLUSTERS:
+                self._prompts = None
+
+    @property
+    def theta(self) -> float:
+        """(1−2ε)²."""
+        return float(-self.products.sum() / self.squares.sum())
+
+    def _between_prompts(self) -> NDArray[np.float64]:
+        """The covariance matrix of both sums, by the spread between prompts, `(2, 2)`."""
+        assert self._prompts is not None
+        sums = np.stack([np.bincount(self._prompts, of) for of in (self.products, self.squares)])
+        covariance: NDArray[np.float64] = np.cov(sums) * sums.shape[1]
+        return covariance
+
+    def _within_pairs(self, kept: NDArray[np.bool_] | slice) -> NDArray[np.float64]:
+        """The covariance matrix of both sums over some triangles, by the pairs' own sampling error.
+
+        Triangles share pairs, so the derivatives with respect to each pair's mean are added up.
+        """
+        sides = self._sides[kept]
+        x, y, z = sides.T
+        total = sides.sum(axis=1)
+        by_side = np.stack([y * z * (total + x), x * z * (total + y), x * y * (total + z)], axis=1)
+        edges = self._triangles[kept].ravel()
+        slopes = np.stack(
+            [
+                np.bincount(edges, (slope * _TURNED).ravel(), len(self._variance))
+                for slope in (by_side, 2 * total[:, None])
+            ]
+        )
+        covariance: NDArray[np.float64] = (self._variance * slopes) @ slopes.T
+        return covariance
+
+    def limits(self) -> tuple[float, float] | None:
+        """The least and the largest θ of Fieller's 95% set in [0, 1]; None if it has none there.
+
+        (0, 1) too where the denominator may be 0: the set is then unbounded, and what little of
+        [0, 1] it leaves out is left out by luck.
+        """
+        groups = None if self._prompts is None else int(self._prompts.max()) + 1
+        # Normal where the variances are the labels' own: t with as many degrees as one likes.
+        limit = float(scipy_stats.t.isf(0.025, np.inf if groups is None else groups - 1))
+        covariance = self._within_pairs(slice(None)) if groups is None else self._between_prompts()
+        sums = np.array([self.products.sum(), self.squares.sum()])
+        # (N + θD)² ≤ t²(V_NN + 2θV_ND + θ²V_DD): a quadratic in θ that is at most 0.
+        (c, b), (_, a) = np.outer(sums, sums) - limit**2 * covariance
+        if a <= 0:
+            return 0.0, 1.0
+        ends = [theta for theta in (0.0, 1.0) if a * theta**2 + 2 * b * theta + c <= 0]
+        roots = [root.real for root in np.roots([a, 2 * b, c]) if abs(root.imag) < 1e-9]
+        inside = [*ends, *(float(root) for root in roots if 0 <= root <= 1)]
+        return (min(inside), max(inside)) if inside else None
+
+    def gaps_disagree(self) -> bool:
+        """Whether triangles of small gaps contradict the rate of those of large gaps (p < .01).
+
+        They are sorted by one half of each pair's labels and read by the other: sorting must not
+        see the sampling error that is then read.
+        """
+        if self._labels[self._triangles].min() < 2 * _FEW_LABELS or len(self.squares) < 4:
+            return False
+        half = (self._labels // 2).astype(int)
+        generator = np.random.default_rng(0)
+        plus = generator.hypergeometric(self._plus.astype(int), self._minus.astype(int), half)
+        sorting = _TriangleSums(self._triangles, plus, half - plus, None)
+        rest = (self._plus - plus, self._minus - half + plus)
+        reading = _TriangleSums(self._triangles, *rest, None)
+        large = sorting.squares > np.median(sorting.squares)
+        # θ by the large ones; the small ones then have N + θD = 0. Their own θ would be a ratio of
+        # two small numbers.
+        theta = -reading.products[large].sum() / reading.squares[large].sum()
+        weights = np.array([1, theta])
+        n, d = reading.products[~large].sum(), reading.squares[~large].sum()
+        variance = weights @ reading._within_pairs(~large) @ weights
+        share_of_large = d / reading.squares[large].sum()
+        variance += share_of_large**2 * (weights @ reading._within_pairs(large) @ weights)
+        return bool(abs(n + theta * d) > scipy_stats.norm.isf(0.005) * np.sqrt(variance))
+
+    def is_rough(self) -> bool:
+        """Whether neither the prompts nor the labels of a pair are many."""
+        return self._prompts is None and bool(self._labels[self._triangles].min() < _FEW_LABELS)
+
+
+def rate_from_scores(
+    labels: ArrayLike, scores: ArrayLike, *, clusters: ArrayLike | None = None
+) -> tuple[Rate, Rate]:
+    """The noise rate from a classifier's mistakes on the pairs that it is surest of.
+
+    Where flips do not depend on the pair, noisy agreement on any pairs that were picked without
+    their labels is (1−2ε)·accuracy + ε ≤ 1 − ε. So ε is at most the disagreement, and it is the
+    disagreement if the classifier is always right there.
+
+    Args:
+        labels: `(pairs,)` of ±1.
+        scores: `(pairs,)`, the classifier's log-odds of +1 against −1, from a fit that has not seen
+            the pair. The tenth with the largest |score| counts, 100 pairs at least.
+        clusters: `(pairs,)`, such as the prompt of each pair.
+    Returns:
+        the upper bound (its interval begins at 0; its upper limit has one-sided level 95%), and the
+        estimate for a classifier that is right.
+    Source: theory T13; anchor points, Liu and Tao 2016.
+    Check: tests/library/test_audit_rates.py, by simulated coverage, on MNIST too.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    size = np.abs(scores)
+    count = min(len(size), max(_FEWEST_SUREST, round(_SUREST * len(size))))
+    order = np.argsort(-size, kind="stable")
+    surest = order[:count]
+    wrong = np.where(scores == 0, 0.5, np.sign(scores) != labels)
+    groups = None if clusters is None else np.asarray(clusters)
+    estimate = share(wrong[surest], None if groups is None else groups[surest])
+    warnings, refuted = _judge_classifier(wrong, scores, groups)
+    # Of a symmetric interval, 1.645/1.96 of the upper half.
+    ratio = float(scipy_stats.norm.isf(0.05) / scipy_stats.norm.isf(0.025))
+    high = min(0.5, estimate.estimate + ratio * (estimate.high - estimate.estimate))
+    bound = Interval(min(estimate.estimate, 0.5), 0.0, high, estimate.n)
+    premise = "Flips do not depend on what the classifier sees, such as the answers' lengths"
+    return (
+        Rate(
+            "label errors, bound",
+            "upper bound",
+            bound,
+            f"{premise}. Nothing is assumed of the classifier.",
+        ),
+        Rate(
+            "label errors, if the classifier is right",
+            "estimate",
+            estimate,
+            f"{premise}, and on the tenth of the pairs that the classifier is surest of it is "
+            "always right. Single labels cannot show that: weak features on clean labels look the "
+            "same as strong ones on noisy labels (theory T6).",
+            warnings,
+            refuted,
+        ),
+    )
+
+
+def _judge_classifier(
+    wrong: NDArray[Any], scores: NDArray[np.float64], clusters: NDArray[Any] | None
+) -> tuple[tuple[str, ...], bool]:
+    """What speaks against a classifier that is always right on the pairs that it is surest of."""
+    everywhere = share(1 - wrong, clusters)
+    if everywhere.low <= 0.5:
+        return (
+            f"Its accuracy on labels it has not seen is {everywhere.estimate:.3f} "
+            f"({everywhere.low:.3f} to {everywhere.high:.3f}): the features predict nothing, and "
+            "the premise fails.",
+        ), True
+    if not _levels_off(wrong, scores):
+        return (
+            "Agreement rises with sureness as it does for weak features on clean labels, and no "
+            "level shows: nothing says that the classifier is ever always right. Take the bound.",
+        ), True
+    return (), False
+
+
+def _levels_off(wrong: NDArray[Any], scores: NDArray[np.float64]) -> bool:
+    """Whether agreement has a level below 1: δ > 0 in P(wrong) = δ + (1−2δ)·σ(−a|score|).
+
+    By the likelihood ratio to δ = 0, at level .05. A classifier that is right for certain leaves
+    δ = ε; one that is right ever more often, as in Bradley–Terry, leaves δ = 0.
+    """
+    sureness = np.abs(scores)
+
+    def misfit(parameters: NDArray[np.float64]) -> float:
+        level, slope = parameters
+        p = level + (1 - 2 * level) * expit(-slope * sureness)
+        return float(-(wrong * np.log(p) + (1 - wrong) * np.log1p(-p)).sum())
+
+    # The scores are log-odds of a penalised fit, so that slopes lie about 1 and above.
+    top = 50 / max(float(sureness.max()), 1e-9)
+    limits = [(0.0, 0.0), (1e-9, top)], [(0.0, 0.499), (1e-9, top)]
+    least = [
+        min(
+            optimize.minimize(misfit, [min(start, level[1]), slope], bounds=[level, slopes]).fun
+            for start in (0.05, 0.3)
+            for slope in (1.0, 5.0)
+        )
+        for level, slopes in limits
+    ]
+    # Half of χ²₁: a level has one side only.
+    return bool(2 * (least[0] - least[1]) > scipy_stats.chi2.isf(0.1, 1))
