@@ -1,144 +1,33 @@
 """Contract tests of the TRL drop-ins, on the tiny models of tiny_trainers.py."""
 
-import inspect
 import json
-import math
-import re
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 from tiny_trainers import (
     BETA,
     RATES,
     build,
-    build_model,
     build_reward,
-    build_reward_model,
     compute_rewards,
     draw_pairs,
     gap,
-    settings,
     train,
     weights,
     write_formula,
 )
-from transformers import HfArgumentParser
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+from trl import DPOTrainer, RewardTrainer
 
 from sympo import losses, trainer
-from sympo.trainer import (
-    SymmetricRewardConfig,
-    SymmetricRewardTrainer,
-    SymPOConfig,
-    SymPOTrainer,
-)
 
 pytestmark = pytest.mark.usefixtures("frozen_modules")
 
 OWN = list(trainer.own_losses())
 TABLE = [*OWN, "ipo", "hinge"]
 LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
-
-
-# --- configuration
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"loss_type": "sympo_rmap"}, "unknown loss_type 'sympo_rmap'. Did you mean 'sympo_ramp'"),
-        ({"loss_type": "sympo_hinge"}, "unknown loss_type 'sympo_hinge'"),
-        ({"loss_type": []}, "unknown loss_type ''"),
-        ({"loss_type": "cdpo"}, "needs noise_rate"),
-        ({"loss_type": "rdpo"}, "needs noise_rate"),
-        ({"loss_type": "rdpo", "noise_rate": 0.5}, "noise_rate = 0.5 is out of range"),
-        ({"loss_type": "cdpo", "noise_rate": -0.1}, "noise_rate = -0.1 is out of range"),
-        ({"loss_type": "cdpo", "noise_rate": math.nan}, "noise_rate = nan is out of range"),
-        (
-            {"loss_type": "dpo", "noise_rate": 0.1},
-            "noise_rate = 0.1 does not act on loss_type 'dpo'",
-        ),
-        ({"loss_type": "sigmoid", "noise_rate": 0.1}, "does not act on loss_type 'sigmoid'"),
-        (
-            {"loss_type": "rdpo", "noise_rate": 0.1, "label_smoothing": 0.1},
-            "give the noise rate as noise_rate",
-        ),
-        (
-            {"loss_type": "dpo", "f_divergence_type": "forward_kl"},
-            "f_divergence_type = 'forward_kl' does not act",
-        ),
-        ({"loss_type": "dpo", "ld_alpha": 0.5}, "ld_alpha = 0.5 does not act"),
-        ({"loss_type": "dpo", "use_weighting": True}, "use_weighting = True does not act"),
-        ({"loss_type": "dpo", "loss_weights": [2.0]}, "loss_weights = "),
-        ({"loss_type": ["sigmoid", "sympo_ramp"]}, "loss_type 'sympo_ramp' cannot be mixed"),
-        (
-            {"loss_type": "hinge", "reward_clip": 5.0},
-            "reward_clip does not act on TRL's loss 'hinge'",
-        ),
-        ({"reward_clip": 0}, "reward_clip = 0"),
-        ({"reward_clip": "ten"}, "reward_clip = 'ten'"),
-        ({"reward_clip": math.inf}, "reward_clip = inf"),
-    ],
-)
-def test_config_refuses(changes, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        SymPOConfig(use_cpu=True, bf16=False, **changes)
-
-
-def test_reward_config_refuses():
-    with pytest.raises(ValueError, match="Did you mean 'ramp'"):
-        SymmetricRewardConfig(use_cpu=True, bf16=False, loss_type="rmap")
-    with pytest.raises(ValueError, match="reward_clip = -1"):
-        SymmetricRewardConfig(use_cpu=True, bf16=False, reward_clip=-1)
-
-
-@pytest.mark.parametrize(
-    ("loss_type", "clip"), [("sympo_ramp", 10.0), ("dpo", None), ("holder", None), ("ipo", None)]
-)
-def test_clip_is_ten_for_sympo_and_off_elsewhere(loss_type, clip, tmp_path):
-    config = SymPOConfig(loss_type=loss_type, **settings(tmp_path))
-    assert config.reward_clip == clip
-    unclipped = SymPOConfig(loss_type=loss_type, reward_clip=None, **settings(tmp_path))
-    assert unclipped.reward_clip is None
-    # a config that was saved and read again
-    assert SymPOConfig(**config.to_dict()).reward_clip == clip
-
-
-def test_config_reads_the_command_line():
-    line = [
-        "--loss_type=rdpo",
-        "--noise_rate=0.2",
-        "--reward_clip=5",
-        "--use_cpu=true",
-        "--bf16=false",
-    ]
-    (config,) = HfArgumentParser((SymPOConfig,)).parse_args_into_dataclasses(line)
-    assert (config.loss_type, config.noise_rate, config.reward_clip) == (["rdpo"], 0.2, 5.0)
-
-
-def test_every_name_of_trl_is_known():
-    source = inspect.getsource(DPOTrainer._compute_loss)
-    assert set(re.findall(r'loss_type == "(\w+)"', source)) == trainer.TRL_LOSSES
-
-
-def test_every_row_and_every_symmetric_loss_has_a_name():
-    rows = {"dpo", "cdpo", "rdpo", "ipo", "hinge", "ropo", "drdpo", "holder", "repo"}
-    family = [f"sympo_{loss.name}" for loss in losses.LOSSES.values() if loss.symmetric]
-    assert {*rows, *family} <= set(trainer.loss_types())
-    assert len(family) == 8
-    assert {"sympo_sigmoid", "sympo_ramp"} <= set(family)
-
-
-def test_a_plain_config_is_refused(tmp_path):
-    plain = DPOConfig(**settings(tmp_path))
-    with pytest.raises(TypeError, match="SymPOTrainer takes a SymPOConfig"):
-        SymPOTrainer(build_model(), args=plain, train_dataset=draw_pairs())
-    plain = RewardConfig(**settings(tmp_path))
-    with pytest.raises(TypeError, match="SymmetricRewardTrainer takes a SymmetricRewardConfig"):
-        SymmetricRewardTrainer(build_reward_model(), plain, train_dataset=draw_pairs())
 
 
 # --- values and gradients, against formulas written out in tiny_trainers.py
@@ -366,7 +255,7 @@ def test_precomputed_reference_changes_nothing(lora, tmp_path):
 def test_the_flip_column_never_reaches_a_model(tmp_path):
     built = build("dpo", tmp_path)
     batch = next(iter(built.get_train_dataloader()))
-    assert batch["is_flipped"].dtype == torch.bool
+    assert set(batch["is_flipped"].tolist()) == {0, 1}
     seen = []
 
     def spy(**inputs):
@@ -470,3 +359,42 @@ def test_reward_trainer_minimises_the_formula(name, tmp_path):
     before = weights(built)
     built.train()
     assert [n for n, moved in weights(built).items() if torch.equal(moved, before[n])] == []
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "unhinged", "holder"])
+def test_a_column_of_margins_breaks_the_symmetry(name, tmp_path):
+    rows = draw_pairs().add_column("margin", [0.1 * i for i in range(16)])
+    message = f"column 'margin', with which loss_type '{name}' is not symmetric: remove the column"
+    with pytest.raises(ValueError, match=message):
+        build_reward(tmp_path, data=rows, loss_type=name)
+    # Without the column, or with a loss that is not symmetric, the same rows are taken.
+    build_reward(tmp_path, data=rows.remove_columns("margin"), loss_type=name)
+    build_reward(tmp_path, data=rows, loss_type="logistic")
+
+
+def test_a_margin_that_a_stream_brings_is_refused_as_well(tmp_path):
+    rows = draw_pairs(8).add_column("margin", [0.5] * 8)
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    built = build_reward(tmp_path, data=stream, loss_type="ramp")
+    with pytest.raises(ValueError, match="the data has a column 'margin'"):
+        built.train()
+
+
+def test_margins_of_a_model_in_bf16_are_differences_in_float32(tmp_path):
+    """Two rewards of 8 bits each: their difference needs more, and is kept whole."""
+    rows = draw_pairs(16)
+    built = build_reward(tmp_path, data=rows, loss_type="square", per_device_eval_batch_size=16)
+    built.model.to(torch.bfloat16)
+    with torch.no_grad():
+        built.model.score.weight.mul_(10)
+    built.model.eval()
+    batch = next(iter(built.get_eval_dataloader()))
+    flipped = batch.pop("is_flipped") > 0
+    with torch.no_grad():
+        rewards = built.model(**batch).logits.double().view(2, -1)
+    margin = rewards[0] - rewards[1]
+    assert not torch.equal(margin, margin.bfloat16().double())
+    metrics = built.evaluate()
+    expected = torch.where(flipped, -margin, margin).mean().item()
+    assert metrics["eval_margin_true"] == pytest.approx(expected, abs=1e-6)
+    assert metrics["eval_loss"] == pytest.approx(((1 - margin) ** 2).mean().item(), rel=1e-6)
