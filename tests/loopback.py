@@ -12,7 +12,8 @@ KEY = "sk-loopback-0123456789abcdef"
 class Endpoint(ThreadingHTTPServer):
     """Answers what `behave(question, tries)` says, and keeps what it was asked.
 
-    That is a verdict, (status, headers, body), or the seconds before it hangs up.
+    That is a verdict, (status, headers, body), the seconds before it hangs up, or a function of the
+    handler that writes what it likes.
     """
 
     daemon_threads = True
@@ -24,6 +25,10 @@ class Endpoint(ThreadingHTTPServer):
         self.times = []
         self.keys = set()
         self.lock = threading.Lock()
+
+    def handle_error(self, request, client_address):
+        # a client that had enough hangs up, which is what some tests want; no tracebacks
+        pass
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,8 +43,12 @@ class Handler(BaseHTTPRequestHandler):
         act = self.server.behave(question, tries)
         if isinstance(act, float):
             time.sleep(act)
-            return
-        self.answer(*act) if isinstance(act, tuple) else self.answer(200, {}, completion(act))
+        elif isinstance(act, tuple):
+            self.answer(*act)
+        elif callable(act):
+            act(self)
+        else:
+            self.answer(200, {}, completion(act))
 
     def answer(self, status, headers, body):
         self.send_response(status)
@@ -53,11 +62,26 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def completion(text):
+def completion(text, *, finish="stop", usage=None):
+    """The body of a reply; `usage` is what was read and written, in tokens."""
     message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    choice = {"index": 0, "finish_reason": finish, "message": message}
     fields = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+    if usage:
+        read, written = usage
+        fields["usage"] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": 0}
     return json.dumps({**fields, "choices": [choice]}).encode()
+
+
+def drip(parts, *, every):
+    """Write parts of a reply, status line and all, with a pause before each."""
+
+    def write(handler):
+        for part in parts:
+            time.sleep(every)
+            handler.wfile.write(part)
+
+    return write
 
 
 def shown(question):

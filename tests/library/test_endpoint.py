@@ -1,14 +1,19 @@
 """A language model as the judge: it neither hangs, nor leaks the key, nor loses what was paid."""
 
+import asyncio
 import json
 import logging
+import signal
+import subprocess
 import sys
 import time
+from itertools import chain, repeat
 
 import pytest
-from loopback import KEY, longer_wins, shown
+from loopback import KEY, completion, drip, longer_wins, shown
 
-from sympo.judge import EndpointJudge, client, compare
+from sympo.judge import EndpointJudge, client, compare, read_replies
+from sympo.judge import endpoint as endpoint_module
 
 
 def ask(n=1, **options):
@@ -217,3 +222,278 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"pip install 'sympo\[judge\]'"):
         ask()
+
+
+# A pair's own fault, and the settings'
+
+
+def is_about(pair):
+    """Whether a question shows the answers of that pair of `ask`."""
+    return lambda question: min(shown(question)) == f"{pair}"
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 451])
+def test_a_pair_that_is_refused_is_that_pairs_missing_verdict(endpoint, status):
+    refused = is_about(0)
+    server = endpoint(lambda q, _: (status, {}, b"{}") if refused(q) else longer_wins(q))
+    result = ask(3, workers=1)
+    assert (result.scores, result.missing) == ([None, 1, 1], {f"refused: HTTP {status}": 2})
+    # it stays refused, so that nobody asks again
+    assert set(server.tries.values()) == {1}
+
+
+@pytest.mark.parametrize("status", [408, 409])
+def test_a_lock_or_time_out_is_tried_again_and_then_that_pairs(endpoint, status):
+    act = (status, {"Retry-After": "0.01"}, b"{}")
+    refused = is_about(1)
+    server = endpoint(lambda q, _: act if refused(q) else longer_wins(q))
+    result = ask(3)
+    assert (result.scores, result.missing) == ([1, None, 1], {f"no reply: HTTP {status}": 2})
+    assert sorted(server.tries.values()) == [1] * 4 + [3] * 2
+
+
+@pytest.mark.parametrize("pairs", [1, 50])
+def test_when_all_the_first_are_refused_it_is_no_pairs_fault(endpoint, tmp_path, pairs):
+    server = endpoint(lambda *_: (400, {}, b"{}"))
+    keep = tmp_path / "kept.jsonl"
+    with pytest.raises(ValueError, match=r"in a row with HTTP 400: check .*the model 'm'"):
+        ask(pairs, keep=keep)
+    assert len(server.tries) < 15
+    # nor is it kept as theirs
+    assert read_replies(keep)[1] == {}
+    server.behave = longer_wins
+    assert ask(pairs, keep=keep).scores == [1] * pairs
+
+
+def test_many_refusals_in_a_row_are_the_account_s_and_are_asked_again(endpoint, tmp_path):
+    server = endpoint(lambda q, _: longer_wins(q) if is_about(0)(q) else (400, {}, b"{}"))
+    keep = tmp_path / "kept.jsonl"
+    with pytest.raises(ValueError, match="refused 8 requests in a row with HTTP 400"):
+        ask(50, keep=keep, give_up=2, workers=1)
+    assert len(read_replies(keep)[1]) == 2
+    server.behave = longer_wins
+    assert ask(50, keep=keep).scores == [1] * 50
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405])
+def test_other_refusals_end_it_after_replies_as_well(endpoint, status):
+    server = endpoint(lambda q, _: longer_wins(q) if is_about(0)(q) else (status, {}, b"{}"))
+    with pytest.raises(ValueError, match=f"refused the request with HTTP {status}"):
+        ask(50)
+    assert len(server.tries) < 10
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_no_redirection_is_followed(endpoint, status):
+    other = endpoint(longer_wins)
+    address = {"Location": f"http://127.0.0.1:{other.server_port}/v1/chat/completions"}
+    endpoint(lambda *_: (status, address, b""))
+    with pytest.raises(ValueError, match=rf"redirects to another address \(HTTP {status}\)"):
+        ask()
+    assert not other.tries
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("timeout", 0), ("timeout", float("nan")), ("retries", -1), ("workers", 0), ("give_up", 0)],
+)
+def test_settings_that_cannot_be_are_named(field, value):
+    with pytest.raises(ValueError, match=f"^{field} is {value}: give"):
+        EndpointJudge("m", **{field: value})
+
+
+def test_half_a_character_is_no_end(endpoint):
+    endpoint(longer_wins)
+    result = compare(EndpointJudge("m"), ["why \ud800?"], ["a long \udfff answer"], ["short"])
+    assert result.scores == [1]
+
+
+# Time and size
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def as_bytes(text):
+    return [bytes([byte]) for byte in text]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        chain([HEAD], as_bytes(b"X-Slow: " + b"1" * 500)),
+        chain([HEAD + b"Content-Length: 500\r\n\r\n"], as_bytes(b" " * 500)),
+    ],
+    ids=["headers", "body"],
+)
+def test_a_server_that_drips_is_late_as_a_whole(endpoint, parts):
+    parts = list(parts)
+    endpoint(lambda q, _: drip(parts, every=0.05) if is_about(0)(q) else longer_wins(q))
+    start = time.monotonic()
+    result = ask(2, timeout=0.5, retries=1)
+    assert (result.scores, result.missing) == ([None, 1], {"no reply: time-out": 2})
+    # two requests at a time, each sent twice; the drip would have gone on for 25 seconds
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(b"200 OK", "reply of more than 1048576 bytes"), (b"500 Oh", "no reply: HTTP 500")],
+)
+def test_a_reply_without_end_is_cut(endpoint, status, reason):
+    written = []
+
+    def pour():
+        yield b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\n\r\n"
+        for part in repeat(b" " * 2**16):
+            written.append(len(part))
+            yield part
+
+    endpoint(lambda q, _: drip(pour(), every=0) if is_about(0)(q) else longer_wins(q))
+    result = ask(2, retries=0)
+    assert (result.scores, result.missing) == ([None, 1], {reason: 2})
+    # two replies, and what lay in the buffers of the sockets
+    assert sum(written) < 2**26
+
+
+@pytest.mark.parametrize("text", ["", "<think>Let me see", "The first answer is"])
+def test_a_reply_that_was_cut_off_says_so(endpoint, text):
+    cut = (200, {}, completion(text, finish="length"))
+    endpoint(lambda q, _: cut if is_about(0)(q) else longer_wins(q))
+    result = ask(2)
+    reason = "cut off before a verdict: raise max_tokens"
+    assert (result.scores, result.missing) == ([None, 1], {reason: 2})
+
+
+def test_a_verdict_that_came_counts_though_the_rest_was_cut_off(endpoint):
+    endpoint(lambda q, _: (200, {}, completion(longer_wins(q), finish="length")))
+    assert ask(2).scores == [1, 1]
+
+
+def test_when_all_the_first_are_cut_off_it_ends_and_says_what_to_raise(endpoint):
+    server = endpoint(lambda *_: (200, {}, completion("Well,", finish="length")))
+    with pytest.raises(ValueError, match=r"cut off.*raise max_completion_tokens \(5\)"):
+        ask(50, options={"max_completion_tokens": 5})
+    assert len(server.tries) < 15
+    # few are reported, and are no error
+    assert ask(1).missing == {"cut off before a verdict: raise max_tokens": 2}
+
+
+# What was paid for is kept
+
+# What a person runs, whose process is killed or interrupted: `ask(40, ...)`.
+SCRIPT = """
+import sys
+from sympo.judge import EndpointJudge, compare
+
+names = [f"{i}" for i in range(40)]
+judge = EndpointJudge("m", workers=3, keep=sys.argv[1], timeout=60)
+compare(judge, ["why?"] * 40, [f"{i} long" for i in names], names)
+"""
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_an_interruption_costs_what_is_under_way(endpoint, tmp_path, kill):
+    keep = tmp_path / "kept.jsonl"
+    # after 15 replies the endpoint hangs, longer than this test lasts
+    server = endpoint(lambda q, _: longer_wins(q) if len(server.times) <= 15 else 60.0)
+    asking = subprocess.Popen([sys.executable, "-c", SCRIPT, keep], stderr=subprocess.PIPE)
+    # 15 have come and each of the three workers waits for another
+    wait_for(lambda: len(server.times) == 18)
+    asking.send_signal(kill)
+    start = time.monotonic()
+    _, error = asking.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert asking.returncode != 0
+    assert (b"KeyboardInterrupt" in error) == (kill == signal.SIGINT)
+    assert len(read_replies(keep)[1]) == 15
+
+    server.behave = longer_wins
+    assert ask(40, keep=keep).scores == [1] * 40
+    # those that hung were asked a second time, and nothing else was
+    assert sorted(server.tries.values()) == [1] * 77 + [2] * 3
+    assert KEY.encode() not in keep.read_bytes()
+
+
+def test_what_is_kept_is_not_asked_again_and_what_never_came_is(endpoint, tmp_path):
+    keep = tmp_path / "kept.jsonl"
+    down = is_about(1)
+    server = endpoint(lambda q, _: (503, {}, b"{}") if down(q) else longer_wins(q))
+    assert ask(3, keep=keep, retries=0).scores == [1, None, 1]
+    server.behave = longer_wins
+    assert ask(4, keep=keep).scores == [1] * 4
+    assert sorted(server.tries.values()) == [1] * 6 + [2] * 2
+    with pytest.raises(ValueError, match="another judge \\(other options\\)"):
+        ask(4, keep=keep, options={"temperature": 1})
+
+
+def test_equal_questions_are_asked_once(endpoint):
+    server = endpoint(longer_wins)
+    result = compare(EndpointJudge("m"), ["?"] * 3, ["a long one"] * 3, ["short"] * 3)
+    assert result.scores == [1] * 3
+    assert list(server.tries.values()) == [1, 1]
+
+
+def test_progress_counts_replies_and_the_tokens_that_the_endpoint_counts(
+    endpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(endpoint_module, "PAUSE", 0.0)
+    keep = tmp_path / "kept.jsonl"
+    endpoint(lambda q, _: (200, {}, completion(longer_wins(q), usage=(100, 3))))
+    ask(2, keep=keep)
+    told = []
+    ask(5, keep=keep, workers=1, progress=told.append)
+    # 4 of 10 were there; the last is told once more at the end
+    assert [each.done for each in told] == [5, 6, 7, 8, 9, 10, 10]
+    assert all(each.done + each.left == 10 for each in told)
+    assert [each.read for each in told] == [100, 200, 300, 400, 500, 600, 600]
+    assert str(told[-1]) == "10 of 10 replies, 600 tokens read and 18 written"
+
+
+def test_progress_does_not_flood_a_log(endpoint):
+    endpoint(longer_wins)
+    told = []
+    ask(50, progress=told.append)
+    # the first, one every five seconds, and the last
+    assert 2 <= len(told) < 10
+    assert (told[-1].done, told[-1].left) == (100, 0)
+
+
+def test_the_estimate_is_what_is_then_asked(endpoint, tmp_path):
+    server = endpoint(longer_wins)
+    keep = tmp_path / "kept.jsonl"
+    judge = EndpointJudge("m", keep=keep)
+    pairs = (["why é?"] * 6, [f"{i} long" for i in range(6)], [f"{i}" for i in range(6)])
+    cost = judge.estimate(*pairs)
+    assert not server.tries
+    assert not keep.exists()
+    compare(judge, *(column[:2] for column in pairs))
+    asked = set(server.tries)
+    rest = judge.estimate(*pairs)
+    compare(judge, *pairs)
+    assert cost.requests == len(server.tries) == 12
+    assert cost.read == sum(len(question.encode()) for question in server.tries) / 4
+    assert cost.written == 12 * 16
+    assert cost.price((0.15, 0.6)) == pytest.approx((cost.read * 0.15 + cost.written * 0.6) / 1e6)
+    left = set(server.tries) - asked
+    assert rest.requests == len(left) == 8
+    assert rest.read == sum(len(question.encode()) for question in left) / 4
+    assert judge.estimate(*pairs).requests == 0
+    endless = EndpointJudge("m", options={}).estimate(*pairs)
+    assert "no limit to what is written" in str(endless)
+
+
+def test_it_works_where_an_event_loop_runs(endpoint):
+    endpoint(longer_wins)
+
+    async def cell():
+        return ask(2)
+
+    assert asyncio.run(cell()).scores == [1, 1]
