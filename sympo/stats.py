@@ -446,9 +446,13 @@ def _pivot(
             "they differ in, so that one is left"
         )
     # pivot_table drops NaN without a word, as if the run had never been asked for.
-    if table[value].isna().any():
+    failed = table[table[value].isna()]
+    if len(failed):
+        runs = ", ".join(
+            f"{name} of {pair_by} {key}" for name, key in failed[[method, pair_by]].to_numpy()
+        )
         raise ValueError(
-            f"the column {value} has NaN, and a failed run is not a missing one: "
+            f"the column {value} has NaN for {runs}, and a failed run is not a missing one: "
             "train those runs again"
         )
     return table.pivot_table(index=pair_by, columns=method, values=value, aggfunc="first")

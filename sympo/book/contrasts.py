@@ -25,6 +25,8 @@ def contrast_policies(table: pd.DataFrame, *, values: Sequence[str]) -> pd.DataF
     Returns:
         columns value, noise_rate, those of `stats.contrasts`, and verdict. Without a SymPO loss and
         a baseline there are no rows.
+    Raises:
+        ValueError: a policy diverged; the message names its method, seed and noise rate.
     Check: tests/book/test_contrasts.py.
     """
     families = [
@@ -95,4 +97,19 @@ def _contrast(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     told = TOLD if (rows.noise_rate == 0).all() else ()
     baselines = [name for name in BASELINES if name in present and name not in told]
     ours = [name for name in in_order(present) if name.startswith("sympo_")]
+    _check_diverged(rows[rows.method.isin([*ours, *baselines])], value)
     return stats.contrasts(rows, value=value, method="method", methods=ours, baselines=baselines)
+
+
+def _check_diverged(rows: pd.DataFrame, value: str) -> None:
+    """Refuse policies that diverged, which leave NaN, by method, seed and noise rate."""
+    diverged = rows[rows[value].isna()]
+    if len(diverged):
+        runs = "; ".join(
+            f"{row.method}, seed {row.seed}, noise rate {row.noise_rate:g}"
+            for row in diverged.itertuples()
+        )
+        raise ValueError(
+            f"{value} is NaN, because a policy diverged ({runs}): a contrast without it would "
+            "flatter its method, so train it again, say at a lower learning rate"
+        )

@@ -48,6 +48,15 @@ def test_every_sympo_loss_meets_every_method_of_others_at_every_rate(table):
     assert len(cells) == len(expected)
 
 
+def test_a_diverged_policy_is_named(table):
+    diverged = (table.method == "rdpo") & (table.noise_rate == 0.4) & (table.seed == 2)
+    damaged = table.assign(win_rate=table.win_rate.mask(diverged))
+    with pytest.raises(ValueError, match=r"a policy diverged \(rdpo, seed 2, noise rate 0.4\)"):
+        contrast_policies(damaged, values=["win_rate"])
+    # what it is not part of is not held up
+    contrast_policies(damaged, values=["accuracy"])
+
+
 def test_each_value_and_rate_is_a_family_of_its_own(table):
     contrasts = contrast_policies(table, values=["win_rate", "accuracy"])
     for (value, rate), family in contrasts.groupby(["value", "noise_rate"]):
