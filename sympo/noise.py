@@ -5,7 +5,7 @@ those at a higher one, and every method of one seed sees the same flips.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,14 +44,15 @@ class RowGenerator:
     follow it.
 
     Args:
-        keys: one str, bytes, int or tuple per row; rows with equal keys draw equal numbers.
+        keys: one str, bytes, int or tuple per row; rows with equal keys draw equal numbers. They
+            are read again for each draw.
         seed: another seed gives independent numbers.
     Check: tests/library/test_noise.py.
     """
 
     def __init__(self, keys: Iterable[object], seed: int) -> None:
-        # The repr, because it tells 1 from "1", and nests.
-        self._keys = [repr(_to_python(key)).encode() for key in keys]
+        # An iterator is used up by one draw; what can be read again need not be kept.
+        self._keys = keys if isinstance(keys, Collection) else list(keys)
         self._seed = seed
         self._draw = 0
 
@@ -68,9 +69,9 @@ class RowGenerator:
         # The number of the call is hashed too: a second draw is independent of the first.
         salt = f"{self._seed}:{self._draw}".encode()
         self._draw += 1
-        digests = b"".join(
-            hashlib.blake2b(key, digest_size=8, key=salt).digest() for key in self._keys
-        )
+        # The repr, because it tells 1 from "1", and nests.
+        texts = (repr(_to_python(key)).encode() for key in self._keys)
+        digests = b"".join(hashlib.blake2b(t, digest_size=8, key=salt).digest() for t in texts)
         # As numpy does it: the highest 53 of 64 bits are the mantissa of a number in [0, 1).
         mantissas = np.frombuffer(digests, dtype="<u8") >> np.uint64(11)
         return mantissas.astype(np.float64) * 2.0**-53

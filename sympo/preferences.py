@@ -13,20 +13,23 @@ import math
 import re
 import reprlib
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 from datasets import Dataset, Features, List, Value
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sympo import noise
+from sympo._tables import BATCH, Keys, TableWriter, iter_tables
 
 __all__ = [
     "MALFORMED_LIMIT",
@@ -60,14 +63,13 @@ Message = dict[str, str]
 MALFORMED_LIMIT = 0.01
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
-_FEATURES = Features(
-    {
-        "prompt": _MESSAGES,
-        "chosen": _MESSAGES,
-        "rejected": _MESSAGES,
-        "is_flipped": Value("bool"),
-    }
-)
+_MESSAGE_FEATURES = Features({"prompt": _MESSAGES, "chosen": _MESSAGES, "rejected": _MESSAGES})
+_FEATURES = Features({**_MESSAGE_FEATURES, "is_flipped": Value("bool")})
+# What is read of a row.
+_COLUMNS = {*_FEATURES, "score_chosen", "score_rejected", "metadata"}
+# Lines or a batch of parquet, as it goes to the process that checks it.
+_Payload: TypeAlias = bytes | pyarrow.RecordBatch
+_BLOCK = 2**22  # bytes of lines: seconds of work for a hundred processes, 40 MB as Python objects
 # The markers of HH's files, of which every dialogue is one string.
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -272,7 +274,8 @@ def parse_prompt(text: str) -> list[Message]:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and not _SURROGATE.search(value)
+    # Of most texts Python knows at once that they are ASCII.
+    return isinstance(value, str) and (value.isascii() or not _SURROGATE.search(value))
 
 
 def _pick_fields(messages: list[Any]) -> list[dict[str, Any]]:
@@ -392,6 +395,101 @@ def _build_pair(row: Any, ties: str) -> tuple[dict[str, Any], list[str]]:
     return pair, oddities
 
 
+class _Block(NamedTuple):
+    """Rows that were read together: their pairs, and the column `is_flipped` by itself.
+
+    What a row without it says (False or unknown) depends on whether any row of the file has it.
+    """
+
+    table: pyarrow.Table
+    flips: pyarrow.Array
+    flips_named: bool
+    report: Report
+
+
+def _pack(cells: list[list[Message]]) -> pyarrow.Array:
+    """A column of messages; from its parts, as Arrow takes long to look into dicts."""
+    messages = [message for cell in cells for message in cell]
+    kind = _MESSAGE_FEATURES.arrow_schema.field("prompt").type
+    parts = [
+        pyarrow.array([message[name] for message in messages], pyarrow.string())
+        for name in ("role", "content")
+    ]
+    struct = pyarrow.StructArray.from_arrays(parts, type=kind.value_type)
+    ends = np.cumsum([0, *map(len, cells)], dtype=np.int32)
+    return pyarrow.ListArray.from_arrays(pyarrow.array(ends), struct, type=kind)
+
+
+def _check_rows(rows: Iterable[tuple[int, Any]], ties: str) -> _Block:
+    """What becomes of numbered rows."""
+    pairs: list[dict[str, Any]] = []
+    counts: dict[str, Counter[str]] = {
+        kind: Counter() for kind in ("malformed", "no_preference", "noted")
+    }
+    examples: list[Example] = []
+    flips_named = False
+    total = 0
+    for number, row in rows:
+        total += 1
+        flips_named |= isinstance(row, dict) and "is_flipped" in row
+        try:
+            pair, oddities = _build_pair(row, ties)
+        except _Refused as refused:
+            kind: str = refused.kind
+            reasons = [str(refused)]
+            value = row if refused.value is None else refused.value
+        else:
+            pairs.append(pair)
+            kind, reasons, value = "noted", oddities, row
+        for reason in reasons:
+            counts[kind][reason] += 1
+            if counts[kind][reason] <= _EXAMPLES:
+                examples.append(Example(reason, number, reprlib.repr(value)))
+    columns = [_pack([pair[name] for pair in pairs]) for name in _MESSAGE_FEATURES]
+    return _Block(
+        pyarrow.table(columns, schema=_MESSAGE_FEATURES.arrow_schema),
+        pyarrow.array([pair["is_flipped"] for pair in pairs], pyarrow.bool_()),
+        flips_named,
+        Report(
+            total,
+            len(pairs),
+            counts["malformed"],
+            counts["no_preference"],
+            counts["noted"],
+            examples=tuple(examples),
+        ),
+    )
+
+
+def _join_blocks(blocks: Iterable[_Block], cache: str | Path | None) -> Pairs:
+    """The pairs of blocks that are not kept."""
+    report = Report()
+    flips = []
+    flips_named = False
+    with TableWriter(_FEATURES, cache) as writer:
+        for block in blocks:
+            writer.add(block.table)
+            flips.append(block.flips)
+            flips_named |= block.flips_named
+            report += block.report
+        column = pyarrow.concat_arrays([pyarrow.array([], pyarrow.bool_()), *flips])
+        # Where nobody says which labels are wrong, the published ones count as the truth.
+        dataset = writer.finish(is_flipped=column if flips_named else column.fill_null(False))
+    counts: Counter[str] = Counter()
+    examples = []
+    # Every block brought examples of its own.
+    for example in report.examples:
+        counts[example.reason] += 1
+        if counts[example.reason] <= _EXAMPLES:
+            examples.append(example)
+    return Pairs(dataset, replace(report, examples=tuple(examples)))
+
+
+def _check_ties(ties: str) -> None:
+    if ties not in ("drop", "keep"):
+        raise ValueError(f"ties = {ties!r} is not a choice: give 'drop' or 'keep'")
+
+
 def parse_rows(rows: Iterable[Any], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
     """Pairs from rows of any format named at the top of this module.
 
@@ -403,36 +501,10 @@ def parse_rows(rows: Iterable[Any], *, ties: Literal["drop", "keep"] = "drop") -
     Raises:
         ValueError: `ties` is neither.
     """
-    if ties not in ("drop", "keep"):
-        raise ValueError(f"ties = {ties!r} is not a choice: give 'drop' or 'keep'")
-    kept: list[dict[str, Any]] = []
-    refusals: dict[str, Counter[str]] = {"malformed": Counter(), "no_preference": Counter()}
-    noted: Counter[str] = Counter()
-    examples: list[Example] = []
-    flips_named = False
-    total = 0
-    for total, row in enumerate(rows, start=1):
-        flips_named |= isinstance(row, dict) and "is_flipped" in row
-        try:
-            pair, oddities = _build_pair(row, ties)
-        except _Refused as refused:
-            reasons = [str(refused)]
-            counts = refusals[refused.kind]
-            value = row if refused.value is None else refused.value
-        else:
-            kept.append(pair)
-            reasons, counts, value = oddities, noted, row
-        for reason in reasons:
-            counts[reason] += 1
-            if counts[reason] <= _EXAMPLES:
-                examples.append(Example(reason, total, reprlib.repr(value)))
-    # The features are named, so that a file without a single pair still has its columns.
-    columns = {name: [pair[name] for pair in kept] for name in _FEATURES}
-    # Where nobody says which labels are wrong, the published ones count as the truth.
-    if not flips_named:
-        columns["is_flipped"] = [False] * len(kept)
-    report = Report(total, len(kept), **refusals, noted=noted, examples=tuple(examples))
-    return Pairs(Dataset.from_dict(columns, features=_FEATURES), report)
+    _check_ties(ties)
+    numbered = enumerate(rows, start=1)
+    batches = iter(lambda: list(islice(numbered, BATCH)), [])
+    return _join_blocks((_check_rows(batch, ties) for batch in batches), None)
 
 
 def _parse_line(line: bytes) -> Any:
@@ -443,37 +515,119 @@ def _parse_line(line: bytes) -> Any:
         return line
 
 
-def read_rows(path: Path) -> list[Any]:
-    """The rows of a `.jsonl`, `.jsonl.gz` or `.parquet` file; bytes for a line that is not JSON.
+def _read_blocks(path: Path) -> Iterator[tuple[int, _Payload]]:
+    """The number of its first row, and whole lines or a record batch, for each part of a file.
 
     Raises:
         ValueError: the file is of another kind, or cannot be read.
     """
+    number = 1
     try:
         if path.suffix == ".parquet":
-            rows: list[Any] = pyarrow.parquet.read_table(path).to_pylist()
-            return rows
+            with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
+                # Other columns may be large: UltraFeedback has every answer twice.
+                names = [name for name in file.schema_arrow.names if name in _COLUMNS]
+                for batch in file.iter_batches(BATCH, columns=names):
+                    yield number, batch
+                    number += len(batch)
+            return
         if not path.name.endswith((".jsonl", ".jsonl.gz")):
             raise ValueError("its name ends neither in .jsonl, .jsonl.gz nor .parquet")
         # Bytes: a line that is not UTF-8 is then one bad row, and not an unreadable file.
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as lines:
-            return [_parse_line(line) for line in lines if line.strip()]
+            while block := lines.read(_BLOCK) + lines.readline():
+                yield number, block
+                number += block.count(b"\n")
     except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException) as error:
         raise ValueError(
             f"cannot read {path.name} as preferences: {error}; fetch it again or convert it"
         ) from error
 
 
-def read_pairs(path: str | Path, *, ties: Literal["drop", "keep"] = "drop") -> Pairs:
+def _number_rows(number: int, payload: _Payload) -> Iterator[tuple[int, Any]]:
+    """The rows of a block, numbered as in the file."""
+    if isinstance(payload, bytes):
+        lines = enumerate(payload.split(b"\n"), start=number)
+        yield from ((i, _parse_line(line)) for i, line in lines if line.strip())
+        return
+    try:
+        yield from enumerate(payload.to_pylist(), start=number)
+    except UnicodeDecodeError:
+        # Parquet does not check that its text is UTF-8: one row at a time shows which one is not.
+        rows = (payload.slice(i, 1) for i in range(len(payload)))
+        yield from ((i, _list_row(row)) for i, row in enumerate(rows, start=number))
+
+
+def _list_row(batch: pyarrow.RecordBatch) -> Any:
+    try:
+        (row,) = batch.to_pylist()
+    except UnicodeDecodeError:
+        return None
+    return row
+
+
+def read_rows(path: Path) -> Iterator[Any]:
+    """The rows of a `.jsonl`, `.jsonl.gz` or `.parquet` file; bytes for a line that is not JSON.
+
+    Of a `.parquet` file only the columns that pairs are made of.
+
+    Raises:
+        ValueError: the file is of another kind, or cannot be read.
+    """
+    for block in _read_blocks(path):
+        for _, row in _number_rows(*block):
+            yield row
+
+
+def _check_block(number: int, payload: _Payload, ties: str) -> _Block:
+    return _check_rows(_number_rows(number, payload), ties)
+
+
+def _check_file(path: Path, ties: str, processes: int) -> Iterator[_Block]:
+    """The checked blocks of a file, in its order."""
+    # A pool takes longer to start than a small file to read.
+    if processes == 1 or not path.is_file() or path.stat().st_size <= _BLOCK:
+        for block in _read_blocks(path):
+            yield _check_block(*block, ties)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        waiting: deque[Future[_Block]] = deque()
+        for block in _read_blocks(path):
+            waiting.append(pool.submit(_check_block, *block, ties))
+            # Two for each process keep all busy; the rest of the file can wait on disk.
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def read_pairs(
+    path: str | Path,
+    *,
+    ties: Literal["drop", "keep"] = "drop",
+    processes: int = 1,
+    cache: str | Path | None = None,
+) -> Pairs:
     """The pairs of one file in any of the four formats, however many rows are no pairs.
+
+    The file is read in blocks, so that memory is bounded whatever its size. Pairs of up to 64 MB
+    stay in memory; more go to an Arrow file, from which the dataset is mapped.
 
     Args:
         ties: as for `parse_rows`.
+        processes: that check rows; the result is the same. They start as everywhere in Python: a
+            script that asks for several on macOS or Windows needs `if __name__ == "__main__":`.
+        cache: the folder of the Arrow file, which stays there. By default it is a temporary one
+            under the cache of `datasets` (HF_DATASETS_CACHE), deleted when Python ends.
     Raises:
-        ValueError: the file cannot be read at all. Bad rows are in the report.
+        ValueError: the file cannot be read at all, or the pairs cannot be written. Bad rows are in
+            the report.
     Check: tests/library/test_preferences.py.
     """
-    return parse_rows(read_rows(Path(path)), ties=ties)
+    _check_ties(ties)
+    if processes < 1:
+        raise ValueError(f"processes = {processes}: give the number of processes, 1 or more")
+    return _join_blocks(_check_file(Path(path), ties, processes), cache)
 
 
 def load_file(
@@ -481,18 +635,19 @@ def load_file(
     *,
     ties: Literal["drop", "keep"] = "drop",
     malformed_limit: float = MALFORMED_LIMIT,
+    processes: int = 1,
+    cache: str | Path | None = None,
 ) -> Pairs:
     """The pairs of one file, in any of the four formats, where nearly every row is one.
 
     Args:
-        ties: as for `parse_rows`.
+        ties, processes, cache: as for `read_pairs`.
         malformed_limit: the share of malformed rows beyond which the file is refused.
     Raises:
-        ValueError: the file cannot be read, or more of its rows are malformed; the message has the
-            counts.
+        ValueError: as `read_pairs`, or more of its rows are malformed; the message has the counts.
     Check: tests/library/test_preferences.py.
     """
-    pairs = read_pairs(path, ties=ties)
+    pairs = read_pairs(path, ties=ties, processes=processes, cache=cache)
     report = pairs.report
     # Reading on would train on what is left of a file that was misunderstood.
     if report.malformed.total() > malformed_limit * report.rows or not report.rows:
@@ -509,23 +664,45 @@ def split_pairs(train: Pairs, test: Pairs) -> Split:
     return Split(kept, test.dataset, train.report, test.report, overlap)
 
 
-def prompt_keys(dataset: Dataset) -> list[tuple[tuple[str, str], ...]]:
-    """What makes two prompts the same: the turns but for system turns, case and spacing."""
-    return [
-        tuple(
-            (message["role"], " ".join(message["content"].casefold().split()))
-            for message in prompt
-            if message["role"] != "system"
+def _read_messages(column: pyarrow.ChunkedArray) -> Iterator[list[tuple[str, str]]]:
+    """(role, content) of each message of each cell, from a column of messages."""
+    cells = column.combine_chunks()
+    messages = cells.flatten()
+    roles, contents = (messages.field(name).to_pylist() for name in ("role", "content"))
+    turns = list(zip(roles, contents, strict=True))
+    ends = np.cumsum(cells.value_lengths().to_numpy()).tolist()
+    for start, end in pairwise([0, *ends]):
+        yield turns[start:end]
+
+
+def _make_prompt_keys(table: pyarrow.Table) -> Iterator[tuple[tuple[str, str], ...]]:
+    for prompt in _read_messages(table["prompt"]):
+        yield tuple(
+            (role, " ".join(content.casefold().split()))
+            for role, content in prompt
+            if role != "system"
         )
-        for prompt in dataset["prompt"]
-    ]
+
+
+def prompt_keys(dataset: Dataset) -> Collection[tuple[tuple[str, str], ...]]:
+    """What makes two prompts the same: the turns but for system turns, case and spacing.
+
+    One key per row, made anew in each iteration, as those of a large dataset do not fit memory.
+    """
+    return Keys(dataset, ["prompt"], _make_prompt_keys)
+
+
+def _hash_prompts(dataset: Dataset) -> Iterator[bytes]:
+    # 16 bytes per prompt, among which two equal ones by chance are not to be expected.
+    for key in prompt_keys(dataset):
+        yield hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
 
 
 def drop_overlap(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
     """`train` without the rows whose prompt is also in `test`, and how many they were."""
-    seen = set(prompt_keys(test))
-    kept = train.select([i for i, key in enumerate(prompt_keys(train)) if key not in seen])
-    return kept, len(train) - len(kept)
+    seen = set(_hash_prompts(test))
+    new = np.fromiter((key not in seen for key in _hash_prompts(train)), bool, len(train))
+    return train.select(np.flatnonzero(new)), len(train) - int(new.sum())
 
 
 def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -570,26 +747,51 @@ def take_fitting(
     return dataset.select(list(islice(fitting, count)))
 
 
+def _make_pair_keys(table: pyarrow.Table) -> Iterator[tuple[Any, ...]]:
+    columns = (_read_messages(table[name]) for name in _MESSAGE_FEATURES)
+    # The keys are hashed by their repr: another type or order here would give other flips.
+    for prompt, *answers in zip(*columns, strict=True):
+        yield (prompt, *sorted(answers))
+
+
 def row_generator(dataset: Dataset, seed: int) -> noise.RowGenerator:
     """Uniform numbers keyed by (prompt, the set of the two answers).
 
     Neither the order of rows nor who won changes a number.
     """
-    columns = (dataset[name] for name in ("prompt", "chosen", "rejected"))
-    # The keys are hashed by their repr: another type or order here would give other flips.
-    texts = ([[(m["role"], m["content"]) for m in cell] for cell in column] for column in columns)
-    rows = zip(*texts, strict=True)
-    return noise.RowGenerator([(prompt, *sorted(answers)) for prompt, *answers in rows], seed)
+    return noise.RowGenerator(Keys(dataset, list(_MESSAGE_FEATURES), _make_pair_keys), seed)
 
 
-def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
+def _swap_columns(table: pyarrow.Table, flips: NDArray[np.bool_]) -> pyarrow.Table:
+    """A batch with the columns swapped that are named alike, messages or numbers, where `flips`."""
+    rows = np.arange(len(table))
+    # With the rows of the two columns one after the other: where to find those of either.
+    first = np.where(flips, rows + len(table), rows)
+    second = np.where(flips, rows, rows + len(table))
+    for name in [name for name in table.column_names if "chosen" in name]:
+        other = name.replace("chosen", "rejected")
+        if other in table.column_names:
+            both = pyarrow.chunked_array([*table[name].chunks, *table[other].chunks])
+            for side, rows_of_side in ((name, first), (other, second)):
+                column = both.combine_chunks().take(pyarrow.array(rows_of_side))
+                table = table.set_column(
+                    table.column_names.index(side), table.schema.field(side), column
+                )
+    return table
+
+
+def swap_answers(
+    dataset: Dataset, flipped: ArrayLike, *, cache: str | Path | None = None
+) -> Dataset:
     """The dataset with chosen and rejected swapped where `flipped`, and `is_flipped` toggled there.
 
     Every pair of columns named alike (`ref_chosen_logps` and `ref_rejected_logps`) is swapped
-    along, so that one reference pass serves every noise rate.
+    along, so that one reference pass serves every noise rate. Where `is_flipped` is unknown it
+    stays so.
 
     Args:
         flipped: `(rows,)` bool, from any pattern of `sympo.noise`.
+        cache: the folder of the result, if it is large, as for `read_pairs`.
     Raises:
         ValueError: `flipped` has another shape.
     """
@@ -599,20 +801,27 @@ def swap_answers(dataset: Dataset, flipped: ArrayLike) -> Dataset:
             f"flipped has shape {flips.shape}, but there are {len(dataset)} rows: "
             "give one bool per row"
         )
-    # Column by column: what is named alike, messages or numbers, is swapped the same way.
-    columns = dataset.to_dict()
-    for name in [name for name in columns if "chosen" in name]:
-        other = name.replace("chosen", "rejected")
-        if other in columns:
-            pairs = list(zip(columns[name], columns[other], flips, strict=True))
-            columns[name] = [b if flip else a for a, b, flip in pairs]
-            columns[other] = [a if flip else b for a, b, flip in pairs]
-    # A row that is flipped twice is right again.
-    columns["is_flipped"] = (np.asarray(columns["is_flipped"], dtype=bool) ^ flips).tolist()
-    return Dataset.from_dict(columns, features=dataset.features)
+    names = [name for name in dataset.column_names if name != "is_flipped"]
+    with TableWriter(dataset.features, cache) as writer:
+        for start, table in zip(
+            range(0, len(dataset), BATCH), iter_tables(dataset, names), strict=True
+        ):
+            writer.add(_swap_columns(table, flips[start : start + BATCH]))
+        # A row that is flipped twice is right again.
+        before = _read_flips(dataset)
+        return writer.finish(is_flipped=pyarrow.compute.xor(before, pyarrow.array(flips)))
 
 
-def flip_preferences(dataset: Dataset, noise_rate: float, *, seed: int) -> Dataset:
+def _read_flips(dataset: Dataset) -> pyarrow.Array:
+    """The column `is_flipped`, null where it is unknown."""
+    columns = (table["is_flipped"].chunks for table in iter_tables(dataset, ["is_flipped"]))
+    empty = pyarrow.array([], pyarrow.bool_())
+    return pyarrow.concat_arrays([empty, *(chunk for chunks in columns for chunk in chunks)])
+
+
+def flip_preferences(
+    dataset: Dataset, noise_rate: float, *, seed: int, cache: str | Path | None = None
+) -> Dataset:
     """The dataset with each label flipped with probability `noise_rate`.
 
     What flips at a low rate flips at a higher one too.
@@ -620,11 +829,12 @@ def flip_preferences(dataset: Dataset, noise_rate: float, *, seed: int) -> Datas
     Args:
         dataset: clean pairs, no row flipped yet.
         seed: another seed gives independent flips.
+        cache: the folder of the result, if it is large, as for `read_pairs`.
     Raises:
         ValueError: a rate that `noise.check_rates` refuses, or a dataset that is already flipped.
     Check: tests/library/test_preferences.py.
     """
-    if any(dataset["is_flipped"]):
+    if pyarrow.compute.any(_read_flips(dataset)).as_py():
         raise ValueError(
             "the dataset already holds flipped rows: flip the clean dataset, since rates do not "
             "add up"
@@ -632,4 +842,4 @@ def flip_preferences(dataset: Dataset, noise_rate: float, *, seed: int) -> Datas
     # In a row of a dataset the first answer is the chosen one: every label is +1, and a flip is −1.
     labels = np.ones(len(dataset), dtype=int)
     noisy = noise.flip(labels, noise_rate, noise_rate, row_generator(dataset, seed))
-    return swap_answers(dataset, noisy < 0)
+    return swap_answers(dataset, noisy < 0, cache=cache)

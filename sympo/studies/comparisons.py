@@ -43,6 +43,9 @@ def ultrafeedback_gaps(name: str) -> dict[tuple[str, str, str], float]:
     rows = read_rows(sources.preference_file("ultrafeedback", _find_ultrafeedback(name)).path)
     gaps = {}
     for row in rows:
+        # a line that is no object is counted where the pairs are read
+        if not isinstance(row, dict):
+            continue
         # some files keep the scores in the row, others in its metadata
         scores = row if "score_chosen" in row else row.get("metadata") or {}
         if "score_chosen" in scores:
