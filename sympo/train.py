@@ -51,7 +51,7 @@ class TrainArguments:
     )
 
 
-class _Parser(TrlParser):  # type: ignore[misc]  # its class is Any to a type checker
+class _Parser(TrlParser):
     """TRL's parser, whose complaints are a sentence and not a page of flags."""
 
     def error(self, message: str) -> NoReturn:

@@ -6,27 +6,32 @@ of the margin is ours. Names that TRL knows run TRL's code: its `hinge` and `ipo
 losses meant here, so neither has a second copy. Its `sigmoid` is the logistic loss, our `dpo`; the
 symmetric sigmoid is `sympo_sigmoid`.
 
-Where things are: `config` what can be set, and what is refused; `shared` flips, clip and metrics;
-`dpo` and `reward` the two trainers; `card` what a model card says; `contract` what is asked of TRL.
+Where things are: `config` what can be set, and what is refused; `shared` flips, metrics and
+divergence; `objective` what is minimised; `posterior` which labels are probably wrong; `dpo` and
+`reward` the two trainers; `card` what a model card says; `contract` what is asked of TRL.
 """
 
 from sympo.trainer.config import (
+    CONSTANTS,
     SYMPO_CLIP,
     TRL_LOSSES,
     SymmetricRewardConfig,
     SymPOConfig,
     loss_types,
     own_losses,
+    reward_loss_types,
 )
 from sympo.trainer.dpo import REFERENCE_COLUMNS, SymPOTrainer
 from sympo.trainer.reward import SymmetricRewardTrainer
-from sympo.trainer.shared import FLIP_COLUMN, DivergedError, FlipCollator
+from sympo.trainer.shared import FLIP_COLUMN, WEIGHT_COLUMN, DivergedError, FlipCollator
 
 __all__ = [
+    "CONSTANTS",
     "FLIP_COLUMN",
     "REFERENCE_COLUMNS",
     "SYMPO_CLIP",
     "TRL_LOSSES",
+    "WEIGHT_COLUMN",
     "DivergedError",
     "FlipCollator",
     "SymPOConfig",
@@ -35,4 +40,5 @@ __all__ = [
     "SymmetricRewardTrainer",
     "loss_types",
     "own_losses",
+    "reward_loss_types",
 ]

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from trl import DPOTrainer, RewardTrainer
 
-from sympo import losses
-from sympo.trainer.config import SymmetricRewardConfig, SymPOConfig, own_losses
+from sympo.losses import PairLoss
+from sympo.trainer.config import CONSTANTS, SymmetricRewardConfig, SymPOConfig
 
 SYMPO_PAPER = {
     "title": "On Symmetric Losses for Robust Policy Optimization with Noisy Preferences",
@@ -32,13 +32,25 @@ class Card(NamedTuple):
     tags: list[str]
 
 
-def describe_policy(args: SymPOConfig) -> Card:
-    """The card of a policy: a baseline has its own name and paper, and is not called SymPO."""
+def _describe_settings(args: SymPOConfig | SymmetricRewardConfig, names: str) -> str:
+    """The losses, and the numbers that were set for them."""
+    settings = {name: getattr(args, name) for name in ("noise_rate", *CONSTANTS)}
+    numbers = [f"{name} {value:g}" for name, value in settings.items() if value is not None]
+    return ", ".join([f"loss_type {names}", *numbers])
+
+
+def describe_policy(args: SymPOConfig, loss: PairLoss | None) -> Card:
+    """The card of a policy: a baseline has its own name and paper, and is not called SymPO.
+
+    Args:
+        loss: the first of our losses, None where TRL's run alone.
+    """
     tags = list(DPOTrainer._tag_names)
-    used = f"loss_type {', '.join(args.loss_type)}"
-    if args.noise_rate is not None:
-        used = f"{used}, noise_rate {args.noise_rate:g}"
-    loss = own_losses().get(args.loss_type[0])
+    used = _describe_settings(args, ", ".join(args.loss_type))
+    if args.loss_weights is not None:
+        used = f"{used}, loss_weights {', '.join(f'{weight:g}' for weight in args.loss_weights)}"
+    if args.length_normalized:
+        used = f"{used}, length_normalized"
     if loss is None:
         return Card(f"DPO ({used})", DPOTrainer._paper, tags)
     if loss.name.startswith("sympo_"):
@@ -49,11 +61,11 @@ def describe_policy(args: SymPOConfig) -> Card:
     return Card(f"{loss.label} ({used})", paper, tags)
 
 
-def describe_reward_model(args: SymmetricRewardConfig) -> Card:
+def describe_reward_model(args: SymmetricRewardConfig, loss: PairLoss) -> Card:
     """The card of a reward model; with a loss that is not symmetric it is no method of SymPO's."""
     tags = list(RewardTrainer._tag_names)
-    used = f"loss_type {args.loss_type}"
-    if losses.get(args.loss_type).symmetric:
+    used = _describe_settings(args, args.loss_type)
+    if loss.symmetric:
         name = f"symmetric reward modelling ({used})"
         return Card(name, SYMPO_PAPER, [*tags, "sympo"])
     return Card(f"Reward ({used})", RewardTrainer._paper, tags)

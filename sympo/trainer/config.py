@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from trl import DPOConfig, RewardConfig
 
@@ -38,13 +38,14 @@ TRL_LOSSES = frozenset(
 _INERT_SETTINGS: dict[str, Any] = {
     "f_divergence_type": "reverse_kl",
     "ld_alpha": None,
-    "loss_weights": None,
     "use_weighting": False,
     "label_smoothing": 0.0,
 }
+# TRL's losses that read the last of these.
+_SMOOTHED = {"robust", "exo_pair"}
 
-# Divergence is the same question for both trainers.
-_STOP_HELP = "End training with an error where a loss is not finite, instead of going on with NaN."
+# Fields of both configs: the constants of the registry's losses.
+CONSTANTS = ("ropo_alpha", "drdpo_beta", "holder_gamma", "repo_start")
 
 
 def own_losses() -> dict[str, losses.PairLoss]:
@@ -53,8 +54,29 @@ def own_losses() -> dict[str, losses.PairLoss]:
 
 
 def loss_types() -> tuple[str, ...]:
-    """Every name that `SymPOConfig.loss_type` takes: ours first, then TRL's."""
+    """Every loss that `SymPOConfig.loss_type` may name: ours first, then TRL's.
+
+    "custom", the loss that a trainer is given as `loss`, may stand there as well.
+    """
     return (*own_losses(), *sorted(TRL_LOSSES))
+
+
+def reward_loss_types() -> tuple[str, ...]:
+    """Every loss that `SymmetricRewardConfig.loss_type` may name.
+
+    These are the margin losses, and what the methods here do with a margin beyond these. Where a
+    name is of both, such as "hinge", the margin loss is meant.
+    """
+    methods = [name for name, loss in losses.PAIR_LOSSES.items() if loss.function is not None]
+    return tuple(dict.fromkeys([*losses.LOSSES, *methods]))
+
+
+class Term(NamedTuple):
+    """A loss of our own, with its constants, its weight in the sum, and its bound on rewards."""
+
+    loss: losses.PairLoss
+    weight: float
+    clip: float | None
 
 
 def _is_number(value: object) -> bool:
@@ -93,7 +115,7 @@ def _read_names(loss_type: object) -> list[str]:
         )
     known = loss_types()
     for name in names:
-        if name not in known:
+        if name not in (*known, losses.CUSTOM):
             raise ValueError(_refuse_name(name, known))
     return list(names)
 
@@ -110,137 +132,279 @@ def _refuse_name(name: object, known: tuple[str, ...]) -> str:
     return unknown_name("loss_type", name, known)
 
 
+def _constant_field(name: str) -> Any:
+    (loss,) = (loss for loss in losses.PAIR_LOSSES.values() if name in loss.constants)
+    constant = loss.constants[name]
+    text = f"{constant.symbol} of {loss.name}; its paper's {constant.default:g} if none is given."
+    return field(default=None, metadata={"help": text})
+
+
 @dataclass
-class SymPOConfig(DPOConfig):
+class _LossSettings:
+    """The fields of both configs that say more of a loss than its name."""
+
+    noise_rate: float | None = field(
+        default=None,
+        metadata={"help": "Rate of wrong labels, in [0, 0.5); for cdpo and rdpo only."},
+    )
+    reward_clip: float | str | None = field(
+        default="auto",
+        metadata={
+            "help": "Bound on each reward before margins are taken: a number, none, or auto (10 "
+            "for a policy's SymPO losses and a reward model's symmetric ones, else none)."
+        },
+    )
+    stop_on_divergence: bool = field(
+        default=True,
+        metadata={
+            "help": "End training with an error where a loss is not finite, instead of going on "
+            "with NaN."
+        },
+    )
+    ropo_alpha: float | None = _constant_field("ropo_alpha")
+    drdpo_beta: float | None = _constant_field("drdpo_beta")
+    holder_gamma: float | None = _constant_field("holder_gamma")
+    repo_start: float | None = _constant_field("repo_start")
+
+    def _own_entries(self) -> dict[str, losses.PairLoss]:
+        """Our entries among the losses that are named, by name, as the registry has them."""
+        raise NotImplementedError
+
+    def _constants(self, loss: losses.PairLoss) -> dict[str, float]:
+        """What this config sets of the constants of `loss`."""
+        settings = {name: getattr(self, name, None) for name in loss.constants}
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def _check_constants(self, named: str) -> None:
+        own = self._own_entries().values()
+        for setting in CONSTANTS:
+            value = getattr(self, setting)
+            if value is None:
+                continue
+            users = [loss for loss in own if setting in loss.constants]
+            # A constant that no loss reads is refused: whoever gives one believes that it acts.
+            if not users:
+                raise ValueError(
+                    f"{setting} = {value!r} does not act on loss_type {named}: leave it out"
+                )
+            for loss in users:
+                loss.with_constants(**{setting: value})
+
+    def _check_noise_rate(self, named: str) -> None:
+        told = [name for name, loss in self._own_entries().items() if loss.needs == "noise_rate"]
+        rate = self.noise_rate
+        if not told:
+            if rate is not None:
+                # TRL's rDPO is told the rate under another name.
+                remedy = "give it as label_smoothing" if "robust" in named else "leave it out"
+                raise ValueError(
+                    f"noise_rate = {rate!r} does not act on loss_type {named}: {remedy}"
+                )
+        elif rate is None:
+            raise ValueError(
+                f"loss_type '{told[0]}' needs noise_rate, the rate of wrong labels, in [0, 0.5)"
+            )
+        else:
+            check_rate(rate)
+
+
+def check_rate(rate: object) -> float:
+    """`rate`, a rate of wrong labels.
+
+    Raises:
+        ValueError: it is no number in [0, ½).
+    """
+    if not _is_number(rate) or not 0 <= rate < 0.5:  # type: ignore[operator]
+        raise ValueError(f"noise_rate = {rate!r} is out of range: give a number in [0, 0.5)")
+    return float(rate)  # type: ignore[arg-type]
+
+
+@dataclass
+class SymPOConfig(_LossSettings, DPOConfig):
     """DPOConfig with the paper's losses.
 
+    Several losses are added up with `loss_weights`, ours and TRL's alike: `loss_type=
+    ["sympo_sigmoid", "sft"], loss_weights=[1.0, 0.2]` adds 0.2 times the negative log-likelihood of
+    the chosen answers per token, TRL's term, as RPO and MPO do. Each loss is what it is alone, with
+    its own bound on rewards.
+
     Args:
-        loss_type: one of `loss_types()`: our names, or TRL's (which may be mixed among themselves).
-            "sympo_sigmoid" if none is set; "sigmoid" is TRL's name for the logistic loss.
+        loss_type: a name of `loss_types()`, or several. "sympo_sigmoid" if none is set; "sigmoid"
+            is TRL's name for the logistic loss; "custom" is the loss that the trainer is given.
+        loss_weights: one number per loss; 1 each if none is set.
         noise_rate: ε in [0, ½), the rate of wrong labels; required by cdpo and rdpo, refused
             elsewhere.
         reward_clip: bound on each implicit reward before the margin is taken; beyond it a reward
             has no gradient. "auto": 10 for the SymPO losses, off for the others; None: off. It is
             kept as given; `resolve_clip` says what it comes to.
+        length_normalized: whether our losses see h = β·(mean log π/π_ref over the tokens of chosen
+            − the same of rejected), as TRL's "sigmoid_norm" does, in place of the sums.
         stop_on_divergence: whether a training loss that is not finite ends in a `DivergedError`; a
             search over learning rates may want to go on.
+        ropo_alpha, drdpo_beta, holder_gamma, repo_start: ROPO's α, Dr.DPO's β′, Hölder's γ and
+            RE-PO's η before the first step; None: the paper's.
     Raises:
         ValueError: when it is built: an unknown name, a noise rate that is missing, out of range or
             unused, a setting that would not act on the chosen loss.
-    Check: tests/library/test_trainer_config.py.
+    Check: tests/library/test_trainer_config.py, tests/library/test_extended.py.
     """
 
     loss_type: list[str] = field(
         default_factory=lambda: ["sympo_sigmoid"],
-        metadata={"help": f"One of {', '.join(loss_types())}."},
+        metadata={"help": f"One or several of {', '.join(loss_types())}."},
     )
-    noise_rate: float | None = field(
-        default=None, metadata={"help": "Rate of wrong labels; for cdpo and rdpo only."}
+    length_normalized: bool = field(
+        default=False,
+        metadata={"help": "Take margins of log-ratios per token, as sigmoid_norm does."},
     )
-    reward_clip: float | str | None = field(
-        default="auto",
-        metadata={
-            "help": "Bound on implicit rewards: a number, none, or auto (10 for SymPO losses)."
-        },
-    )
-    stop_on_divergence: bool = field(default=True, metadata={"help": _STOP_HELP})
 
     def __post_init__(self) -> None:
         self.loss_type = _read_names(self.loss_type)
         self.reward_clip = _read_clip(self.reward_clip)
-        # TRL adds several losses up; ours replaces what it computes, so it has to be alone.
-        own = [name for name in self.loss_type if name in own_losses()]
+        named = ", ".join(f"'{name}'" for name in self.loss_type)
+        own = [name for name in self.loss_type if name not in TRL_LOSSES]
         if own:
-            self._check_alone(own[0])
             self._check_inert_settings(own[0])
+            self._check_weights()
             if not _is_number(self.beta) or not 0 < self.beta < math.inf:
                 raise ValueError(f"beta = {self.beta!r}: give a positive number")
-        self._check_noise_rate(self.loss_type[0])
-        if not own and self.resolve_clip() is not None:
-            raise ValueError(
-                f"reward_clip does not act on TRL's loss '{self.loss_type[0]}': "
-                "leave it out, or take a SymPO loss"
-            )
+        else:
+            self._check_unused(named)
+        self._check_noise_rate(named)
+        self._check_constants(named)
         super().__post_init__()
 
     def resolve_clip(self) -> float | None:
-        """The bound on rewards that `reward_clip` comes to with this loss; None where it is off."""
+        """The bound on rewards that `reward_clip` comes to; None where it is off.
+
+        In a mix it is that of the losses that are bounded.
+        """
         if self.reward_clip != "auto":
             return self.reward_clip  # type: ignore[return-value]
         # The authors clip for their own losses alone.
-        return SYMPO_CLIP if self.loss_type[0].startswith("sympo_") else None
+        return SYMPO_CLIP if any(name.startswith("sympo_") for name in self.loss_type) else None
 
-    def _check_alone(self, name: str) -> None:
-        if len(self.loss_type) > 1:
+    def resolve_terms(self, custom: losses.PairLoss | None = None) -> list[Term]:
+        """Our losses of `loss_type`, each with its constants, weight and bound.
+
+        Args:
+            custom: the loss that "custom" stands for.
+        """
+        weights = self.loss_weights or [1.0] * len(self.loss_type)
+        entries = self._own_entries()
+        if custom is not None:
+            entries[losses.CUSTOM] = custom
+        terms = []
+        for name, weight in zip(self.loss_type, weights, strict=True):
+            if name not in entries:
+                continue
+            loss = entries[name].with_constants(**self._constants(entries[name]))
+            # A loss of yours is bounded where it is symmetric.
+            bounded = loss.symmetric if name == losses.CUSTOM else name.startswith("sympo_")
+            automatic = SYMPO_CLIP if bounded else None
+            clip = automatic if self.reward_clip == "auto" else self.reward_clip
+            terms.append(Term(loss, weight, clip))  # type: ignore[arg-type]
+        return terms
+
+    def _own_entries(self) -> dict[str, losses.PairLoss]:
+        known = own_losses()
+        return {name: known[name] for name in self.loss_type if name in known}
+
+    def _check_weights(self) -> None:
+        weights = self.loss_weights
+        if weights is None:
+            return
+        numbers = isinstance(weights, list | tuple) and all(map(_is_number, weights))
+        if (
+            not numbers
+            or len(weights) != len(self.loss_type)
+            or not all(map(math.isfinite, weights))
+        ):
             raise ValueError(
-                f"loss_type '{name}' cannot be mixed with {self.loss_type}: give it alone"
+                f"loss_weights = {weights!r}: give one number for each of {self.loss_type}"
             )
 
     def _check_inert_settings(self, name: str) -> None:
         """Refuse the settings of TRL's losses that would be ignored without a word."""
         for setting, off in _INERT_SETTINGS.items():
             value = getattr(self, setting)
-            if value == off:
+            if value == off or (setting == "label_smoothing" and _SMOOTHED & {*self.loss_type}):
                 continue
             remedy = f"leave it at {off!r}"
             # What cDPO's and rDPO's noise rate is called in TRL: a likely slip, so name the cure.
-            if setting == "label_smoothing" and own_losses()[name].needs == "noise_rate":
+            told = [loss for loss in self._own_entries().values() if loss.needs == "noise_rate"]
+            if setting == "label_smoothing" and told:
                 remedy = "give the noise rate as noise_rate"
             raise ValueError(f"{setting} = {value!r} does not act on loss_type '{name}': {remedy}")
 
-    def _check_noise_rate(self, name: str) -> None:
-        # A rate that no loss reads is refused too: whoever gives one believes that it acts.
-        rate = self.noise_rate
-        loss = own_losses().get(name)
-        if loss is None or loss.needs != "noise_rate":
-            if rate is not None:
-                # TRL's rDPO is told the rate under another name.
-                remedy = "give it as label_smoothing" if name == "robust" else "leave it out"
-                raise ValueError(
-                    f"noise_rate = {rate!r} does not act on loss_type '{name}': {remedy}"
-                )
-        elif rate is None:
+    def _check_unused(self, named: str) -> None:
+        """Refuse the settings of our losses where there is none."""
+        if self.reward_clip not in ("auto", None):
             raise ValueError(
-                f"loss_type '{name}' needs noise_rate, the rate of wrong labels, in [0, 0.5)"
+                f"reward_clip does not act on TRL's loss {named}: "
+                "leave it out, or take a SymPO loss"
             )
-        elif not _is_number(rate) or not 0 <= rate < 0.5:
-            raise ValueError(f"noise_rate = {rate!r} is out of range: give a number in [0, 0.5)")
+        if self.length_normalized:
+            raise ValueError(
+                f"length_normalized does not act on TRL's loss {named}: leave it out, or take "
+                "'sigmoid_norm'"
+            )
 
 
 @dataclass
-class SymmetricRewardConfig(RewardConfig):
+class SymmetricRewardConfig(_LossSettings, RewardConfig):
     """RewardConfig with the margin losses of `sympo.losses`.
 
     Args:
-        loss_type: a name in `sympo.losses.LOSSES`; "logistic" is what RewardTrainer minimises.
+        loss_type: a name of `reward_loss_types()`: a margin loss, of which "logistic" is what
+            RewardTrainer minimises, or a method such as "cdpo", "rdpo" and "repo" on the margin of
+            the rewards; "custom" is the loss that the trainer is given.
+        noise_rate: as in `SymPOConfig`.
         reward_clip: bound on each reward before the margin is taken. "auto": 10 for symmetric
             losses, off for the others; None: off. It is kept as given; `resolve_clip` says what it
             comes to.
-        stop_on_divergence: as in `SymPOConfig`.
+        stop_on_divergence, ropo_alpha, drdpo_beta, holder_gamma, repo_start: as in `SymPOConfig`.
     Raises:
-        ValueError: when it is built: an unknown name, or a bound that is not positive.
-    Check: tests/library/test_trainer_config.py.
+        ValueError: when it is built: an unknown name, a bound that is not positive, a noise rate or
+            a constant that is missing, out of range or unused.
+    Check: tests/library/test_trainer_config.py, tests/library/test_extended.py.
     """
 
     loss_type: str = field(
-        default="sigmoid", metadata={"help": f"One of {', '.join(losses.LOSSES)}."}
+        default="sigmoid", metadata={"help": f"One of {', '.join(reward_loss_types())}."}
     )
-    reward_clip: float | str | None = field(
-        default="auto",
-        metadata={"help": "Bound on rewards: a number, none, or auto (10 for symmetric losses)."},
-    )
-    stop_on_divergence: bool = field(default=True, metadata={"help": _STOP_HELP})
 
     def __post_init__(self) -> None:
         # SymPOConfig takes a list, a reward model has one loss.
         if not isinstance(self.loss_type, str):
             raise ValueError(f"loss_type = {self.loss_type!r}: give one name, such as 'sigmoid'")
-        losses.get(self.loss_type)
+        known = reward_loss_types()
+        if self.loss_type not in (*known, losses.CUSTOM):
+            raise ValueError(unknown_name("loss_type", self.loss_type, known))
         self.reward_clip = _read_clip(self.reward_clip)
+        self._check_noise_rate(f"'{self.loss_type}'")
+        self._check_constants(f"'{self.loss_type}'")
         super().__post_init__()
 
-    def resolve_clip(self) -> float | None:
+    def resolve_clip(self, custom: losses.PairLoss | None = None) -> float | None:
         """The bound on rewards that `reward_clip` comes to with this loss; None where it is off."""
         if self.reward_clip != "auto":
             return self.reward_clip  # type: ignore[return-value]
-        return SYMPO_CLIP if losses.get(self.loss_type).symmetric else None
+        return SYMPO_CLIP if self.resolve_loss(custom).symmetric else None
+
+    def resolve_loss(self, custom: losses.PairLoss | None = None) -> losses.PairLoss:
+        """The loss, with its constants.
+
+        Args:
+            custom: the loss that "custom" stands for.
+        """
+        if custom is not None:
+            return custom
+        loss = self._own_entries()[self.loss_type]
+        return loss.with_constants(**self._constants(loss))
+
+    def _own_entries(self) -> dict[str, losses.PairLoss]:
+        name = self.loss_type
+        if name in losses.LOSSES:
+            return {name: losses.as_pair(losses.LOSSES[name])}
+        return {name: losses.PAIR_LOSSES[name]} if name in losses.PAIR_LOSSES else {}

@@ -13,6 +13,10 @@ _SHARED = {
     "_prepare_dataset": ("dataset", "processing_class", "args", "dataset_name"),
     "_set_signature_columns_if_needed": (),
     "compute_loss": ("model", "inputs", "return_outputs", "num_items_in_batch"),
+    "evaluation_loop": (
+        *("dataloader", "description", "prediction_loss_only"),
+        *("ignore_keys", "metric_key_prefix"),
+    ),
     "log": ("logs", "start_time"),
 }
 METHODS: dict[type, dict[str, tuple[str, ...]]] = {
@@ -55,7 +59,7 @@ def check_version(trainer: type) -> None:
         if changed
         else f"its {base.__name__} has the same methods"
     )
-    warnings.warn(f"{tested}: {found}", stacklevel=4)
+    warnings.warn(f"{tested}: {found}", stacklevel=5)
 
 
 def _parameters(base: Any, name: str) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
-"""What both trainers share: the flip column, the clip, metrics on true labels, and divergence."""
+"""What both trainers share: the columns of ours, the clip, metrics on true labels, divergence."""
 
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sympo.preferences import read_flip
@@ -19,6 +21,7 @@ else:
     _Mixin = object
 
 FLIP_COLUMN = "is_flipped"  # true where chosen and rejected were swapped by label noise
+WEIGHT_COLUMN = "weight"  # how much a pair counts, 1 where nothing else is said
 _UNKNOWN = -1  # in a batch, for a pair of which nobody knows whether it was flipped
 
 
@@ -27,10 +30,11 @@ class DivergedError(RuntimeError):
 
 
 class FlipCollator:
-    """Another collator's batch, with `is_flipped` where any row has it.
+    """Another collator's batch, with `is_flipped` and `weight` where any row has them.
 
-    `is_flipped` is `(pairs,)` int8: 1 flipped, 0 not, −1 unknown. In everything else, such as
-    `pad_token_id`, this is the other collator: what is read or set here is read or set there.
+    `is_flipped` is `(pairs,)` int8: 1 flipped, 0 not, −1 unknown; `weight` is `(pairs,)` float32.
+    In everything else, such as `pad_token_id`, this is the other collator: what is read or set here
+    is read or set there.
     """
 
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
@@ -43,7 +47,8 @@ class FlipCollator:
         """The batch of `examples`, the rows of a dataset.
 
         Raises:
-            ValueError: a value of `is_flipped` that `sympo.preferences.read_flip` refuses.
+            ValueError: a value of `is_flipped` that `sympo.preferences.read_flip` refuses, or a
+                weight that is no number or negative.
         """
         batch = self.collate(examples)
         # Row by row: rows from a stream may have the column or not.
@@ -54,6 +59,12 @@ class FlipCollator:
             ]
             encoded = [_UNKNOWN if flip is None else int(flip) for flip in flips]
             batch[FLIP_COLUMN] = torch.tensor(encoded, dtype=torch.int8)
+        if any(WEIGHT_COLUMN in example for example in examples):
+            weights = [
+                _read_weight(example.get(WEIGHT_COLUMN), f"row {row} of a batch")
+                for row, example in enumerate(examples)
+            ]
+            batch[WEIGHT_COLUMN] = torch.tensor(weights, dtype=torch.float32)
         return batch
 
     def __getattr__(self, name: str) -> Any:
@@ -74,24 +85,39 @@ def _read_flip(value: Any, place: str) -> bool | None:
         raise ValueError(f"{place}: {error}") from None
 
 
-def check_flips(dataset: Any, name: str) -> None:
-    """Refuse a value of `is_flipped` before anything is tokenised.
+def _read_weight(value: Any, place: str) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # NaN is no smaller and no larger than anything.
+    if is_number and 0 <= value < math.inf:
+        return float(value)
+    raise ValueError(
+        f"{place}: {WEIGHT_COLUMN} = {value!r}: give a number from 0 on, 1 for a pair that counts "
+        "as any other"
+    )
+
+
+def check_columns(dataset: Any, name: str) -> None:
+    """Refuse a value of `is_flipped` or `weight` before anything is tokenised.
 
     Args:
         name: of the dataset, for the message.
     Raises:
-        ValueError: the first row whose value `sympo.preferences.read_flip` refuses.
+        ValueError: the first row whose value the collator would refuse.
     """
     # The rows of a stream are read as they come, by the collator.
-    if not isinstance(dataset, Dataset) or FLIP_COLUMN not in dataset.column_names:
+    if not isinstance(dataset, Dataset):
         return
-    if getattr(dataset.features[FLIP_COLUMN], "dtype", None) == "bool":
-        return
-    for row, value in enumerate(dataset.with_format(None)[FLIP_COLUMN]):
-        _read_flip(value, f"row {row} of the dataset '{name}'")
+    for column, read in ((FLIP_COLUMN, _read_flip), (WEIGHT_COLUMN, _read_weight)):
+        if column not in dataset.column_names:
+            continue
+        # Nothing else can be in such a column, of however many rows.
+        if column == FLIP_COLUMN and getattr(dataset.features[column], "dtype", None) == "bool":
+            continue
+        for row, value in enumerate(dataset.with_format(None)[column]):
+            read(value, f"row {row} of the dataset '{name}'")
 
 
-def _share(condition: Tensor, values: Tensor) -> Tensor:
+def share(condition: Tensor, values: Tensor) -> Tensor:
     """`condition`, a comparison of `values`, as 0 and 1, and NaN where a value is NaN."""
     # A comparison with NaN is false, which would pass for a wrong answer.
     return condition.float().masked_fill(values.isnan(), math.nan)
@@ -120,27 +146,46 @@ class TrueLabels(_Mixin):
         super().__init__(*args, **kwargs)
         # TRL's collators keep only the columns that they know.
         self.data_collator = FlipCollator(self.data_collator)
-        self._reward_clip: float | None = self.args.resolve_clip()
+        # Of the evaluation that is under way, for the names of its metrics.
+        self._prefix = "eval"
+        # Where margins are wanted, those of the batches so far.
+        self._margins: list[NDArray[np.float32]] | None = None
         # The first step since the last log whose loss was not finite, on the device; ∞ for none.
         self._diverged_at: Tensor | None = None
 
     def _prepare_dataset(self, dataset: Any, *rest: Any, **named: Any) -> Any:
         name = named.get("dataset_name", rest[-1] if rest else "train")
-        check_flips(dataset, name)
+        check_columns(dataset, name)
         return super()._prepare_dataset(dataset, *rest, **named)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         # Columns outside this list are dropped before the collator sees a row. It is called once
         # per dataloader, hence no second entry.
-        self._signature_columns = list(dict.fromkeys([*self._signature_columns, FLIP_COLUMN]))
+        ours = (FLIP_COLUMN, WEIGHT_COLUMN)
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *ours]))
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """TRL's, with metrics of this evaluation alone, named as its losses are."""
+        # What an evaluation that was broken off has left, or a call of predict, which logs nothing.
+        self._metrics["eval"].clear()
+        self._prefix = metric_key_prefix
+        return super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's; then an error if the training loss was not finite at a step since the last log.
 
+        The metrics of several evaluation sets have the names of their sets, as their losses have:
+        TRL would call those of each `eval_…`, and keep the last set's.
+
         Raises:
             DivergedError: it was not, and the config has `stop_on_divergence`.
         """
+        if not self.model.training:
+            # The mean that TRL would take, under the right name.
+            metrics = self._metrics["eval"]
+            logs.update({f"{self._prefix}_{k}": sum(v) / len(v) for k, v in metrics.items()})
+            metrics.clear()
         super().log(logs, start_time)
         if self._diverged_at is None:
             return
@@ -164,16 +209,6 @@ class TrueLabels(_Mixin):
         earlier = step if self._diverged_at is None else self._diverged_at
         self._diverged_at = torch.minimum(step, earlier)
 
-    def _clip(self, rewards: Tensor) -> Tensor:
-        """`rewards` `(2, pairs)` within ±reward_clip; logs the share outside, `clip_fraction`."""
-        bound = self._reward_clip
-        if bound is None:
-            return rewards
-        outside = _share(rewards.detach().abs() > bound, rewards.detach()).mean(dim=0)
-        # Logged, because a bound that cuts off most pairs looks like training that has stalled.
-        self._keep(clip_fraction=self._gather(outside))
-        return rewards.clamp(-bound, bound)
-
     def _measure(self, margin: Tensor, flipped: Tensor | None) -> None:
         """Log accuracy and mean of unclipped margins `(pairs,)` on true labels, and flips fitted.
 
@@ -186,15 +221,17 @@ class TrueLabels(_Mixin):
             flipped = torch.full_like(margin, _UNKNOWN)
         # One tensor, so that the processes exchange once.
         both = self._gather(torch.stack([margin, flipped.to(margin)], dim=1))
+        if self._margins is not None:
+            self._margins.append(both[:, 0].cpu().numpy())
         known = both[both[:, 1] != _UNKNOWN]
         margin, flipped = known.unbind(dim=1)
         # A flip swaps the two answers, so the true margin is the other way round.
         true_margin = torch.where(flipped > 0, -margin, margin)
         wrong = margin[flipped > 0]
         self._keep(
-            accuracy_true=_share(true_margin > 0, true_margin),
+            accuracy_true=share(true_margin > 0, true_margin),
             margin_true=true_margin,
-            flipped_fit=_share(wrong > 0, wrong),
+            flipped_fit=share(wrong > 0, wrong),
         )
 
     def _gather(self, rows: Tensor) -> Tensor:

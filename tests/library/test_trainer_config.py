@@ -64,8 +64,29 @@ CPU = {"use_cpu": True, "bf16": False}
         ),
         ({"loss_type": "dpo", "ld_alpha": 0.5}, "ld_alpha = 0.5 does not act"),
         ({"loss_type": "dpo", "use_weighting": True}, "use_weighting = True does not act"),
-        ({"loss_type": "dpo", "loss_weights": [2.0]}, "loss_weights = "),
-        ({"loss_type": ["sigmoid", "sympo_ramp"]}, "loss_type 'sympo_ramp' cannot be mixed"),
+        (
+            {"loss_type": "dpo", "loss_weights": [2.0, 1.0]},
+            "loss_weights = [2.0, 1.0]: give one number for each of ['dpo']",
+        ),
+        ({"loss_type": ["dpo", "sft"], "loss_weights": ["1", 2]}, "loss_weights = ['1', 2]"),
+        ({"loss_type": ["dpo", "sft"], "loss_weights": [1, math.nan]}, "loss_weights = [1, nan]"),
+        (
+            {"loss_type": ["sympo_ramp", "sft"], "f_divergence_type": "forward_kl"},
+            "f_divergence_type = 'forward_kl' does not act on loss_type 'sympo_ramp'",
+        ),
+        (
+            {"loss_type": ["sympo_ramp", "sft"], "label_smoothing": 0.1},
+            "label_smoothing = 0.1 does not act on loss_type 'sympo_ramp'",
+        ),
+        ({"loss_type": ["sympo_ramp", "cdpo"]}, "loss_type 'cdpo' needs noise_rate"),
+        ({"ropo_alpha": 6}, "ropo_alpha = 6 does not act on loss_type 'sympo_sigmoid'"),
+        ({"loss_type": "ropo", "ropo_alpha": 0}, "ropo_alpha = 0 is no value of α"),
+        ({"loss_type": "holder", "ropo_alpha": 6}, "ropo_alpha = 6 does not act"),
+        ({"loss_type": "repo", "repo_start": 1.0}, "repo_start = 1.0 is no value of η₀"),
+        (
+            {"loss_type": "sigmoid", "length_normalized": True},
+            "length_normalized does not act on TRL's loss 'sigmoid': leave it out, or take",
+        ),
         (
             {"loss_type": "hinge", "reward_clip": 5.0},
             "reward_clip does not act on TRL's loss 'hinge'",
@@ -126,6 +147,8 @@ def test_a_loss_that_is_not_symmetric_is_no_sympo_loss(name):
         ("sympo_erf", "Did you mean 'erf'"),
         (["ramp"], "loss_type = ['ramp']: give one name"),
         (None, "loss_type = None: give one name"),
+        ("cdpo", "loss_type 'cdpo' needs noise_rate"),
+        ("ipo", "unknown loss_type 'ipo'"),
     ],
 )
 def test_reward_config_refuses(loss_type, message):
