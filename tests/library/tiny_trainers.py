@@ -128,12 +128,14 @@ def build(
     data: Dataset | None = None,
     evaluation: Dataset | None = None,
     peft_config: LoraConfig | None = None,
+    loss: Any = None,
     **changes: Any,
 ) -> Any:
     """A trainer whose policy (seed 0) is not its reference (seed 1): margins are not 0 at first.
 
     Args:
         base: SymPOTrainer, or TRL's DPOTrainer to compare with.
+        loss: of your own, for SymPOTrainer alone.
         changes: of `settings`.
     """
     config = SymPOConfig if base is SymPOTrainer else DPOConfig
@@ -147,6 +149,7 @@ def build(
         eval_dataset=evaluation,
         processing_class=build_tokenizer(),
         peft_config=peft_config,
+        **({} if loss is None else {"loss": loss}),
     )
 
 
@@ -154,6 +157,7 @@ def build_reward(
     folder: Any,
     base: type = SymmetricRewardTrainer,
     data: Dataset | None = None,
+    loss: Any = None,
     **changes: Any,
 ) -> Any:
     """A trainer of a reward model, ours or TRL's, that is evaluated on its training pairs."""
@@ -165,6 +169,7 @@ def build_reward(
         train_dataset=pairs,
         eval_dataset=pairs,
         processing_class=build_tokenizer(),
+        **({} if loss is None else {"loss": loss}),
     )
 
 
