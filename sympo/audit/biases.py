@@ -4,9 +4,7 @@ A taste for long answers and a bias towards them leave the same labels. If it is
 wrong labels depends on which answer wins, and no symmetric loss repairs that (theory T11).
 """
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
 from sympo.audit.rates import share
-from sympo.stats import Interval, holm
+from sympo.audit.words import Words
+from sympo.stats import Interval, holm, wilson
 
 __all__ = ["Bias", "common_words", "listed_words", "predict", "telling_words"]
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _FEWEST_PAIRS = 50  # ours: a word in fewer pairs is not looked at
 _MOST_WORDS = 2_000  # ours: the most frequent ones, over which Holm corrects
 
@@ -71,26 +69,25 @@ def predict(
     return Bias(rule, share(difference[decides] > 0, clusters), ties, note)
 
 
-def split_words(text: str) -> list[str]:
-    """The words of a text, in lower case."""
-    return _WORD.findall(text.lower())
-
-
-def common_words(
-    chosen: Sequence[str], rejected: Sequence[str], *, prompts: ArrayLike | None = None
-) -> Bias:
+def common_words(words: Words, *, prompts: ArrayLike | None = None) -> Bias:
     """How often the answer whose words are the more common ones was chosen.
 
     An answer's value is the mean log-frequency of its words over all answers, winners and losers
     alike.
     """
-    texts = [split_words(text) for text in (*chosen, *rejected)]
-    counts = Counter(word for words in texts for word in words)
-    # An answer without a word decides nothing; −∞ would always lose.
-    values = np.array([np.mean(np.log([counts[w] for w in ws])) if ws else np.nan for ws in texts])
-    winners, losers = values[: len(chosen)], values[len(chosen) :]
-    wordless = np.isnan(winners) | np.isnan(losers)
-    winners[wordless] = losers[wordless] = 0
+    totals = np.asarray(words.chosen.sum(axis=0) + words.rejected.sum(axis=0)).ravel()
+    frequency = np.log(totals)
+    values = []
+    for counts in (words.chosen, words.rejected):
+        length = np.asarray(counts.sum(axis=1)).ravel()
+        # An answer without a word decides nothing: NaN here, and a tie below.
+        values.append(
+            np.divide(
+                counts @ frequency, length, where=length > 0, out=np.full(len(length), np.nan)
+            )
+        )
+    wordless = np.isnan(values).any(axis=0)
+    winners, losers = (np.where(wordless, 0, value) for value in values)
     return predict(
         "the answer with the more common words",
         winners,
@@ -100,54 +97,41 @@ def common_words(
     )
 
 
-def listed_words(
-    chosen: Sequence[str],
-    rejected: Sequence[str],
-    words: Iterable[str],
-    *,
-    prompts: ArrayLike | None = None,
-) -> Bias:
+def listed_words(words: Words, listed: Iterable[str], *, prompts: ArrayLike | None = None) -> Bias:
     """How often the answer that has more of the listed words was chosen."""
-    listed = {word.lower() for word in words}
-    values = [
-        [sum(word in listed for word in split_words(text)) for text in texts]
-        for texts in (chosen, rejected)
-    ]
-    return predict("the answer with more of the listed words", *values, prompts=prompts)
+    counted = np.isin(words.vocabulary, [word.lower() for word in listed]).astype(float)
+    return predict(
+        "the answer with more of the listed words",
+        words.chosen @ counted,
+        words.rejected @ counted,
+        prompts=prompts,
+    )
 
 
-def telling_words(
-    chosen: Sequence[str], rejected: Sequence[str], *, most: int = 5
-) -> tuple[Bias, ...]:
+def telling_words(words: Words, *, most: int = 5) -> tuple[Bias, ...]:
     """The words whose presence in one of the two answers tells most about the winner.
 
     Of the 2,000 words that most pairs have in one answer only, those whose sign test has
     p < .05 after Holm's correction over all of them, the least p first.
     """
-    won: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
-    for winner, loser in zip(chosen, rejected, strict=True):
-        here, there = set(split_words(winner)), set(split_words(loser))
-        won.update(here - there)
-        lost.update(there - here)
-    seen = Counter({word: won[word] + lost[word] for word in {*won, *lost}})
-    # By number and then by name: ties among the counts must not depend on the order of a set.
-    frequent = sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:_MOST_WORDS]
-    words = [word for word, count in frequent if count >= _FEWEST_PAIRS]
-    if not words:
+    present = (words.chosen > 0).astype(np.int8) - (words.rejected > 0).astype(np.int8)
+    won = np.asarray((present > 0).sum(axis=0)).ravel()
+    lost = np.asarray((present < 0).sum(axis=0)).ravel()
+    seen = won + lost
+    frequent = np.argsort(-seen, kind="stable")[:_MOST_WORDS]
+    tried = frequent[seen[frequent] >= _FEWEST_PAIRS]
+    if not len(tried):
         return ()
-    wins = np.array([won[word] for word in words])
-    counts = np.array([seen[word] for word in words])
-    p = _sign_test(wins, counts)
+    p = _sign_test(won[tried], seen[tried])
     order = np.argsort(p, kind="stable")
-    order = order[holm(p)[order] < 0.05]
+    telling = tried[order[holm(p)[order] < 0.05]]
     return tuple(
         Bias(
-            f"the answer with the word “{words[i]}”",
-            share(np.repeat([1, 0], [wins[i], counts[i] - wins[i]])),
-            len(chosen) - int(counts[i]),
+            f"the answer with the word “{words.vocabulary[i]}”",
+            wilson(float(won[i]), int(seen[i])),
+            present.shape[0] - int(seen[i]),
         )
-        for i in order[:most]
+        for i in telling[:most]
     )
 
 

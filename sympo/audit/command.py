@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _audit_files(options: argparse.Namespace) -> Audit:
-    pairs = read_pairs(options.file)
+    pairs = read_pairs(options.file, processes=options.processes)
     ratings = None
     if options.ratings is not None:
         # Here, and not above: most audits have no ratings.
@@ -50,6 +50,7 @@ def _audit_files(options: argparse.Namespace) -> Audit:
         words=[] if options.words is None else options.words.read_text(encoding="utf-8").split(),
         copies=options.copies,
         seed=options.seed,
+        processes=options.processes,
         source=options.file.name,
     )
 
@@ -82,4 +83,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--html", type=Path, metavar="OUT", help="write the report as a page, too")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the folds; 0")
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="that read a large file; 1"
+    )
     return parser.parse_args(arguments)

@@ -14,7 +14,8 @@ from sympo.audit import biases, label_errors, rates, report
 from sympo.audit.advice import advise
 from sympo.audit.biases import Bias
 from sympo.audit.rates import Rate
-from sympo.audit.scan import Comparisons, Scan, compare_rows, mix, scan
+from sympo.audit.scan import Comparisons, Scan, compare_rows, mix, read_answers, scan
+from sympo.audit.words import count_words
 from sympo.preferences import Pairs, Report
 from sympo.stats import Interval
 
@@ -144,6 +145,7 @@ def audit(
     copies: bool = False,
     sample: int = SAMPLE,
     seed: int = 0,
+    processes: int = 1,
     source: str = "these pairs",
 ) -> Audit:
     """Say what a dataset of preferences holds, what predicts its labels, and how noisy they are.
@@ -158,13 +160,14 @@ def audit(
         words: a list to count in the answers, such as words of praise.
         copies: rows that repeat are copies, and not second ratings: no rate is read from them.
         sample: rows whose words are read, drawn at random.
+        processes: that read the rows, where they are many and lie in a file.
     Raises:
         ValueError: a rated row that does not exist, a `first` of another length, and what
             `rates.rate_from_ratings` refuses.
     Check: tests/library/test_audit.py.
     """
     dataset, told = (pairs.dataset, pairs.report) if isinstance(pairs, Pairs) else (pairs, None)
-    rows = scan(dataset)
+    rows = scan(dataset, processes=processes)
     comparisons = compare_rows(rows.prompt, rows.chosen, rows.rejected)
     notes: list[str] = []
     by_looks = [
@@ -393,39 +396,36 @@ def _read_words(
 ) -> _Reading:
     if not len(drawn):
         return _Reading()
-    texts = dataset.select(drawn)
-    chosen, rejected = (
-        ["\n".join(message["content"] for message in answer) for answer in texts[name]]
-        for name in ("chosen", "rejected")
-    )
     prompts = rows.prompt[drawn]
-    found = [biases.common_words(chosen, rejected, prompts=prompts)]
+    chosen, rejected = read_answers(dataset.select(drawn))
+    words = count_words(chosen, rejected)
+    found = [biases.common_words(words, prompts=prompts)]
     listed = list(listed)
     if listed:
-        found.append(biases.listed_words(chosen, rejected, listed, prompts=prompts))
-    words = biases.telling_words(chosen, rejected)
+        found.append(biases.listed_words(words, listed, prompts=prompts))
+    telling = biases.telling_words(words)
     try:
         errors = label_errors.find_label_errors(
-            label_errors.word_differences(chosen, rejected), clusters=prompts, seed=seed
+            label_errors.word_differences(words), clusters=prompts, seed=seed
         )
     except ModuleNotFoundError as error:
         notes.append(
             f"No label errors by cross-validation: {error.name} is missing; "
             "pip install 'sympo[audit]' brings it."
         )
-        return _Reading(tuple(found), words)
+        return _Reading(tuple(found), telling)
     except ValueError as error:
         notes.append(f"No label errors by cross-validation: {error}.")
-        return _Reading(tuple(found), words)
+        return _Reading(tuple(found), telling)
     suspects = tuple(
         Suspect(
             int(drawn[i]),
-            "\n".join(message["content"] for message in texts[int(i)]["prompt"]),
+            "\n".join(message["content"] for message in dataset[int(drawn[i])]["prompt"]),
             chosen[i],
             rejected[i],
         )
         for i in errors.suspects[:_SUSPECTS]
     )
     return _Reading(
-        tuple(found), words, errors.rates, errors.accuracy, suspects, len(errors.suspects)
+        tuple(found), telling, errors.rates, errors.accuracy, suspects, len(errors.suspects)
     )

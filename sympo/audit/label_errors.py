@@ -1,20 +1,21 @@
 """Label errors by cross-validation: a classifier of words, and what cleanlab makes of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from sympo.audit.rates import Rate, rate_from_scores, share
+from sympo.audit.words import Words
 from sympo.stats import Interval
 
 __all__ = ["FEWEST_PAIRS", "LabelErrors", "find_label_errors", "word_differences"]
 
 FEWEST_PAIRS = 200  # ours: with fewer, five folds learn nothing from words
 _FOLDS = 5
-_WORD_FEATURES = 2**15
+_FEWEST_ANSWERS = 3  # ours: a rarer word is in no other fold
 _RESAMPLES = 50  # ours: of a standard error; it is then within a tenth
 
 
@@ -33,24 +34,17 @@ class LabelErrors:
     suspects: NDArray[np.int64]
 
 
-def word_differences(chosen: Sequence[str], rejected: Sequence[str]) -> Any:
+def word_differences(words: Words) -> Any:
     """Features of pairs, φ(chosen) − φ(rejected), `(pairs, features)`, sparse.
 
-    φ is log(1 + count) of each word, by hash, and the logarithm of the length.
-
-    Raises:
-        ModuleNotFoundError: scikit-learn is missing.
+    φ is log(1 + count) of each word that three answers or more have, and the logarithm of the
+    length.
     """
-    from scipy import sparse
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    vectorizer = HashingVectorizer(
-        n_features=_WORD_FEATURES, norm=None, alternate_sign=False, token_pattern=r"(?u)\b\w+\b"
-    )
-    words = vectorizer.transform(chosen).log1p() - vectorizer.transform(rejected).log1p()
-    lengths = [[np.log1p(len(text)) for text in texts] for texts in (chosen, rejected)]
-    difference = sparse.csr_matrix((np.array(lengths[0]) - np.array(lengths[1]))[:, None])
-    return sparse.hstack([words, difference], format="csr")
+    answers = np.asarray((words.chosen > 0).sum(axis=0) + (words.rejected > 0).sum(axis=0)).ravel()
+    known = np.flatnonzero(answers >= _FEWEST_ANSWERS)
+    counts = words.chosen[:, known].log1p() - words.rejected[:, known].log1p()
+    length = np.log1p(words.chosen_length) - np.log1p(words.rejected_length)
+    return sparse.hstack([counts, sparse.csr_matrix(length[:, None])], format="csr")
 
 
 def find_label_errors(
@@ -89,9 +83,9 @@ def find_label_errors(
     groups = np.arange(pairs) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     folds = generator.permutation(groups.max() + 1)[groups] % _FOLDS
     turned = (
-        differences.multiply(signs[:, None]).tocsr()
-        if _is_sparse(differences)
-        else (differences * signs[:, None])
+        sparse.diags(signs.astype(float)) @ differences
+        if sparse.issparse(differences)
+        else signs[:, None] * differences
     )
     model = LogisticRegression(C=strength, fit_intercept=False, max_iter=200)
     probabilities = cross_val_predict(
@@ -110,10 +104,6 @@ def find_label_errors(
     return LabelErrors(share(right, clusters), rates, np.asarray(suspects))
 
 
-def _is_sparse(matrix: Any) -> bool:
-    return not isinstance(matrix, np.ndarray)
-
-
 def _ask_cleanlab(
     classes: NDArray[np.int64],
     probabilities: NDArray[np.float64],
@@ -127,12 +117,14 @@ def _ask_cleanlab(
         joint = estimate_joint(classes[rows], probabilities[rows])
         return float(joint[0, 1] + joint[1, 0])
 
-    # Whole prompts are drawn: sorted by prompt, each is a stretch of rows.
-    order = np.argsort(groups, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     whole = estimate(slice(None))
+    # Whole prompts are drawn, with the rows of each as often as it comes.
+    many = int(groups.max()) + 1
+    rows = np.arange(len(groups))
     drawn = [
-        estimate(np.concatenate([parts[i] for i in generator.integers(0, len(parts), len(parts))]))
+        estimate(
+            np.repeat(rows, np.bincount(generator.integers(0, many, many), minlength=many)[groups])
+        )
         for _ in range(_RESAMPLES)
     ]
     half = 1.96 * float(np.std(drawn, ddof=1))
