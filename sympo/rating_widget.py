@@ -99,7 +99,9 @@ class RatingWidget:
 
         self._progress = widgets.HTML()
         self._prompt = widgets.HTML()
-        half = widgets.Layout(flex="1 1 320px", min_width="280px", margin="0 8px 0 0")
+        # beside each other where there is room
+        half = widgets.Layout(flex="1 1 320px", min_width="280px")
+        wrap = widgets.Layout(flex_flow="row wrap", grid_gap="4px", align_items="flex-start")
         self._answers = [widgets.HTML(layout=half), widgets.HTML(layout=half)]
         self._message = widgets.HTML()
         self._acts: dict[str, Callable[[], None]] = {
@@ -114,17 +116,17 @@ class RatingWidget:
             style={"description_width": "initial"},
         )
         self._keys.observe(self._read_key, names="value")
-        wrap = widgets.Layout(flex_flow="row wrap", align_items="center")
         self.box = widgets.VBox(
             [
                 self._progress,
                 self._prompt,
-                widgets.HBox(self._answers, layout=widgets.Layout(flex_flow="row wrap")),
+                widgets.HBox(self._answers, layout=wrap),
                 widgets.HBox(
                     [*self._buttons, self._make_button("Undo", _UNDO), self._keys], layout=wrap
                 ),
                 self._message,
-            ]
+            ],
+            layout=widgets.Layout(grid_gap="6px"),
         )
         self._show("")
 
@@ -216,7 +218,7 @@ class RatingWidget:
             item = items[self._position]
             texts = item.shown
             self._prompt.value = _panel(
-                f"Prompt {self._position + 1}", show_prompt(item.prompt), _PROMPT
+                f"Pair {self._position + 1}: prompt", show_prompt(item.prompt), _PROMPT
             )
         for number, (answer, text) in enumerate(zip(self._answers, texts, strict=True), start=1):
             answer.value = "" if done else _panel(f"Answer {number}", text, _ANSWER)

@@ -126,7 +126,8 @@ class RatingFile:
         from filelock import FileLock, Timeout
 
         try:
-            with FileLock(f"{self.path}.lock", timeout=_PATIENCE):
+            # hidden: it stays beside the file, and nobody needs to see it
+            with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_PATIENCE):
                 yield
         except Timeout:
             raise TimeoutError(

@@ -1,0 +1,152 @@
+"""Sheets tell nothing and run nothing, and what comes back is read row by row."""
+
+import csv
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_rating import draw
+
+from sympo import rating
+
+VERDICT = "verdict: 1, 2, tie, ?"
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "  =1", "\t=1", "＝1+1"]
+
+
+def read_cells(path, delimiter=","):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file, delimiter=delimiter))
+
+
+def fill_in(path, words, **options):
+    """Type a word per row, as a spreadsheet would save it."""
+    rows = read_cells(path)
+    for row, word in zip(rows[1:], words, strict=True):
+        row[-1] = word
+    with path.open("w", encoding=options.pop("encoding", "utf-8"), newline="") as file:
+        csv.writer(file, **options).writerows(rows)
+
+
+def test_a_sheet_shows_what_the_screen_shows(tmp_path):
+    items = draw(30)
+    path = tmp_path / "sheet.csv"
+    rating.write_sheet(items, path)
+    header, *rows = read_cells(path)
+    assert header == ["pair", "prompt", "answer 1", "answer 2", VERDICT]
+    assert rows == [[item.key, item.prompt, *item.shown, ""] for item in items]
+    assert not re.search("ours|theirs", path.read_text())
+    # a filled sheet is not written over
+    with pytest.raises(FileExistsError):
+        rating.write_sheet(items, path)
+
+
+def test_the_turns_of_a_dialogue_are_told_apart(tmp_path):
+    prompt = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    items = rating.pair_answers([prompt], ["a"], ["b"], sources=("x", "y"), seed=0)
+    rating.write_sheet(items, tmp_path / "s.csv")
+    assert read_cells(tmp_path / "s.csv")[1][1] == "user: one\n\nassistant: two\n\nuser: three"
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("separator", ",;\t")
+def test_no_cell_is_a_formula_whatever_separates_cells(tmp_path, formula, separator):
+    texts = [formula, f"so;{formula}", f"so\n{formula}", f'"so",{formula}', f"so\t{formula}"]
+    items = rating.pair_answers(texts, texts, ["b"] * 5, sources=("x", "y"), seed=0)
+    path = tmp_path / "s.csv"
+    rating.write_sheet(items, path)
+    # A program that expects other separators knows nothing of our quotation marks, either.
+    quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file, delimiter=separator, quoting=quoting))
+    cells = [cell.lstrip().lstrip('"').lstrip() for row in rows for cell in row]
+    assert cells
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@＝")]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=5))
+def test_any_text_goes_into_a_sheet_and_the_verdicts_come_back(tmp_path_factory, answers):
+    size = len(answers)
+    different = [f"{answer}." for answer in answers]
+    items = rating.pair_answers(answers, answers, different, sources=("x", "y"), seed=1)
+    path = tmp_path_factory.mktemp("sheet") / "s.csv"
+    rating.write_sheet(items, path)
+    fill_in(path, ["1"] * size)
+    ratings = rating.read_sheet(path, items, rater="ann")
+    assert [each.verdict for each in ratings] == ["first"] * size
+    assert not ratings.refused
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"delimiter": ";", "encoding": "cp1252"},
+        {"delimiter": "\t", "encoding": "utf-8-sig"},
+        {"lineterminator": "\n", "quoting": csv.QUOTE_ALL},
+    ],
+)
+def test_what_spreadsheets_save_is_read(tmp_path, options):
+    items = draw(8)
+    path = tmp_path / "s.csv"
+    rating.write_sheet(items, path)
+    fill_in(path, ["1", "2", "tie", "?", "", "1.0", "Tie ", "2,0"], **options)
+    ratings = rating.read_sheet(path, items, rater="ann")
+    expected = ["first", "second", "tie", "cannot say", None, "first", "tie", "second"]
+    by_key = {each.key: each.verdict for each in ratings}
+    assert [by_key.get(item.key) for item in items] == expected
+    assert not ratings.refused
+    assert {each.rater for each in ratings} == {"ann"}
+
+
+def test_each_bad_row_is_named_and_the_others_count(tmp_path):
+    items = draw(6)
+    path = tmp_path / "s.csv"
+    rating.write_sheet(items, path)
+    fill_in(path, ["1", "better", "2", "tie", "", "?"])
+    rows = read_cells(path)
+    rows[3][0] = "p0"  # a key that was changed
+    rows.append([*rows[1][:-1], "2"])  # a row that was copied
+    rows[1:5] = reversed(rows[1:5])  # and sorted
+    rows.insert(3, [])
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    ratings = rating.read_sheet(path, items, rater="ann")
+    assert {each.key: each.verdict for each in ratings} == {
+        items[0].key: "first",
+        items[3].key: "tie",
+        items[5].key: "cannot say",
+    }
+    assert ratings.refused == (
+        "row 3: no item is called 'p0'",
+        "row 5: 'better' is no verdict: type one of 1, 2, tie, ?",
+        f"row 9: a second verdict on {items[0].key}: leave one of the two",
+    )
+    assert "row 5: 'better' is no verdict" in str(ratings)
+
+
+def test_what_is_no_sheet_of_these_items_is_refused(tmp_path):
+    items = draw(3)
+    path = tmp_path / "s.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="has no columns 'pair' and 'verdict"):
+        rating.read_sheet(path, items, rater="ann")
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="has no columns"):
+        rating.read_sheet(path, items, rater="ann")
+    path.unlink()
+    rating.write_sheet(draw(3, seed=1), path)
+    with pytest.raises(ValueError, match="no row is a rating of these items: row 2: no item"):
+        rating.read_sheet(path, items, rater="ann")
+
+
+def test_a_text_that_no_cell_can_hold_is_refused(tmp_path):
+    items = rating.pair_answers(["?"], ["a" * 32_768], ["b"], sources=("x", "y"), seed=0)
+    with pytest.raises(ValueError, match="row 0: a text of 32,768 characters does not fit a cell"):
+        rating.write_sheet(items, tmp_path / "s.csv")
+    assert not (tmp_path / "s.csv").exists()
