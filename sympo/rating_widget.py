@@ -173,14 +173,20 @@ class RatingWidget:
         try:
             act()
         except (ValueError, OSError) as error:
-            self._show(f"Not saved: {error}")
+            self._say(f"Not saved: {error}")
         self._keys.focus()
 
     def _rate(self, choice: _Choice) -> None:
         if self._position is None:
             self._say("All pairs are rated.")
             return
-        self.file.add(self.file.items[self._position].key, choice.verdict, rater=self._rater)
+        key = self.file.items[self._position].key
+        try:
+            self.file.add(key, choice.verdict, rater=self._rater)
+        except ValueError as error:
+            # rated in another window, perhaps: on with what is left
+            self._show(f"Not saved: {error}")
+            return
         self._show(f"Saved: pair {self._position + 1}, {choice.text.lower()}.")
 
     def _undo(self) -> None:
