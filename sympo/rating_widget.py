@@ -116,15 +116,15 @@ class RatingWidget:
             style={"description_width": "initial"},
         )
         self._keys.observe(self._read_key, names="value")
+        # What is clicked stands above what is read: it stays where it is, however long the answers.
+        controls = [*self._buttons, self._make_button("Undo", _UNDO), self._keys]
         self.box = widgets.VBox(
             [
                 self._progress,
+                widgets.HBox(controls, layout=wrap),
+                self._message,
                 self._prompt,
                 widgets.HBox(self._answers, layout=wrap),
-                widgets.HBox(
-                    [*self._buttons, self._make_button("Undo", _UNDO), self._keys], layout=wrap
-                ),
-                self._message,
             ],
             layout=widgets.Layout(grid_gap="6px"),
         )
