@@ -21,6 +21,8 @@ MODULES = (
     "losses",
     "noise",
     "preferences",
+    "rating",
+    "rating_widget",
     "stats",
     "train",
     "trainer",
