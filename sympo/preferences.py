@@ -762,6 +762,18 @@ def row_generator(dataset: Dataset, seed: int) -> noise.RowGenerator:
     return noise.RowGenerator(Keys(dataset, list(_MESSAGE_FEATURES), _make_pair_keys), seed)
 
 
+def _read_flips(dataset: Dataset) -> pyarrow.BooleanArray:
+    """The column `is_flipped` `(rows,)`, null where it is unknown."""
+    parts = [pyarrow.array([], pyarrow.bool_())]
+    for table in iter_tables(dataset, ["is_flipped"]):
+        column = table["is_flipped"].combine_chunks()
+        # A user's own dataset may hold 0 and 1; what a file holds was checked when it was read.
+        if column.type != pyarrow.bool_():
+            column = pyarrow.array(map(read_flip, column.to_pylist()), pyarrow.bool_())
+        parts.append(column)
+    return pyarrow.concat_arrays(parts)
+
+
 def _swap_columns(table: pyarrow.Table, flips: NDArray[np.bool_]) -> pyarrow.Table:
     """A batch with the columns swapped that are named alike, messages or numbers, where `flips`."""
     rows = np.arange(len(table))
@@ -803,20 +815,14 @@ def swap_answers(
         )
     names = [name for name in dataset.column_names if name != "is_flipped"]
     with TableWriter(dataset.features, cache) as writer:
-        for start, table in zip(
-            range(0, len(dataset), BATCH), iter_tables(dataset, names), strict=True
-        ):
-            writer.add(_swap_columns(table, flips[start : start + BATCH]))
+        start = 0
+        for table in iter_tables(dataset, names):
+            writer.add(_swap_columns(table, flips[start : start + len(table)]))
+            start += len(table)
         # A row that is flipped twice is right again.
-        before = _read_flips(dataset)
-        return writer.finish(is_flipped=pyarrow.compute.xor(before, pyarrow.array(flips)))
-
-
-def _read_flips(dataset: Dataset) -> pyarrow.Array:
-    """The column `is_flipped`, null where it is unknown."""
-    columns = (table["is_flipped"].chunks for table in iter_tables(dataset, ["is_flipped"]))
-    empty = pyarrow.array([], pyarrow.bool_())
-    return pyarrow.concat_arrays([empty, *(chunk for chunks in columns for chunk in chunks)])
+        toggled = pyarrow.compute.xor(_read_flips(dataset), pyarrow.array(flips))
+        kind = dataset.features.arrow_schema.field("is_flipped").type
+        return writer.finish(is_flipped=toggled.cast(kind))
 
 
 def flip_preferences(

@@ -109,6 +109,13 @@ def test_row_numbers_are_the_same_on_every_machine():
     assert second.tolist() == [0.2083133285011648, 0.06941194820010588, 0.5071944699600395]
 
 
+def test_keys_that_can_be_read_once_serve_every_draw():
+    keys = ["a", 1, (2, "b")]
+    kept, used_up = RowGenerator(keys, 7), RowGenerator(iter(keys), 7)
+    for _ in range(2):
+        assert (kept.random(3) == used_up.random(3)).all()
+
+
 def test_row_generator_refuses_another_number_of_rows():
     with pytest.raises(ValueError, match="asked for 3 uniform numbers, but there are 2 row keys"):
         RowGenerator([0, 1], 0).random(3)

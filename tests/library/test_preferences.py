@@ -1,8 +1,10 @@
 """Every row is parsed exactly or counted, splits share no prompt, flips are keyed by the row."""
 
 import gzip
+import hashlib
 import json
 import os
+import time
 
 import numpy as np
 import pyarrow
@@ -207,6 +209,101 @@ def chatml(*turns, end="<|im_start|>assistant\n"):
     return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + end
 
 
+@pytest.mark.parametrize(
+    ("row", "reason", "value"),
+    [
+        ({"prompt": ["x"], "chosen": "a", "rejected": "b"}, "a message lacks role or content", "x"),
+        (
+            {"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"},
+            "a message lacks role or content",
+            "user",
+        ),
+        (
+            {
+                "prompt": "q",
+                "chosen": [{"role": {}, "content": "a"}],
+                "rejected": [{"role": {}, "content": "b"}],
+            },
+            "a role is not text",
+            "{}",
+        ),
+        (
+            {
+                "chosen": [{"role": "\ud800", "content": "s"}, assistant("a")],
+                "rejected": [{"role": "\ud800", "content": "s"}, assistant("b")],
+            },
+            "a role is not text",
+            r"\ud800",
+        ),
+        (
+            {
+                "chosen": [{"role": None, "content": "a"}],
+                "rejected": [{"role": None, "content": "b"}],
+            },
+            "a role is not text",
+            "None",
+        ),
+        (
+            {
+                "prompt": "q",
+                "chosen": "a",
+                "rejected": "b",
+                "score_chosen": float("nan"),
+                "score_rejected": 1.0,
+            },
+            "a score is NaN",
+            "(nan, 1.0)",
+        ),
+        (
+            {"prompt": "q", "chosen": "a", "rejected": "b", "is_flipped": "False"},
+            "is_flipped is neither true, false, 0 nor 1",
+            "'False'",
+        ),
+    ],
+)
+def test_a_bad_row_is_counted_and_shown(row, reason, value):
+    rows = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(5)]
+    dataset, report = prefs.parse_rows([*rows[:2], row, *rows[2:], row, row, row])
+    assert len(dataset) == report.kept == 5
+    assert report.malformed == {reason: 4}
+    # the first three of a reason, by their numbers
+    assert [(e.reason, e.row) for e in report.examples] == [(reason, n) for n in (3, 7, 8)]
+    assert all(value in example.value for example in report.examples)
+
+
+def test_scores_that_are_text_are_noted():
+    row = {"prompt": "hi", "chosen": "x", "rejected": "y", "score_chosen": "a", "score_rejected": 1}
+    assert parse_one(row)[3].noted == {"a score is text": 1}
+
+
+def test_a_prompt_that_the_answers_repeat_was_asked_once():
+    turns = [user("2+2?"), assistant("4"), user("sure?")]
+    answers = {"chosen": [assistant("yes")], "rejected": [assistant("no")]}
+    repeated = {name: turns + answer for name, answer in answers.items()}
+    expected = parse_one({"prompt": turns, **answers})[:3]
+    assert expected == (turns, "yes", "no")
+    assert parse_one({"prompt": turns, **repeated})[:3] == expected
+    # a prompt that the answers go on from is no repetition
+    after = {name: turns[2:] + answer for name, answer in answers.items()}
+    assert parse_one({"prompt": turns[:2], **after})[:3] == expected
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "<|im_start|>user\n" * 40_000, "chosen": "x", "rejected": "y"},
+        hh(f"{H}hi{A}ho" * 20_000 + f"{H}hi", "x", "y"),
+        hh(f"{H}hi" * 40_000, "x", "y"),
+    ],
+    ids=["openings", "turns", "turns of one role"],
+)
+def test_long_rows_are_read_in_one_pass(row):
+    start = time.perf_counter()
+    prefs.parse_rows([row])
+    # 0.1 s or less; a pass per turn would take minutes
+    assert time.perf_counter() - start < 5
+
+
 def test_chatml_is_stripped_with_its_stock_system_turn_only():
     def prompt(text):
         return parse_one({"prompt": text, "chosen": "x", "rejected": "y"})[0]
@@ -275,6 +372,30 @@ def test_a_saved_dataset_keeps_its_flips(tmp_path):
     assert prefs.load_file(tmp_path / "rows.jsonl").dataset.to_list() == flipped.to_list()
 
 
+def test_a_file_without_flips_is_the_truth_and_a_row_without_one_is_unknown():
+    rows = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(5)]
+    assert prefs.parse_rows(rows).dataset["is_flipped"][:] == [False] * 5
+    # the column begins in a later batch than the rows that lack it
+    told = [
+        {**row, "is_flipped": flip} for row, flip in zip(rows, (0, 1, None, True), strict=False)
+    ]
+    dataset = prefs.parse_rows([*rows * 300, *told]).dataset
+    assert dataset["is_flipped"][:] == [None] * 1500 + [False, True, None, True]
+    swapped = prefs.swap_answers(dataset, [True] * len(dataset))
+    assert swapped["is_flipped"][:] == [None] * 1500 + [True, False, None, False]
+    assert {row["chosen"][0]["content"] for row in swapped} == {"y"}
+    with pytest.raises(ValueError, match="already holds flipped rows"):
+        prefs.flip_preferences(dataset, 0.1, seed=0)
+    unknown = dataset.select(range(1500))
+    assert prefs.flip_preferences(unknown, 0.4, seed=0)["is_flipped"][:] == [None] * 1500
+
+
+def test_a_dataset_of_ones_and_zeros_keeps_its_type():
+    rows = pairs_of([("p", "a", "b"), ("q", "c", "d")]).to_list()
+    numbers = Dataset.from_list([{**row, "is_flipped": i} for i, row in enumerate(rows)])
+    assert prefs.swap_answers(numbers, [True, True])["is_flipped"][:] == [1, 0]
+
+
 def test_more_than_one_percent_malformed_is_an_error_with_its_counts(tmp_path):
     good = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(99)]
     bad = {"prompt": "p", "chosen": "x"}
@@ -284,6 +405,12 @@ def test_more_than_one_percent_malformed_is_an_error_with_its_counts(tmp_path):
     counts = r"b\.jsonl.*99 of 101 rows kept; malformed: chosen or rejected is missing 2"
     with pytest.raises(ValueError, match=counts):
         prefs.load_file(two_bad)
+    report = prefs.read_pairs(two_bad).report
+    assert prefs.load_file(two_bad, malformed_limit=0.02).report == report
+    assert [(example.row, example.value) for example in report.examples] == [
+        (100, "{'chosen': 'x', 'prompt': 'p'}"),
+        (101, "{'chosen': 'x', 'prompt': 'p'}"),
+    ]
 
 
 def test_rows_without_a_winner_are_not_malformed(tmp_path):
@@ -295,7 +422,12 @@ def test_rows_without_a_winner_are_not_malformed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"prompt": "cut o', b'{"prompt": "caf\xe9", "chosen": "x", "rejected": "y"}']
+    "line",
+    [
+        b'{"prompt": "cut o',
+        b'{"prompt": "caf\xe9", "chosen": "x", "rejected": "y"}',
+        b"[" * 100_000,
+    ],
 )
 def test_a_line_that_is_not_json_is_counted(tmp_path, line):
     good = [{"prompt": f"p{i}", "chosen": "x", "rejected": "y"} for i in range(150)]
@@ -309,6 +441,7 @@ def test_a_line_that_is_not_json_is_counted(tmp_path, line):
     [
         ("cut.jsonl.gz", gzip.compress(os.urandom(5000))[:2000]),
         ("no.jsonl.gz", b"plain text"),
+        ("bits.jsonl.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 100),
         ("no.parquet", b"plain text"),
         ("empty.jsonl", b""),
         ("rows.csv", b"chosen,rejected\n"),
@@ -426,6 +559,38 @@ def test_flips_come_at_the_rate_asked_for_and_differ_between_seeds():
     assert abs(first.mean() - 0.3) < 5 * sd
     # independent seeds: both flip a row at 0.3²
     assert abs((first & second).mean() - 0.09) < 5 * sd
+
+
+def draw_by_hand(row, seed):
+    """The rule of the flips, written anew: the number that a row draws."""
+    prompt, *answers = (
+        [(message["role"], message["content"]) for message in row[name]]
+        for name in ("prompt", "chosen", "rejected")
+    )
+    key = repr((prompt, *sorted(answers))).encode()
+    digest = hashlib.blake2b(key, digest_size=8, key=f"{seed}:0".encode()).digest()
+    return (int.from_bytes(digest, "little") >> 11) / 2**53
+
+
+def test_flips_are_those_of_the_first_version():
+    """Another rule would silently give every study, and every user, other flips."""
+    rows = []
+    for i in range(300):
+        later = f'{A}It\'s "{i}"\\.{H}naïve 日本 😀\x07?' if i % 3 else ""
+        prompt = f"{H}“What’s” {i}?{later}"
+        rows.append(hh(prompt, f"yes {i}", "no\u2028" * (i % 7) + str(i)))
+    clean = prefs.parse_rows(rows).dataset
+    noisy = prefs.flip_preferences(clean, 0.4, seed=5)
+    flips = noisy["is_flipped"][:]
+    assert flips == [draw_by_hand(row, 5) < 0.4 for row in clean.to_list()]
+    # written down from the first version, as are the rows
+    assert sum(flips) == 110
+    assert hash_text("".join("01"[flip] for flip in flips)) == "a5d8560dc7444208"
+    assert hash_text(repr(noisy.to_list())) == "c9c5a33265da5397"
+
+
+def hash_text(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_reference_columns_are_swapped_along():
