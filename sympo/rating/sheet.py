@@ -33,16 +33,24 @@ def write_sheet(items: Items, path: str | Path) -> None:
 
     Raises:
         ValueError: a cell of more characters than a spreadsheet can hold.
-        FileExistsError: there is such a file, which may hold verdicts.
+        FileExistsError: there is another file of this name, which may hold verdicts.
     Check: tests/library/test_rating_sheet.py.
     """
     rows = [
         [item.key, *(_protect(text, item) for text in (show_prompt(item.prompt), *item.shown)), ""]
         for item in items
     ]
+    sheet = io.StringIO(newline="")
+    csv.writer(sheet, quoting=csv.QUOTE_ALL).writerows([_COLUMNS, *rows])
     # a byte order mark: without it Excel reads UTF-8 as another encoding
-    with Path(path).open("x", encoding="utf-8-sig", newline="") as file:
-        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([_COLUMNS, *rows])
+    content = sheet.getvalue().encode("utf-8-sig")
+    path = Path(path)
+    if not path.exists():
+        path.write_bytes(content)
+    elif path.read_bytes() != content:
+        raise FileExistsError(
+            f"{path} is there already, and may hold verdicts: name another file, or remove it"
+        )
 
 
 def read_sheet(path: str | Path, items: Items, *, rater: str) -> Ratings:

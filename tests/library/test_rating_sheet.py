@@ -36,9 +36,13 @@ def test_a_sheet_shows_what_the_screen_shows(tmp_path):
     assert header == ["pair", "prompt", "answer 1", "answer 2", VERDICT]
     assert rows == [[item.key, item.prompt, *item.shown, ""] for item in items]
     assert not re.search("ours|theirs", path.read_text())
-    # a filled sheet is not written over
-    with pytest.raises(FileExistsError):
+    # again, as in a notebook that is run again: but a sheet with a verdict is not written over
+    rating.write_sheet(items, path)
+    fill_in(path, ["1"] + [""] * 29)
+    filled = path.read_bytes()
+    with pytest.raises(FileExistsError, match="may hold verdicts: name another file"):
         rating.write_sheet(items, path)
+    assert path.read_bytes() == filled
 
 
 def test_the_turns_of_a_dialogue_are_told_apart(tmp_path):
