@@ -306,4 +306,6 @@ def _describe_error(rater_error: RaterError) -> str:
 
 
 def _show(interval: Interval) -> str:
+    if math.isnan(interval.estimate):
+        return "undefined"
     return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

@@ -41,7 +41,9 @@ def test_agreement_with_a_judge_is_that_of_scikit_learn(pairs):
     assert result.ties + result.missing + len(decided) == len(pairs)
     assert result.agreed == wilson(sum(a == b for a, b in decided), len(decided))
     if len({score for pair in decided for score in pair}) == 1:
-        assert math.isnan(result.kappa.estimate)  # both always say the same one word
+        # both always say the same one word
+        assert math.isnan(result.kappa.estimate)
+        assert "κ = undefined" in str(result)
     else:
         expected = sklearn_kappa(*zip(*decided, strict=True))
         assert result.kappa.estimate == pytest.approx(expected)
