@@ -46,11 +46,12 @@ class Cost(NamedTuple):
 
     def __str__(self) -> str:
         """A line for a person."""
-        most = f"at most {self.written / 1e6:.2f} million to write"
+        limit = "no limit to what is written"
+        if not math.isnan(self.written):
+            limit = f"at most {self.written:,.0f} to write"
         return (
-            f"{self.requests} requests, about {self.read / 1e6:.2f} million tokens to read "
-            f"({TOKEN_BYTES} bytes each) and "
-            f"{'no limit to what is written' if math.isnan(self.written) else most}"
+            f"{self.requests:,} requests, about {self.read:,.0f} tokens to read "
+            f"({TOKEN_BYTES} bytes each) and {limit}"
         )
 
     def price(self, per_million: Sequence[float]) -> float:
@@ -80,8 +81,8 @@ class Progress(NamedTuple):
     def __str__(self) -> str:
         """A line for a person."""
         return (
-            f"{self.done} of {self.done + self.left} replies, "
-            f"{self.read} tokens read and {self.written} written"
+            f"{self.done:,} of {self.done + self.left:,} replies, "
+            f"{self.read:,} tokens read and {self.written:,} written"
         )
 
 
