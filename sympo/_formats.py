@@ -1,6 +1,5 @@
-"""One row of a file: its format, and whether it is a pair; refused with a reason where it is not."""
+"""One row of a file: in which format it is, and the reason why where it is no pair."""
 
-import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -223,7 +222,8 @@ def _check_preference(row: dict[str, Any], chosen: str, rejected: str, ties: str
     high = scores.get("score_chosen")
     low = scores.get("score_rejected")
     if isinstance(high, (int, float)) and isinstance(low, (int, float)):
-        if math.isnan(high) or math.isnan(low):
+        # NaN alone differs from itself; math.isnan fails on integers that no float can hold.
+        if high != high or low != low:
             raise Refused("a score is NaN", value=(high, low))
         # The label contradicts its own scores: whichever is right, the row is broken.
         if high < low:

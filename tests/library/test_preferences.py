@@ -271,6 +271,13 @@ def test_a_bad_row_is_counted_and_shown(row, reason, value):
     assert all(value in example.value for example in report.examples)
 
 
+def test_scores_may_be_integers_that_no_float_holds():
+    row = {"prompt": "hi", "chosen": "x", "rejected": "y"}
+    parse_one({**row, "score_chosen": 10**400, "score_rejected": 1})
+    reason = refusal({**row, "score_chosen": 1, "score_rejected": 10**400})
+    assert reason == "chosen scores below rejected"
+
+
 def test_scores_that_are_text_are_noted():
     row = {"prompt": "hi", "chosen": "x", "rejected": "y", "score_chosen": "a", "score_rejected": 1}
     assert parse_one(row)[3].noted == {"a score is text": 1}
