@@ -151,6 +151,9 @@ def _read(path: str, name: str) -> Dataset:
 
 
 def _train(script: TrainArguments, config: Any, model: ModelConfig) -> None:
+    # First, since they may need packages that are not here.
+    adapter = get_peft_config(model)
+    quantization = get_quantization_config(model)
     train = _read(script.data, "training pairs")
     evaluation = None if script.eval_data is None else _read(script.eval_data, "held-out pairs")
     trainer = _TRAINERS[script.kind](
@@ -158,8 +161,8 @@ def _train(script: TrainArguments, config: Any, model: ModelConfig) -> None:
         args=config,
         train_dataset=train,
         eval_dataset=evaluation,
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
+        quantization_config=quantization,
+        peft_config=adapter,
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     if evaluation is not None:

@@ -6,7 +6,9 @@ pandas, pyarrow, yaml, pydantic, tqdm and sympy are there, because datasets, tra
 need them; that the library does not import them is test_imports.py's business.
 """
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from train_two_steps import MODULES
+from train_two_steps import MODULES, build_model, build_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -142,3 +144,48 @@ def test_a_copied_tree_needs_neither_metadata_nor_git(bare, copy_package, tmp_pa
     done = bare.run("-c", f"{IMPORT_EVERYTHING}; print(sympo.__file__)", cwd=copy_package(tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "sympo" / "__init__.py")
+
+
+@pytest.fixture
+def users_folder(tmp_path) -> Path:
+    """A folder with a reader's own model and preferences, under the names of the README."""
+    build_model().save_pretrained(tmp_path / "my-model")
+    build_tokenizer().save_pretrained(tmp_path / "my-model")
+    words = ("yes", "no", "maybe")
+    rows = [
+        {"prompt": f"{first} {second} {i}", "chosen": f"{first} yes", "rejected": f"{second} no"}
+        for i in range(4)
+        for first in words
+        for second in words
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "preferences.jsonl").write_text(text)
+    return tmp_path
+
+
+def test_the_lines_of_the_readme_run_on_a_file_of_your_own(installed, users_folder, repository):
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if "load_file(" in block]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 12
+    done = installed.run("-c", block, cwd=users_folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "36 of 36 rows kept" in done.stdout
+    assert "'eval_loss': " in done.stdout
+    # The last line is the pair whose label is most in doubt.
+    assert "'chosen': [{" in done.stdout.splitlines()[-1]
+
+
+def test_train_needs_neither_a_clone_nor_an_extra(installed, users_folder):
+    command = (
+        "-m sympo train --data preferences.jsonl --model_name_or_path my-model --output_dir out "
+        "--max_steps 1 --use_cpu --bf16 false --disable_tqdm true"
+    )
+    done = installed.run(*command.split(), cwd=users_folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "saved to out"
+    assert (users_folder / "out" / "model.safetensors").is_file()
+    # PEFT is no dependency: what is missing is said, and how to get it.
+    refused = installed.run(*command.split(), "--use_peft", cwd=users_folder)
+    assert refused.returncode == 2
+    assert "pip install" in refused.stderr
+    assert "Traceback" not in refused.stderr
