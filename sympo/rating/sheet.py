@@ -14,7 +14,8 @@ __all__ = ["read_sheet", "show_prompt", "write_sheet"]
 
 # What a rater types, and what it means.
 _WORDS = {"1": FIRST, "2": SECOND, "tie": TIE, "?": CANNOT_SAY}
-_VERDICT = f"verdict: {', '.join(_WORDS)}"
+# without a comma, a semicolon or a tab, any of which may stand between the columns
+_VERDICT = f"verdict: {' / '.join(_WORDS)}"
 _COLUMNS = ("pair", "prompt", "answer 1", "answer 2", _VERDICT)
 # Excel's limit; what is longer is spread over the cells below.
 _CELL = 32_767
@@ -70,12 +71,15 @@ def read_sheet(path: str | Path, items: Items, *, rater: str) -> Ratings:
     header = text.partition("\n")[0]
     # the one that stands between the names of the columns
     separator = max(",;\t", key=header.count)
-    table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    try:
+        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    except csv.Error:  # of something else altogether
+        table = []
     names = [name.strip() for name in table[0]] if table else []
     if not {"pair", _VERDICT} <= set(names):
         raise ValueError(
-            f"{path} has no columns 'pair' and '{_VERDICT}': give a sheet of write_sheet, with its "
-            "first row as it was"
+            f"{path} has no columns 'pair' and '{_VERDICT}': give a sheet of write_sheet, saved as "
+            "CSV, with its first row as it was"
         )
     where = (names.index("pair"), names.index(_VERDICT))
     known = {item.key for item in items}

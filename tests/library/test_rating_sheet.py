@@ -10,7 +10,7 @@ from test_rating import draw
 
 from sympo import rating
 
-VERDICT = "verdict: 1, 2, tie, ?"
+VERDICT = "verdict: 1 / 2 / tie / ?"
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "  =1", "\t=1", "＝1+1"]
 
 
@@ -108,6 +108,16 @@ def test_what_spreadsheets_save_is_read(tmp_path, options):
     assert {each.rater for each in ratings} == {"ann"}
 
 
+@pytest.mark.parametrize("delimiter", ",;\t")
+def test_only_keys_and_verdicts_are_needed(tmp_path, delimiter):
+    items = draw(3)
+    path = tmp_path / "s.csv"
+    rows = [["pair", VERDICT], *([item.key, "2"] for item in items)]
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    assert [each.verdict for each in rating.read_sheet(path, items, rater="x")] == ["second"] * 3
+
+
 def test_each_bad_row_is_named_and_the_others_count(tmp_path):
     items = draw(6)
     path = tmp_path / "s.csv"
@@ -140,9 +150,10 @@ def test_what_is_no_sheet_of_these_items_is_refused(tmp_path):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="has no columns 'pair' and 'verdict"):
         rating.read_sheet(path, items, rater="ann")
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match="has no columns"):
-        rating.read_sheet(path, items, rater="ann")
+    for content in (b"", b"PK\x03\x04\x00\xff", b"a" * 200_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="has no columns"):
+            rating.read_sheet(path, items, rater="ann")
     path.unlink()
     rating.write_sheet(draw(3, seed=1), path)
     with pytest.raises(ValueError, match="no row is a rating of these items: row 2: no item"):
