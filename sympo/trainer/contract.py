@@ -1,6 +1,7 @@
 """What the trainers ask of TRL beside its documented interface, and the versions tested."""
 
 import inspect
+import sys
 import warnings
 from typing import Any
 
@@ -27,6 +28,9 @@ METHODS: dict[type, dict[str, tuple[str, ...]]] = {
     },
     trl.RewardTrainer: _SHARED,
 }
+# What TRL's modules use and the trainers rely on: with a fused head a model returns `log_probs`,
+# which TRL before 1.15 computes where nobody else sees them.
+_PARTS = {trl.DPOTrainer: ("add_fused_lm_head",), trl.RewardTrainer: ()}
 
 
 def _minor(version: str) -> tuple[int, ...]:
@@ -39,13 +43,14 @@ def check_version(trainer: type) -> None:
     Args:
         trainer: a class whose bases include a trainer of TRL.
     Raises:
-        RuntimeError: TRL lacks a method that is overridden here, so that nothing would be right.
+        RuntimeError: TRL lacks something that is relied on, so that nothing would be right.
     Check: tests/library/test_trainer_contract.py.
     """
     base, methods = next(item for item in METHODS.items() if issubclass(trainer, item[0]))
     first, last = TESTED
     tested = f"sympo.trainer was tested with TRL {first} to {last}, and this is {trl.__version__}"
     missing = [name for name in methods if not hasattr(base, name)]
+    missing += [name for name in _PARTS[base] if not hasattr(sys.modules[base.__module__], name)]
     if missing:
         raise RuntimeError(
             f"{tested}, whose {base.__name__} has no {', '.join(missing)}: "

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 import tomllib
 import warnings
 
@@ -133,6 +134,14 @@ def test_a_method_that_is_gone_is_an_error(kind, base, method, tmp_path, monkeyp
     monkeypatch.delattr(base, method)
     with pytest.raises(RuntimeError, match=f"this is 3.0.0, whose {base.__name__} has no {method}"):
         BUILD[kind](tmp_path)
+
+
+def test_a_head_that_is_not_fused_is_an_error(tmp_path, monkeypatch):
+    """As in TRL 1.14, whose models return no log-probabilities."""
+    monkeypatch.setattr(trl, "__version__", "1.14.2")
+    monkeypatch.delattr(sys.modules[DPOTrainer.__module__], "add_fused_lm_head")
+    with pytest.raises(RuntimeError, match="has no add_fused_lm_head: install a version that was"):
+        build("dpo", tmp_path)
 
 
 @pytest.mark.parametrize(("base", "methods"), contract.METHODS.items())
