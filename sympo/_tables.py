@@ -90,7 +90,8 @@ def _make_temporary() -> tempfile.TemporaryDirectory[str]:
     # Beside the caches of datasets, and not in /tmp, which may lie in memory.
     parent = Path(datasets.config.HF_DATASETS_CACHE)
     parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix="sympo-", dir=parent)
+    # Windows deletes no file that is mapped; what stays there is no reason to fail at the end.
+    return tempfile.TemporaryDirectory(prefix="sympo-", dir=parent, ignore_cleanup_errors=True)
 
 
 class TableWriter:

@@ -14,6 +14,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -351,15 +352,21 @@ def _check_file(path: Path, ties: str, processes: int) -> Iterator[_Block]:
         for block in _read_blocks(path):
             yield _check_block(*block, ties)
         return
-    with ProcessPoolExecutor(processes) as pool:
-        waiting: deque[Future[_Block]] = deque()
-        for block in _read_blocks(path):
-            waiting.append(pool.submit(_check_block, *block, ties))
-            # Two for each process keep all busy; the rest of the file can wait on disk.
-            if len(waiting) > 2 * processes:
+    waiting: deque[Future[_Block]] = deque()
+    try:
+        with ProcessPoolExecutor(processes) as pool:
+            for block in _read_blocks(path):
+                waiting.append(pool.submit(_check_block, *block, ties))
+                # Two for each process keep all busy; the rest of the file can wait on disk.
+                if len(waiting) > 2 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ValueError(
+            f"a process that checked rows of {path.name} ended before its time: give processes=1, "
+            'or put what your script does under if __name__ == "__main__":'
+        ) from error
 
 
 def read_pairs(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,16 @@ def test_text_that_is_not_utf8_is_one_bad_row_of_a_parquet_file(tmp_path):
 def test_processes_that_do_not_exist_are_refused(files, processes):
     with pytest.raises(ValueError, match=f"processes = {processes}: give"):
         prefs.read_pairs(files[0], processes=processes)
+
+
+def test_a_process_that_dies_is_one_sentence(files, monkeypatch):
+    monkeypatch.setattr(prefs, "_check_block", kill_itself)
+    with pytest.raises(ValueError, match=r"rows of rows\.jsonl ended before its time: give proc"):
+        prefs.read_pairs(files[0], processes=2)
+
+
+def kill_itself(*block):
+    os._exit(1)
 
 
 MEMORY = """
