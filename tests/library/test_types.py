@@ -37,5 +37,5 @@ def test_names_of_the_package_have_their_types(repository, tmp_path):
     # mypy 2 writes float where earlier ones wrote builtins.float.
     assert noise_rate.replace("builtins.", "") == "float | None"
     assert eta.replace("builtins.", "") == "float"
-    assert loss == "sympo.losses.Loss"
+    assert loss == "sympo._entries.Loss"
     assert "sympo.stats.Interval" in interval

@@ -15,6 +15,7 @@ from sympo.preferences import flip_preferences, parse_rows
 from sympo.trainer import SymPOConfig, SymPOTrainer
 
 MODULES = (
+    "_entries",
     "_names",
     "_settings",
     "judge",
