@@ -166,6 +166,13 @@ class _LossSettings:
     holder_gamma: float | None = _constant_field("holder_gamma")
     repo_start: float | None = _constant_field("repo_start")
 
+    def _check_switches(self) -> None:
+        for name in ("stop_on_divergence", "length_normalized"):
+            value = getattr(self, name, False)
+            # The text "false" would switch it on.
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} = {value!r}: give True or False")
+
     def _own_entries(self) -> dict[str, losses.PairLoss]:
         """Our entries among the losses that are named, by name, as the registry has them."""
         raise NotImplementedError
@@ -263,9 +270,10 @@ class SymPOConfig(_LossSettings, DPOConfig):
         self.reward_clip = _read_clip(self.reward_clip)
         named = ", ".join(f"'{name}'" for name in self.loss_type)
         own = [name for name in self.loss_type if name not in TRL_LOSSES]
+        self._check_switches()
+        self._check_weights()
         if own:
             self._check_inert_settings(own[0])
-            self._check_weights()
             if not _is_number(self.beta) or not 0 < self.beta < math.inf:
                 raise ValueError(f"beta = {self.beta!r}: give a positive number")
         else:
@@ -384,6 +392,7 @@ class SymmetricRewardConfig(_LossSettings, RewardConfig):
         self.reward_clip = _read_clip(self.reward_clip)
         self._check_noise_rate(f"'{self.loss_type}'")
         self._check_constants(f"'{self.loss_type}'")
+        self._check_switches()
         super().__post_init__()
 
     def resolve_clip(self, custom: losses.PairLoss | None = None) -> float | None:

@@ -91,6 +91,9 @@ CPU = {"use_cpu": True, "bf16": False}
             {"loss_type": "hinge", "reward_clip": 5.0},
             "reward_clip does not act on TRL's loss 'hinge'",
         ),
+        ({"loss_type": "hinge", "loss_weights": 2.0}, "loss_weights = 2.0: give one number"),
+        ({"stop_on_divergence": "false"}, "stop_on_divergence = 'false': give True or False"),
+        ({"length_normalized": None}, "length_normalized = None: give True or False"),
         ({"beta": 0}, "beta = 0: give a positive number"),
         ({"beta": "0.1"}, "beta = '0.1': give a positive number"),
     ],
@@ -98,6 +101,28 @@ CPU = {"use_cpu": True, "bf16": False}
 def test_config_refuses(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         SymPOConfig(**CPU, **changes)
+
+
+NONSENSE = (None, "x", "0.2", True, [], [1.0], {}, math.nan, math.inf, -1, 0, object())
+
+
+@pytest.mark.parametrize(
+    ("config", "base"), [(SymPOConfig, DPOConfig), (SymmetricRewardConfig, RewardConfig)]
+)
+def test_nonsense_is_taken_or_refused_in_a_sentence(config, base):
+    """Any value in any field that is ours: a ValueError at most, that names the field."""
+    ours = {field.name for field in dataclasses.fields(config)}
+    ours -= {field.name for field in dataclasses.fields(base)}
+    assert {"noise_rate", "reward_clip", "stop_on_divergence"} <= ours
+    refusals = []
+    for name in [*sorted(ours), "loss_type"]:
+        for value in NONSENSE:
+            try:
+                config(**CPU, **{name: value})
+            except ValueError as error:
+                refusals.append((name, str(error)))
+    assert [] == [message for name, message in refusals if name not in message]
+    assert {name for name, _ in refusals} == {*ours, "loss_type"}
 
 
 def test_following_the_advice_ends_it():
