@@ -121,7 +121,7 @@ def test_nonsense_is_taken_or_refused_in_a_sentence(config, base):
                 config(**CPU, **{name: value})
             except ValueError as error:
                 refusals.append((name, str(error)))
-    assert [] == [message for name, message in refusals if name not in message]
+    assert [message for name, message in refusals if name not in message] == []
     assert {name for name, _ in refusals} == {*ours, "loss_type"}
 
 
