@@ -33,6 +33,7 @@ _FEW_CLUSTERS = 20
 _FEW_LABELS = 10
 _SUREST = 0.1  # the share of pairs that a classifier is surest of
 _FEWEST_SUREST = 100
+_GROUPS = 500
 # The sides of a triangle are ab, bc and ac; z is the label of ca.
 _TURNED = np.array([1, 1, -1])
 
@@ -494,23 +495,26 @@ def _levels_off(wrong: NDArray[Any], scores: NDArray[np.float64]) -> bool:
     By the likelihood ratio to δ = 0, at level .05. A classifier that is right for certain leaves
     δ = ε; one that is right ever more often, as in Bradley–Terry, leaves δ = 0.
     """
-    sureness = np.abs(scores)
+    # In groups of equal sureness, nearly: the curve is smooth, and a fit reads it many times.
+    order = np.array_split(np.argsort(np.abs(scores)), min(len(scores), _GROUPS))
+    sureness = np.array([np.abs(scores[group]).mean() for group in order])
+    errors = np.array([wrong[group].sum() for group in order])
+    rights = np.array([len(group) for group in order]) - errors
 
     def misfit(parameters: NDArray[np.float64]) -> float:
         level, slope = parameters
         p = level + (1 - 2 * level) * expit(-slope * sureness)
-        return float(-(wrong * np.log(p) + (1 - wrong) * np.log1p(-p)).sum())
+        return float(-(errors * np.log(p) + rights * np.log1p(-p)).sum())
 
     # The scores are log-odds of a penalised fit, so that slopes lie about 1 and above.
-    top = 50 / max(float(sureness.max()), 1e-9)
-    limits = [(0.0, 0.0), (1e-9, top)], [(0.0, 0.499), (1e-9, top)]
-    least = [
-        min(
-            optimize.minimize(misfit, [min(start, level[1]), slope], bounds=[level, slopes]).fun
-            for start in (0.05, 0.3)
-            for slope in (1.0, 5.0)
-        )
-        for level, slopes in limits
-    ]
+    slopes = (1e-9, 50 / max(float(sureness.max()), 1e-9))
+
+    def fit(start: float, limit: float) -> float:
+        bounds = [(0.0, limit), slopes]
+        return float(optimize.minimize(misfit, [start, 1.0], bounds=bounds).fun)
+
+    without = fit(0.0, 0.0)
+    # Below ½, where no slope matters; from two sides, since the misfit is not convex in δ.
+    level = min(fit(start, 0.499) for start in (0.05, 0.3))
     # Half of χ²₁: a level has one side only.
-    return bool(2 * (least[0] - least[1]) > scipy_stats.chi2.isf(0.1, 1))
+    return bool(2 * (without - level) > scipy_stats.chi2.isf(0.1, 1))
