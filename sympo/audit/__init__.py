@@ -13,13 +13,12 @@ from sympo.audit.core import Audit, Dependence, Findings, Suspect, audit
 from sympo.audit.label_errors import LabelErrors, find_label_errors, word_differences
 from sympo.audit.rates import (
     Rate,
-    list_triangles,
     rate_from_flips,
     rate_from_ratings,
     rate_from_repeats,
     rate_from_scores,
-    rate_from_triangles,
 )
+from sympo.audit.triangles import list_triangles, rate_from_triangles
 
 __all__ = [
     "Audit",

@@ -73,13 +73,13 @@ def _clean_rows(audit: "Audit") -> list[str]:
         )
     if findings.contradictions:
         advice.append(
-            f"{_pairs(findings.contradictions)} have rows with either winner: decide each by a "
-            "majority or by rating it again, or drop it. Kept, they are noise that is known."
+            f"Decide the {_pairs(findings.contradictions)} with rows for either winner, by a "
+            "majority or by rating again, or drop them: kept, they are noise that is known."
         )
     if findings.repeats:
         advice.append(
-            f"{_rows(findings.repeats)} repeat another row: keep them if they are second ratings, "
-            "drop them if they are copies."
+            f"Keep the {_rows(findings.repeats)} repeating another one if they are second ratings, "
+            "and drop them if they are copies."
         )
     if findings.invisible:
         advice.append(f"Drop the {_rows(findings.invisible)} with an answer that cannot be seen.")
@@ -163,9 +163,10 @@ def _measure_first(audit: "Audit") -> list[str]:
         for rate in audit.rates
         if rate.kind == "upper bound" and rate.interval is not None
     ]
+    doubt = ", which what predicts the winner puts in doubt" if audit.words else ""
     known = (
         f"Nothing here reads the noise rate well; it is at most {min(bounds):.2f} if flips do not "
-        "depend on the answers' words."
+        f"depend on the answers' words{doubt}."
         if bounds and min(bounds) < 0.5
         else "Nothing here reads the noise rate well, or bounds it."
     )

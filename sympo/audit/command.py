@@ -45,7 +45,9 @@ def _audit_files(options: argparse.Namespace) -> Audit:
         ratings = read_rated_rows(options.ratings, pairs.dataset, rater=options.rater)
     return audit(
         pairs,
-        test=None if options.test is None else read_pairs(options.test),
+        test=(
+            None if options.test is None else read_pairs(options.test, processes=options.processes)
+        ),
         ratings=ratings,
         words=[] if options.words is None else options.words.read_text(encoding="utf-8").split(),
         copies=options.copies,

@@ -10,7 +10,7 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
-from sympo.audit import biases, label_errors, rates, report
+from sympo.audit import biases, label_errors, rates, report, triangles
 from sympo.audit.advice import advise
 from sympo.audit.biases import Bias
 from sympo.audit.rates import Rate
@@ -191,7 +191,7 @@ def audit(
     return Audit(
         source=source,
         report=told,
-        findings=_count(rows, comparisons, told, test),
+        findings=_count(rows, comparisons, told, _scan_test(test, processes)),
         biases=(*by_looks, *reading.biases),
         words=reading.words,
         rates=(*by_route, *reading.rates),
@@ -205,8 +205,14 @@ def audit(
     )
 
 
+def _scan_test(test: Pairs | Dataset | None, processes: int) -> Scan | None:
+    if test is None:
+        return None
+    return scan(test.dataset if isinstance(test, Pairs) else test, processes=processes)
+
+
 def _count(
-    rows: Scan, comparisons: Comparisons, told: Report | None, test: Pairs | Dataset | None
+    rows: Scan, comparisons: Comparisons, told: Report | None, test: Scan | None
 ) -> Findings:
     pairs = comparisons.first_row
     # Each pair of answers once, by its letters: what two of them share is nearly the same.
@@ -215,9 +221,8 @@ def _count(
     )
     shared = near_shared = None
     if test is not None:
-        other = scan(test.dataset if isinstance(test, Pairs) else test)
-        same = np.isin(rows.prompt, other.prompt)
-        nearly = np.isin(rows.near_prompt, other.near_prompt)
+        same = np.isin(rows.prompt, test.prompt)
+        nearly = np.isin(rows.near_prompt, test.near_prompt)
         shared, near_shared = int(same.sum()), int((nearly & ~same).sum())
     return Findings(
         rows=len(rows.prompt),
@@ -267,9 +272,9 @@ def _rate_rows(rows: Scan, comparisons: Comparisons, *, copies: bool) -> Iterabl
     plus, minus = comparisons.plus[several], comparisons.minus[several]
     read = rates.rate_from_repeats(plus, minus)
     yield _doubt_repeats(read, plus, minus)
-    triangle = _find_triangles(rows, comparisons, several)
-    if triangle is not None:
-        yield triangle
+    by_triangles = _find_triangles(rows, comparisons, several)
+    if by_triangles is not None:
+        yield by_triangles
 
 
 def _doubt_repeats(read: Rate, plus: NDArray[Any], minus: NDArray[Any]) -> Rate:
@@ -312,9 +317,9 @@ def _find_triangles(
     codes[:, turned], wins[:, turned] = codes[::-1, turned], wins[::-1, turned]
     kept = _few_answers(codes, prompt, len(names))
     first, second = codes[:, kept]
-    if not len(rates.list_triangles(first, second)):
+    if not len(triangles.list_triangles(first, second)):
         return None
-    return rates.rate_from_triangles(first, second, *wins[:, kept], prompts=prompt[kept])
+    return triangles.rate_from_triangles(first, second, *wins[:, kept], prompts=prompt[kept])
 
 
 def _few_answers(codes: NDArray[Any], prompt: NDArray[Any], answers: int) -> NDArray[np.bool_]:
