@@ -152,16 +152,9 @@ class RatingWidget:
         typed = change["new"].casefold()
         if not typed:
             return
-        # Empty for the next key. Where a second one is in the box already, it was typed before
-        # this pair was on the screen.
-        self._keys.value = ""
-        if len(typed) > 1:
-            self._last = time.monotonic()
-            return
-        if typed in self._acts:
-            self._act(self._acts[typed])
-        else:
-            self._say(f"No such key: {typed}")
+        self._keys.value = ""  # for the next key
+        # Two characters are no key: the second was typed before this pair was on the screen.
+        self._act(self._acts.get(typed, partial(self._say, f"No such key: {typed}")))
 
     def _act(self, act: Callable[[], None]) -> None:
         """Rate or undo, unless it comes too soon; what goes wrong is said on the screen."""

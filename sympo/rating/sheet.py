@@ -42,7 +42,7 @@ def write_sheet(items: Items, path: str | Path) -> None:
         for item in items
     ]
     sheet = io.StringIO(newline="")
-    csv.writer(sheet, quoting=csv.QUOTE_ALL).writerows([_COLUMNS, *rows])
+    csv.writer(sheet).writerows([_COLUMNS, *rows])
     # a byte order mark: without it Excel reads UTF-8 as another encoding
     content = sheet.getvalue().encode("utf-8-sig")
     path = Path(path)
