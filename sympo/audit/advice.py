@@ -97,8 +97,9 @@ def _mind_biases(audit: "Audit") -> list[str]:
     ]
     telling = [_describe(bias) for bias in audit.biases if _tells(bias)]
     if telling:
+        looks = "; ".join(telling)
         advice.append(
-            f"{'; '.join(telling)}. Labels cannot say whether that is taste or bias. A bias is "
+            f"{looks[0].upper()}{looks[1:]}. Labels cannot say whether that is taste or bias. A bias is "
             "learned by every loss, since flips then depend on which answer wins (theory T11): "
             "rate pairs where the rule is wrong, and compare models on answers of equal length."
         )
@@ -114,8 +115,7 @@ def _describe(bias: Bias) -> str:
     assert bias.interval is not None
     share = bias.interval.estimate
     way = "chosen" if share > 0.5 else "rejected"
-    rule = f"{bias.rule[0].upper()}{bias.rule[1:]}"
-    return f"{rule} is {way} in {max(share, 1 - share):.0%} of the pairs"
+    return f"{bias.rule} is {way} in {max(share, 1 - share):.0%} of the pairs"
 
 
 def _choose_loss(rate: Rate, audit: "Audit") -> list[str]:
