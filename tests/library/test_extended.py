@@ -418,8 +418,10 @@ def test_the_posterior_of_a_policy_is_bayes_rule(changes, tmp_path):
     # Unclipped: margins go far beyond what 0.1 allows.
     assert np.ptp(posterior) > 0.3
     assert (trainer.noise_posterior(rows, noise_rate=0) == 0).all()
-    # It is no evaluation: it leaves neither metrics nor logs.
+    # It is no evaluation: it leaves neither logs nor metrics for the next log.
     assert len(trainer.state.log_history) == 1
+    trainer.log({"mine": 1.0})
+    assert trainer.state.log_history.pop().keys() <= {"mine", "epoch", "step"}
     assert trainer.evaluate()["eval_margin_true"] == before["eval_margin_true"]
 
 
@@ -447,6 +449,12 @@ def test_what_has_no_posterior_is_refused(tmp_path):
     stream = IterableDataset.from_generator(lambda: iter(rows))
     with pytest.raises(ValueError, match="is a IterableDataset: give a datasets"):
         trainer.noise_posterior(stream, noise_rate=0.2)
+    # After training, a reference that was not kept cannot be had; what was precomputed can.
+    trained = train("dpo", tmp_path, data=rows, max_steps=1, precompute_ref_log_probs=True)
+    trained.ref_model = None
+    with pytest.raises(ValueError, match="keeps no reference model, and the model has been"):
+        trained.noise_posterior(rows, noise_rate=0.2)
+    assert trained.noise_posterior(trained.train_dataset, noise_rate=0.2).shape == (4,)
     shared = build("hinge", tmp_path, data=rows, ld_alpha=0.5)
     with pytest.raises(ValueError, match="with ld_alpha there are no margins"):
         shared.noise_posterior(rows, noise_rate=0.2)
