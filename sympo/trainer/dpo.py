@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from trl import DPOTrainer
 
 from sympo.trainer.card import describe_policy
@@ -15,6 +16,18 @@ from sympo.trainer.shared import FLIP_COLUMN, WEIGHT_COLUMN
 
 # TRL's names for the log-probabilities of the reference model, nats.
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+
+
+def _read_log_probs(output: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Log-probabilities of all tokens but the first, `(2·pairs, tokens)`; 0 outside the answer."""
+    if hasattr(output, "log_probs"):
+        log_probs: Tensor = output.log_probs
+        return log_probs
+    # Models that TRL before 1.15 has prepared return logits alone.
+    tokens = inputs["input_ids"][:, 1:]
+    logits = output.logits[:, -tokens.size(1) - 1 : -1].float()
+    losses = cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+    return -losses * inputs["completion_mask"][:, 1:]
 
 
 class SymPOTrainer(NoisePosterior, DPOTrainer):
@@ -140,7 +153,7 @@ class SymPOTrainer(NoisePosterior, DPOTrainer):
             result = super().compute_loss(recorded, inputs, return_outputs=return_outputs)
         finally:
             self.precompute_ref_logps = precomputed
-        return result, outputs[0].log_probs
+        return result, _read_log_probs(outputs[0], inputs)
 
     def _rewards(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """Implicit rewards β·log π/π_ref, `(2, pairs)`: chosen, rejected.

@@ -113,7 +113,7 @@ def test_the_card_of_a_baseline_does_not_say_sympo(name, said, tmp_path):
 def test_the_paper_of_each_method_is_the_one_of_its_source(tmp_path):
     for name, loss in trainer.own_losses().items():
         config = SymPOConfig(**settings(tmp_path, loss_type=name, noise_rate=RATES.get(name)))
-        paper = describe_policy(config).paper
+        paper = describe_policy(config, loss).paper
         if name.startswith("sympo_"):
             assert paper["id"] == "2505.24709"
         else:
