@@ -16,14 +16,18 @@ METHODS = ("repo", "sympo_sigmoid")
 
 
 def draw_partly_known(rows, *, seed=0):
-    """Pairs of which the first four may be flipped or not: not as many in every process."""
+    """Pairs of unequal weights, of which the first four may be flipped or not.
+
+    So neither their number nor their weight is the same in every process.
+    """
     pairs = draw_pairs(rows, seed=seed).to_list()
     unknown = [{**pair, "is_flipped": None} if i < 4 else pair for i, pair in enumerate(pairs)]
-    return Dataset.from_list(unknown)
+    weighted = [{**pair, "weight": float(i % 5)} for i, pair in enumerate(unknown)]
+    return Dataset.from_list(weighted)
 
 
 def losses_of(name, folder, *, pairs):
-    """Losses and metrics of three steps of eight pairs, and of an evaluation.
+    """Losses and metrics of three steps of eight pairs, posteriors, and an evaluation's metrics.
 
     The evaluation's last batch is not full, so that the processes fill it up.
 
@@ -47,8 +51,11 @@ def losses_of(name, folder, *, pairs):
         for row in built.state.log_history
         if "loss" in row
     ]
+    # In the order of the rows, and none twice.
+    posterior = built.noise_posterior(draw_partly_known(11, seed=1), noise_rate=0.2)
     return [
         *history,
+        {f"row {row}": value for row, value in enumerate(posterior)},
         {name: evaluation[f"eval_{name}"] for name in kept[1:] if f"eval_{name}" in evaluation},
     ]
 
