@@ -100,8 +100,8 @@ def _mind_biases(audit: "Audit") -> list[str]:
         looks = "; ".join(telling)
         advice.append(
             f"{looks[0].upper()}{looks[1:]}. Labels cannot say whether that is taste or bias. A "
-            "bias is learned by every loss, since flips then depend on which answer wins (theory T11): "
-            "rate pairs where the rule is wrong, and compare models on answers of equal length."
+            "bias is learned by every loss, since flips then depend on which answer wins (theory "
+            "T11): rate pairs where the rule is wrong, and compare models on answers of equal length."
         )
     return advice
 
@@ -169,7 +169,7 @@ def _measure_first(audit: "Audit") -> list[str]:
     known = (
         f"Nothing here reads the noise rate well; it is at most {min(bounds):.2f} if flips do not "
         f"depend on the answers' words{doubt}."
-        if bounds and min(bounds) < 0.5
+        if bounds and min(bounds) < 0.5 - _HALF_WIDTH
         else "Nothing here reads the noise rate well, or bounds it."
     )
     return [
