@@ -6,8 +6,8 @@ from typing import Any
 
 import trl
 
-# The minor versions on which the tests pass. Not 1.15, whose own DPOTrainer needs triton: no CPU can
-# tell.
+# The minor versions on which the tests pass. Not 1.15: its own DPOTrainer needs triton, and no CPU
+# has that.
 TESTED = ("1.13", "1.14", "1.16")
 
 # Methods that are overridden or called here, with the parameters that they are given.
