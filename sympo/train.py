@@ -21,6 +21,7 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from sympo.preferences import load_file
 from sympo.trainer import (
+    DivergedError,
     SymmetricRewardConfig,
     SymmetricRewardTrainer,
     SymPOConfig,
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: what follows `train`; None: of this process.
     Returns:
-        the exit code: 0 done, 2 bad input, 130 interrupted.
+        the exit code: 0 done, 1 training diverged, 2 bad input, 130 interrupted.
     Check: tests/library/test_train.py.
     """
     try:
@@ -79,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Some messages of the libraries below have several lines.
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
+    except DivergedError as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted: checkpoints are kept, resume_from_checkpoint goes on", file=sys.stderr)
         return 130

@@ -87,6 +87,13 @@ def test_peft_flags_give_an_adapter_of_the_right_kind(folder, model):
         assert (adapter["r"], adapter["task_type"]) == (2, task)
 
 
+def test_a_run_that_diverges_is_a_sentence_and_exit_1(folder, model, capsys):
+    steep = ("--learning_rate", "1e30", "--max_steps", "5", "--logging_steps", "1")
+    code = train("--data", "pairs.jsonl", "--loss_type", "dpo", *steep, model=model)
+    assert code == 1
+    assert "training diverged" in capsys.readouterr().err
+
+
 REFUSED = {
     "no data": ((), "arguments are required: --data"),
     "no such file": (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
