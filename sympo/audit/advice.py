@@ -101,7 +101,8 @@ def _mind_biases(audit: "Audit") -> list[str]:
         advice.append(
             f"{looks[0].upper()}{looks[1:]}. Labels cannot say whether that is taste or bias. A "
             "bias is learned by every loss, since flips then depend on which answer wins (theory "
-            "T11): rate pairs where the rule is wrong, and compare models on answers of equal length."
+            "T11): rate pairs where the rule is wrong, and compare models on answers of equal "
+            "length."
         )
     return advice
 
