@@ -18,8 +18,9 @@ BUILD = {SymPOTrainer: lambda folder: build("dpo", folder), SymmetricRewardTrain
 
 
 # What TRL's own tests ask for, and these classes refuse on purpose: run from TRL's repository with
-# these classes in place of its, all that fails there and passes with TRL's own is listed here. The
-# tests name no loss, so the loss is the default, and the setting would not act on it.
+# these classes in place of its, all that fails there and passes with TRL's own is listed here and
+# in the two tests below. The tests name no loss, so the loss is the default, and the setting would
+# not act on it.
 REFUSALS = [
     (
         "test_train_with_f_divergence[forward_kl]",
@@ -76,6 +77,21 @@ def test_trl_tests_a_column_of_margins_and_a_symmetric_loss_refuses_it(tmp_path)
         "remove the column, or take a loss that is not symmetric, such as 'logistic'"
     )
     build_reward(tmp_path, data=rows, loss_type="logistic")
+
+
+def test_trl_tests_a_run_that_diverges_and_these_end_it(tmp_path):
+    """TRL's test_train_model_dtype: float16 at a learning rate of 0.1, whose loss becomes NaN.
+
+    Only a learning rate that diverges for sure is taken here, and the sentence.
+    """
+    changes = {"learning_rate": 1e38, "optim": "sgd", "max_grad_norm": 0.0}
+    built = build("sympo_sigmoid", tmp_path, **changes)
+    with pytest.raises(trainer.DivergedError) as caught:
+        built.train()
+    assert str(caught.value) == (
+        "training diverged: the loss of step 2 is not finite (SymPO (loss_type sympo_sigmoid), "
+        "seed 42); lower learning_rate, which is 1e+38, or set stop_on_divergence=False to go on"
+    )
 
 
 def test_every_name_of_trl_is_known():
