@@ -80,7 +80,7 @@ def test_trl_tests_a_column_of_margins_and_a_symmetric_loss_refuses_it(tmp_path)
 
 
 def test_trl_tests_a_run_that_diverges_and_these_end_it(tmp_path):
-    """TRL's test_train_model_dtype: float16 at a learning rate of 0.1, whose loss becomes NaN.
+    """TRL's test_train_model_dtype, twice: float16 at a rate of 0.1, where the loss becomes NaN.
 
     Only a learning rate that diverges for sure is taken here, and the sentence.
     """
