@@ -382,7 +382,7 @@ def test_contrasts_refuse_what_is_not_paired(accuracies):
         compare(accuracies, baselines=["ropo"])
     with pytest.raises(ValueError, match="several rows share"):
         compare(pd.concat([accuracies, accuracies]))
-    with pytest.raises(ValueError, match="accuracy has NaN for .*sigmoid of seed 0"):
+    with pytest.raises(ValueError, match=r"accuracy has NaN for .*sigmoid of seed 0"):
         compare(accuracies.assign(accuracy=accuracies.accuracy.where(accuracies.seed > 0)))
     apart = accuracies.assign(seed=accuracies.seed + 10 * (accuracies.method == "logistic"))
     with pytest.raises(ValueError, match="'sigmoid' and 'logistic' share no seed"):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from sympo.book.figures.style import GUIDE, OKABE_ITO, style, subplots
 
 # how far the outermost of a rate's intervals is moved aside, so that all can be seen
-_SPREAD = 0.03
+_SPREAD = 0.035
 
 
 @style()
@@ -49,13 +49,13 @@ def _draw_route(axis: Axes, rows: pd.DataFrame) -> None:
                 shown.low[chosen],
                 shown.high[chosen],
                 color=OKABE_ITO[colour],
-                linewidth=1.0,
+                linewidth=0.6,
             )
         axis.annotate(
             f"{shown.covered.sum()}/{len(shown)}",
-            (rate, 0.02),
+            (rate, 0.93),
             xycoords=("data", "axes fraction"),
             ha="center",
             fontsize=7,
         )
-    axis.set(xlim=(0, 0.5), ylim=(0, 0.55), xticks=rates)
+    axis.set(xlim=(0, 0.5), ylim=(0, 0.62), xticks=rates)
