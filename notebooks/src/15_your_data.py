@@ -65,7 +65,7 @@ from sympo.studies.alignment import gold, training
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 config = profiles.section_config(your_data.YourDataConfig, "your_data", profile)
-folder = your_data.find_folder(config)  # of this notebook's files
+folder = your_data.find_folder(config)  # of files that can be made again
 config.table()
 
 # %% [markdown]
@@ -174,9 +174,9 @@ if not file:
 #
 # The classifier meets the digits twice: as raw pixels, where a linear rule is often wrong, also
 # where it is surest, and as an *embedding*, ten numbers that were learned on other images, as a
-# text is given to a reward head. We expect the bound to hold in both, and the estimate to hold with
-# the embedding alone: on pixels its premise is false, and it should miss above, by the rule's own
-# mistakes.
+# text is given to a reward head. We expect the bound to hold on pixels, where the rule is poor, and
+# the estimate to hold with the embedding alone: on pixels its premise is false, and it should miss
+# above, by the rule's own mistakes.
 
 
 # %%
@@ -275,7 +275,10 @@ def try_routes(noise_rate, seed):
 draws = product(config.noise_rates, range(config.seeds))
 routes = pd.DataFrame([row for noise_rate, seed in draws for row in try_routes(noise_rate, seed)])
 routes["covered"] = routes.noise_rate.between(routes.low, routes.high)
-figures.save(figures.fig15_noise_routes(routes), "fig15_noise_routes", routes, profile=profile)
+routes_figure = figures.fig15_noise_routes(routes)
+if not file:
+    figures.save(routes_figure, "fig15_noise_routes", routes, profile=profile)
+routes_figure
 
 # %% tags=["check"]
 held = routes.groupby("route").covered.agg(["sum", "size"])
@@ -295,15 +298,14 @@ Markdown(
 # ## Where the routes break
 #
 # Each premise can be false, and then the audit has to say so; a figure without the warning would be
-# worse than none. Three ways to break them:
+# worse than none. One way is in the figure above: a classifier that is not right where it is
+# surest, whose mistakes count as noise. Two more:
 #
 # 1. Pairs that are *close*, rated by fresh raters: no label is flipped, but raters decide close
 #    pairs either way (Bradley–Terry). Repeats read that as noise. With four ratings of a pair or
 #    more the audit sees it, for the disagreement differs between pairs.
-# 2. A classifier that sees too little: on the reviews above, whose sentiment is no sum over words,
-#    the "estimate" counts its own mistakes as noise. The bound still holds.
-# 3. Triangles of answers that hardly differ: the tangent is a straight line there, and any rate
-#    fits.
+# 2. Triangles of answers that hardly differ. Where gaps are small the logistic curve is a straight
+#    line, and any rate fits.
 
 # %% tags=["check"]
 generator = np.random.default_rng(0)
@@ -352,13 +354,13 @@ rows, biased = annotate_by_length(comparisons, generator)
 by_taste = preferences.parse_rows(rows)
 sample = generator.permutation(len(rows))[: max(config.rated, 150)]
 truth = [(int(row), -1 if biased[row] else 1) for row in sample]
-tasted = audit.audit(by_taste, ratings=truth, source="a taste for length")
+tasted = audit.audit(by_taste, ratings=truth, source="a bias for length")
 longer = {
     name: next(bias for bias in each.biases if bias.rule == "the longer answer")
-    for name, each in {"errors at random": found, "a taste for length": tasted}.items()
+    for name, each in {path.name: found, "a bias for length": tasted}.items()
 }
 if not file:
-    assert longer["a taste for length"].interval.low > longer["errors at random"].interval.high
+    assert longer["a bias for length"].interval.low > longer[path.name].interval.high
     assert any(each.differs for each in tasted.dependence)
 Markdown(
     "\n".join(
@@ -406,10 +408,10 @@ def sum_up(each):
 Markdown("\n".join(map(sum_up, audits)) or "No file was at hand.")
 
 # %% [markdown]
-# In most of these files length or common words predict the winner, and they point one way in some
-# and the other way in others. Is that taste or bias? The labels cannot say; whoever trains on them
-# learns it all the same. And the bounds are far from telling: between "no noise, and close pairs"
-# and a third of wrong labels, single labels do not choose.
+# Length or common words predict the winner, and they point one way in some files and the other way
+# in others. Is that taste or bias? The labels cannot say; whoever trains on them learns it all the
+# same. And the bounds are far from telling: they hold only if flips know nothing of the words, and
+# between "no noise, and close pairs" and so many wrong labels, single labels do not choose.
 
 # %% [markdown]
 # ## Rating, blind
@@ -418,41 +420,42 @@ Markdown("\n".join(map(sum_up, audits)) or "No file was at hand.")
 # labels. `draw_items` draws it and shuffles the two answers of each pair; nothing on the screen
 # tells which one was chosen. In JupyterLab the next cell is a form: a key or a button for each
 # verdict, undo, and every rating on the disk before the next pair appears. Run it again after a
-# restart, and it goes on with the first pair that is not rated.
+# restart, and it goes on with the first pair that is not rated. The ratings are kept in the folder
+# `ratings` of the clone, which git ignores and `make clean` leaves alone.
 
 # %%
 items = rating.draw_items(pairs.dataset, count=min(config.rated, len(pairs.dataset)), seed=0)
-rate(items, folder / f"ratings-{items.identity[:8]}.jsonl", rater="me")
+kept = your_data.find_ratings(items)
+rate(items, kept, rater="me")
 
 # %% [markdown]
-# Raters without Jupyter get the same as a spreadsheet, with a column for the verdict:
+# Raters without Jupyter get the same as a spreadsheet, with a column for the verdict. Filled in, it
+# is read by the cell after the next.
 
 # %%
-sheet = folder / f"sheet-{items.identity[:8]}.csv"
+sheet = kept.with_suffix(".csv")
 rating.write_sheet(items, sheet)
-pd.read_csv(sheet).head(3)
+pd.read_csv(sheet).head(3).fillna("")
 
 # %% [markdown]
-# Nobody sits in front of this page when it is executed. So the ratings below are **simulated**: a
-# program knows the truth and errs at a rate that we set. The file says so, and so does everything
-# that is computed from it; it cannot be mixed with ratings of people. (For a file of yours the
-# program takes your labels for the truth.)
+# Nobody sits in front of this page when it is executed for the book. So, as long as you have rated
+# nothing, the ratings below are **simulated**: a program knows the truth and errs at a rate that we
+# set. Everything that is computed from them says so, and they cannot be mixed with ratings of
+# people. (With a file of yours the program takes your labels for the truth; that shows the form of
+# the results and says nothing.)
 
 
 # %%
-def truth_of(item):
-    """1 where the chosen answer is the better one, 0 where the rejected one is, by the lexicon."""
-    return 1.0 if file else float(gold.reward(item.a) > gold.reward(item.b))
+def simulate(items):
+    """Ratings of a program that errs at the rate `rater_error`."""
+    truths = [float(bool(file) or gold.reward(item.a) > gold.reward(item.b)) for item in items]
+    return rating.simulate_ratings(items, truths, error_rate=config.rater_error, seed=0)
 
 
-truths = [truth_of(item) for item in items]
-simulated = rating.simulate_ratings(items, truths, error_rate=config.rater_error, seed=0)
-kept = folder / "simulated_ratings.jsonl"
-kept.unlink(missing_ok=True)
-rating.RatingFile(kept, items, simulated=True).add_all(simulated)
-again = rating.read_ratings(kept, items)
-agreement = rating.compare_with_labels(again)
-print(again, agreement, sep="\n")
+people = rating.read_ratings(kept, items) + rating.read_sheet(sheet, items, rater="the sheet")
+ratings = people.of(people.raters[0]) if people.raters else simulate(items)
+agreement = rating.compare_with_labels(ratings)
+print(ratings, agreement, sep="\n")
 
 # %% [markdown]
 # Agreement is not yet a noise rate: the rater errs as well. With independent errors, at the rate
@@ -463,37 +466,44 @@ print(again, agreement, sep="\n")
 # %% tags=["check"]
 known = rating.estimate_noise(agreement, rater_error=config.rater_error)
 naive = rating.estimate_noise(agreement)
-if not file:
+if ratings.simulated and not file:
     assert known.rate.low < wrong.mean() < known.rate.high
     assert known.rate.estimate < naive.rate.estimate
 print(known, naive, sep="\n")
 
 # %% [markdown]
 # How many pairs must be rated for an interval of a given half-width? More than one hopes: the
-# width falls with the root of their number.
+# width falls with the root of their number. A rater who errs as often as the labels do needs
+# *fewer* at low rates, since agreement then falls by $2(1-2\varepsilon)$ for each wrong label and
+# not by one, and more at high rates, where that slope goes to 0.
 
 # %%
-needed = pd.DataFrame(
-    [
-        {
-            "half_width": width,
-            "noise_rate": noise_rate,
-            "careful rater": rating.pairs_needed(width, noise_rate=noise_rate),
-            "rater who errs as often": rating.pairs_needed(
-                width, noise_rate=noise_rate, rater_error="same"
-            ),
-        }
-        for width, noise_rate in product([0.1, 0.05, 0.025], [0.1, 0.3])
-    ]
-)
-needed
+needed = [
+    {
+        "half-width": width,
+        "noise rate": noise_rate,
+        "rater without errors": rating.pairs_needed(width, noise_rate=noise_rate),
+        "rater who errs as often": rating.pairs_needed(
+            width, noise_rate=noise_rate, rater_error="same"
+        ),
+    }
+    for width, noise_rate in product([0.1, 0.05, 0.025], [0.1, 0.3])
+]
+pd.DataFrame(needed)
 
 # %% [markdown]
-# With ratings the audit can also ask whether errors depend on which answer wins. That is the
-# question that decides whether a symmetric loss is enough:
+# With ratings the audit can also ask whether labels are wrong more often where the *longer* answer
+# is the better one, or the shorter. That decides whether a symmetric loss is enough. In the example
+# they are not, by construction:
 
 # %%
-print(*audit.audit(pairs, ratings=rating.rated_rows(again), source=path.name).advice, sep="\n")
+rated = audit.audit(pairs, ratings=rating.rated_rows(ratings), source=path.name)
+for found_dependence in rated.dependence:
+    print(
+        f"{found_dependence.source}: wrong labels where the longer answer is the better one "
+        f"{found_dependence.longer.estimate:.2f}, where the shorter one is "
+        f"{found_dependence.shorter.estimate:.2f}; p = {found_dependence.p:.2f}"
+    )
 
 # %% [markdown]
 # ## Does it matter, and what to train with?
@@ -593,7 +603,10 @@ if not file and config.profile != "smoke":
     margin = 3 * 0.5 / len(test) ** 0.5  # three standard errors of a share
     assert (abs(predicted - candidates.noisy_accuracy) < margin).all()  # T13
 loss_type, learning_rate = grid[best]
-f"Chosen on noisy held-out labels: the {loss_type} loss, at a learning rate of {learning_rate:g}."
+Markdown(
+    f"Chosen on noisy held-out labels: the **{loss_type}** loss, at a learning rate of "
+    f"{learning_rate:g}. That is about this file and this model, and no verdict on the losses."
+)
 
 # %% [markdown]
 # ## Which labels are wrong?
@@ -601,8 +614,9 @@ f"Chosen on noisy held-out labels: the {loss_type} loss, at a learning rate of {
 # Sorted by that posterior, wrong labels should come first. On held-out pairs, that is: a model that
 # has learned its own training pairs by heart agrees with their flips. What is expected: among the
 # hundred pairs with the highest posterior wrong labels are much more frequent than in the file; it
-# is refuted if the interval of their share holds the overall rate. (The posterior *ranks*; as a
-# probability it would need margins that are log-odds, which no symmetric loss gives, T6.)
+# is refuted if the interval of their share holds the overall rate. (The posterior *ranks*. As a
+# probability it would need margins that are log-odds of right preferences: a symmetric loss has
+# none (T6), and those of the logistic loss are log-odds of the noisy labels, roughly.)
 
 # %% tags=["check"]
 posterior, _ = tried[best]
@@ -642,7 +656,7 @@ command = [sys.executable, "-m", "sympo", "train", *options, *flags.split(), *qu
 done = subprocess.run(command, capture_output=True, text=True, check=False)
 assert done.returncode == 0, done.stderr[-2000:]
 assert [*(folder / "policy").glob("*.safetensors")]
-f"python -m sympo train --data {path.name} --model_name_or_path … --output_dir … {flags}"
+print(f"python -m sympo train --data {path.name} --model_name_or_path … --output_dir … {flags}")
 
 # %% [markdown]
 # ## Rating policies
@@ -692,8 +706,8 @@ summary.round(3)
 # %% [markdown]
 # ## What to take home
 #
-# 1. Have some pairs rated twice. It is the cheapest way to a noise rate, and the only one above
-#    that needs no model of anything.
+# 1. Have some pairs rated more than once, best four times. It is the cheapest way to a noise rate,
+#    and with four ratings the data say whether its premise holds.
 # 2. Ask what predicts the winner without reading. If it is length, find out whether that is taste
 #    or bias *before* you train; no loss repairs it afterwards.
 # 3. Choose the loss and everything else on held-out noisy pairs. Under noise that does not depend
@@ -712,4 +726,5 @@ summary.round(3)
 #    how many pairs you need, and whether to pay for better labels instead.</details>
 
 # %%
-figures.save_provenance("15_your_data", profile=profile, mnist=mnist.source)
+about = profiles.resolve_profile(profile) if not file else ""
+figures.save_provenance("15_your_data", profile=profile, mnist=mnist.source) if about else file

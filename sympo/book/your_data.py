@@ -12,6 +12,7 @@ from pydantic import Field
 
 from sympo import audit
 from sympo.audit import Audit
+from sympo.rating import Items
 from sympo.studies import comparisons, profiles
 from sympo.studies.alignment import gold, grammar
 from sympo.studies.profiles import StudyConfig
@@ -57,6 +58,14 @@ class YourDataConfig(StudyConfig):
 def find_folder(config: YourDataConfig) -> Path:
     """Where the notebook keeps its files, from the folder that it runs in."""
     return Path(os.path.relpath(profiles.build_folder(config.profile))) / "your_data"
+
+
+def find_ratings(items: Items) -> Path:
+    """Where the ratings of these items are kept: outside build/, since nobody can make them again.
+
+    Each draw of items has a file of its own.
+    """
+    return Path(os.path.relpath(profiles.root())) / "ratings" / f"{items.identity[:8]}.jsonl"
 
 
 def draw_comparisons(count: int, *, seed: int) -> list[tuple[str, str, str]]:

@@ -30,7 +30,8 @@ def fig15_noise_routes(table: pd.DataFrame) -> Figure:
     for axis in axes.flat[len(routes) :]:
         axis.set_visible(False)
     figure.supxlabel(
-        f"noise rate that was put in, {table.seed.nunique()} seeds each; dotted: the truth"
+        f"noise rate that was put in (dotted: the truth); above: how many of the "
+        f"{table.seed.nunique()} intervals hold it"
     )
     figure.supylabel("95% interval of the audit")
     return figure
@@ -52,7 +53,7 @@ def _draw_route(axis: Axes, rows: pd.DataFrame) -> None:
                 linewidth=0.6,
             )
         axis.annotate(
-            f"{shown.covered.sum()}/{len(shown)}",
+            f"{shown.covered.sum()}",
             (rate, 0.93),
             xycoords=("data", "axes fraction"),
             ha="center",
