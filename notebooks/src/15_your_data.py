@@ -692,9 +692,9 @@ if not file and config.profile != "smoke":
 
 def list_agreement(one):
     """A row of the table."""
-    names = {"rater": one.names[0], "compared with": one.names[1], "pairs": one.agreed.n}
+    names = {"rater": one.names[0], "compared with": one.names[1]}
+    agreed = {name: getattr(one.agreed, name) for name in ("estimate", "low", "high", "n")}
     kappa = {f"kappa_{name}": getattr(one.kappa, name) for name in ("estimate", "low", "high")}
-    agreed = {name: getattr(one.agreed, name) for name in ("estimate", "low", "high")}
     return {**names, **agreed, **kappa}
 
 

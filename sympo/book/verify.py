@@ -34,6 +34,7 @@ from sympo.book.twins import (
     notebooks,
     relative,
     saved_stems,
+    stem_of,
     study_of,
     twin,
 )
@@ -53,6 +54,9 @@ SETTINGS = ("noise_rate", "beta")
 CONCLUSIONS = ("verdict", "agree")
 
 MISSING = "committed, but not here"
+# What a notebook goes on without, where the published files cannot be had; it then shows what is
+# committed.
+NEED_FILES = ("table15_audits.csv",)
 ADDED = "here, but not committed"
 
 
@@ -104,7 +108,9 @@ def compare_results(profile: str) -> list[Finding]:
         )
     missing = committed - here
     left_out = {
-        name for name in missing if all(is_left_out(maker, profile) for maker in _makers(name))
+        name
+        for name in missing
+        if name in NEED_FILES or all(is_left_out(maker, profile) for maker in _makers(name))
     }
     findings = [
         *(Finding("left out", name, True) for name in sorted(left_out)),
@@ -122,15 +128,20 @@ def compare_results(profile: str) -> list[Finding]:
 def layer_of(stem: str, columns: pd.Index) -> str:
     """The layer of a csv file, by who saved it and by its columns.
 
-    "theory" if its notebook trains nothing; else "means" if it has estimates with intervals; else
-    "verdicts" if it has verdicts; else "runs".
+    "theory" if its notebook trains nothing, and no profile has sizes for it; else "means" if it has
+    estimates with intervals; else "verdicts" if it has verdicts; else "runs".
     """
     # LAST sum up what the others trained
-    if not any(name in LAST or study_of(name) in profiles.STUDIES for name in _makers(stem)):
+    if not any(name in LAST or _has_sizes(name) for name in _makers(stem)):
         return "theory"
     if {"estimate", "low", "high", "n"} <= {*columns}:
         return "means"
     return "verdicts" if "verdict" in columns else "runs"
+
+
+def _has_sizes(name: str) -> bool:
+    """Whether a notebook belongs to a study, or has a section of its own in the profiles."""
+    return study_of(name) in profiles.STUDIES or stem_of(name) in profiles.read_profile("laptop")
 
 
 def _makers(path: str | Path) -> list[str]:
