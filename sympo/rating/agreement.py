@@ -154,6 +154,8 @@ def compare_raters(
 ) -> Agreement:
     """Agreement of two raters on the same items, each given as `ratings.of(name)`.
 
+    The labels may differ between the two, as where they were corrected in between.
+
     Raises:
         ValueError: other items, several raters in one of the two, or simulated ratings beside those
             of a person, else as `compare_with_labels`.
@@ -161,9 +163,11 @@ def compare_raters(
     """
     # the sum refuses other items, and one rater twice
     simulated = (first + second).simulated
+    # of the same `a`, which another label makes `b`
+    theirs = Ratings(first.items, second.ratings)
     return _measure(
         first.scores(),
-        second.scores(),
+        theirs.scores(),
         names=(_name(first, None), _name(second, None)),
         simulated=simulated,
         level=level,

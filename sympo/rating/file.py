@@ -15,7 +15,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from sympo.rating.items import Items, draw_items
+from sympo.rating.items import Items, digest, draw_items
 from sympo.rating.ratings import (
     RatedRows,
     Rating,
@@ -28,7 +28,7 @@ from sympo.rating.ratings import (
 __all__ = ["RatingFile", "read_rated_rows", "read_ratings"]
 
 # Raised when files of the old form can no longer be read.
-_VERSION = 1
+_VERSION = 2
 # Another process holds the file for milliseconds.
 _PATIENCE = 10.0  # seconds
 # The fields of a line that are read.
@@ -151,8 +151,8 @@ class RatingFile:
             "row": item.row,
             "rater": rating.rater,
             "verdict": rating.verdict,
-            # the order in which the two answers were shown
-            "shown": ["b", "a"] if item.swapped else ["a", "b"],
+            # the two texts in their order, by themselves: labels may change
+            "shown": [digest(text)[:16] for text in item.shown],
             "at": rating.at,
         }
         return {**line, "simulated": True} if self.simulated else line
@@ -203,6 +203,8 @@ def read_ratings(path: str | Path, items: Items) -> Ratings:
 def read_rated_rows(path: str | Path, pairs: Dataset, *, rater: str | None = None) -> RatedRows:
     """`rated_rows` of a file, from the dataset that its items were drawn from by `draw_items`.
 
+    The labels may have changed since: the signs are those of the labels of `pairs`.
+
     Raises:
         ValueError: a file of another dataset, and what `read_ratings` and `rated_rows` refuse.
     Check: tests/library/test_rating_file.py.
@@ -234,7 +236,10 @@ def _read_header(content: bytes, path: Path) -> dict[str, Any]:
     header = _decode(lines[0]) if lines else {}
     kinds = {"sympo_ratings": int, "items": str, "seed": int, "count": int, "simulated": bool}
     if not all(isinstance(header.get(name), kind) for name, kind in kinds.items()):
-        raise ValueError(f"{path} is no ratings file: name another one")
+        raise ValueError(
+            f"{path} is no ratings file: name another one, or read a sheet with "
+            "sympo.rating.read_sheet and add its ratings to a file (RatingFile.add_all)"
+        )
     if header["sympo_ratings"] != _VERSION:
         raise ValueError(
             f"{path} was written by another version of sympo, which can read it: this one reads "

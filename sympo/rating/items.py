@@ -1,7 +1,9 @@
 """What is rated: pairs of answers, in an order that is drawn once, without the names of who wrote.
 
 A rater sees the prompt, "answer 1" and "answer 2". Which of them was `a` (the chosen one, or that
-of the first policy) stays in the item, and is on no screen and in no sheet.
+of the first policy) stays in the item, and is on no screen and in no sheet. It has no say in the
+order either, which is drawn by the two texts alone: where a label is corrected, the pair is shown
+as before, and what was said of it still holds.
 """
 
 import hashlib
@@ -33,7 +35,7 @@ class Item:
         row: where the pair stands in the data that it was drawn from, from 0.
         prompt: text, or messages with role and content.
         a, b: the answers, of the first and of the second source.
-        swapped: whether `b` is shown first.
+        swapped: whether `b` is shown first; where `a` and `b` change places, so does this.
     """
 
     key: str
@@ -81,9 +83,12 @@ class Items:
 
     @property
     def identity(self) -> str:
-        """A hash of what is rated and in which order it is shown; a ratings file belongs to one."""
-        shown = [(item.key, item.swapped) for item in self]
-        return _hash(shown, self.sources)
+        """A hash of what is shown, in its order; a ratings file belongs to one.
+
+        It stays the same where labels change, or the two sources change places.
+        """
+        shown = [(item.key, item.shown) for item in self]
+        return digest(shown, sorted(self.sources))
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -107,8 +112,7 @@ def draw_items(pairs: Dataset, *, seed: int, count: int | None = None) -> Items:
     Args:
         pairs: columns prompt, chosen and rejected, text or messages, as `sympo.preferences` loads
             them.
-        seed: of the order of the answers and of the draw. Who knows it could work out the order:
-            raters do not need it.
+        seed: of the order of the answers and of the draw. It tells nobody which answer is whose.
         count: how many rows are drawn at random, without replacement; all of them if None. They
             come in random order, so that whoever stops early has rated a random sample. Draw more
             than you mean to rate: a ratings file belongs to one draw.
@@ -202,10 +206,11 @@ def _build(
     different = [entry for entry in read if entry[2] != entry[3]]
     equal = tuple(row for row, _, a, b in read if a == b)
     keys = _name_pairs(different, seed)
-    swaps = noise.RowGenerator(keys, seed).random(len(keys)) < 0.5
+    flips = noise.RowGenerator(keys, seed).random(len(keys)) < 0.5
+    # A flip is one of the two texts as they are sorted, whichever of them is `a`.
     items = tuple(
-        Item(key, *entry, swapped=bool(swap))
-        for key, entry, swap in zip(keys, different, swaps, strict=True)
+        Item(key, *entry, swapped=bool(flip) != (entry[2] > entry[3]))
+        for key, entry, flip in zip(keys, different, flips, strict=True)
     )
     return Items(items, sources, seed, equal)
 
@@ -215,13 +220,14 @@ def _name_pairs(entries: list[tuple[int, Prompt, str, str]], seed: int) -> list[
     seen: Counter[str] = Counter()
     keys = []
     for _, prompt, *answers in entries:
-        content = _hash(prompt, sorted(answers))
+        content = digest(prompt, sorted(answers))
         # a pair that comes twice is rated twice
-        keys.append("p" + _hash(content, seen[content], seed)[:15])
+        keys.append("p" + digest(content, seen[content], seed)[:15])
         seen[content] += 1
     return keys
 
 
-def _hash(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """A hash of texts and what JSON holds, in hexadecimal digits."""
     # ASCII: half a character, which JSON can hold, has no UTF-8
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -20,8 +20,8 @@ _COLUMNS = ("pair", "prompt", "answer 1", "answer 2", _VERDICT)
 # Excel's limit; what is longer is spread over the cells below.
 _CELL = 32_767
 # A cell that begins so is a formula. Where a spreadsheet expects another separator, a cell also
-# begins after each of these, in the middle of an answer.
-_FORMULA = re.compile(r"(^|[;,\t\n])(?=\s*[=+\-@＝＋－＠])")
+# begins after each of these, in the middle of an answer; quotation marks there are not part of it.
+_FORMULA = re.compile(r'(^|[;,\t\n])(?=[\s"]*[=+\-@＝＋－＠])')
 # Control characters but for tab and line feed, and half characters: a CSV file cannot hold them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 

@@ -1,5 +1,6 @@
 """Items are blinded and drawn once; ratings are of one kind, and simulated ones say so."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -66,16 +67,46 @@ def test_the_order_is_that_of_the_seed_and_half_are_swapped():
 
 
 def test_a_key_and_what_is_shown_do_not_tell_whose_an_answer_is():
-    """With the two policies' answers exchanged, keys are the same, and the sides fall anew."""
+    """With the two policies' answers exchanged, keys and screens are the same."""
     items = draw(200)
-    a, b = items.answers_b, items.answers_a
-    other = rating.pair_answers(items.prompts, a, b, sources=("theirs", "ours"), seed=0)
-    assert {item.key for item in items} == {item.key for item in other}
-    assert items.identity != other.identity
+    rows = sorted(items, key=lambda item: item.row)
+    prompts, a, b = zip(*((item.prompt, item.b, item.a) for item in rows), strict=True)
+    other = rating.pair_answers(prompts, a, b, sources=("theirs", "ours"), seed=0)
     # what a screen has to show: nothing but prompt and two answers
-    shown = {item.key: item.shown for item in items}
-    mirrored = {item.key: item.shown for item in other}
-    assert shown == {key: (second, first) for key, (first, second) in mirrored.items()}
+    shown = [(item.key, item.prompt, item.shown) for item in items]
+    assert shown == [(item.key, item.prompt, item.shown) for item in other]
+    assert [item.swapped for item in items] == [not item.swapped for item in other]
+    assert items.identity == other.identity
+
+
+def swap_labels(pairs, rows):
+    """The dataset with the labels of some rows the other way round."""
+    swapped = pairs.to_list()
+    for row in rows:
+        pair = swapped[row]
+        pair["chosen"], pair["rejected"] = pair["rejected"], pair["chosen"]
+    return Dataset.from_list(swapped)
+
+
+@given(st.sets(st.integers(0, 39)), st.integers(0, 3))
+def test_the_screen_stays_the_same_whichever_labels_change(rows, seed):
+    pairs = make_pairs()
+    items = rating.draw_items(pairs, seed=seed)
+    other = rating.draw_items(swap_labels(pairs, rows), seed=seed)
+    assert [(one.key, one.shown) for one in items] == [(one.key, one.shown) for one in other]
+    assert items.identity == other.identity
+    assert {one.row for one, two in zip(items, other, strict=True) if one.a == two.b} == rows
+
+
+def test_identity_is_that_of_what_is_shown():
+    items = draw()
+    first = dataclasses.replace(items[0], swapped=not items[0].swapped)
+    for other in (
+        dataclasses.replace(items, items=(first, *items.items[1:])),
+        dataclasses.replace(items, items=items.items[::-1]),
+        draw(sources=("ours", "yours")),
+    ):
+        assert other.identity != items.identity
 
 
 def test_a_larger_draw_begins_with_the_smaller_one():

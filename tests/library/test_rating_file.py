@@ -1,15 +1,18 @@
 """A ratings file loses nothing to a kill, and holds no rating twice."""
 
+import csv
+import hashlib
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_rating import draw, make_pairs, rate_all
+from test_rating import draw, make_pairs, rate_all, swap_labels
 
-from sympo import rating
+from sympo import audit, rating
 
 
 def fill(path, items, verdicts, rater="ann"):
@@ -28,10 +31,11 @@ def test_what_was_added_stands_in_order(tmp_path):
     file = fill(tmp_path / "new" / "r.jsonl", items, ["first", "tie", "cannot say"])
     assert [each.verdict for each in file.ratings] == ["first", "tie", "cannot say"]
     assert verdicts(rating.read_ratings(file.path, items)) == verdicts(file.ratings)
-    # the order of the answers is stored, and their authors are not
+    # the order of the texts is stored, and their authors are not
     lines = [json.loads(line) for line in file.path.read_text().splitlines()]
     for item, line in zip(items, lines[1:], strict=False):
-        assert line["shown"] == (["b", "a"] if item.swapped else ["a", "b"])
+        digests = [hashlib.sha256(json.dumps([text]).encode()).hexdigest() for text in item.shown]
+        assert line["shown"] == [digest[:16] for digest in digests]
         assert line["row"] == item.row
     assert "ours" not in file.path.read_text()
 
@@ -100,7 +104,7 @@ def test_files_of_something_else_are_refused_and_left_alone(tmp_path):
         b'{"prompt": "a"}\n{"prom': (items, False, "is no ratings file"),
         b"\xff\xfe": (items, False, "is no ratings file"),
         b"[1]\n": (items, False, "is no ratings file"),
-        path.read_bytes().replace(b'_ratings": 1', b'_ratings": 2'): (
+        path.read_bytes().replace(b'_ratings": 2', b'_ratings": 1'): (
             items, False, "another version of sympo",
         ),
     }  # fmt: skip
@@ -168,6 +172,73 @@ def test_rated_rows_can_be_read_with_the_dataset_alone(tmp_path):
     for other in (make_pairs(50), make_pairs(5)):
         with pytest.raises(ValueError, match="about other"):
             rating.read_rated_rows(file.path, other)
+
+
+def test_what_was_said_of_the_texts_holds_when_labels_change(tmp_path):
+    """A noisy dataset is rated without error, and read against clean and against wrong labels."""
+    clean = make_pairs(60)
+    wrong = sorted(np.random.default_rng(0).choice(60, 20, replace=False).tolist())
+    noisy = swap_labels(clean, wrong)
+    items = rating.draw_items(noisy, seed=2)
+    truth = [float(item.a.startswith("alpha")) for item in items]
+    told = rating.simulate_ratings(items, truth, error_rate=0, seed=0)
+    path = tmp_path / "r.jsonl"
+    rating.RatingFile(path, items, simulated=True).add_all(told)
+    sheet = tmp_path / "s.csv"
+    rating.write_sheet(items, sheet)
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        header, *cells = csv.reader(file)
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        filled = [[*row[:-1], "1" if row[2].startswith("alpha") else "2"] for row in cells]
+        csv.writer(file).writerows([header, *filled])
+
+    for pairs, share in ((noisy, 40 / 60), (clean, 1.0), (swap_labels(clean, range(60)), 0.0)):
+        now = rating.draw_items(pairs, seed=2)
+        ours = rating.read_ratings(path, now)
+        for ratings in (ours, rating.read_sheet(sheet, now, rater="ann")):
+            assert rating.compare_with_labels(ratings).agreed.estimate == share
+        rows = rating.read_rated_rows(path, pairs)
+        assert len(rows) == 60
+        assert np.mean([sign == 1 for _, sign in rows]) == share
+        assert audit.rate_from_ratings([s for _, s in rows])[0].estimate == pytest.approx(1 - share)
+        # one rater before the labels changed and one after
+        late = rating.Ratings(now, tuple(one._replace(rater="bob") for one in ours), simulated=True)
+        assert rating.compare_raters(told, late).agreed.estimate == 1
+        # and the file goes on
+        assert rating.RatingFile(path, now, simulated=True).add_all(ours) == 0
+
+
+def test_the_two_lists_of_answers_may_change_places(tmp_path):
+    items = draw(20)
+    path = fill(tmp_path / "r.jsonl", items, ["first", "second", "first", "tie"] * 5).path
+    # the lists as they were drawn from
+    rows = sorted(items, key=lambda item: item.row)
+    other = rating.pair_answers(
+        [item.prompt for item in rows],
+        [item.b for item in rows],
+        [item.a for item in rows],
+        sources=("theirs", "ours"),
+        seed=0,
+    )
+    scores = rating.read_ratings(path, items).scores()
+    assert rating.read_ratings(path, other).scores() == [1 - score for score in scores]
+
+
+def test_a_kill_in_the_last_line_leaves_what_undo_takes_back(tmp_path):
+    """At every byte of the last line: go on, take back the last whole one, rate it again."""
+    items = draw(3)
+    path = fill(tmp_path / "r.jsonl", items, ["first", "tie", "second"]).path
+    content = path.read_bytes()
+    start = content[:-1].rfind(b"\n") + 1
+    for size in range(start, len(content) + 1):
+        path.write_bytes(content[:size])
+        again = rating.RatingFile(path, items)
+        last = 2 if size == len(content) else 1
+        taken = again.undo(rater="ann")
+        assert taken[:3] == (items[last].key, "ann", ["first", "tie", "second"][last])
+        again.add(taken.key, "cannot say", rater="ann")
+        expected = [*["first", "tie"][:last], "cannot say"]
+        assert [each.verdict for each in rating.read_ratings(path, items)] == expected
 
 
 WORKER = """

@@ -11,7 +11,19 @@ from test_rating import draw
 from sympo import rating
 
 VERDICT = "verdict: 1 / 2 / tie / ?"
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "  =1", "\t=1", "＝1+1"]
+FORMULAS = [
+    "=1+1",
+    '"=1+1',
+    '""=1+1',
+    '" "=1+1',
+    '"=HYPERLINK("http://e")',
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(1)",
+    "  =1",
+    "\t=1",
+    "＝1+1",
+]
 
 
 def read_cells(path, delimiter=","):
@@ -58,29 +70,44 @@ def test_the_turns_of_a_dialogue_are_told_apart(tmp_path):
 
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize("separator", ",;\t")
-def test_no_cell_is_a_formula_whatever_separates_cells(tmp_path, formula, separator):
-    texts = [formula, f"so;{formula}", f"so\n{formula}", f'"so",{formula}', f"so\t{formula}"]
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_NONE])
+def test_no_cell_is_a_formula_whatever_separates_cells(tmp_path, formula, separator, quoting):
+    texts = [formula, f"so;{formula};y", f"so\n{formula}", f'"so",{formula}', f"so\t{formula}"]
     items = rating.pair_answers(texts, texts, ["b"] * 5, sources=("x", "y"), seed=0)
     path = tmp_path / "s.csv"
     rating.write_sheet(items, path)
-    # A program that expects other separators knows nothing of our quotation marks, either.
-    quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
+    # A program may know nothing of our quotation marks, either.
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file, delimiter=separator, quoting=quoting))
-    cells = [cell.lstrip().lstrip('"').lstrip() for row in rows for cell in row]
+    cells = [cell.lstrip(' \t\n"') for row in rows for cell in row]
     assert cells
     assert not [cell for cell in cells if cell[:1] in tuple("=+-@＝")]
 
 
+@settings(max_examples=100)
+@given(st.text(';,\t\n" =+a', min_size=1, max_size=12))
+def test_no_text_makes_a_formula_of_a_cell(tmp_path_factory, text):
+    items = rating.pair_answers([text], [text], ["b"], sources=("x", "y"), seed=0)
+    path = tmp_path_factory.mktemp("sheet") / "s.csv"
+    rating.write_sheet(items, path)
+    cells = [cell for mark in ",;\t" for row in read_cells(path, mark) for cell in row]
+    assert not [cell for cell in cells if cell.lstrip()[:1] in ("=", "+")]
+
+
 @settings(max_examples=50)
-@given(st.lists(st.text(max_size=20), min_size=1, max_size=5))
-def test_any_text_goes_into_a_sheet_and_the_verdicts_come_back(tmp_path_factory, answers):
+@given(
+    st.lists(st.text(max_size=20) | st.text(',;\t\n"=a', max_size=20), min_size=1, max_size=5),
+    st.sampled_from(",;\t"),
+)
+def test_any_text_goes_into_a_sheet_and_the_verdicts_come_back(
+    tmp_path_factory, answers, delimiter
+):
     size = len(answers)
     different = [f"{answer}." for answer in answers]
     items = rating.pair_answers(answers, answers, different, sources=("x", "y"), seed=1)
     path = tmp_path_factory.mktemp("sheet") / "s.csv"
     rating.write_sheet(items, path)
-    fill_in(path, ["1"] * size)
+    fill_in(path, ["1"] * size, delimiter=delimiter)
     ratings = rating.read_sheet(path, items, rater="ann")
     assert [each.verdict for each in ratings] == ["first"] * size
     assert not ratings.refused
