@@ -382,9 +382,12 @@ def test_when_all_the_first_are_cut_off_it_ends_and_says_what_to_raise(endpoint)
 
 # What a person runs, whose process is killed or interrupted: `ask(40, ...)`.
 SCRIPT = """
+import signal
 import sys
 from sympo.judge import EndpointJudge, compare
 
+# a process that was started in the background of a script ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 names = [f"{i}" for i in range(40)]
 judge = EndpointJudge("m", workers=3, keep=sys.argv[1], timeout=60)
 compare(judge, ["why?"] * 40, [f"{i} long" for i in names], names)
@@ -408,9 +411,8 @@ def test_an_interruption_costs_what_is_under_way(endpoint, tmp_path, kill):
     # 15 have come and each of the three workers waits for another
     wait_for(lambda: len(server.times) == 18)
     asking.send_signal(kill)
-    start = time.monotonic()
+    # half as long as the endpoint hangs: nothing waits for it
     _, error = asking.communicate(timeout=30)
-    assert time.monotonic() - start < 5
     assert asking.returncode != 0
     assert (b"KeyboardInterrupt" in error) == (kill == signal.SIGINT)
     assert len(read_replies(keep)[1]) == 15
