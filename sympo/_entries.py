@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -41,7 +42,7 @@ class Constant:
         Raises:
             ValueError: it is none; the message names the constant, `name`.
         """
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
         if is_number and 0 < value < self.high:
             return float(value)
         bounds = "a positive number" if self.high == math.inf else f"a number in (0, {self.high:g})"
@@ -94,7 +95,7 @@ class Loss:
             ValueError: the loss has no such constant, or a value is out of range.
         Check: tests/library/test_losses.py::test_constants_reach_function_and_formula.
         """
-        values = _check_constants(self, values)
+        values = _check_constants(self, self.fn, values)
         if not values:
             return self
         fn = partial(self.fn, **values)
@@ -149,13 +150,14 @@ class PairLoss:
             ValueError: the loss has no such constant, or a value is out of range.
         Check: tests/library/test_losses.py::test_constants_reach_function_and_formula.
         """
-        values = _check_constants(self, values)
+        values = _check_constants(self, self.function, values)
         if not values or self.function is None:
             return self
         function = partial(self.function, **values)
         formula = partial(self.formula, **values)
         # Only a loss of the margin alone can be tried out.
-        symmetric = self.symmetric and find_constant(function) is not None
+        alone = self.needs is None and not self.couples
+        symmetric = alone and find_constant(function) is not None
         return replace(self, function=function, formula=formula, symmetric=symmetric)
 
     def fn(
@@ -231,14 +233,20 @@ def _fill_label(loss: Loss | PairLoss) -> None:
         object.__setattr__(loss, "label", loss.name.replace("_", " "))  # the class is frozen
 
 
-def _check_constants(loss: Loss | PairLoss, values: Mapping[str, Any]) -> dict[str, float]:
-    """The values that differ from the paper's, once all are known to be possible."""
+def _check_constants(
+    loss: Loss | PairLoss, fn: object, values: Mapping[str, Any]
+) -> dict[str, float]:
+    """The values that differ from those of `fn`, the loss's, once all are known to be possible."""
     for name in values:
         if name not in loss.constants:
             has = ", ".join(loss.constants) or "none"
             raise ValueError(f"loss '{loss.name}' has no constant '{name}'; it has {has}")
     checked = {name: loss.constants[name].check(name, value) for name, value in values.items()}
-    return {name: value for name, value in checked.items() if value != loss.constants[name].default}
+    # The paper's values, unless the entry has been given others before.
+    held = {name: constant.default for name, constant in loss.constants.items()}
+    if isinstance(fn, partial):
+        held.update(fn.keywords)
+    return {name: value for name, value in checked.items() if value != held[name]}
 
 
 def find_constant(fn: Callable[[Tensor], Tensor]) -> float | None:
@@ -246,16 +254,29 @@ def find_constant(fn: Callable[[Tensor], Tensor]) -> float | None:
 
     Args:
         fn: maps margins `(pairs,)` to losses `(pairs,)`; it is called with 501 of them, from 0 to
-            20, in float64.
+            20, in float32, as the trainers call it.
+    Raises:
+        ValueError: the function cannot be applied to margins.
     Check: tests/library/test_losses.py::test_a_constant_is_found_by_trying.
     """
-    margin = torch.linspace(0, 20, 501, dtype=torch.float64)
-    sums = fn(margin) + fn(-margin)
+    margin = torch.linspace(0, 20, 501)
+    sides = torch.stack([_apply(fn, margin), _apply(fn, -margin)])
+    precision = _find_precision(sides)
+    sides = sides.double()
+    sums = sides.sum(dim=0)
     constant = float(sums.mean())
-    # Far above the rounding of sums of this size, and far below what any asymmetry leaves.
-    if not bool((sums - constant).abs().max() <= 1e-9 * (1 + abs(constant))):
+    # A few roundings of losses of this size, and far below what any asymmetry leaves.
+    if not bool((sums - constant).abs().max() <= 8 * precision * (1 + sides.abs().max())):
         return None
-    return round(constant, 9)
+    return round(constant, 6 if precision < 1e-6 else 2)
+
+
+def _find_precision(values: Tensor) -> float:
+    """The rounding of the coarsest type that holds all values; of float32 for finer ones."""
+    # A function may compute in a coarser type than it returns.
+    coarse = (torch.float16, torch.bfloat16)
+    held = [dtype for dtype in coarse if values.to(dtype).to(values.dtype).equal(values)]
+    return max(torch.finfo(dtype).eps for dtype in (torch.float32, *held))
 
 
 def of_margin(loss: Loss) -> Callable[..., Any]:
@@ -314,19 +335,30 @@ def _refuse_formula(*_: Any, **__: Any) -> Any:
     raise ValueError("a loss that is a function has no formula: make it an entry of sympo.losses")
 
 
+def _apply(fn: Callable[[Tensor], Tensor], margin: Tensor) -> Tensor:
+    try:
+        with torch.no_grad():
+            return fn(margin)
+    except Exception as error:  # whatever a stranger's function raises
+        # Some of torch's messages have several lines.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"the loss cannot be applied to a tensor of margins ({reason})") from error
+
+
 def _try_out(fn: Callable[[Tensor], Tensor]) -> bool:
     """Whether a function couples the pairs of a batch, once it is known to be a loss."""
     margin = torch.linspace(-9, 9, 8)
-    try:
-        losses = fn(margin)
-        part = fn(margin[:3])
-    except Exception as error:  # whatever a stranger's function raises
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"the loss cannot be applied to a tensor of margins ({reason})") from error
+    losses = _apply(fn, margin)
+    part = _apply(fn, margin[:3])
     if not isinstance(losses, Tensor) or losses.shape != margin.shape:
         shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise ValueError(
             f"the loss gives {shape} for 8 margins: give one loss per pair, and take no mean"
+        )
+    if not losses.is_floating_point():
+        raise ValueError(
+            f"the loss gives {str(losses.dtype).removeprefix('torch.')}: give floating-point "
+            "numbers, which have a gradient"
         )
     if not losses.isfinite().all():
         raise ValueError("the loss is not finite for margins between −9 and 9")

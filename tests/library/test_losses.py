@@ -1,5 +1,7 @@
 """The margin losses against sympy, finite differences and brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sympy
@@ -200,8 +202,41 @@ def test_holder_is_symmetric_for_no_other_gamma():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_constant_is_found_by_trying(name):
-    assert find_constant(LOSSES[name].fn) == LOSSES[name].constant
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str
+)
+def test_a_constant_is_found_by_trying(name, dtype, back):
+    """In whatever precision a function computes, and whether or not it turns back to the given."""
+
+    def compute(margin):
+        losses = LOSSES[name].fn(margin.to(dtype))
+        return losses.to(margin.dtype) if back else losses
+
+    assert find_constant(compute) == LOSSES[name].constant
+    other = get("holder", holder_gamma=3).fn
+    assert find_constant(lambda margin: other(margin.to(dtype))) is None
+
+
+def test_a_constant_can_be_set_back():
+    away = get("holder", holder_gamma=3)
+    back = away.with_constants(holder_gamma=2)
+    margin = torch.from_numpy(GRID)
+    torch.testing.assert_close(back.fn(margin), LOSSES["holder"].fn(margin))
+    assert (away.constant, back.constant) == (None, -1)
+    assert get_pair("holder", holder_gamma=3).with_constants(holder_gamma=2).symmetric
+    assert as_pair(away).with_constants(holder_gamma=2).symmetric
+    ropo = replace(get_pair("ropo", ropo_alpha=3), name="ropo3")
+    values = ropo.with_constants(ropo_alpha=14).fn(margin)
+    torch.testing.assert_close(values, get_pair("ropo").fn(margin))
+    h = sympy.Symbol("h", real=True)
+    assert ropo.with_constants(ropo_alpha=14).expr(h) == get_pair("ropo").expr(h)
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.float32(3)])
+def test_a_constant_may_be_a_number_of_numpy(value):
+    h = sympy.Symbol("h", real=True)
+    assert get_pair("ropo", ropo_alpha=value).expr(h) == get_pair("ropo", ropo_alpha=3).expr(h)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +274,11 @@ def test_a_function_becomes_a_loss():
         tempered.expr(sympy.Symbol("h"))
 
 
+def test_a_function_of_float32_parameters_becomes_a_loss():
+    layer = torch.nn.Linear(1, 1)
+    assert as_pair(lambda h: layer(h[:, None])[:, 0]).symmetric
+
+
 def test_a_function_of_the_batch_is_told_from_one_of_the_margin():
     assert as_pair(lambda h: torch.sigmoid(-h) - torch.sigmoid(-h).mean()).couples
 
@@ -261,6 +301,7 @@ def test_entries_become_losses_of_pairs():
         (lambda h: 0.5, "gives float for 8 margins"),
         (lambda h: torch.log(h), "not finite for margins between −9 and 9"),
         (lambda h: h @ h.missing, "cannot be applied to a tensor of margins .*missing"),
+        (lambda h: (h < 0).long(), "the loss gives int64: give floating-point numbers"),
         ("sigmoid", "loss = 'sigmoid': give a function of margins, or an entry"),
     ],
 )
