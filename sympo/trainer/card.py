@@ -1,11 +1,12 @@
 """What a model card says of the method: the loss that was used, and whose it is."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from trl import DPOTrainer, RewardTrainer
 
-from sympo.losses import PairLoss
+from sympo.losses import LOSSES, PAIR_LOSSES, PairLoss
 from sympo.trainer.config import CONSTANTS, SymmetricRewardConfig, SymPOConfig
 
 SYMPO_PAPER = {
@@ -39,11 +40,37 @@ def _describe_settings(args: SymPOConfig | SymmetricRewardConfig, names: str) ->
     return ", ".join([f"loss_type {names}", *numbers])
 
 
-def describe_policy(args: SymPOConfig, loss: PairLoss | None) -> Card:
+def _is_sympo(loss: PairLoss) -> bool:
+    """Whether a loss is one of SymPO's, by its name there or as the margin loss that it is made of.
+
+    Hölder's is both, under two names; by the second one its own method is meant.
+    """
+    margin_loss = loss.symmetric and loss.name in LOSSES and loss.name not in PAIR_LOSSES
+    return margin_loss or loss.name.startswith("sympo_")
+
+
+def _find_paper(loss: PairLoss) -> dict[str, str]:
+    if _is_sympo(loss):
+        return SYMPO_PAPER
+    # The registry names the paper in words, such as "Rafailov et al. 2023 (arXiv 2305.18290)".
+    number = re.search(r"\(arXiv ([\d.]+)\)", loss.source)
+    if number is None:
+        return {}
+    # TRL cites DPO in full.
+    dpo: dict[str, str] = DPOTrainer._paper
+    return (
+        dpo
+        if number[1] == dpo["id"]
+        else {"title": loss.source[: number.start()].strip(), "id": number[1]}
+    )
+
+
+def describe_policy(args: SymPOConfig, own: Sequence[PairLoss]) -> Card:
     """The card of a policy: a baseline has its own name and paper, and is not called SymPO.
 
     Args:
-        loss: the first of our losses, None where TRL's run alone.
+        own: our losses; none where TRL's run alone. All are named, and the paper is SymPO's where
+            one of them is, and the first one's elsewhere.
     """
     tags = list(DPOTrainer._tag_names)
     used = _describe_settings(args, ", ".join(args.loss_type))
@@ -51,14 +78,13 @@ def describe_policy(args: SymPOConfig, loss: PairLoss | None) -> Card:
         used = f"{used}, loss_weights {', '.join(f'{weight:g}' for weight in args.loss_weights)}"
     if args.length_normalized:
         used = f"{used}, length_normalized"
-    if loss is None:
+    if not own:
         return Card(f"DPO ({used})", DPOTrainer._paper, tags)
-    if loss.name.startswith("sympo_"):
-        return Card(f"SymPO ({used})", SYMPO_PAPER, [*tags, "sympo"])
-    # The registry names the paper in words, such as "Rafailov et al. 2023 (arXiv 2305.18290)".
-    number = re.search(r"\(arXiv ([\d.]+)\)", loss.source)
-    paper = {"title": loss.source[: number.start()].strip(), "id": number[1]} if number else {}
-    return Card(f"{loss.label} ({used})", paper, tags)
+    labels = dict.fromkeys("SymPO" if _is_sympo(loss) else loss.label for loss in own)
+    name = f"{' and '.join(labels)} ({used})"
+    if any(map(_is_sympo, own)):
+        return Card(name, SYMPO_PAPER, [*tags, "sympo"])
+    return Card(name, _find_paper(own[0]), tags)
 
 
 def describe_reward_model(args: SymmetricRewardConfig, loss: PairLoss) -> Card:

@@ -133,9 +133,11 @@ def _refuse_name(name: object, known: tuple[str, ...]) -> str:
 
 
 def _constant_field(name: str) -> Any:
-    (loss,) = (loss for loss in losses.PAIR_LOSSES.values() if name in loss.constants)
-    constant = loss.constants[name]
-    text = f"{constant.symbol} of {loss.name}; its paper's {constant.default:g} if none is given."
+    # Entries that were registered before this module was imported may have the constant as well.
+    users = [loss for loss in losses.PAIR_LOSSES.values() if name in loss.constants]
+    constant = users[0].constants[name]
+    names = " and ".join(loss.name for loss in users)
+    text = f"{constant.symbol} of {names}; its paper's {constant.default:g} if none is given."
     return field(default=None, metadata={"help": text})
 
 
@@ -196,11 +198,15 @@ class _LossSettings:
                 )
             for loss in users:
                 loss.with_constants(**{setting: value})
+            setattr(self, setting, float(value))  # numpy's numbers are no JSON
 
     def _check_noise_rate(self, named: str) -> None:
         told = [name for name, loss in self._own_entries().items() if loss.needs == "noise_rate"]
         rate = self.noise_rate
-        if not told:
+        if rate is not None and losses.CUSTOM in self._names():
+            # Whether that loss is told a rate is known once there is the loss.
+            self.noise_rate = check_rate(rate)
+        elif not told:
             if rate is not None:
                 # TRL's rDPO is told the rate under another name.
                 remedy = "give it as label_smoothing" if "robust" in named else "leave it out"
@@ -212,7 +218,40 @@ class _LossSettings:
                 f"loss_type '{told[0]}' needs noise_rate, the rate of wrong labels, in [0, 0.5)"
             )
         else:
-            check_rate(rate)
+            self.noise_rate = check_rate(rate)
+
+    def _check_custom(self, custom: losses.PairLoss | None) -> None:
+        """Refuse a loss that "custom" cannot stand for, or a noise rate that does not act on it."""
+        if custom is None:
+            return
+        if custom.function is None:
+            raise ValueError(
+                f"loss '{custom.name}' has no function here, since TRL's own code runs it: name it "
+                f"in loss_type in place of '{losses.CUSTOM}'"
+            )
+        used = [custom, *self._own_entries().values()]
+        told = any(loss.needs == "noise_rate" for loss in used)
+        if custom.needs == "noise_rate" and self.noise_rate is None:
+            raise ValueError(
+                f"loss '{custom.name}' needs noise_rate, the rate of wrong labels, in [0, 0.5): "
+                "give it to the config"
+            )
+        if self.noise_rate is not None and not told:
+            raise ValueError(
+                f"noise_rate = {self.noise_rate!r} does not act on loss '{custom.name}': "
+                "leave it out"
+            )
+
+    def _names(self) -> list[str]:
+        """The names in `loss_type`."""
+        raise NotImplementedError
+
+
+def _need_custom(custom: losses.PairLoss | None) -> None:
+    if custom is None:
+        raise ValueError(
+            f"the bound of '{losses.CUSTOM}' depends on the loss that it stands for: give custom"
+        )
 
 
 def check_rate(rate: object) -> float:
@@ -239,8 +278,8 @@ class SymPOConfig(_LossSettings, DPOConfig):
         loss_type: a name of `loss_types()`, or several. "sympo_sigmoid" if none is set; "sigmoid"
             is TRL's name for the logistic loss; "custom" is the loss that the trainer is given.
         loss_weights: one number per loss; 1 each if none is set.
-        noise_rate: ε in [0, ½), the rate of wrong labels; required by cdpo and rdpo, refused
-            elsewhere.
+        noise_rate: ε in [0, ½), the rate of wrong labels; required by cdpo and rdpo, and by a
+            "custom" loss that is told it, refused elsewhere.
         reward_clip: bound on each implicit reward before the margin is taken; beyond it a reward
             has no gradient. "auto": 10 for the SymPO losses, off for the others; None: off. It is
             kept as given; `resolve_clip` says what it comes to.
@@ -282,22 +321,32 @@ class SymPOConfig(_LossSettings, DPOConfig):
         self._check_constants(named)
         super().__post_init__()
 
-    def resolve_clip(self) -> float | None:
+    def resolve_clip(self, custom: losses.PairLoss | None = None) -> float | None:
         """The bound on rewards that `reward_clip` comes to; None where it is off.
 
         In a mix it is that of the losses that are bounded.
+
+        Args:
+            custom: the loss that "custom" stands for.
+        Raises:
+            ValueError: it is "auto", which depends on that loss, and there is none.
         """
         if self.reward_clip != "auto":
             return self.reward_clip  # type: ignore[return-value]
-        # The authors clip for their own losses alone.
-        return SYMPO_CLIP if any(name.startswith("sympo_") for name in self.loss_type) else None
+        if losses.CUSTOM in self.loss_type:
+            _need_custom(custom)
+        clips = [term.clip for term in self.resolve_terms(custom)]
+        return SYMPO_CLIP if SYMPO_CLIP in clips else None
 
     def resolve_terms(self, custom: losses.PairLoss | None = None) -> list[Term]:
         """Our losses of `loss_type`, each with its constants, weight and bound.
 
         Args:
             custom: the loss that "custom" stands for.
+        Raises:
+            ValueError: that loss runs in TRL's code, or the noise rate does not go with it.
         """
+        self._check_custom(custom)
         weights = self.loss_weights or [1.0] * len(self.loss_type)
         entries = self._own_entries()
         if custom is not None:
@@ -307,7 +356,8 @@ class SymPOConfig(_LossSettings, DPOConfig):
             if name not in entries:
                 continue
             loss = entries[name].with_constants(**self._constants(entries[name]))
-            # A loss of yours is bounded where it is symmetric.
+            # The authors clip for their own losses alone; one of yours is bounded where it is
+            # symmetric.
             bounded = loss.symmetric if name == losses.CUSTOM else name.startswith("sympo_")
             automatic = SYMPO_CLIP if bounded else None
             clip = automatic if self.reward_clip == "auto" else self.reward_clip
@@ -317,6 +367,9 @@ class SymPOConfig(_LossSettings, DPOConfig):
     def _own_entries(self) -> dict[str, losses.PairLoss]:
         known = own_losses()
         return {name: known[name] for name in self.loss_type if name in known}
+
+    def _names(self) -> list[str]:
+        return self.loss_type
 
     def _check_weights(self) -> None:
         weights = self.loss_weights
@@ -396,9 +449,17 @@ class SymmetricRewardConfig(_LossSettings, RewardConfig):
         super().__post_init__()
 
     def resolve_clip(self, custom: losses.PairLoss | None = None) -> float | None:
-        """The bound on rewards that `reward_clip` comes to with this loss; None where it is off."""
+        """The bound on rewards that `reward_clip` comes to with this loss; None where it is off.
+
+        Args:
+            custom: the loss that "custom" stands for.
+        Raises:
+            ValueError: it is "auto", which depends on that loss, and there is none.
+        """
         if self.reward_clip != "auto":
             return self.reward_clip  # type: ignore[return-value]
+        if self.loss_type == losses.CUSTOM:
+            _need_custom(custom)
         return SYMPO_CLIP if self.resolve_loss(custom).symmetric else None
 
     def resolve_loss(self, custom: losses.PairLoss | None = None) -> losses.PairLoss:
@@ -406,7 +467,10 @@ class SymmetricRewardConfig(_LossSettings, RewardConfig):
 
         Args:
             custom: the loss that "custom" stands for.
+        Raises:
+            ValueError: that loss runs in TRL's code, or the noise rate does not go with it.
         """
+        self._check_custom(custom)
         if custom is not None:
             return custom
         loss = self._own_entries()[self.loss_type]
@@ -417,3 +481,6 @@ class SymmetricRewardConfig(_LossSettings, RewardConfig):
         if name in losses.LOSSES:
             return {name: losses.as_pair(losses.LOSSES[name])}
         return {name: losses.PAIR_LOSSES[name]} if name in losses.PAIR_LOSSES else {}
+
+    def _names(self) -> list[str]:
+        return [self.loss_type]

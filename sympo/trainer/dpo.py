@@ -70,7 +70,7 @@ class SymPOTrainer(NoisePosterior, DPOTrainer):
             raise TypeError(f"args is a {type(args).__name__}: SymPOTrainer takes a SymPOConfig")
         terms = args.resolve_terms(read_own_loss(loss, args.loss_type))
         whole = len(terms) == len(args.loss_type)
-        card = describe_policy(args, terms[0].loss if terms else None)
+        card = describe_policy(args, [term.loss for term in terms])
         super().__init__(
             model, ref_model, args, *rest, card=card, terms=terms, whole=whole, **kwargs
         )

@@ -46,6 +46,11 @@ class NoisePosterior(Objective):
         rate = noise_rate if noise_rate is not None else self._known_rate()
         if rate is None:
             raise ValueError("noise_rate is missing: give the rate of wrong labels, in [0, 0.5)")
+        if noise_rate is None and rate > 0.5:
+            raise ValueError(
+                f"RE-PO's estimate η = {self.eta:.3g} of the share of right labels is below ½, "
+                "where a label says nothing: give noise_rate, in [0, 0.5)"
+            )
         rate = check_rate(rate)
         # ε·σ(−h) over (1−ε)·σ(h) is e^(log-odds of ε, less h).
         prior = math.log(rate / (1 - rate)) if rate else -math.inf
@@ -65,6 +70,12 @@ class NoisePosterior(Objective):
                 f"dataset is a {type(dataset).__name__}: give a datasets.Dataset, whose rows stay "
                 "in their places"
             )
+        if _ROW in dataset.column_names:
+            raise ValueError(
+                f"the dataset has a column '{_ROW}', which is needed here: rename or remove it"
+            )
+        if not len(dataset):
+            return np.empty(0)
         numbered = dataset.add_column(_ROW, list(range(len(dataset))))
         prepared = self._prepare_for_margins(numbered)
         # Not the evaluation's own loader, whose sampler may sort the rows.

@@ -26,7 +26,7 @@ _UNKNOWN = -1  # in a batch, for a pair of which nobody knows whether it was fli
 
 
 class DivergedError(RuntimeError):
-    """A training loss was not finite; the message names the loss, its seed, its rate and a step."""
+    """A loss was not finite; the message names the method, its seed, its rate and a step."""
 
 
 class FlipCollator:
@@ -86,6 +86,8 @@ def _read_flip(value: Any, place: str) -> bool | None:
 
 
 def _read_weight(value: Any, place: str) -> float:
+    if value is None:
+        return 1.0
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     # NaN is no smaller and no larger than anything.
     if is_number and 0 <= value < math.inf:
@@ -173,13 +175,14 @@ class TrueLabels(_Mixin):
         return super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's; then an error if the training loss was not finite at a step since the last log.
+        """TRL's; then an error if an evaluation's loss is not finite, or one of training was not.
 
-        The metrics of several evaluation sets have the names of their sets, as their losses have:
-        TRL would call those of each `eval_…`, and keep the last set's.
+        That is a training loss of any step since the last log. The metrics of several evaluation
+        sets have the names of their sets, as their losses have: TRL would call those of each
+        `eval_…`, and keep the last set's.
 
         Raises:
-            DivergedError: it was not, and the config has `stop_on_divergence`.
+            DivergedError: so it is, and the config has `stop_on_divergence`.
         """
         if not self.model.training:
             # The mean that TRL would take, under the right name.
@@ -187,16 +190,23 @@ class TrueLabels(_Mixin):
             logs.update({f"{self._prefix}_{k}": sum(v) / len(v) for k, v in metrics.items()})
             metrics.clear()
         super().log(logs, start_time)
-        if self._diverged_at is None:
+        if self._diverged_at is not None:
+            step = self._diverged_at.item()
+            self._diverged_at = None
+            if step < math.inf:
+                self._end_diverged(f"the loss of step {step:.0f}")
+        # The last step may spoil a model without a further loss of training to show it.
+        if not math.isfinite(logs.get(f"{self._prefix}_loss", 0.0)):
+            self._end_diverged(f"{self._prefix}_loss after step {self.state.global_step}")
+
+    def _end_diverged(self, what: str) -> None:
+        if not self.args.stop_on_divergence:
             return
-        step = self._diverged_at.item()
-        self._diverged_at = None
-        if self.args.stop_on_divergence and step < math.inf:
-            raise DivergedError(
-                f"training diverged: the loss of step {step:.0f} is not finite "
-                f"({self._name}, seed {self.args.seed}); lower learning_rate, which is "
-                f"{self.args.learning_rate:g}, or set stop_on_divergence=False to go on"
-            )
+        raise DivergedError(
+            f"training diverged: {what} is not finite "
+            f"({self._name}, seed {self.args.seed}); lower learning_rate, which is "
+            f"{self.args.learning_rate:g}, or set stop_on_divergence=False to go on"
+        )
 
     def _watch(self, loss: Tensor) -> None:
         """Remember the first step whose training loss is not finite."""

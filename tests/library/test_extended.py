@@ -135,6 +135,13 @@ def test_weights_scale_pairs_and_the_mean_is_over_their_number(name, tmp_path):
     assert loss == pytest.approx((counts * each).sum() / 6, abs=2e-6)
 
 
+def test_a_pair_without_a_weight_counts_as_any_other(tmp_path):
+    given = draw_pairs(4).add_column("weight", [2.0, None, 0.5, None])
+    written = draw_pairs(4).add_column("weight", [2.0, 1.0, 0.5, 1.0])
+    loss, _ = evaluate("sympo_ramp", tmp_path, given)
+    assert loss == evaluate("sympo_ramp", tmp_path, written)[0]
+
+
 def test_weighted_batches_accumulate(tmp_path):
     rows = draw_pairs(8).add_column("weight", [0, 3, 1, 1, 2, 0, 1, 4])  # integers as well
     whole = train("sympo_erf", tmp_path, data=rows, per_device_train_batch_size=8, **SGD)
@@ -162,7 +169,7 @@ def test_a_reward_model_heeds_weights(tmp_path):
     assert trainer.evaluate()["eval_loss"] == pytest.approx((counts * each).mean(), abs=1e-6)
 
 
-@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "2", True, None])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "2", True])
 def test_impossible_weights_are_refused(value, tmp_path):
     rows = draw_pairs(3).add_column("weight", [value] * 3)
     message = f"row 0 of the dataset 'train': weight = {value!r}: give a number from 0 on"
@@ -333,6 +340,21 @@ def test_a_loss_and_its_name_go_together(tmp_path):
         build_reward(tmp_path, loss_type="custom")
 
 
+def test_a_custom_entry_that_is_told_a_rate(tmp_path):
+    cdpo = losses.get_pair("cdpo")
+    rows = draw_pairs(6)
+    loss, _ = evaluate("custom", tmp_path, rows, loss=cdpo, noise_rate=0.2)
+    assert loss == evaluate("cdpo", tmp_path, rows)[0]
+    build_reward(tmp_path, loss_type="custom", loss=cdpo, noise_rate=0.2)
+    for make in (build, lambda name, *rest, **more: build_reward(*rest, loss_type=name, **more)):
+        with pytest.raises(ValueError, match="loss 'cdpo' needs noise_rate, the rate of wrong"):
+            make("custom", tmp_path, loss=cdpo)
+        with pytest.raises(ValueError, match=r"noise_rate = 0.2 does not act on loss 'ramp'"):
+            make("custom", tmp_path, loss=losses.get("ramp"), noise_rate=0.2)
+        with pytest.raises(ValueError, match="loss 'ipo' has no function here"):
+            make("custom", tmp_path, loss=losses.get_pair("ipo"))
+
+
 # --- methods for reward models
 
 
@@ -446,6 +468,12 @@ def test_what_has_no_posterior_is_refused(tmp_path):
         trainer.noise_posterior(rows)
     with pytest.raises(ValueError, match=r"noise_rate = 0.5 is out of range"):
         trainer.noise_posterior(rows, noise_rate=0.5)
+    with pytest.raises(ValueError, match="the dataset has a column '_row', which is needed here"):
+        trainer.noise_posterior(rows.add_column("_row", [0] * 4), noise_rate=0.2)
+    assert trainer.noise_posterior(rows.select([]), noise_rate=0.2).shape == (0,)
+    doubtful = build("repo", tmp_path, data=rows, repo_start=0.4)
+    with pytest.raises(ValueError, match=r"η = 0.4 of the share of right labels is below ½"):
+        doubtful.noise_posterior(rows)
     stream = IterableDataset.from_generator(lambda: iter(rows))
     with pytest.raises(ValueError, match="is a IterableDataset: give a datasets"):
         trainer.noise_posterior(stream, noise_rate=0.2)

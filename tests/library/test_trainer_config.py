@@ -254,6 +254,34 @@ def test_a_number_of_numpy_is_a_number():
     assert config.resolve_clip() == 2.0
 
 
+@pytest.mark.parametrize("config", [SymPOConfig, SymmetricRewardConfig])
+def test_the_bound_of_a_custom_loss_depends_on_it(config):
+    custom = config(**CPU, loss_type="custom")
+    with pytest.raises(ValueError, match="the bound of 'custom' depends on the loss"):
+        custom.resolve_clip()
+    assert custom.resolve_clip(losses.as_pair(losses.LOSSES["ramp"])) == 10.0
+    assert custom.resolve_clip(losses.as_pair(losses.LOSSES["hinge"])) is None
+    assert config(**CPU, loss_type="custom", reward_clip=3).resolve_clip() == 3.0
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.float32(3)])
+def test_a_constant_of_numpy_is_kept_as_a_number(value):
+    config = SymPOConfig(**CPU, loss_type="ropo", ropo_alpha=value)
+    assert json.loads(config.to_json_string())["ropo_alpha"] == 3
+
+
+def test_an_entry_may_share_a_constant(monkeypatch):
+    """One that was registered before the trainers are imported, and set to another value."""
+    mine = dataclasses.replace(losses.get_pair("ropo", ropo_alpha=3), name="ropo3")
+    monkeypatch.setitem(losses.PAIR_LOSSES, "ropo3", mine)
+    help_text = trainer.config._constant_field("ropo_alpha").metadata["help"]
+    assert help_text.startswith("α of ropo and ropo3;")
+    config = SymPOConfig(**CPU, loss_type="ropo3", ropo_alpha=14)
+    (term,) = config.resolve_terms()
+    margin = torch.linspace(-3, 3, 7)
+    torch.testing.assert_close(term.loss.fn(margin), losses.get_pair("ropo").fn(margin))
+
+
 # --- the command line
 
 

@@ -9,6 +9,7 @@ from tiny_trainers import RATES, build, build_reward, draw_pairs, settings
 from trl import DPOTrainer
 
 from sympo import trainer
+from sympo.losses import LOSSES, as_pair, get_pair
 from sympo.trainer import SymPOConfig, SymPOTrainer
 from sympo.trainer.card import describe_policy
 
@@ -47,8 +48,27 @@ def test_a_search_may_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("build_trainer", [build_rdpo, build_reward])
+def test_an_evaluation_sees_what_the_last_step_has_left(build_trainer, tmp_path):
+    """One step, whose own loss is sound; what it leaves is made sure of."""
+    built = build_trainer(tmp_path, max_steps=1)
+    built.train()
+    with torch.no_grad():
+        for parameter in built.model.parameters():
+            parameter.fill_(math.nan)
+    with pytest.raises(trainer.DivergedError, match="eval_loss after step 1 is not finite"):
+        built.evaluate(draw_pairs(6))
+    assert math.isnan(built.state.log_history[-1]["eval_loss"])
+
+
+def test_a_loss_of_the_last_step_is_seen(tmp_path):
+    built = build_rdpo(tmp_path, **{**DIVERGING, "max_steps": 2, "logging_steps": 100})
+    with pytest.raises(trainer.DivergedError, match="the loss of step 2 is not finite"):
+        built.train()
+
+
+@pytest.mark.parametrize("build_trainer", [build_rdpo, build_reward])
 def test_the_accuracy_of_nan_is_nan(build_trainer, tmp_path):
-    built = build_trainer(tmp_path)
+    built = build_trainer(tmp_path, stop_on_divergence=False)
     with torch.no_grad():
         for parameter in built.model.parameters():
             parameter.fill_(math.nan)
@@ -95,7 +115,7 @@ def test_the_card_of_sympo_cites_it(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("dpo", "DPO (loss_type dpo), a method introduced in [Rafailov et al. 2023]"),
+        ("dpo", "DPO (loss_type dpo), a method introduced in [Direct Preference"),
         ("rdpo", "rDPO (loss_type rdpo, noise_rate 0.2), a method introduced in [Chowdhury"),
         ("cdpo", "cDPO (loss_type cdpo, noise_rate 0.2).\n"),
         ("holder", "Hölder (loss_type holder), a method introduced in [Fujisawa"),
@@ -110,10 +130,31 @@ def test_the_card_of_a_baseline_does_not_say_sympo(name, said, tmp_path):
     assert set(built.model.model_tags) == {"trl", "dpo"}
 
 
+@pytest.mark.parametrize("mix", [["dpo", "sympo_sigmoid"], ["sympo_sigmoid", "dpo"]])
+def test_the_card_of_a_mix_names_every_loss(mix):
+    config = SymPOConfig(use_cpu=True, bf16=False, loss_type=mix)
+    card = describe_policy(config, [term.loss for term in config.resolve_terms()])
+    assert set(card.name.partition(" (")[0].split(" and ")) == {"DPO", "SymPO"}
+    assert card.paper["id"] == "2505.24709"
+    assert "sympo" in card.tags
+
+
+def test_the_card_of_an_entry_given_as_custom_cites_its_paper():
+    config = SymPOConfig(use_cpu=True, bf16=False, loss_type="custom")
+    card = describe_policy(config, [as_pair(LOSSES["sigmoid"])])
+    assert card.paper["id"] == "2505.24709"
+    assert "sympo" in card.tags
+
+
+def test_dpo_is_cited_as_trl_cites_it():
+    config = SymPOConfig(use_cpu=True, bf16=False, loss_type="dpo")
+    assert describe_policy(config, [get_pair("dpo")]).paper == DPOTrainer._paper
+
+
 def test_the_paper_of_each_method_is_the_one_of_its_source(tmp_path):
     for name, loss in trainer.own_losses().items():
         config = SymPOConfig(**settings(tmp_path, loss_type=name, noise_rate=RATES.get(name)))
-        paper = describe_policy(config, loss).paper
+        paper = describe_policy(config, [loss]).paper
         if name.startswith("sympo_"):
             assert paper["id"] == "2505.24709"
         else:
