@@ -4,17 +4,18 @@ What is said of losses is what this companion's own notebooks found, in words th
 them (figures/*/table0_claims.md); where it found nothing, that is said.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sympo.audit.biases import Bias
-from sympo.audit.rates import Rate
+from sympo.audit.rates import CLOSE_PAIRS, Rate
 from sympo.rating import pairs_needed
 from sympo.stats import Interval
 
 if TYPE_CHECKING:
     from sympo.audit.core import Audit
 
-__all__ = ["advise", "believed_rate"]
+__all__ = ["advise", "believe", "believed_rate"]
 
 # ours: by the studies, where the losses' order on MNIST was seen from .2 on, and not at 0
 _LOW = 0.1
@@ -25,31 +26,36 @@ _TELLING = 0.05  # ours: a rule that is right this much more often than chance
 
 
 def believed_rate(audit: "Audit") -> Rate | None:
-    """The estimate that rests on least: ratings, then repeats, then triangles; None without one.
+    """The estimate with the narrowest interval, by ratings, repeats or triangles; None without one.
 
-    What the data contradict is not believed, nor an interval wider than .3, nor a classifier's
-    estimate, whose premise no single labels can show.
+    What the data contradict is not believed, nor an interval wider than .3, nor what simulated
+    ratings say, nor a classifier's estimate, whose premise no single labels can show.
     """
-    by_order = ("ratings", "repeated comparisons", "triangles")
+    believed = believe(audit.rates, simulated=audit.simulated)
+    return believed[0] if believed else None
+
+
+def believe(rates: Iterable[Rate], *, simulated: bool) -> list[Rate]:
+    """The estimates that `believed_rate` chooses from, the narrowest interval first."""
+    # Of the two readings of ratings one alone: their widths say nothing of which premise holds.
+    ratings = () if simulated else ("ratings, if the raters make no errors",)
+    routes = ("repeated comparisons", "triangles", *ratings)
     usable = [
-        rate
-        for rate in audit.rates
-        if rate.kind == "estimate"
-        and rate.interval is not None
-        and not rate.refuted
-        and rate.interval.high - rate.interval.low <= _VAGUE
+        (rate.interval.high - rate.interval.low, rate)
+        for rate in rates
+        if rate.kind == "estimate" and rate.interval and rate.route.startswith(routes)
     ]
-    for start in by_order:
-        for rate in usable:
-            if rate.route.startswith(start):
-                return rate
-    return None
+    believed = [(width, rate) for width, rate in usable if width <= _VAGUE and not rate.refuted]
+    return [rate for _, rate in sorted(believed, key=lambda pair: pair[0])]
 
 
 def advise(audit: "Audit") -> tuple[str, ...]:
     """What to do, in the order in which to do it."""
     if not audit.findings.rows:
         return ("No row is a pair of answers: see why rows were refused, and convert the file.",)
+    exchanged = _find_exchanged(audit)
+    if exchanged:
+        return (*_clean_rows(audit), *exchanged, *_mind_biases(audit))
     rate = believed_rate(audit)
     return (
         *_clean_rows(audit),
@@ -84,6 +90,21 @@ def _clean_rows(audit: "Audit") -> list[str]:
     if findings.invisible:
         advice.append(f"Drop the {_rows(findings.invisible)} with an answer that cannot be seen.")
     return advice
+
+
+def _find_exchanged(audit: "Audit") -> list[str]:
+    """What to check first where more than half of the labels are called wrong."""
+    asked = {"declared flips": "the column is_flipped says the opposite"}
+    if not audit.simulated:
+        name = "ratings, if the raters make no errors"
+        asked[name] = "the raters were given the wrong answer as the label's"
+    return [
+        f"More than half of the labels are wrong ({_show(rate.interval)}, by {rate.route}): the "
+        f"columns chosen and rejected look exchanged, or {asked[rate.route]}. Read some rows, "
+        "mend that, and audit again: no loss is advised before."
+        for rate in audit.rates
+        if rate.route in asked and rate.interval is not None and rate.interval.low > 0.5
+    ]
 
 
 def _mind_biases(audit: "Audit") -> list[str]:
@@ -122,32 +143,40 @@ def _describe(bias: Bias) -> str:
 def _choose_loss(rate: Rate, audit: "Audit") -> list[str]:
     interval = rate.interval
     assert interval is not None
-    told = _show(interval)
-    by = f"{rate.route}{', simulated' if audit.simulated else ''}"
+    told = f"{_show(interval)}, by {rate.route}{_premise(rate)}"
     if interval.high <= _LOW:
         choice = (
-            f"The noise rate is low ({told}, by {by}): take the loss that you know, such as DPO. "
-            "On clean labels the companion found no loss of reward models better than another by "
-            "more than .02."
+            f"The noise rate is low ({told}): take the loss that you know, such "
+            "as DPO. On clean labels the companion found no loss of reward models better than "
+            "another by more than .02."
         )
     elif interval.low >= _HIGH:
         choice = (
-            f"The noise rate is high ({told}, by {by}): try a symmetric loss, loss_type="
+            f"The noise rate is high ({told}): try a symmetric loss, loss_type="
             '"sympo_sigmoid" or "sympo_ramp", beside DPO, and keep what does better on held-out '
             "pairs. In the companion symmetric losses ordered more MNIST pairs rightly at rates "
-            "of .2 to .4 when trained to the last epoch; less was left, or seen, where the epoch "
-            "was chosen on noisy held-out pairs. On answers in words they beat the logistic loss "
-            "on some data sets and not on others. Small language models trained with SymPO won a "
-            "little more often than with DPO at the paper's β; at equal KL from the reference they "
-            "did not, and lost where pairs were fresh."
+            "of .2 to .4 when trained to the last epoch; the lead was smaller, or not seen, where "
+            "the epoch was chosen on noisy held-out pairs. On answers in words they beat the "
+            "logistic loss on some data sets and not on others. Small language models trained with "
+            "SymPO won a little more often than with DPO at the paper's β; at equal KL from the "
+            "reference they did not, and lost where pairs were fresh."
         )
     else:
         choice = (
-            f"The noise rate lies between, or is not known well ({told}, by {by}): train DPO and "
-            'loss_type="sympo_sigmoid", and keep what does better on held-out pairs. The '
-            "companion's gains are at rates of .2 and more, and small where training stops early."
+            f"The noise rate is neither clearly low nor clearly high ({told}): "
+            'train DPO and loss_type="sympo_sigmoid", and keep what does better on held-out '
+            "pairs. The companion's gains are at rates of .2 and more, and small where training "
+            "stops early."
         )
     return [choice, _price(interval, audit.findings.rows)]
+
+
+def _premise(rate: Rate) -> str:
+    """What the data leave open about an estimate."""
+    if rate.route != "repeated comparisons":
+        return ""
+    same = ", and right answers are the same each time" if CLOSE_PAIRS in rate.warnings else ""
+    return f" if rows that repeat are second ratings and no copies{same}"
 
 
 def _price(interval: Interval, rows: int) -> str:
@@ -164,7 +193,7 @@ def _measure_first(audit: "Audit") -> list[str]:
     bounds = [
         rate.interval.high
         for rate in audit.rates
-        if rate.kind == "upper bound" and rate.interval is not None
+        if rate.kind == "upper bound" and rate.interval is not None and not rate.refuted
     ]
     doubt = ", which what predicts the winner puts in doubt" if audit.words else ""
     known = (

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _audit_files(options: argparse.Namespace) -> Audit:
+    _check_options(options)
     pairs = read_pairs(options.file, processes=options.processes)
     ratings = None
     if options.ratings is not None:
@@ -49,12 +50,33 @@ def _audit_files(options: argparse.Namespace) -> Audit:
             None if options.test is None else read_pairs(options.test, processes=options.processes)
         ),
         ratings=ratings,
-        words=[] if options.words is None else options.words.read_text(encoding="utf-8").split(),
+        words=[] if options.words is None else _read_words(options.words),
         copies=options.copies,
         seed=options.seed,
         processes=options.processes,
         source=options.file.name,
     )
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.seed < 0:
+        raise ValueError(f"--seed {options.seed} is negative: give 0 or more")
+    if options.rater is not None and options.ratings is None:
+        raise ValueError("--rater names whose ratings: give their file by --ratings, too")
+    if options.html is None or not options.html.exists():
+        return
+    for read in (options.file, options.test, options.ratings, options.words):
+        if read is not None and read.exists() and read.samefile(options.html):
+            raise ValueError(
+                f"--html {options.html} would overwrite what is read: name another file"
+            )
+
+
+def _read_words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError:
+        raise ValueError(f"--words {path} is no UTF-8 text: save it as UTF-8") from None
 
 
 def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """The audit of a dataset: what its rows hold, what predicts them, how noisy they are."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
 from sympo.audit import biases, label_errors, rates, report, triangles
-from sympo.audit.advice import advise
+from sympo.audit.advice import advise, believe
 from sympo.audit.biases import Bias
 from sympo.audit.rates import Rate
 from sympo.audit.scan import Comparisons, Scan, compare_rows, mix, read_answers, scan
@@ -24,6 +24,7 @@ __all__ = ["SAMPLE", "Audit", "Dependence", "Findings", "Suspect", "audit"]
 SAMPLE = 20_000  # ours: words are read in as many rows; intervals are then ±.01
 _SUSPECTS = 10
 _MOST_ANSWERS = 30  # ours: of a prompt, in triangles; they are 4,060
+_PERFECT = 0.02  # ours: raters err more often than this
 _P = 0.01  # a warning comes by chance once in a hundred audits
 
 
@@ -154,7 +155,7 @@ def audit(
         pairs: from `sympo.preferences.read_pairs`, or a dataset in its form.
         test: pairs to be tested on: prompts that both share are counted.
         ratings: (row of the dataset, +1 where a rater agrees with the label, −1 where not, 0 for a
-            tie), as `sympo.rating.rated_rows` gives them.
+            tie), as `sympo.rating.rated_rows` gives them. Several of a row are no independent ones.
         first: `(rows,)`, whether the chosen answer was shown first to whoever labelled it; None
             where unknown. Datasets do not store it: chosen comes first in every row.
         words: a list to count in the answers, such as words of praise.
@@ -162,8 +163,8 @@ def audit(
         sample: rows whose words are read, drawn at random.
         processes: that read the rows, where they are many and lie in a file.
     Raises:
-        ValueError: a rated row that does not exist, a `first` of another length, and what
-            `rates.rate_from_ratings` refuses.
+        ValueError: a rated row that does not exist, a `first` of another length, and ratings that
+            are none of +1, −1 and 0.
     Check: tests/library/test_audit.py.
     """
     dataset, told = (pairs.dataset, pairs.report) if isinstance(pairs, Pairs) else (pairs, None)
@@ -184,23 +185,29 @@ def audit(
     dependence = [_depend_on_flips(rows)]
     if ratings is not None:
         row, sign = _check_ratings(ratings, len(dataset))
-        by_route.extend(rates.rate_from_ratings(sign))
-        dependence.append(_depend_on_ratings(rows, row, sign))
+        if sign.any():
+            by_route.extend(rates.rate_from_ratings(sign, rows=row))
+            dependence.append(_depend_on_ratings(rows, row, sign))
+        else:
+            notes.append("No rate by ratings: there is none that takes a side.")
     drawn = np.sort(np.random.default_rng([seed, 0]).permutation(len(dataset))[:sample])
     reading = _read_words(dataset, drawn, rows, listed=words, seed=seed, notes=notes)
+    depends = tuple(found for found in dependence if found is not None)
+    simulated = bool(getattr(ratings, "simulated", False))
+    against = _contradict(depends, believe(by_route, simulated=simulated))
     return Audit(
         source=source,
         report=told,
         findings=_count(rows, comparisons, told, _scan_test(test, processes)),
         biases=(*by_looks, *reading.biases),
         words=reading.words,
-        rates=(*by_route, *reading.rates),
-        dependence=tuple(found for found in dependence if found is not None),
+        rates=(*by_route, *(against(rate) for rate in reading.rates)),
+        dependence=depends,
         accuracy=reading.accuracy,
         suspects=reading.suspects,
         suspected=reading.suspected,
         sample=len(drawn),
-        simulated=bool(getattr(ratings, "simulated", False)),
+        simulated=simulated,
         notes=tuple(notes),
     )
 
@@ -270,8 +277,7 @@ def _rate_rows(rows: Scan, comparisons: Comparisons, *, copies: bool) -> Iterabl
     if copies or not several.any():
         return
     plus, minus = comparisons.plus[several], comparisons.minus[several]
-    read = rates.rate_from_repeats(plus, minus)
-    yield _doubt_repeats(read, plus, minus)
+    yield _doubt_repeats(rates.rate_from_repeats(plus, minus), plus, minus)
     by_triangles = _find_triangles(rows, comparisons, several)
     if by_triangles is not None:
         yield by_triangles
@@ -279,25 +285,48 @@ def _rate_rows(rows: Scan, comparisons: Comparisons, *, copies: bool) -> Iterabl
 
 def _doubt_repeats(read: Rate, plus: NDArray[Any], minus: NDArray[Any]) -> Rate:
     contradicted = int(((plus > 0) & (minus > 0)).sum())
-    if contradicted:
+    assert read.interval is not None
+    copies = not contradicted or read.interval.high < _PERFECT
+    if copies:
+        verb = "is" if contradicted < 2 else "are"
+        warning = (
+            f"{contradicted or 'None'} of the {len(plus):,} repeated pairs {verb} contradicted: "
+            "these look like copies, and not like second ratings."
+        )
+    else:
         warning = (
             "Rows that repeat word for word count as second ratings; if they are copies, the rate "
             "is read too low."
         )
-    else:
-        warning = (
-            f"None of the {len(plus)} repeated pairs is contradicted: these look like copies, and "
-            "not like second ratings."
+    return replace(read, warnings=(*read.warnings, warning), refuted=read.refuted or copies)
+
+
+def _contradict(
+    dependence: Sequence[Dependence], believed: Sequence[Rate]
+) -> Callable[[Rate], Rate]:
+    """Rates by label errors, with what in the other findings contradicts their premise."""
+    depends = [
+        f"Contradicted by {found.source}: flips depend on which answer wins."
+        for found in dependence
+        if found.differs
+    ]
+
+    def contradict(rate: Rate) -> Rate:
+        above = [
+            f"Contradicted by {other.route}: {other.interval.low:.3f} to {other.interval.high:.3f} "
+            "lies wholly above. Flips depend on the answers, or close pairs are counted there."
+            for other in believed
+            if other.route.startswith(("ratings", "repeated"))
+            and other.interval is not None
+            and rate.interval is not None
+            and other.interval.low > rate.interval.high
+        ]
+        against = (*depends, *above)
+        return replace(
+            rate, warnings=(*rate.warnings, *against), refuted=rate.refuted or bool(against)
         )
-    warnings = (*read.warnings, warning)
-    return Rate(
-        read.route,
-        read.kind,
-        read.interval,
-        read.assumes,
-        warnings,
-        read.refuted or not contradicted,
-    )
+
+    return contradict
 
 
 def _find_triangles(
@@ -352,10 +381,11 @@ def _check_ratings(
 def _depend_on_ratings(
     rows: Scan, row: NDArray[np.int64], sign: NDArray[np.int64]
 ) -> Dependence | None:
-    """By the raters' word for the right winner."""
-    decided = sign != 0
-    row, wrong = row[decided], sign[decided] < 0
-    return _depend(rows, row, wrong, "ratings")
+    """By the raters' word for the right winner, or that of most of them."""
+    row, rated = np.unique(row, return_inverse=True)
+    votes = np.bincount(rated, weights=sign)
+    decided = votes != 0
+    return _depend(rows, row[decided], votes[decided] < 0, "ratings")
 
 
 def _depend_on_flips(rows: Scan) -> Dependence | None:

@@ -14,9 +14,10 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 from scipy.special import expit
 
-from sympo.stats import Interval, clustered_mean, mean_interval, wilson
+from sympo.stats import Interval, clustered_mean, wilson
 
 __all__ = [
+    "CLOSE_PAIRS",
     "FEW_CLUSTERS",
     "Rate",
     "rate_from_flips",
@@ -28,6 +29,10 @@ __all__ = [
 
 # ours: with fewer, the spread between clusters is no guide to its own size
 FEW_CLUSTERS = 20
+CLOSE_PAIRS = (
+    "With fewer than four ratings on a pair nobody can tell noise from close pairs that fresh "
+    "raters decide either way (Bradley–Terry): the figure counts both."
+)
 _SUREST = 0.1  # the share of pairs that a classifier is surest of
 _FEWEST_SUREST = 100
 _GROUPS = 500
@@ -68,10 +73,28 @@ def share(values: ArrayLike, clusters: ArrayLike | None = None) -> Interval:
     """
     values = np.asarray(values, dtype=float)
     if clusters is not None and 1 < len(np.unique(clusters)) < len(values):
-        mean = clustered_mean(values, clusters)
-        low, high = max(float(mean.low), 0.0), min(float(mean.high), 1.0)
-        return Interval(mean.estimate, low, high, len(values))
+        return _share_by_cluster(values, clusters, most=len(values))
     return wilson(float(values.sum()), len(values))
+
+
+def _share_by_cluster(values: NDArray[np.float64], clusters: ArrayLike, *, most: int) -> Interval:
+    """Wilson's interval for as many independent values as have the mean's standard error.
+
+    A symmetric interval fails near 0 and 1, where clusters that differ from the rest are few and
+    often none is seen; without a spread, a cluster counts as one value. There are `most` at most.
+    """
+    mean = clustered_mean(values, clusters)
+    t = scipy_stats.t.isf(0.025, mean.n - 1)
+    error = (mean.high - mean.estimate) / t
+    size = float(mean.n)
+    if error > 1e-9:  # what equal values miss their mean by
+        z = scipy_stats.norm.isf(0.025)
+        # t and z: the error is an estimate too, of G − 1 degrees of freedom (Korn and Graubard).
+        size = mean.estimate * (1 - mean.estimate) / error**2 * (z / t) ** 2
+    independent = int(np.clip(size, 1, most))
+    return wilson(mean.estimate * independent, independent)._replace(
+        estimate=mean.estimate, n=len(values)
+    )
 
 
 def rate_from_flips(flips: ArrayLike) -> Rate:
@@ -81,12 +104,16 @@ def rate_from_flips(flips: ArrayLike) -> Rate:
         flips: `(rows,)` of bool or None, which is unknown and left out.
     """
     known = [bool(flip) for flip in np.asarray(flips, dtype=object) if flip is not None]
+    counted = share(known) if known else None
+    most = counted is not None and counted.low > 0.5
     return Rate(
         "declared flips",
         "count",
-        share(known) if known else None,
+        counted,
         "The column is_flipped is right. It says which labels were flipped on purpose, and nothing "
         "of errors that were there before.",
+        ("More than half of the labels are declared wrong: check the column is_flipped.",) * most,
+        refuted=most,
     )
 
 
@@ -104,10 +131,12 @@ def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
     if not len(n) or n.min() < 2:
         raise ValueError("plus + minus must be at least 2 for each pair: leave single ratings out")
     agreement = (plus * (plus - 1) + minus * (minus - 1)) / (n * (n - 1))
-    if n.max() == 2:
+    if n.max() == 2 or len(agreement) == 1:
         interval = wilson(float(agreement.sum()), len(agreement))
     else:
-        interval = mean_interval(agreement, proportion=True)
+        # A pair of more ratings tells more than one value would: its spread says how much.
+        ratings = int((n * (n - 1) / 2).sum())  # pairs of them
+        interval = _share_by_cluster(agreement, np.arange(len(agreement)), most=ratings)
     warnings = [_chance_warning(interval)] if interval.high < 0.5 else []
     varies = _error_varies(plus, minus)
     if varies:
@@ -116,10 +145,7 @@ def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
             "allows: close pairs are rated by taste, and the figure counts that as noise."
         )
     elif varies is None:
-        warnings.append(
-            "With fewer than four ratings on a pair nobody can tell noise from close pairs that "
-            "fresh raters decide either way (Bradley–Terry): the figure counts both."
-        )
+        warnings.append(CLOSE_PAIRS)
     return Rate(
         "repeated comparisons",
         "estimate",
@@ -127,7 +153,7 @@ def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
         "The ratings of a pair are independent, err at one rate, and its right answer is the same "
         "each time.",
         tuple(warnings),
-        refuted=bool(varies),
+        refuted=bool(varies) or interval.high < 0.5,
     )
 
 
@@ -192,7 +218,8 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
     clean = Interval(1 - agrees.estimate, 1 - agrees.high, 1 - agrees.low, agrees.n)
     ties = int((~decided).sum())
     warnings = [f"{ties} ties are left out."] if ties else []
-    if agrees.high < 0.5:
+    exchanged = agrees.high < 0.5
+    if exchanged:
         warnings.append(_chance_warning(agrees))
     close = "and right answers that do not change: a close pair that raters decide either way "
     return (
@@ -202,6 +229,7 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
             clean,
             f"Raters without errors, on rows drawn at random, {close}counts as noise.",
             tuple(warnings),
+            exchanged,
         ),
         Rate(
             "ratings, if the raters err as often as the labels",
@@ -210,6 +238,7 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
             f"Raters who err at the labels' own rate, independently of them, {close}counts as "
             "noise.",
             tuple(warnings),
+            exchanged,
         ),
     )
 

@@ -121,8 +121,8 @@ def _show_biases(audit: "Audit") -> _Table:
     rows = tuple((bias.rule, _show(bias.interval), f"{bias.ties:,}") for bias in rules)
     notes = [_explain(bias) for bias in rules if bias.note]
     below = [
-        f"Words are read in {audit.sample:,} rows drawn at random. Single words are listed where "
-        "they tell after Holm's correction over all that were tried.",
+        f"Words are read in {audit.sample:,} rows drawn at random. The five strongest words are "
+        "listed, where they tell after Holm's correction over all that were tried.",
         *notes,
         "A rule that predicts is taste or bias: labels cannot say which. If it is bias, flips "
         "depend on which answer wins, and no symmetric loss repairs that (theory T11).",
@@ -149,7 +149,7 @@ def _show_rates(audit: "Audit") -> _Table:
         route = _name(rate, simulated=audit.simulated)
         n = "" if rate.interval is None else f"{rate.interval.n:,}"
         rows.append((route, rate.kind, _show_rate(rate), n))
-        below.append(f"{route}: assumes: {rate.assumes}")
+        below.append(f"{route} assumes: {rate.assumes}")
         below += [f"  Warning: {warning}" for warning in rate.warnings]
     if audit.accuracy is not None:
         below.append(
@@ -168,9 +168,9 @@ def _name(rate: Rate, *, simulated: bool) -> str:
 def _show_rate(rate: Rate) -> str:
     if rate.interval is None:
         return "none"
-    if rate.kind == "upper bound":
-        return f"at most {rate.interval.high:.3f}"
     doubt = ", not to be believed" if rate.refuted else ""
+    if rate.kind == "upper bound":
+        return f"at most {rate.interval.high:.3f}{doubt}"
     return f"{_show(rate.interval)}{doubt}"
 
 
@@ -194,7 +194,13 @@ def _align(table: _Table) -> list[str]:
 def _wrap(line: str) -> str:
     from textwrap import fill
 
-    return fill(line, _WIDTH, subsequent_indent="   ")
+    return fill(
+        line,
+        _WIDTH,
+        subsequent_indent="   ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _section(table: _Table) -> str:
@@ -216,10 +222,11 @@ def _suspects(suspects: Sequence["Suspect"]) -> str:
     parts = [
         "<h2>Rows to look at first</h2>",
         "<p>Labels that cleanlab calls the likeliest errors: a classifier of words disagrees most. "
-        "Rows are counted from 0, among those kept.</p>",
+        "They are rows of the dataset: those kept, counted from 0. Refused rows, above, are "
+        "counted from 1 in the file.</p>",
     ]
     for suspect in suspects:
-        parts.append(f"<h3>Row {suspect.row:,}</h3>")
+        parts.append(f"<h3>Row {suspect.row:,} of the dataset, from 0</h3>")
         parts += [
             f"<p>{name}</p><pre>{_escape(_excerpt(text))}</pre>"
             for name, text in (

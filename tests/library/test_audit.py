@@ -1,6 +1,7 @@
 """The audit of a file: its counts, what predicts the winner, its advice, and its two reports."""
 
 import ast
+import dataclasses
 import json
 import subprocess
 import sys
@@ -256,6 +257,76 @@ def test_flips_that_depend_on_which_answer_wins_are_named(when_longer, named):
     assert dependence.differs == named
     assert dependence.longer.low < when_longer < dependence.longer.high
     assert any("No symmetric loss repairs that" in sentence for sentence in found.advice) == named
+    bound = routes(found)["label errors, bound"]
+    assert bound.refuted == named
+    assert any("by ratings: flips depend" in warning for warning in bound.warnings) == named
+
+
+def test_a_bound_below_what_repeats_read_is_refuted_and_not_cited():
+    """Flips by the hotel's answers, and a label that any classifier reads off the words."""
+    pairs, _ = draw_reviews(400, 0)
+    noisy, _ = draw_reviews(300, 0.3, seed=1, repeats=4)
+    plain = audit.audit(pairs)
+    bound = routes(plain)["label errors, bound"]
+    assert not bound.refuted
+    assert any("at most" in sentence for sentence in plain.advice)
+    (repeats,) = (r for r in audit.audit(noisy).rates if r.route == "repeated comparisons")
+    found = core._contradict((), [repeats])(bound)
+    assert found.refuted
+    assert "Contradicted by repeated comparisons" in found.warnings[-1]
+    again = dataclasses.replace(plain, rates=(found,))
+    assert not any("at most" in sentence for sentence in again.advice)
+    assert f"at most {found.interval.high:.3f}, not to be believed" in again.text()
+
+
+def test_ratings_that_contradict_most_labels_are_called_an_exchange():
+    pairs, _ = draw_reviews(300, 0)
+    found = audit.audit(pairs, ratings=[(i, 1 if i % 10 == 0 else -1) for i in range(300)])
+    rated = [rate for rate in found.rates if rate.route.startswith("ratings")]
+    assert [rate.refuted for rate in rated] == [True, True]
+    advised = " ".join(found.advice)
+    assert "columns chosen and rejected look exchanged" in advised
+    assert "DPO" not in advised
+    assert "SymPO" not in advised
+
+
+def test_more_declared_flips_than_labels_left_are_called_an_exchange():
+    rows = [row(f"q{i}", "yes", "no", is_flipped=i % 10 > 0) for i in range(100)]
+    found = audit.audit(parse_rows(rows))
+    assert routes(found)["declared flips"].refuted
+    assert any("look exchanged, or the column is_flipped" in sentence for sentence in found.advice)
+
+
+def test_a_rate_by_two_ratings_a_pair_carries_its_premise():
+    pairs, _ = draw_reviews(400, 0.1, repeats=2)
+    (choice,) = [s for s in audit.audit(pairs).advice if s.startswith("The noise rate")]
+    assert "and right answers are the same each time" in choice
+    assert "second ratings and no copies" in choice
+
+
+def test_one_contradiction_among_a_thousand_copies_is_no_low_rate():
+    rows = [row(f"q{i}", f"yes {i}", f"no {i}") for i in range(1000)] * 2
+    rows[-1] = row("q999", "no 999", "yes 999")
+    found = audit.audit(parse_rows(rows))
+    assert routes(found)["repeated comparisons"].refuted
+    assert not any(sentence.startswith("The noise rate") for sentence in found.advice)
+
+
+def test_five_raters_of_a_row_are_no_five_rows():
+    pairs, wrong = draw_reviews(60, 0.2)
+    once = [(i, -1 if w else 1) for i, w in enumerate(wrong)]
+    name = "ratings, if the raters make no errors"
+    one = routes(audit.audit(pairs, ratings=once))[name].interval
+    five = routes(audit.audit(pairs, ratings=once * 5))[name].interval
+    assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.05)
+
+
+def test_ratings_that_take_no_side_are_a_note():
+    pairs, _ = draw_reviews(5, 0)
+    for ratings in ([], [(0, 0)]):
+        found = audit.audit(pairs, ratings=ratings)
+        assert not found.rates
+        assert any("No rate by ratings" in note for note in found.notes)
 
 
 def test_ratings_of_rows_that_do_not_exist_are_refused():
@@ -271,7 +342,8 @@ def test_simulated_ratings_are_called_simulated_everywhere():
     found = audit.audit(pairs, ratings=rating.rated_rows(simulated))
     assert found.simulated
     assert "simulated ratings, if the raters make no errors" in found.text()
-    assert ", simulated)" in " ".join(found.advice)
+    assert advice.believed_rate(found) is None
+    assert not any(sentence.startswith("The noise rate") for sentence in found.advice)
 
 
 def test_a_missing_package_costs_one_route(monkeypatch):
@@ -301,7 +373,8 @@ def test_the_same_seed_gives_the_same_report():
 
 
 @pytest.mark.parametrize(
-    ("noise_rate", "expected"), [(0, "rate is low"), (0.15, "lies between"), (0.35, "rate is high")]
+    ("noise_rate", "expected"),
+    [(0, "rate is low"), (0.15, "neither clearly low nor"), (0.35, "rate is high")],
 )
 def test_the_advice_follows_the_rate(noise_rate, expected):
     pairs, wrong = draw_reviews(600, noise_rate)
@@ -345,6 +418,18 @@ def test_control_characters_do_not_reach_the_terminal():
     rows = [row("q", "yes", "no"), {EVIL: 1}]
     text = audit.audit(parse_rows(rows), source=EVIL).text()
     assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_a_suspects_number_says_what_it_counts():
+    found = audit.audit(draw_reviews(300, 0.2)[0])
+    assert f"Row {found.suspects[0].row} of the dataset, from 0" in found.html()
+
+
+def test_no_word_is_broken_at_the_end_of_a_line():
+    found = audit.audit(draw_reviews(300, 0.2)[0])
+    told = set(found.text().split())
+    for sentence in found.advice:
+        assert set(sentence.split()) <= told
 
 
 # The command line
@@ -397,6 +482,45 @@ def test_a_file_that_cannot_be_read_is_one_sentence(name, tmp_path, capsys):
 def test_a_page_that_cannot_be_written_is_one_sentence(file, tmp_path, capsys):
     assert audit.main([str(file), "--html", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["data", "--test", "--ratings", "--words"])
+def test_a_page_never_overwrites_what_is_read(option, file, tmp_path, capsys):
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(file.read_bytes())
+    read = file if option == "data" else other
+    page = tmp_path / "link.html"
+    page.symlink_to(read)
+    before = read.read_bytes()
+    given = [] if option == "data" else [option, str(other)]
+    assert audit.main([str(file), *given, "--html", str(page)]) == 2
+    assert f"--html {page} would overwrite" in capsys.readouterr().err
+    assert read.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--seed", "-1"], "--seed -1"),
+        (["--rater", "Ann"], "--ratings"),
+        (["--words", "latin.txt"], "latin.txt"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(options, named, file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("schön".encode("latin-1"))
+    assert audit.main([str(file), *options]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
+
+
+def test_a_ratings_file_without_a_rating_is_no_obstacle(file, tmp_path, capsys):
+    pairs = preferences.read_pairs(file)
+    path = tmp_path / "ratings.jsonl"
+    rating.RatingFile(path, rating.draw_items(pairs.dataset, seed=0))
+    assert audit.main([str(file), "--ratings", str(path)]) == 0
+    assert "No rate by ratings" in capsys.readouterr().out
 
 
 # Scale

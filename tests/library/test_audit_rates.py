@@ -117,6 +117,30 @@ def test_shares_of_prompts_that_repeat_are_by_prompt():
     assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.02)
 
 
+@pytest.mark.parametrize(("pairs", "ratings"), [(20, 3), (50, 5)])
+@pytest.mark.parametrize("rate", [0, 0.02, 0.2])
+def test_few_pairs_of_several_ratings_cover_small_rates_too(pairs, ratings, rate):
+    covered = []
+    for seed in range(300):
+        plus = np.random.default_rng([seed, 29]).binomial(ratings, 1 - rate, size=pairs)
+        covered.append(worlds.covers(audit.rate_from_repeats(plus, ratings - plus), rate))
+    assert np.mean(covered) >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / 300)
+
+
+def test_ratings_that_all_agree_leave_wilsons_doubt():
+    found = audit.rate_from_repeats([3] * 20, [0] * 20).interval
+    assert found.estimate == found.low == 0
+    least = stats.binomtest(20, 20).proportion_ci(method="wilson").low
+    assert (1 - found.high) ** 2 + found.high**2 == pytest.approx(least)
+
+
+def test_clusters_without_a_spread_count_once_each():
+    found = share(np.ones(30), np.r_[0, np.arange(29)])
+    expected = stats.binomtest(29, 29).proportion_ci(method="wilson")
+    assert found[:3] == pytest.approx((1, expected.low, expected.high))
+    assert found.n == 30
+
+
 def test_triangles_of_a_graph_are_those_of_an_enumeration():
     generator = np.random.default_rng(0)
     ends = np.array([(a, b) for a in range(9) for b in range(a + 1, 9) if generator.random() < 0.5])
