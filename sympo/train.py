@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import pyarrow.parquet
 from datasets import Dataset
+from safetensors import SafetensorError
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-from sympo.preferences import load_file
+from sympo.losses import CUSTOM
+from sympo.preferences import load_file, read_rows
 from sympo.trainer import (
     DivergedError,
     SymmetricRewardConfig,
@@ -57,6 +60,20 @@ class _Parser(TrlParser):
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; --help lists all flags")
+
+    def set_defaults_with_config(self, **kwargs: Any) -> list[str]:
+        # argparse checks the numbers of flags, and takes those of a file as they are.
+        for action in self._actions:
+            value = kwargs.get(action.dest)
+            if value is None or action.nargs is not None or action.type not in (int, float):
+                continue
+            try:
+                action.type(str(value))
+            except ValueError:
+                kind = "a whole number" if action.type is int else "a number"
+                raise ValueError(f"{action.dest} = {value!r}: give {kind}") from None
+        rest: list[str] = super().set_defaults_with_config(**kwargs)
+        return rest
 
 
 class _FirstLook(argparse.ArgumentParser):
@@ -98,15 +115,25 @@ def _parse(argv: Sequence[str]) -> tuple[TrainArguments, Any, ModelConfig]:
     seen, rest = look.parse_known_args(argv)
     file = [] if seen.config is None else ["--config", seen.config]
     kind = seen.kind or (_read_config(seen.config).get("kind") if file else None) or "dpo"
-    if kind not in _CONFIGS:
+    if not isinstance(kind, str) or kind not in _CONFIGS:
         raise ValueError(f"kind = {kind!r} is not a choice: give dpo or reward")
 
-    parser = _Parser((TrainArguments, _CONFIGS[kind], ModelConfig), prog="python -m sympo train")
+    parser = _Parser(
+        (TrainArguments, _CONFIGS[kind], ModelConfig),
+        prog="python -m sympo train",
+        allow_abbrev=False,
+    )
     script, config, model, unknown = parser.parse_args_and_config(
         [*file, "--kind", kind, *rest], return_remaining_strings=True
     )
     if unknown:
         raise ValueError(f"unknown settings: {' '.join(unknown)}; --help lists all flags")
+    if not isinstance(script.data, str):
+        raise ValueError(f"data = {script.data!r}: name a file of preferences")
+    if CUSTOM in ([config.loss_type] if kind == "reward" else config.loss_type):
+        raise ValueError(
+            f"loss_type '{CUSTOM}' is a function, which only Python can give: use the trainer there"
+        )
     if not model.model_name_or_path:
         raise ValueError("model_name_or_path is missing: name a model's folder, or one on the hub")
     if kind == "reward" and model.use_peft and model.lora_task_type == "CAUSAL_LM":
@@ -148,8 +175,24 @@ def _model_arguments(config: Any, model: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _read(path: str, name: str) -> Dataset:
+def _refuse_column(path: str, kind: str) -> None:
+    """Refuse a column that the trainer would heed and that pairs do not keep."""
+    if path.endswith(".parquet"):
+        rows = iter([pyarrow.parquet.read_schema(path).names])
+    else:
+        rows = (row for row in read_rows(Path(path)) if isinstance(row, dict))
+    heeded = {"weight"} if kind == "dpo" else {"weight", "margin"}
+    found = next((name for row in rows for name in row if name in heeded), None)
+    if found is not None:
+        raise ValueError(
+            f"{Path(path).name} has a column '{found}', which this command does not pass on: "
+            "remove it, or use the trainer in Python with the column added to the dataset"
+        )
+
+
+def _read(path: str, name: str, kind: str) -> Dataset:
     pairs = load_file(path)
+    _refuse_column(path, kind)
     print(f"{name}: {Path(path).name}, {pairs.report}", flush=True)
     return pairs.dataset
 
@@ -158,16 +201,22 @@ def _train(script: TrainArguments, config: Any, model: ModelConfig) -> None:
     # First, since they may need packages that are not here.
     adapter = get_peft_config(model)
     quantization = get_quantization_config(model)
-    train = _read(script.data, "training pairs")
-    evaluation = None if script.eval_data is None else _read(script.eval_data, "held-out pairs")
-    trainer = _TRAINERS[script.kind](
-        model.model_name_or_path,
-        args=config,
-        train_dataset=train,
-        eval_dataset=evaluation,
-        quantization_config=quantization,
-        peft_config=adapter,
-    )
+    train = _read(script.data, "training pairs", script.kind)
+    evaluation = None
+    if script.eval_data is not None:
+        evaluation = _read(script.eval_data, "held-out pairs", script.kind)
+    try:
+        trainer = _TRAINERS[script.kind](
+            model.model_name_or_path,
+            args=config,
+            train_dataset=train,
+            eval_dataset=evaluation,
+            quantization_config=quantization,
+            peft_config=adapter,
+        )
+    except (RuntimeError, SafetensorError) as error:
+        # Weights that are broken or of other shapes, and trackers that are not installed.
+        raise ValueError(f"the run cannot be set up: {error}") from error
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     if evaluation is not None:
         measured = trainer.evaluate()

@@ -94,6 +94,12 @@ def test_a_run_that_diverges_is_a_sentence_and_exit_1(folder, model, capsys):
     assert "training diverged" in capsys.readouterr().err
 
 
+def test_a_run_whose_last_step_diverges_is_exit_1(folder, model, capsys):
+    steep = ("--learning_rate", "1e30", "--max_steps", "1", "--eval_data", "held_out.jsonl")
+    assert train("--data", "pairs.jsonl", "--loss_type", "dpo", *steep, model=model) == 1
+    assert "eval_loss after step 1 is not finite" in capsys.readouterr().err
+
+
 REFUSED = {
     "no data": ((), "arguments are required: --data"),
     "no such file": (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
@@ -106,6 +112,14 @@ REFUSED = {
     "empty config": (("--config", "empty.yaml"), "holds no settings"),
     "unknown setting": (("--config", "typo.yaml"), "unknown settings: --learning_raet 1"),
     "no name after a flag": (("--config",), "expected one argument"),
+    "short flag": (("--data", "pairs.jsonl", "--learning_rat", "1"), "unknown settings: --learn"),
+    "no whole number": (("--config", "half.yaml"), "max_steps = 1.5: give a whole number"),
+    "a list": (("--config", "list.yaml"), "learning_rate = [1]: give a number"),
+    "a list of kinds": (("--config", "kinds.yaml"), "kind = ['dpo'] is not a choice"),
+    "null data": (("--config", "null.yaml"), "data = None: name a file"),
+    "custom": (("--data", "pairs.jsonl", "--loss_type", "custom"), "only Python can give"),
+    "weights of pairs": (("--data", "weighted.jsonl"), "weighted.jsonl has a column 'weight'"),
+    "margins": (("--data", "margins.jsonl", "--kind", "reward"), "has a column 'margin'"),
     "code of a model": (("--data", "pairs.jsonl", "--trust_remote_code"), "leave it out"),
     "weights that hold code": (
         ("--data", "pairs.jsonl", "--model_init_kwargs", '{"use_safetensors": false}'),
@@ -119,6 +133,14 @@ def test_bad_input_is_a_sentence_and_exit_2(case, folder, model, capsys):
     (folder / "broken.yaml").write_text("data: [pairs.jsonl")
     (folder / "empty.yaml").write_text("")
     (folder / "typo.yaml").write_text("data: pairs.jsonl\nlearning_raet: 1\n")
+    (folder / "half.yaml").write_text("data: pairs.jsonl\nmax_steps: 1.5\n")
+    (folder / "list.yaml").write_text("data: pairs.jsonl\nlearning_rate: [1]\n")
+    (folder / "kinds.yaml").write_text("data: pairs.jsonl\nkind: [dpo]\n")
+    (folder / "null.yaml").write_text("data: null\n")
+    for column in ("weight", "margin"):
+        rows = [{"prompt": "w0 ", "chosen": "w1", "rejected": "w2", column: 0.5}]
+        name = {"weight": "weighted", "margin": "margins"}[column]
+        write_jsonl(folder / f"{name}.jsonl", rows)
     arguments, message = REFUSED[case]
     assert train(*arguments, model=model) == 2
     printed = capsys.readouterr()
@@ -130,6 +152,17 @@ def test_bad_input_is_a_sentence_and_exit_2(case, folder, model, capsys):
 def test_a_model_has_to_be_named(folder, capsys):
     assert train("--data", "pairs.jsonl") == 2
     assert "model_name_or_path is missing" in capsys.readouterr().err
+
+
+def test_broken_weights_are_a_sentence(folder, model, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"broken")
+    assert train("--data", "pairs.jsonl", model=broken) == 2
+    printed = capsys.readouterr().err
+    assert "the run cannot be set up" in printed
 
 
 def test_pickled_weights_are_never_read(folder, model, tmp_path, capsys):
