@@ -34,7 +34,6 @@ from sympo.book.twins import (
     notebooks,
     relative,
     saved_stems,
-    stem_of,
     study_of,
     twin,
 )
@@ -140,8 +139,8 @@ def layer_of(stem: str, columns: pd.Index) -> str:
 
 
 def _has_sizes(name: str) -> bool:
-    """Whether a notebook belongs to a study, or has a section of its own in the profiles."""
-    return study_of(name) in profiles.STUDIES or stem_of(name) in profiles.read_profile("laptop")
+    """Whether a notebook belongs to a study, or reads a section of its own from the profiles."""
+    return study_of(name) in profiles.STUDIES or "section_config(" in twin(name).read_text("utf-8")
 
 
 def _makers(path: str | Path) -> list[str]:
