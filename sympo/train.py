@@ -18,7 +18,6 @@ from typing import Any, Literal, NoReturn
 
 import pyarrow.parquet
 from datasets import Dataset
-from safetensors import SafetensorError
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from sympo.losses import CUSTOM
@@ -198,6 +197,8 @@ def _read(path: str, name: str, kind: str) -> Dataset:
 
 
 def _train(script: TrainArguments, config: Any, model: ModelConfig) -> None:
+    from safetensors import SafetensorError  # comes with transformers
+
     # First, since they may need packages that are not here.
     adapter = get_peft_config(model)
     quantization = get_quantization_config(model)
