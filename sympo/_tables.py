@@ -4,10 +4,10 @@ Batches have `BATCH` rows. A dataset that grows beyond `IN_MEMORY` bytes goes in
 from which `datasets` maps it.
 """
 
+import copy
 import hashlib
 import mmap
 import os
-import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ import datasets
 import pyarrow
 from datasets import Dataset, DatasetInfo, Features
 from datasets.arrow_writer import ArrowWriter
-from datasets.table import InMemoryTable, MemoryMappedTable, Table
+from datasets.table import ConcatenationTable, InMemoryTable, MemoryMappedTable, Table
 
 __all__ = ["BATCH", "IN_MEMORY", "Keys", "TableWriter", "iter_tables"]
 
@@ -39,6 +39,15 @@ def _count_mapped() -> int:
     return pages * mmap.PAGESIZE
 
 
+def _map_anew(table: Table | None) -> Table | None:
+    """The table with mappings of its own, where its parts are files."""
+    if isinstance(table, ConcatenationTable):
+        blocks = [[_map_anew(block) for block in row] for row in table.blocks]
+        return ConcatenationTable.from_blocks(blocks)
+    # Such a table is copied by its path.
+    return copy.copy(table) if isinstance(table, MemoryMappedTable) else table
+
+
 def iter_tables(dataset: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
     """The columns of a dataset in tables of `BATCH` rows, each of one chunk.
 
@@ -47,9 +56,10 @@ def iter_tables(dataset: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Ta
     """
 
     def map_anew() -> Dataset:
-        # A dataset on disk is pickled as its path: the copy has a mapping of its own.
-        copy = pickle.loads(pickle.dumps(dataset)) if dataset.cache_files else dataset
-        return copy.select_columns(list(columns)).with_format("arrow")
+        fresh = copy.copy(dataset)
+        fresh._data = _map_anew(dataset.data)
+        fresh._indices = _map_anew(dataset._indices)
+        return fresh.select_columns(list(columns)).with_format("arrow")
 
     part = map_anew()
     before = _count_mapped()

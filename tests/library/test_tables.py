@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from datasets import Dataset, concatenate_datasets
 
 from sympo import _tables
 from sympo import preferences as prefs
@@ -195,3 +196,21 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert after - before < 0.5 * (large - small)
     # and what was written is gone with the process
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_files_are_mapped_anew_through_joins_and_selections(tmp_path):
+    Dataset.from_dict({"a": [*range(5000)]}).save_to_disk(tmp_path)
+    mapped = Dataset.load_from_disk(tmp_path)
+    joined = concatenate_datasets([mapped, mapped]).select(range(9000, -1, -3))
+    for dataset in (mapped, joined):
+        read = [
+            value
+            for table in _tables.iter_tables(dataset, ["a"])
+            for value in table["a"].to_pylist()
+        ]
+        assert read == dataset["a"][:]
+
+    def locate(table):
+        return table.table.column("a").chunk(0).buffers()[1].address
+
+    assert locate(_tables._map_anew(mapped.data)) != locate(mapped.data)
