@@ -17,6 +17,7 @@ __all__ = [
     "check_rates",
     "equivalent_rate",
     "flip",
+    "flip_each",
     "flip_tied",
 ]
 
@@ -127,6 +128,35 @@ def flip(
     # One number per pair whatever the rates: a pair that flips at a low rate flips at a higher one.
     labels = _check_labels(labels)
     flipped = generator.random(len(labels)) < np.where(labels > 0, rate_pos, rate_neg)
+    return np.where(flipped, -labels, labels)
+
+
+def flip_each(
+    labels: ArrayLike, rates_pos: ArrayLike, rates_neg: ArrayLike, generator: UniformSource
+) -> NDArray[Any]:
+    """Noisy labels with rates of each pair's own, P(ỹ=−1 | y=+1) = rates_pos and so on.
+
+    Where a pair's two rates are equal, the flip depends on the pair and not on who wins. If such
+    rates stay below ½, they only reweight the risk of a symmetric loss.
+
+    Args:
+        labels: `(pairs,)` of −1 and +1.
+        rates_pos, rates_neg: `(pairs,)`, or one number for all pairs, in [0, 1].
+        generator: gives one uniform number per pair, whatever the rates.
+    Returns:
+        `(pairs,)`, dtype of `labels`.
+    Raises:
+        ValueError: labels other than ±1, or rates outside [0, 1] or of another length.
+    Source: theory T11. Check: notebook 13, tests/library/test_noise_each.py.
+    """
+    labels = _check_labels(labels)
+    rates = []
+    for field, values in (("rates_pos", rates_pos), ("rates_neg", rates_neg)):
+        array = np.asarray(values, dtype=float)
+        if array.shape not in ((), labels.shape) or not ((array >= 0) & (array <= 1)).all():
+            raise ValueError(f"{field} must hold a rate in [0, 1] for each of {len(labels)} labels")
+        rates.append(array)
+    flipped = generator.random(len(labels)) < np.where(labels > 0, *rates)
     return np.where(flipped, -labels, labels)
 
 

@@ -22,6 +22,7 @@ PROFILES = ("smoke", "laptop", "gpu", "paper")
 STUDIES = {
     "mnist_losses": ("sympo.studies.mnist", "LossesConfig"),
     "mnist_noise": ("sympo.studies.mnist", "NoiseConfig"),
+    "noise_patterns": ("sympo.studies.mnist", "PatternsConfig"),
     "real_text": ("sympo.studies.text", "TextConfig"),
     "gold_grammar": ("sympo.studies.alignment.grammar", "GrammarConfig"),
     "gold": ("sympo.studies.alignment.gold", "GoldConfig"),

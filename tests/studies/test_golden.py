@@ -34,7 +34,7 @@ from sympo.studies import mnist, records, sources, text
 from sympo.studies.alignment import gold, grammar, offline, sweep
 from sympo.studies.alignment.config import AlignmentRun
 from sympo.studies.alignment.world import World
-from sympo.studies.mnist import network
+from sympo.studies.mnist import network, patterns
 
 PATH = Path(__file__).with_name("golden.json")
 RTOL = 1e-3
@@ -77,6 +77,21 @@ def train_mnist_noise() -> dict[str, float]:
         losses=["sigmoid"],
         noise_pairs=[(0.1, 0.5)],
         first_rate=0.9,
+        seeds=1,
+        **MNIST_SIZES,
+    )
+    return train_mnist(config.runs())
+
+
+def train_noise_patterns() -> dict[str, float]:
+    """Every pattern with one loss."""
+    config = mnist.PatternsConfig(
+        study="noise_patterns",
+        profile="smoke",
+        losses=["sigmoid"],
+        patterns=list(patterns.PATTERNS),
+        mean_rate=0.2,
+        first_seed=0,
         seeds=1,
         **MNIST_SIZES,
     )
@@ -321,6 +336,7 @@ def train_real_text() -> dict[str, float]:
 STUDIES = {
     "mnist_losses": Golden("sympo.studies.mnist.study", train_mnist_losses),
     "mnist_noise": Golden("sympo.studies.mnist.study", train_mnist_noise),
+    "noise_patterns": Golden("sympo.studies.mnist.study", train_noise_patterns),
     "real_text": Golden("sympo.studies.text.study", train_real_text),
     "gold": Golden("sympo.studies.alignment.gold", train_gold),
     "gold_grammar": Golden("sympo.studies.alignment.grammar", train_gold_grammar),

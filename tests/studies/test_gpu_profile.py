@@ -38,6 +38,7 @@ OFFLINE = {**ALIGNMENT, "judge_pairs": 8, "judge_epochs": 1, "test_pairs": 8}
 SIZES = {
     "mnist_losses": MNIST,
     "mnist_noise": MNIST,
+    "noise_patterns": MNIST,
     "gold_grammar": {
         **{"seeds": 1, "other_seeds": 1, "noise_rates": [0.0, 0.4], "betas": [0.1]},
         "regimes": {"fresh": {"pairs": 8, "epochs": 1}},

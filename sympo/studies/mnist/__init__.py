@@ -11,6 +11,13 @@ from sympo.studies.mnist.evaluation import FEWER_PAIRS, evaluate_rewards, reward
 from sympo.studies.mnist.fast.chunks import Chunk
 from sympo.studies.mnist.fast.grid import Grid
 from sympo.studies.mnist.network import Network, draw_masks, initial_network
+from sympo.studies.mnist.patterns import (
+    PatternRun,
+    PatternsConfig,
+    compare_orders,
+    pattern_labels,
+    winner_rates,
+)
 from sympo.studies.mnist.study import compare_rankings, plan_study, run_study, train_models
 
 __all__ = [
@@ -23,16 +30,21 @@ __all__ = [
     "NoiseConfig",
     "NoiseRun",
     "Pairs",
+    "PatternRun",
+    "PatternsConfig",
     "PolicyConfig",
+    "compare_orders",
     "compare_rankings",
     "draw_masks",
     "draw_pairs",
     "evaluate_rewards",
     "initial_network",
     "noisy_labels",
+    "pattern_labels",
     "plan_study",
     "reward_accuracy",
     "run_study",
     "split_pairs",
     "train_models",
+    "winner_rates",
 ]

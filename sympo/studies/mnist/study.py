@@ -1,4 +1,4 @@
-"""The two MNIST studies: from a config to its records.
+"""The MNIST studies: from a config to its records.
 
 All models of one seed start from the same weights, see the same pairs, batches and dropout masks,
 and differ in loss and label noise alone. They train together (`fast.chunks`), and every result is
@@ -22,11 +22,12 @@ from sympo.studies import plan, progress, provenance, records, sources
 from sympo.studies.mnist.config import LossesConfig, NoiseConfig
 from sympo.studies.mnist.evaluation import choose_evaluation, fit_shares
 from sympo.studies.mnist.fast.chunks import AnyMnistRun, Chunk, list_chunks
+from sympo.studies.mnist.patterns import PatternsConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Of both studies. Records of another version are not read; tests/studies/test_golden.py says when
+# Of all of them. Records of another version are not read; tests/studies/test_golden.py says when
 # to raise it. The metric `chosen` came later: it moved no number that was there, so records without
 # it stay valid, and whoever reads it says where it is missing.
 VERSION = 3
@@ -34,12 +35,14 @@ VERSION = 3
 SAMPLE = 1000
 
 
-def run_study(config: LossesConfig | NoiseConfig) -> records.Runs:
+def run_study(config: LossesConfig | NoiseConfig | PatternsConfig) -> records.Runs:
     """Train every model of `config`, or load its record."""
     return plan.run(plan_study(config, read_only=plan.is_read_only(config.profile)))
 
 
-def plan_study(config: LossesConfig | NoiseConfig, *, read_only: bool = False) -> plan.Plan[Any]:
+def plan_study(
+    config: LossesConfig | NoiseConfig | PatternsConfig, *, read_only: bool = False
+) -> plan.Plan[Any]:
     """The models of `config`, those of a tier and seed together.
 
     Args:

@@ -28,6 +28,7 @@ from sympo.studies.mnist.evaluation import (
 )
 from sympo.studies.mnist.fast.grid import Grid, load_batch, margin_loss
 from sympo.studies.mnist.network import draw_masks, initial_network
+from sympo.studies.mnist.patterns import PatternRun, pattern_labels
 
 # Numbers kept for the backward pass, per image and model: both convolutions and the rest. Tiles
 # keep little, a GPU every product.
@@ -255,10 +256,16 @@ def _noisy_labels(
     ink = data.train_images.mean((1, 2))
     return np.stack(
         [
-            [noisy_labels(each, run, ink) for run in group]
+            [_label(each, run, data, ink) for run in group]
             for each, group in zip(pairs, groups, strict=True)
         ]
     )
+
+
+def _label(pairs: Pairs, run: MnistRun, data: sources.MNIST, ink: NDArray) -> NDArray[np.int64]:
+    if isinstance(run, PatternRun):
+        return pattern_labels(pairs, run, data.train_labels, ink)
+    return noisy_labels(pairs, run, ink)
 
 
 def _prepare_held_out(
