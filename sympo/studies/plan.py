@@ -41,6 +41,8 @@ class Plan(Generic[AnyRun]):
         together: runs of one tier for which this is equal are trained by one call of `train`.
         train: yields (run, result) as each of the given runs finishes.
         is_prepared: whether what a run shares with others of its seed is in memory.
+        prepare: puts it there, and gives the seconds of its phases by name. `train` does so too,
+            where nobody has; a queue calls it to time the two apart.
     """
 
     study: str
@@ -53,6 +55,7 @@ class Plan(Generic[AnyRun]):
     together: Callable[[AnyRun], Hashable]
     train: Callable[[list[AnyRun]], Iterator[tuple[AnyRun, Result]]]
     is_prepared: Callable[[AnyRun], bool] = lambda run: True
+    prepare: Callable[[AnyRun], dict[str, float]] = lambda run: {}
 
     @property
     def folder(self) -> Path:

@@ -19,7 +19,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from sympo.studies import profiles, records
+from sympo.studies import phases, profiles, records
 from sympo.studies.plan import PROBE, TIERS, Plan
 from sympo.studies.sources import AssetError
 
@@ -31,6 +31,9 @@ STUDIES = (
 )
 # Ours: seconds at the end of a budget in which what is under way is dropped and the process ends.
 RESERVE = 4.0
+# Ours: what may take less than it was estimated at, as all after the first of a kind may, is tried
+# with this share of the estimate left, where nothing else fits.
+CHANCE = 0.5
 # A disk that is full, or may not be written: no record can be kept, whatever is trained.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Ours: a study is given up after so many of its parts have failed, since each costs time.
@@ -93,11 +96,13 @@ class Clock:
 
     Attributes:
         ends: when the budget is spent, on the clock of `time.monotonic`; infinity without one.
-        taken: (study, whether a world was at hand) → (runs, seconds) of each part so far.
+        taken: study → (runs, seconds) of each part so far, from when its world was at hand.
+        worlds: study → seconds of each world that was built.
     """
 
     ends: float = math.inf
-    taken: dict[tuple[str, bool], list[tuple[int, float]]] = field(default_factory=dict)
+    taken: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    worlds: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def left(self) -> float:
@@ -105,31 +110,46 @@ class Clock:
         return max(self.ends - time.monotonic() - RESERVE, 0.0)
 
     def predict(self, part: Part) -> tuple[float, bool]:
-        """How long a part is expected to take, by the slowest of its kind.
+        """How long a part is expected to take, its world included if it is not at hand.
 
-        The first of a kind counts only until there is a second, since it also compiles and loads.
+        Both by the slowest of the study. The first counts only until there is a second, since it
+        also compiles and loads. A study that builds worlds, and of which nothing is known, is
+        expected to take what the quickest other one does.
 
         Returns:
             seconds, 0 if nothing is known; and whether they rest on more than that first one, and
             on a part that was no smaller.
         """
-        prepared = part.is_prepared
-        # One with a world to build takes longer, so it bounds the others.
-        known = (self.taken.get((part.plan.study, kind), []) for kind in (prepared, False, True))
-        times = next(filter(None, known), [])
+        seconds, sure = self._predict_runs(part)
+        if part.is_prepared:
+            return seconds, sure
+        built = self.worlds.get(part.plan.study, [])
+        others = [min(times) for times in self.worlds.values()]
+        world = max(built[1:] or built, default=min(others, default=0.0))
+        return world + seconds, sure and len(built) > 1
+
+    def _predict_runs(self, part: Part) -> tuple[float, bool]:
         count = len(part.runs)
+        times = self.taken.get(part.plan.study, [])
+        if not times:
+            needs_world = part.plan.study in self.worlds or not part.is_prepared
+            return self._find_quickest() if needs_world else 0.0, False
         warm = times[1:] or times
-        seconds = max((seconds * max(count / runs, 1) for runs, seconds in warm), default=0.0)
+        seconds = max(seconds * max(count / runs, 1) for runs, seconds in warm)
         return seconds, len(times) > 1 and max(runs for runs, _ in warm) >= count
 
-    def note(self, part: Part, seconds: float, *, prepared: bool) -> None:
-        """Learn from a part that took `seconds`.
+    def _find_quickest(self) -> float:
+        """Seconds of the quickest part of any study that builds worlds; 0 without one."""
+        times = (self.taken.get(study, []) for study in self.worlds)
+        return min((seconds for part in times for _, seconds in part), default=0.0)
 
-        Args:
-            prepared: whether its world was at hand when it began.
-        """
-        times = self.taken.setdefault((part.plan.study, prepared), [])
-        times.append((len(part.runs), seconds))
+    def note(self, part: Part, seconds: float) -> None:
+        """Learn from a part that took `seconds`, without its world."""
+        self.taken.setdefault(part.plan.study, []).append((len(part.runs), seconds))
+
+    def note_world(self, part: Part, seconds: float) -> None:
+        """Learn from the world of a part, which took `seconds` to build."""
+        self.worlds.setdefault(part.plan.study, []).append(seconds)
 
 
 def plan_studies(names: Sequence[str], profile: str, say: Callable[[str], None]) -> list[Plan[Any]]:
@@ -191,9 +211,7 @@ class Queue:
         doubtful: list[Part] = []
         while (part := self._next_part()) or doubtful:
             if part is None:
-                # Nothing is sure to fit: rather than idle, try what may, for all that is known.
-                self._train(doubtful[0])
-                self._skipped.difference_update(each.name for each in doubtful[1:])
+                self._try_one(doubtful)
                 doubtful = []
                 continue
             needed, sure = self.clock.predict(part)
@@ -203,9 +221,27 @@ class Queue:
             # A part of another study may still fit.
             self._skipped.add(part.name)
             if sure:
-                self.say(f"{part}: not begun, needs {needed:.0f} s of {self.clock.left:.0f} s")
+                self._say_too_long(part)
             else:
                 doubtful.append(part)
+
+    def _try_one(self, doubtful: Sequence[Part]) -> None:
+        """Nothing is sure to fit: rather than idle, train the first that has a chance."""
+        part = next(filter(self._has_chance, doubtful), None)
+        if part is None:
+            for each in doubtful:
+                self._say_too_long(each)
+            return
+        self._train(part)
+        # The others are estimated anew.
+        self._skipped.difference_update(each.name for each in doubtful if each is not part)
+
+    def _has_chance(self, part: Part) -> bool:
+        return CHANCE * self.clock.predict(part)[0] <= self.clock.left
+
+    def _say_too_long(self, part: Part) -> None:
+        needed, _ = self.clock.predict(part)
+        self.say(f"{part}: not begun, needs {needed:.0f} s of {self.clock.left:.0f} s")
 
     def describe(self) -> str:
         """What was trained and what is left, in a sentence."""
@@ -214,29 +250,53 @@ class Queue:
         return f"{sentence}, and those that follow from a probe" if probing else sentence
 
     def _train(self, part: Part) -> None:
-        prepared = part.is_prepared
+        try:
+            if not part.is_prepared:
+                self._prepare(part)
+            # A world may have taken longer than the last.
+            if not self._has_chance(part):
+                self._skipped.add(part.name)
+                self._say_too_long(part)
+                return
+            self._train_prepared(part)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
+            # Time on a GPU is too dear to lose the rest of it to one run that fails.
+            self._note_failure(part, error)
+
+    def _prepare(self, part: Part) -> None:
+        started = time.monotonic()
+        spent = part.plan.prepare(part.runs[0])
+        seconds = time.monotonic() - started
+        self.clock.note_world(part, seconds)
+        first = part.runs[0]
+        what = f"{part.plan.study}, seed {first.seed}: its world"
+        self.say(f"{what}: {seconds:.1f} s{phases.describe(spent)}{self._describe_left()}")
+
+    def _train_prepared(self, part: Part) -> None:
         started = time.monotonic()
         try:
-            records.run_all(
+            done = records.run_all(
                 part.runs,
                 part.plan.train,
                 folder=part.plan.folder,
                 version=part.plan.version,
                 provenance=part.plan.provenance,
             )
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK:
-                raise
-            # Time on a GPU is too dear to lose the rest of it to one run that fails.
-            self._note_failure(part, error)
-            return
         finally:
             # also of a part that ended in the middle
             self.trained += sum(self._has_record(part.plan, run) for run in part.runs)
         seconds = time.monotonic() - started
-        self.clock.note(part, seconds, prepared=prepared)
-        left = "" if math.isinf(self.clock.ends) else f", {self.clock.left:.0f} s left"
-        self.say(f"{part}: {seconds:.1f} s; {self._count_left()} runs{left or ' left'}")
+        self.clock.note(part, seconds)
+        spent = phases.add_up(record["provenance"].get("phases", {}) for record in done.records)
+        left = self._describe_left() or " left"
+        self.say(
+            f"{part}: {seconds:.1f} s{phases.describe(spent)}; {self._count_left()} runs{left}"
+        )
+
+    def _describe_left(self) -> str:
+        return "" if math.isinf(self.clock.ends) else f", {self.clock.left:.0f} s left"
 
     def _note_failure(self, part: Part, error: Exception) -> None:
         self.failed += 1

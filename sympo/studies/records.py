@@ -49,10 +49,14 @@ class Run:
 
 
 class Result(NamedTuple):
-    """What a run gives: metrics by name, and a row for each epoch or step."""
+    """What a run gives: metrics by name, and a row for each epoch or step.
+
+    `phases` are the seconds of its phases by name, which go into the record's provenance.
+    """
 
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
+    phases: dict[str, float] | None = None
 
 
 class Record(TypedDict):
@@ -117,7 +121,7 @@ def run_all(
         folder: where the records lie.
         version: of the study, raised when what it computes changes.
         provenance: goes into each new record, beside its `seconds`: wall time since the record
-            before it.
+            before it; and the result's `phases`, if it has any.
     Returns:
         the records, in the order of `runs`.
     Raises:
@@ -140,6 +144,8 @@ def run_all(
         if missing.pop(path, None) is None:
             raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
         origin = {**(provenance or {}), "seconds": round(seconds, 3)}
+        if phases := getattr(result, "phases", None):
+            origin["phases"] = {name: round(value, 3) for name, value in phases.items()}
         records[path] = save(run, result, folder=folder, version=version, provenance=origin)
     if missing:
         first = next(iter(missing.values()))

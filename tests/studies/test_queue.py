@@ -86,25 +86,60 @@ def test_a_part_that_would_not_finish_is_not_begun_but_a_shorter_one_is(clock, f
     assert waiting.describe() == "trained 3 runs, 2 are left"
 
 
-def test_a_world_counts_for_the_runs_that_have_to_build_it_alone(clock, folder):
-    # 40 seconds with a world, 10 without one
-    cells = [("dpo", 0, 0), ("ramp", 0, 0), ("dpo", 1, 0), ("ramp", 1, 0), ("dpo", 2, 0)]
-    study = make_study("hh", runs_of("hh", *cells), [40, 10, 38, 10], clock)
-    # only the world of the last seed is kept
+def make_worlds(name, runs, seconds, clock, *, worlds):
+    """A study that keeps its last world; each of `worlds` is what the next one takes to build."""
     at_hand = []
+    waiting = iter(worlds)
 
-    train_slowly = study.train
+    def prepare(run):
+        clock.pass_time(next(waiting))
+        at_hand[:] = [run.seed]
+        return {"SFT": 1.0}
 
-    def train_in_world(runs):
-        at_hand[:] = [runs[0].seed]
-        yield from train_slowly(runs)
+    study = make_study(name, runs, seconds, clock)
+    return replace(study, prepare=prepare, is_prepared=lambda run: run.seed in at_hand)
 
-    study = replace(study, train=train_in_world, is_prepared=lambda run: run.seed in at_hand)
+
+def test_a_world_counts_for_the_runs_that_have_to_build_it_alone(clock, folder):
+    cells = [("dpo", 0, 0), ("ramp", 0, 0), ("dpo", 1, 0), ("ramp", 1, 0), ("dpo", 2, 0)]
+    study = make_worlds("hh", runs_of("hh", *cells), [10] * 4, clock, worlds=[30, 28])
     lines = []
     Queue([study], clock, say=lines.append).work()
     # after 98 seconds there is no time for a third world
     assert names(folder) == ["hh-dpo-seed0", "hh-ramp-seed0", "hh-dpo-seed1", "hh-ramp-seed1"]
+    assert lines[0] == "hh, seed 0: its world: 30.0 s (SFT 1.0), 70 s left"
     assert lines[-1].endswith("not begun, needs 38 s of 2 s")
+
+
+def test_one_run_tells_what_the_next_in_its_world_takes(clock, folder):
+    """Of 100 seconds a world takes 35 and a run 20, so that two more runs fit, and no world."""
+    cells = [("dpo", 0, 0), ("sigmoid", 0, 0), ("ramp", 0, 0), ("dpo", 1, 0)]
+    first = make_worlds("hh", runs_of("hh", *cells), [20] * 3, clock, worlds=[35])
+    # nothing is known of it, and 5 seconds are left: less than half of what hh took
+    second = make_worlds("gold", runs_of("gold", ("dpo", 0, 0)), [], clock, worlds=[])
+    lines = []
+    Queue([first, second], clock, say=lines.append).work()
+    assert names(folder) == ["hh-dpo-seed0", "hh-sigmoid-seed0", "hh-ramp-seed0"]
+    assert "gold, headline contrasts, seed 0: dpo, none: not begun, needs 55 s of 5 s" in lines
+
+
+def test_a_study_of_which_nothing_is_known_is_begun_with_a_chance(clock, folder):
+    """A world and a run of hh took 60 seconds; with 40 left, those of gold are worth a try."""
+    first = make_worlds("hh", runs_of("hh", ("dpo", 0, 0)), [20], clock, worlds=[40])
+    second = make_worlds("gold", runs_of("gold", ("dpo", 0, 0)), [10], clock, worlds=[25])
+    lines = []
+    Queue([first, second], clock, say=lines.append).work()
+    assert names(folder) == ["hh-dpo-seed0", "gold-dpo-seed0"]
+
+
+def test_a_run_is_not_begun_if_its_world_took_too_long(clock, folder):
+    cells = [("dpo", 0, 0), ("ramp", 0, 0), ("dpo", 1, 0)]
+    # the second world takes 35 where 10 were expected: 5 are left for a run of 20
+    study = make_worlds("hh", runs_of("hh", *cells), [20, 20], clock, worlds=[20, 35])
+    lines = []
+    Queue([study], clock, say=lines.append).work()
+    assert names(folder) == ["hh-dpo-seed0", "hh-ramp-seed0"]
+    assert lines[-1].endswith("seed 1: dpo, none: not begun, needs 20 s of 5 s")
 
 
 def test_the_first_of_a_kind_also_compiles_and_is_no_reason_to_idle(clock, folder):
@@ -129,13 +164,34 @@ def test_a_part_is_estimated_by_its_runs_and_by_parts_no_smaller(clock):
         return queue.Part(study, runs_of("mnist_losses", *[(name, 0, 0) for name in methods]))
 
     assert clock.predict(part("a")) == (0, False)
-    clock.note(part("a", "b"), 40, prepared=True)
+    clock.note(part("a", "b"), 40)
     assert clock.predict(part("a", "b", "c")) == (60, False)
-    clock.note(part("a", "b"), 30, prepared=True)
+    clock.note(part("a", "b"), 30)
     assert clock.predict(part("a", "b", "c")) == (45, False)
     assert clock.predict(part("a", "b")) == (30, True)
     # what is spent once for each part is not less for a smaller one
     assert clock.predict(part("a")) == (30, True)
+
+
+def test_a_world_is_estimated_apart_and_by_other_studies_before_its_first(clock):
+    def part(study, *, prepared):
+        planned = replace(make_study(study, []), is_prepared=lambda run: prepared)
+        return queue.Part(planned, runs_of(study, ("dpo", 0, 0)))
+
+    clock.note_world(part("hh", prepared=False), 50)
+    assert clock.predict(part("hh", prepared=True)) == (0, False)
+    clock.note(part("hh", prepared=True), 10)
+    assert clock.predict(part("hh", prepared=True)) == (10, False)
+    assert clock.predict(part("hh", prepared=False)) == (60, False)
+    # nothing is known of this one, neither of its world nor of its runs
+    assert clock.predict(part("gold", prepared=False)) == (60, False)
+    # one without worlds is no such study
+    assert clock.predict(part("mnist_losses", prepared=True)) == (0, False)
+    clock.note_world(part("gold", prepared=False), 20)
+    assert clock.predict(part("gold", prepared=True)) == (10, False)
+    clock.note(part("hh", prepared=True), 8)
+    clock.note_world(part("hh", prepared=False), 40)
+    assert clock.predict(part("hh", prepared=False)) == (48, True)
 
 
 def test_shards_take_whole_seeds_and_all_of_them(folder):

@@ -194,11 +194,42 @@ def test_a_gpu_takes_the_largest_part_of_a_batch_that_fits(monkeypatch):
     assert one == 2 * training.pair_bytes(shape, tokens=100, bf16=True)
     assert one == 2 * 2 * 100 * 2 * (42 * 128 + 8 * 128)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for fits, expected in ((1000, 48), (47, 24), (11.9, 8), (1, 1), (0.1, 1)):
+    for fits, expected in ((1000, 48), (47, 24), (11.9, 8), (1.01, 1), (0.1, 1)):
         free = int(2 * fits * one)
         monkeypatch.setattr(memory, "free_on_gpu", lambda free=free: free)
         assert training.micro_batch(spec) == expected
     assert training.micro_batch(replace(spec, micro_batch=16)) == 16
+
+
+def test_pairs_of_a_policy_are_as_long_as_they_are_and_have_more_of_a_gpu(monkeypatch, tmp_path):
+    run = find_run("dpo", 0.0, batch=48, micro_batch="auto", max_length=100)
+    shape = models.find_shape("tiny")
+    longest = training.pair_bytes(shape, tokens=60, bf16=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for free, expected in ((24.5 / 0.7, 24), (23.5 / 0.7, 16)):
+        monkeypatch.setattr(memory, "free_on_gpu", lambda free=free: int(free * longest))
+        assert training.micro_batch(run.world, tokens=60) == expected
+        # what else is trained may have pairs of 100 tokens, and half of the memory: 10 would fit
+        assert training.micro_batch(run.world) == 8
+    monkeypatch.undo()
+    monkeypatch.setattr(training, "micro_batch", lambda spec, *, tokens=None: tokens or 1)
+    arguments = training.run_arguments(run, str(tmp_path), tokens=16)
+    assert arguments.per_device_train_batch_size == 16
+    assert arguments.per_device_eval_batch_size == 16
+    assert arguments.gradient_accumulation_steps == 3
+
+
+@pytest.mark.parametrize(("shards", "share"), [("1", 70), ("2", 30), ("4", 10), ("40", 0)])
+def test_shards_on_one_gpu_divide_its_memory(shards, share, monkeypatch):
+    """Of 80 bytes 60 are free, and of 20 that this process holds it uses 10."""
+    monkeypatch.setenv("SYMPO_GPU_SHARDS", shards)
+    for name, value in (
+        ("mem_get_info", (60, 80)),
+        ("memory_allocated", 10),
+        ("memory_reserved", 20),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    assert memory.free_on_gpu() == share
 
 
 def test_processes_that_cannot_share_a_batch_are_refused(monkeypatch):

@@ -66,5 +66,7 @@ def answer_log_prob(
 ) -> float:
     """log π(y | x) of the answer `tokens`, read off the logits one by one, nats."""
     before = tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]
-    logits = model(torch.tensor([[*before, *tokens]])).logits[0, len(before) - 1 : -1]
+    # a world of a machine with CUDA has its model there
+    ids = torch.tensor([[*before, *tokens]], device=model.device)
+    logits = model(ids).logits[0, len(before) - 1 : -1]
     return log_softmax(logits.double(), -1)[range(len(tokens)), list(tokens)].sum().item()

@@ -20,7 +20,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sympo import noise, preferences
-from sympo.studies import comparisons, models, plan, records
+from sympo.studies import comparisons, models, phases, plan, records
 from sympo.studies.alignment import sampling, sweep, training
 from sympo.studies.alignment.config import AlignConfig, AlignmentRun, Messages, WorldSpec
 from sympo.studies.alignment.world import World, add_reference
@@ -309,10 +309,13 @@ def build_world(spec: WorldSpec) -> World:
 
 def build_unreferenced(spec: WorldSpec) -> World:
     """The world of a spec, before the reference pass; raises what `draw_world` raises."""
-    start = load_tiny(spec) if spec.model == "tiny" else _load_smollm2(spec)
-    start.model.to(training.device())
-    training.fine_tune(start.model, start.tokenizer, start.examples, spec)
-    return draw_world(start, spec)
+    with phases.phase("loading"):
+        start = load_tiny(spec) if spec.model == "tiny" else _load_smollm2(spec)
+        start.model.to(training.device())
+    with phases.phase("SFT"):
+        training.fine_tune(start.model, start.tokenizer, start.examples, spec)
+    with phases.phase("the SFT model's answers"):
+        return draw_world(start, spec)
 
 
 def draw_world(start: "Start", spec: WorldSpec) -> World:

@@ -26,7 +26,7 @@ from transformers import (
 
 from sympo import preferences
 from sympo.judge import ModelJudge
-from sympo.studies import comparisons, models, plan, records
+from sympo.studies import comparisons, models, phases, plan, records
 from sympo.studies.alignment import sampling, sweep, training
 from sympo.studies.alignment.config import (
     PROBE_SEED,
@@ -147,16 +147,19 @@ def find_source(config: OfflineConfig) -> dict[str, str]:
 
 def build_world(spec: OfflineSpec) -> World:
     """The world of a spec: pairs, a judge, SFT, the SFT model's answers, the reference pass."""
-    with training.quietly():
-        model, tokenizer = models.load(spec.model, seed=spec.seed)
-    model = model.to(training.device())
-    pairs = _draw_pairs(spec, tokenizer)
+    with phases.phase("loading"):
+        with training.quietly():
+            model, tokenizer = models.load(spec.model, seed=spec.seed)
+        model = model.to(training.device())
+        pairs = _draw_pairs(spec, tokenizer)
 
     # Before SFT, so that the judge starts from the model as it was loaded and has seen no answer
     # of the policies' pairs.
-    score, facts = train_judge(model, tokenizer, pairs.judge, pairs.test, spec)
-    examples = training.completions(pairs.train, spec.sft_examples)
-    training.fine_tune(model, tokenizer, examples, spec)
+    with phases.phase("judge"):
+        score, facts = train_judge(model, tokenizer, pairs.judge, pairs.test, spec)
+    with phases.phase("SFT"):
+        examples = training.completions(pairs.train, spec.sft_examples)
+        training.fine_tune(model, tokenizer, examples, spec)
 
     # What policies must beat: the SFT model's answers to held-out prompts, and the chosen ones.
     prompts = pairs.test["prompt"][: spec.prompts]
@@ -238,9 +241,14 @@ def train_judge(
     """
     with training.quietly(), tempfile.TemporaryDirectory() as folder:
         classifier = _add_head(model, tokenizer, seed=spec.seed)
-        budget = {"learning_rate": spec.judge_learning_rate, "num_train_epochs": spec.judge_epochs}
         arguments = SymmetricRewardConfig(
-            **training.settings(spec, folder, **budget), loss_type="logistic"
+            **training.settings(
+                spec,
+                folder,
+                learning_rate=spec.judge_learning_rate,
+                num_train_epochs=spec.judge_epochs,
+            ),
+            loss_type="logistic",
         )
         # a copy, because TRL patches the model that it trains
         trainer = SymmetricRewardTrainer(

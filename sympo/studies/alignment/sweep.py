@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from sympo import preferences
-from sympo.studies import memory, models, plan, progress, provenance, records
+from sympo.studies import memory, models, phases, plan, progress, provenance, records
 from sympo.studies.alignment import sampling, training
 from sympo.studies.alignment.config import WHOLE, AlignConfig, AlignmentRun, WorldSpec
 from sympo.studies.alignment.world import Answers, World
@@ -106,6 +106,7 @@ def plan_sweep(
         together=lambda run: run,
         train=workbench.train_runs,
         is_prepared=workbench.has_world,
+        prepare=workbench.prepare,
     )
 
 
@@ -123,6 +124,16 @@ class Workbench:
         # and the training pairs of one, flipped at one rate
         self._pairs: Dataset | None = None
         self._flipped: tuple[WorldSpec, float] | None = None
+        # seconds of worlds that no record tells of yet
+        self._building: dict[str, float] = {}
+
+    def prepare(self, run: AlignmentRun) -> dict[str, float]:
+        """Have the world of a run at hand; seconds of the phases in which it was built."""
+        with phases.collect() as seconds:
+            self._enter_world(run.world)
+        # the next record says what its world took
+        self._building.update(seconds)
+        return seconds
 
     def has_world(self, run: AlignmentRun) -> bool:
         """Whether the world of a run is at hand."""
@@ -137,8 +148,12 @@ class Workbench:
 
     def train(self, run: AlignmentRun) -> Result:
         """The result of `run`, in its world, on pairs flipped at its noise rate."""
+        self.prepare(run)
         world = self._enter_world(run.world)
-        return train_run(run, world, self._flip_pairs(world, run.noise_rate))
+        with phases.collect() as seconds:
+            result = train_run(run, world, self._flip_pairs(world, run.noise_rate))
+        building, self._building = self._building, {}
+        return result._replace(phases={**building, **seconds})
 
     def _enter_world(self, spec: WorldSpec) -> World:
         world = self._worlds.pop(spec, None)
@@ -211,22 +226,25 @@ def _train_policy(
 
     The trainer, with its optimiser and its copy of the model, is gone before the policy samples.
     """
+    # of the whole world, so that its runs are trained alike
+    longest = int(training.pair_lengths(world.train).max())
     with training.quietly(), tempfile.TemporaryDirectory() as folder:
         trainer = training.build_trainer(
             copy.deepcopy(world.model),
             world.tokenizer,
-            training.run_arguments(run, folder),
+            training.run_arguments(run, folder, tokens=longest),
             train_dataset=pairs,
         )
-        with models.tf32(allowed=True):
+        with phases.phase("training"), models.tf32(allowed=True):
             trainer.train()
         policy = copy.deepcopy(world.model)
         # at once: a forward pass may leave sharded weights gathered
         training.load_trained(policy, trainer)
-        metrics = {
-            **_measure_on_pairs(trainer, world.test, pairs),
-            "validation": agreement(training.margins(trainer, validation)),
-        }
+        with phases.phase("evaluation"):
+            metrics = {
+                **_measure_on_pairs(trainer, world.test, pairs),
+                "validation": agreement(training.margins(trainer, validation)),
+            }
     # the last entry sums up the whole training
     log = trainer.state.log_history[:-1]
     history = [{name: entry[name] for name in _LOGGED if name in entry} for entry in log]
@@ -255,7 +273,10 @@ def agreement(margins: NDArray[np.float64]) -> float:
 
 def measure(policy: PreTrainedModel, world: World) -> dict[str, Any]:
     """What a policy is worth on prompts that nothing was trained on, as `measure_answers` says."""
-    return measure_answers(draw_answers(policy, world), policy, world)
+    with phases.phase("sampling"):
+        answers = draw_answers(policy, world)
+    with phases.phase("judging and KL"):
+        return measure_answers(answers, policy, world)
 
 
 def draw_answers(policy: PreTrainedModel, world: World) -> sampling.Samples:

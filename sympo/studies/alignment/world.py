@@ -11,6 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sympo.studies import phases
 from sympo.studies.alignment import training
 from sympo.studies.alignment.config import Messages, WorldSpec
 
@@ -64,7 +65,11 @@ def add_reference(world: World) -> World:
     The test pairs are sorted by length: only means are taken over them, and sorted they need little
     padding.
     """
-    with training.quietly(), tempfile.TemporaryDirectory() as folder:
+    with (
+        phases.phase("reference"),
+        training.quietly(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         # Nothing is trained here. A trainer encodes its pairs when it is built, and runs the
         # reference model over them; so pairs are encoded as in training, and any loss would do.
         trainer = training.build_trainer(
