@@ -335,25 +335,22 @@ def redraw(profile: str, *, commit: bool = False) -> list[str]:
     # not beside a run's own results: `verify` would compare the committed data with themselves
     target = committed if commit else profiles.build_folder(profile) / "redrawn"
     caveat = profiles.caveat(profile)
-    # all of them first: one figure may need several
-    tables = {path.stem: pd.read_csv(path) for path in sorted(data.glob("*.csv"))}
+    stems = {path.stem for path in data.glob("*.csv")}
     drawn = set()
-    # a figure function bears the stem of its files
-    draws = {stem: draw for stem, draw in vars(figures).items() if stem.startswith("fig")}
-    for stem, draw in draws.items():
-        parts = {name: tables[name] for name in tables if f"{name}_".startswith(f"{stem}_")}
-        named = {name.removeprefix(f"{stem}_"): table for name, table in parts.items()}
-        if stem in parts:
-            files.write_figure(draw(tables[stem]), stem, target, caveat=caveat)
-            drawn.add(stem)
-        elif parts:
-            files.write_figure(draw(**named), stem, target, caveat=caveat)
-            drawn.update(parts)
+    # a figure function bears the stem of its files, and may need several of them
+    for stem in (name for name in vars(figures) if name.startswith("fig")):
+        parts = {name for name in stems if f"{name}_".startswith(f"{stem}_")}
+        # its own file, or else those of its parts
+        used = sorted({stem} if stem in parts else parts)
+        figure = files.draw_from(stem, [data / f"{name}.csv" for name in used]) if used else None
+        if figure:
+            files.write_figure(figure, stem, target, caveat=caveat)
+            drawn.update(used)
     # tables look alike, so that no function draws them
-    for stem in (stem for stem in tables if stem.startswith("table")):
-        files.write_table(tables[stem], stem, target, caveat=caveat)
+    for stem in (stem for stem in stems if stem.startswith("table")):
+        files.write_table(pd.read_csv(data / f"{stem}.csv"), stem, target, caveat=caveat)
         drawn.add(stem)
-    return sorted(tables.keys() - drawn)
+    return sorted(stems - drawn)
 
 
 def _git(*arguments: str) -> str:

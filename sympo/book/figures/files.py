@@ -40,22 +40,44 @@ def save(
         data: the table behind the figure; a mapping of several goes to `data/<stem>_<name>.csv`,
             one file per name.
     Returns:
-        the figure, so that a cell that ends in `save` shows it.
+        the figure as it was saved, so that a cell that ends in `save` shows it: of the digits of
+        the csv, if a function of the name `stem` draws it.
     Raises:
         ValueError: no such profile.
     Check: tests/book/test_figures.py.
     """
     profile = profiles.resolve_profile(profile)
     folder = profiles.figures_folder(profile)
-    write_figure(figure, stem, folder, caveat=profiles.caveat(profile))
     if isinstance(data, Mapping):
-        # the names that `sympo.book figures` reads back as keyword arguments
+        # the names that `draw_from` reads back as keyword arguments
         tables = {f"{stem}_{name}": table for name, table in data.items()}
     else:
         tables = {stem: data}
-    for name, table in tables.items():
-        _write_csv(table, folder / "data" / f"{name}.csv")
-    return figure
+    paths = [folder / "data" / f"{name}.csv" for name in tables]
+    for path, table in zip(paths, tables.values(), strict=True):
+        _write_csv(table, path)
+    # of the digits that the csv holds: whoever draws it again gets the same bytes
+    shown = draw_from(stem, paths) or figure
+    write_figure(shown, stem, folder, caveat=profiles.caveat(profile))
+    return shown
+
+
+def draw_from(stem: str, paths: Iterable[Path]) -> Figure | None:
+    """The figure that the function `stem` draws from its csv files; None without such a function.
+
+    Args:
+        paths: `<stem>.csv`, or several `<stem>_<name>.csv`, which go to the function by `name`.
+    """
+    # every module of figures imports from here
+    from sympo.book import figures
+
+    draw = getattr(figures, stem, None)
+    if draw is None:
+        return None
+    tables = {path.stem: pd.read_csv(path) for path in paths}
+    if stem in tables:
+        return draw(tables[stem])
+    return draw(**{name.removeprefix(f"{stem}_"): table for name, table in tables.items()})
 
 
 def write_figure(figure: Figure, stem: str, folder: Path, *, caveat: str) -> None:
@@ -103,8 +125,10 @@ def save_table(table: pd.DataFrame, stem: str, *, profile: str) -> pd.DataFrame:
     if caveat and "verdict" in table:
         # a verdict is read alone, and goes on to notebook 00
         table = table.assign(verdict=caveat)
-    write_table(table, stem, folder, caveat=caveat)
-    _write_csv(table, folder / "data" / f"{stem}.csv")
+    path = folder / "data" / f"{stem}.csv"
+    _write_csv(table, path)
+    # as of a figure: of the digits that the csv holds
+    write_table(pd.read_csv(path), stem, folder, caveat=caveat)
     return table
 
 
