@@ -15,6 +15,7 @@ from sympo.book.figures.audit import fig15_noise_routes
 from sympo.book.figures.files import save, save_provenance, save_table, to_markdown
 from sympo.book.figures.mnist import fig1_learning_curves, fig1_mnist_losses, fig2_mnist_noise
 from sympo.book.figures.policy import fig10_mnist_policy, fig11_mnist_frontier, fig12_broken_order
+from sympo.book.figures.samples import fig9_mnist_sizes, fig_t10_axes, fig_t10_guarantee
 
 # `figures.style` is this function; the module of the same name is reached by `from … import`.
 from sympo.book.figures.style import (
@@ -45,6 +46,7 @@ from sympo.book.figures.theory import (
     fig_t8_improvement,
     fig_t9_gradients,
 )
+from sympo.book.figures.thermometer import fig_t14_thermometer
 
 __all__ = [
     "HALF",
@@ -60,6 +62,7 @@ __all__ = [
     "fig4_gold_frontier",
     "fig5_hh_win_rate",
     "fig6_ultrafeedback_win_rate",
+    "fig9_mnist_sizes",
     "fig10_mnist_policy",
     "fig11_mnist_frontier",
     "fig12_broken_order",
@@ -75,6 +78,9 @@ __all__ = [
     "fig_t7_wrong_orders",
     "fig_t8_improvement",
     "fig_t9_gradients",
+    "fig_t10_axes",
+    "fig_t10_guarantee",
+    "fig_t14_thermometer",
     "in_order",
     "interval_table",
     "label",
