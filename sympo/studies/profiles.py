@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,8 @@ STUDIES = {
     "mnist_losses": ("sympo.studies.mnist", "LossesConfig"),
     "mnist_noise": ("sympo.studies.mnist", "NoiseConfig"),
     "noise_patterns": ("sympo.studies.mnist", "PatternsConfig"),
+    "loss_family": ("sympo.studies.mnist.family", "FamilyConfig"),
+    "finite_sample": ("sympo.studies.mnist.sizes", "SizesConfig"),
     "real_text": ("sympo.studies.text", "TextConfig"),
     "gold_grammar": ("sympo.studies.alignment.grammar", "GrammarConfig"),
     "gold": ("sympo.studies.alignment.gold", "GoldConfig"),
@@ -94,7 +96,8 @@ def resolve_profile(profile: str) -> str:
     """
     if profile == "auto":
         # A build for processors has no CUDA, so torch, which takes seconds, is not even loaded.
-        if version("torch").endswith("+cpu"):
+        # Where figures are only drawn again, there may be no torch at all.
+        if _torch_version().endswith("+cpu"):
             return "laptop"
         import torch
 
@@ -102,6 +105,13 @@ def resolve_profile(profile: str) -> str:
     if profile not in PROFILES:
         raise ValueError(unknown_name("profile", profile, ("auto", *PROFILES)))
     return profile
+
+
+def _torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return "none+cpu"
 
 
 def build_folder(profile: str) -> Path:

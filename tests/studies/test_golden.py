@@ -17,6 +17,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +35,7 @@ from sympo.studies import mnist, records, sources, text
 from sympo.studies.alignment import gold, grammar, offline, sweep
 from sympo.studies.alignment.config import AlignmentRun
 from sympo.studies.alignment.world import World
-from sympo.studies.mnist import network, patterns
+from sympo.studies.mnist import family, network, patterns
 
 PATH = Path(__file__).with_name("golden.json")
 RTOL = 1e-3
@@ -96,6 +97,31 @@ def train_noise_patterns() -> dict[str, float]:
         **MNIST_SIZES,
     )
     return train_mnist(config.runs())
+
+
+def train_loss_family() -> dict[str, float]:
+    """Each knob that a run can turn."""
+    config = family.FamilyConfig(
+        study="loss_family",
+        profile="smoke",
+        losses=["sigmoid", "cauchy"],
+        noise_rates=[0.3],
+        seeds=1,
+        first_seed=5,
+        temperatures=[1.0],
+        tuning_seed=0,
+        tuning_seeds=1,
+        clip_losses=["sigmoid"],
+        clips=[0.05],
+        warm_losses=["sigmoid"],
+        warm_epochs=[1],
+        **MNIST_SIZES,
+    )
+    tempered = {("sigmoid", 0.3): 4.0, ("cauchy", 0.3): 0.5}
+    runs = [*config.own_runs(tempered), *config.ablation_runs(tempered)]
+    # told apart by their knobs and not by their noise
+    named = [replace(run, noise=str(tuple(run.knobs()))) for run in runs]
+    return train_mnist(named)
 
 
 # The last of the three batches is smaller than the others.
@@ -336,6 +362,7 @@ def train_real_text() -> dict[str, float]:
 STUDIES = {
     "mnist_losses": Golden("sympo.studies.mnist.study", train_mnist_losses),
     "mnist_noise": Golden("sympo.studies.mnist.study", train_mnist_noise),
+    "loss_family": Golden("sympo.studies.mnist.family", train_loss_family),
     "noise_patterns": Golden("sympo.studies.mnist.study", train_noise_patterns),
     "real_text": Golden("sympo.studies.text.study", train_real_text),
     "gold": Golden("sympo.studies.alignment.gold", train_gold),

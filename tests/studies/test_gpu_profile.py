@@ -13,6 +13,7 @@ import pytest
 from sympo import __main__
 from sympo.studies import models, profiles, sources, text
 from sympo.studies.alignment import gold
+from sympo.studies.mnist import family
 from sympo.studies.text import features
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,7 @@ OFFLINE = {**ALIGNMENT, "judge_pairs": 8, "judge_epochs": 1, "test_pairs": 8}
 SIZES = {
     "mnist_losses": MNIST,
     "mnist_noise": MNIST,
+    "loss_family": {**MNIST, "noise_rates": [0.4], "temperatures": [1.0], "tuning_seeds": 1},
     "noise_patterns": MNIST,
     "gold_grammar": {
         **{"seeds": 1, "other_seeds": 1, "noise_rates": [0.0, 0.4], "betas": [0.1]},
@@ -93,6 +95,10 @@ def list_runs(config):
         own = dict.fromkeys(cells, text.Setting("length", 0.1, 0.0))
         followers = config.own_runs(own, hashes)
         return [*config.shared_runs(hashes), *config.probe_runs(hashes), *followers]
+    if isinstance(config, family.FamilyConfig):
+        # with one temperature the probe decides nothing, and every loss is trained as it is
+        own = {(run.method, run.rate_pos): run.temperature for run in config.probe_runs()}
+        return [*config.runs(), *config.ablation_runs(own)]
     return [*config.runs(), *(config.probe_runs() if hasattr(config, "probe_runs") else [])]
 
 

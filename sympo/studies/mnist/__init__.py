@@ -5,7 +5,14 @@ models at once, with the same result as one at a time. `policy` asks what a poli
 rewards learned.
 """
 
-from sympo.studies.mnist.config import LossesConfig, MnistRun, NoiseConfig, NoiseRun, PolicyConfig
+from sympo.studies.mnist.config import (
+    Knobs,
+    LossesConfig,
+    MnistRun,
+    NoiseConfig,
+    NoiseRun,
+    PolicyConfig,
+)
 from sympo.studies.mnist.data import Pairs, draw_pairs, noisy_labels, split_pairs
 from sympo.studies.mnist.evaluation import FEWER_PAIRS, evaluate_rewards, reward_accuracy
 from sympo.studies.mnist.fast.chunks import Chunk
@@ -24,6 +31,7 @@ __all__ = [
     "FEWER_PAIRS",
     "Chunk",
     "Grid",
+    "Knobs",
     "LossesConfig",
     "MnistRun",
     "Network",

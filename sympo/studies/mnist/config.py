@@ -1,12 +1,13 @@
 """The configs of the MNIST studies, and the runs that follow from them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from sympo import losses, noise
 from sympo.studies import plan, records
+from sympo.studies.mnist.network import CLIP
 from sympo.studies.profiles import StudyConfig, refuse_duplicates
 
 # The noise models of study mnist_noise. Lemma 1 says that the first two give the same risk, and
@@ -24,6 +25,20 @@ Rate = Annotated[float, Field(ge=0, lt=0.5)]
 RatePair = Annotated[tuple[float, float], Field(strict=False)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+class Knobs(NamedTuple):
+    """What a run may turn beside its loss ℓ: it trains on ℓ(z/T) of clipped rewards.
+
+    Attributes:
+        temperature: T.
+        clip: the bound on a reward, before it is divided by T.
+        warm_epochs: epochs at the start in which the logistic loss stands in for ℓ.
+    """
+
+    temperature: float = 1.0
+    clip: float = CLIP
+    warm_epochs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +66,10 @@ class MnistRun(records.Run):
     batch: int
     learning_rate: float
     class_prior: float
+
+    def knobs(self) -> Knobs:
+        """The paper's, unless a study turns them."""
+        return Knobs()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sympo.studies import graphs, memory, sources
-from sympo.studies.mnist.config import MnistRun
+from sympo.studies.mnist.config import Knobs, MnistRun
 from sympo.studies.mnist.data import Pairs, noisy_labels, split_pairs
 from sympo.studies.mnist.evaluation import (
     EVALUATION_BATCH,
@@ -79,16 +79,16 @@ def _free_memory(device: str) -> int:
 
 def _join_seeds(chunks: list[list[AnyMnistRun]], fits: int) -> list[list[AnyMnistRun]]:
     """Chunks with the same losses, joined while at most `fits` models come together."""
-    # `margin_loss` takes one list of names for all seeds of a chunk, so they must be the same.
+    # A chunk has one list of losses and knobs for all its seeds, so they must be the same.
     joined: list[list[AnyMnistRun]] = []
-    for names, group in groupby(sorted(chunks, key=_list_losses), key=_list_losses):
-        seeds = max(1, fits // len(names))
+    for shared, group in groupby(sorted(chunks, key=_list_shared), key=_list_shared):
+        seeds = max(1, fits // len(shared))
         joined.extend(list(chain(*together)) for together in _cut(list(group), seeds))
     return joined
 
 
-def _list_losses(runs: Sequence[MnistRun]) -> list[str]:
-    return [run.method for run in runs]
+def _list_shared(runs: Sequence[MnistRun]) -> list[tuple[str, Knobs]]:
+    return [(run.method, run.knobs()) for run in runs]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,9 @@ class Chunk:
         grid: the models, seed after seed.
         optimiser: of all their parameters; Adam, which treats every number by itself.
         names: the losses of a seed's models.
+        temperatures: `(models, 1)`, by which their margins are divided; None where all are 1.
+        warm_epochs: `(models,)`, how many epochs each goes on with the logistic loss in place of
+            its own; None where none does.
         images: `(seeds, 2·pairs, 28, 28)`: the first image of every pair, then the second of every
             pair.
         labels: `(seeds, models, pairs)`, ±1, with noise.
@@ -114,6 +117,8 @@ class Chunk:
     grid: Grid
     optimiser: torch.optim.Optimizer
     names: list[str]
+    temperatures: Tensor | None
+    warm_epochs: Tensor | None
     images: Tensor
     labels: Tensor
     flipped: NDArray[np.bool_]
@@ -138,11 +143,15 @@ class Chunk:
         flipped = noisy != np.stack([each.labels for each in pairs])[:, None]
         labels = torch.from_numpy(noisy).to(device, torch.get_default_dtype())
 
-        grid = Grid(*[initial_network(seed).to(device) for seed in seeds], models=len(groups[0]))
+        knobs = [run.knobs() for run in groups[0]]
+        networks = [initial_network(seed).to(device) for seed in seeds]
+        clip = _join_clips(knobs, len(seeds), labels)
+        grid = Grid(*networks, models=len(knobs), clip=clip)
         return cls(
             grid=grid,
             optimiser=_optimiser(grid, first.learning_rate, device),
-            names=_list_losses(groups[0]),
+            names=[run.method for run in groups[0]],
+            **_join_knobs(knobs, labels),
             images=torch.from_numpy(_stack_images(pairs, data)).to(device),
             labels=labels,
             flipped=flipped.reshape(len(runs), -1),
@@ -175,6 +184,9 @@ class Chunk:
         for rows in torch.stack(orders).to(device).split(self.batch, 1):
             masks = [draw_masks(2 * rows.shape[1], generator) for generator in self.generators]
             step(rows, torch.stack(masks).to(device))
+        if self.warm_epochs is not None:
+            # In place, since a recorded graph reads this very memory.
+            self.warm_epochs.sub_(1)
         # Copies: the next epoch writes into the same memory.
         return self.risk.flatten().clone(), self.fitted.flatten(0, 1).clone()
 
@@ -210,7 +222,10 @@ class Chunk:
         # A seed's models share the order of pairs, not the labels.
         places = rows[:, None].expand(-1, models, -1)
         margins = self.labels.gather(2, places) * (rewards[..., :size] - rewards[..., size:])
-        means = margin_loss(margins, self.names)
+        means = self.average_loss(margins)
+        if self.warm_epochs is not None:
+            stand_in = self.average_loss(margins, ["logistic"] * models)
+            means = torch.where(self.warm_epochs > 0, stand_in, means)
         # Models share no parameter, so the gradient of the sum is each model's own.
         means.sum().backward()
         self.optimiser.step()
@@ -219,6 +234,16 @@ class Chunk:
         # A smaller last batch counts by its size, so that the sum over batches is a mean.
         self.risk.add_(means.detach() * (size / count))
         self.fitted.scatter_(2, places, margins.detach() > 0)
+
+    def average_loss(self, margins: Tensor, names: Sequence[str] | None = None) -> Tensor:
+        """The mean of ℓ(z/T) of each model, `(seeds, models)`.
+
+        Args:
+            margins: `(seeds, models, pairs)`.
+            names: of losses in place of the models' own.
+        """
+        tempered = margins if self.temperatures is None else margins / self.temperatures
+        return margin_loss(tempered, names or self.names)
 
     def evaluate(self) -> Tensor:
         """Rewards `(seeds·models, images)` of the test images."""
@@ -229,7 +254,7 @@ class Chunk:
         accuracy, ties = reward_accuracy(rewards, self.test.digits)
         margins = rewards[:, self.test.better] - rewards[:, self.test.worse]
         by_seed = margins.unflatten(0, (-1, len(self.names)))
-        risk = margin_loss(by_seed, self.names).flatten()
+        risk = self.average_loss(by_seed).flatten()
         columns = {
             "accuracy": accuracy.tolist(),
             "ties": ties.tolist(),
@@ -290,6 +315,25 @@ def _prepare_held_out(
         order=torch.from_numpy(np.stack(order)[:, None]).to(device, number),
         masks=torch.stack(masks).to(device, number),
     )
+
+
+def _join_clips(knobs: Sequence[Knobs], seeds: int, like: Tensor) -> float | Tensor:
+    """The bounds as `Grid` takes them: a number where all models share it."""
+    clips = [each.clip for each in knobs]
+    if len({*clips}) == 1:
+        return clips[0]
+    return like.new_tensor(clips).repeat(seeds)[:, None]
+
+
+def _join_knobs(knobs: Sequence[Knobs], like: Tensor) -> dict[str, Tensor | None]:
+    """The knobs of a seed's models as fields of `Chunk`; None where none of them is turned."""
+    temperatures = [each.temperature for each in knobs]
+    warm_epochs = [each.warm_epochs for each in knobs]
+    turned = any(temperature != 1 for temperature in temperatures)
+    return {
+        "temperatures": like.new_tensor(temperatures)[:, None] if turned else None,
+        "warm_epochs": like.new_tensor(warm_epochs) if any(warm_epochs) else None,
+    }
 
 
 def _optimiser(grid: Grid, learning_rate: float, device: str) -> torch.optim.Adam:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,13 +23,16 @@ class Grid:
         networks: one per seed, which gives all its models their initial weights, and the dtype and
             device.
         models: how many for each seed.
+        clip: the bound on the rewards, one for all models or `(seeds·models, 1)`.
     Attributes:
         parameters: name in `Network` → `(seeds·models, …)`.
         statistics: running mean and variance of the batch norms, `(seeds·models·64,)` each.
     Check: notebook 05 and tests/studies/test_mnist_grid.py, against models trained one at a time.
     """
 
-    def __init__(self, *networks: Network, models: int) -> None:
+    def __init__(self, *networks: Network, models: int, clip: float | Tensor = CLIP) -> None:
+        # `clamp` takes either, and its types say so of no union of them.
+        self._clip: Any = clip
         values = [network.state_dict() for network in networks]
         # All models of the first seed, then all of the second, and so on.
         stacked = {
@@ -80,7 +83,7 @@ class Grid:
             hidden = self._multiply(f"fc{layer}", hidden)
             normalised = self._normalise(f"norm{layer}", hidden, training=training)
             hidden = _drop(functional.relu(normalised), mask)
-        return self._multiply("fc3", hidden).squeeze(1).clamp(-CLIP, CLIP)
+        return self._multiply("fc3", hidden).squeeze(1).clamp(-self._clip, self._clip)
 
     def _convolve(self, images: Tensor, masks: Tensor | None) -> Tensor:
         """Features `(seeds·models, 256, images)`, after dropout."""
