@@ -1,0 +1,251 @@
+"""The machinery of notebook 14: all empirical ramp minimisers, and numbers of labels and pairs.
+
+What the notebook argues with, its bounds and its majority vote, is defined in the notebook itself.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linprog
+from scipy.stats import binom
+
+from sympo import stats
+from sympo.book.figures.style import in_order, label
+from sympo.book.theory import compute_gaps
+
+Floats = NDArray[np.float64]
+
+# How many data sets are compared with the whole grid at once: bounds the memory.
+_CHUNK = 2_000
+# On each piece of ramp: its slope, its intercept, and the scores that the piece covers.
+_RAMP_PIECES = ((0.0, 1.0, -np.inf, -1.0), (-0.5, 0.5, -1.0, 1.0), (0.0, 0.0, 1.0, np.inf))
+
+# Every minimiser of an empirical ramp risk
+
+
+def find_misordered(net_wins: ArrayLike, *, step: float = 0.25) -> NDArray[np.bool_]:
+    """Whether some minimiser of the empirical ramp risk lacks the order a₁ ≻ a₂ ≻ …, by a grid.
+
+    Up to a constant the risk is Σ d_ij·ramp(r_i − r_j), where d_ij is the number of labels for i
+    less that for j. It is linear between the kinks r_i − r_j = ±1. The minimisers with r_i ≤ r_j,
+    if there are any, fill a polyhedron whose sides are at whole differences, so that one of them
+    is whole, and on the grid. All numbers are multiples of 2⁻³: risks are compared exactly.
+
+    Args:
+        net_wins: `(data sets, pairs)`, d_ij in the order of `compute_gaps`, whole numbers.
+        step: of the grid; a power of ½, at most 1.
+    Returns:
+        `(data sets,)`.
+    Check: tests/book/test_samples.py, by linear programs.
+    """
+    net_wins = np.atleast_2d(np.asarray(net_wins, dtype=float))
+    actions = int(np.sqrt(2 * net_wins.shape[1])) + 1
+    # A shift changes nothing, so the least reward is 0; the greatest step that matters is 1.
+    values = np.arange(0, actions - 1 + step, step)
+    grid = np.array([point for point in product(values, repeat=actions) if min(point) == 0])
+    ramp = np.clip(0.5 - compute_gaps(grid) / 2, 0, 1).T
+    ordered = (np.diff(grid) < 0).all(axis=1)
+    parts = []
+    for start in range(0, len(net_wins), _CHUNK):
+        risk = net_wins[start : start + _CHUNK] @ ramp
+        parts.append(risk[:, ~ordered].min(axis=1) <= risk[:, ordered].min(axis=1))
+    return np.concatenate(parts)
+
+
+def solve_ramp(net_wins: ArrayLike, *, tied_or_reversed: tuple[int, int] | None = None) -> float:
+    """The least empirical ramp risk Σ d_ij·ramp(r_i − r_j) over all rewards, by linear programs.
+
+    Each score lies on one of the three pieces of ramp; on every choice of pieces the risk is
+    linear, and the least of their minima is the minimum.
+
+    Args:
+        net_wins: `(pairs,)`, as for `find_misordered`.
+        tied_or_reversed: a pair (i, j) for which r_i ≤ r_j is demanded.
+    Check: tests/book/test_samples.py, by a grid.
+    """
+    net_wins = np.asarray(net_wins, dtype=float)
+    actions = int(np.sqrt(2 * len(net_wins))) + 1
+    scores = compute_gaps(np.eye(actions)).T
+    demands, limits = [], []
+    if tied_or_reversed:
+        upper, lower = tied_or_reversed
+        demands, limits = [np.eye(actions)[upper] - np.eye(actions)[lower]], [0.0]
+    best = np.inf
+    for pieces in product(_RAMP_PIECES, repeat=len(net_wins)):
+        slope, intercept, low, high = np.array(pieces).T
+        rows = np.array([*scores, *-scores, *demands])
+        bounds = np.array([*high, *-low, *limits])
+        finite = np.isfinite(bounds)
+        solved = linprog(
+            (net_wins * slope) @ scores,
+            A_ub=rows[finite],
+            b_ub=bounds[finite],
+            bounds=(0, 2 * actions),  # room for every step of 1, and a shift changes nothing
+        )
+        if solved.status == 0:  # else no reward has its scores on these pieces
+            best = min(best, float(solved.fun + net_wins @ intercept))
+    return best
+
+
+# Numbers of labels
+
+
+def labels_needed(margin: float, error: float) -> float:
+    """The labels after which a majority vote errs with probability `error`.
+
+    P(error) at odd numbers of labels, its logarithm interpolated in between: an even number adds
+    only ties.
+
+    Args:
+        margin: m, where a label is right with probability (1 + m)/2; above 0.
+        error: below (1 − m)/2, the error of one label.
+    Raises:
+        ValueError: m is not in (0, 1), or one label errs less than `error`.
+    Check: tests/book/test_samples.py.
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"margin = {margin}: give a number in (0, 1)")
+    if error > (1 - margin) / 2:
+        raise ValueError(f"error = {error} is above that of one label: give a smaller one")
+    most = 64
+    while binom.cdf(most, 2 * most + 1, (1 + margin) / 2) > error:
+        most *= 2
+    odd = np.arange(1, 2 * most + 2, 2)
+    log_error = binom.logcdf(odd // 2, odd, (1 + margin) / 2)
+    # np.interp wants its x in ascending order, and errors fall
+    return float(np.interp(np.log(error), log_error[::-1], odd[::-1]))
+
+
+# Numbers of pairs in a study
+
+
+def invert_curve(pairs: ArrayLike, accuracy: ArrayLike, target: float) -> float:
+    """The number of pairs at which a learning curve first reaches `target`.
+
+    Linear in the logarithm of the pairs between sizes that were measured.
+
+    Args:
+        pairs: `(sizes,)`, ascending.
+        accuracy: `(sizes,)`.
+    Returns:
+        NaN where no size reaches the target; the first size where it is reached there.
+    Check: tests/book/test_samples.py.
+    """
+    log_pairs = np.log(np.asarray(pairs, dtype=float))
+    accuracy = np.asarray(accuracy, dtype=float)
+    reached = np.flatnonzero(accuracy >= target)
+    if len(reached) == 0:
+        return float("nan")
+    last = reached[0]
+    if last == 0:
+        return float(np.exp(log_pairs[0]))
+    # from the size below, whose accuracy is short of the target
+    ends = slice(last - 1, last + 1)
+    return float(np.exp(np.interp(target, accuracy[ends], log_pairs[ends])))
+
+
+def tabulate_prices(
+    table: pd.DataFrame, *, value: str, prices: Mapping[float, float]
+) -> pd.DataFrame:
+    """How many times as many noisy pairs give the accuracy of clean ones, seed by seed.
+
+    The target of a seed is its own accuracy on clean pairs, and its factor comes from its own
+    noisy curve. The interval is that of the factor's logarithm over seeds; where a seed does not
+    reach its target there is none, as leaving it out would flatter.
+
+    Args:
+        table: columns method, noise_rate, pairs, seed and `value`.
+        prices: the predicted factor of each noise rate.
+    Returns:
+        columns method, noise_rate, clean_pairs, predicted, reached (seeds that do), asked (the
+        largest factor that could have been seen), estimate, low, high, n. Rows whose prediction
+        the study cannot reach are left out.
+    Check: tests/book/test_samples.py.
+    """
+    clean = table[table.noise_rate == 0].set_index(["method", "pairs", "seed"])[value]
+    rows = []
+    for (method, rate), noisy in table[table.noise_rate > 0].groupby(["method", "noise_rate"]):
+        curves = {seed: each.sort_values("pairs") for seed, each in noisy.groupby("seed")}
+        for size in sorted(noisy.pairs.unique()):
+            largest = noisy.pairs.max() / size
+            if largest < prices[rate] * (1 - 1e-9):
+                continue
+            factors = [
+                invert_curve(curve.pairs, curve[value], clean[method, size, seed]) / size
+                for seed, curve in curves.items()
+            ]
+            interval = _geometric_interval(np.array(factors))
+            reached = int(np.isfinite(factors).sum())
+            rows.append([method, rate, size, prices[rate], reached, largest, *interval])
+    names = ["method", "noise_rate", "clean_pairs", "predicted", "reached", "asked"]
+    return pd.DataFrame(rows, columns=[*names, *stats.Interval._fields])
+
+
+def write_prices(prices: pd.DataFrame, *, vote: Mapping[float, float]) -> str:
+    """The factors of `tabulate_prices` in Markdown, a row per noise rate, beside (1 − 2ε)⁻².
+
+    Args:
+        prices: of one epoch.
+        vote: the factor of a single majority vote at each noise rate that is shown.
+    """
+    methods = in_order(prices.method)
+    measured = "".join(f" {label(name)}, measured |" for name in methods)
+    lines = [f"| ε | predicted | one vote |{measured}", "|" + "---|" * (3 + len(methods))]
+    for rate, factor in vote.items():
+        cells = [f"{rate:g}", f"{(1 - 2 * rate) ** -2:.1f}", f"{factor:.1f}"]
+        for name in methods:
+            rows = prices[(prices.method == name) & (prices.noise_rate == rate)]
+            cells.append("; ".join(map(_describe_price, rows.itertuples())) or "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _describe_price(row: Any) -> str:
+    of = f"of {row.clean_pairs:,}"
+    if np.isnan(row.estimate):
+        missed = f"{row.n - row.reached} of {row.n} seeds"
+        return f"not reached, so above {row.asked:.0f}, in {missed} ({of})"
+    interval = f", {row.low:.1f} to {row.high:.1f}" if row.n >= stats.FEWEST else ""
+    return f"{row.estimate:.1f} ({of}{interval})"
+
+
+def compare_matched(table: pd.DataFrame, *, value: str, learned: float = 0.6) -> pd.DataFrame:
+    """`value` of n noisy pairs minus that of n·(1 − 2ε)² clean ones, where both were run.
+
+    Args:
+        table: columns method, noise_rate, pairs, seed and `value`.
+        learned: what both must exceed for "they agree" to mean something.
+    Returns:
+        columns set ("largest" where n is the most that was run, or "smaller"), method, noise_rate,
+        pairs, clean_pairs, those of `stats.Difference`, verdict (`stats.verdict_agreement`).
+    Check: tests/book/test_samples.py.
+    """
+    rows = []
+    most = table.pairs.max()
+    for (method, rate, size), noisy in table.groupby(["method", "noise_rate", "pairs"]):
+        worth = size * (1 - 2 * rate) ** 2
+        same = (table.method == method) & (table.noise_rate == 0) & np.isclose(table.pairs, worth)
+        if rate == 0 or not same.any():
+            continue
+        ours = noisy.set_index("seed")[value]
+        clean = table[same].set_index("seed")[value][ours.index]
+        difference = stats.withhold(stats.paired_difference(ours, clean))
+        both = min(ours.mean(), clean.mean()) > learned
+        agreement = stats.verdict_agreement(difference, learned=both)
+        which = "largest" if size == most else "smaller"
+        rows.append([which, method, rate, size, round(worth), *difference, agreement])
+    names = ["set", "method", "noise_rate", "pairs", "clean_pairs"]
+    return pd.DataFrame(rows, columns=[*names, *stats.Difference._fields, "verdict"])
+
+
+def _geometric_interval(factors: Floats) -> stats.Interval:
+    """The geometric mean with its t interval; NaN where some factor is not known."""
+    if np.isnan(factors).any():
+        return stats.Interval(np.nan, np.nan, np.nan, len(factors))
+    of_logs = stats.withhold(stats.mean_interval(np.log(factors)))
+    estimate, low, high = np.exp(of_logs[:3]).tolist()
+    return stats.Interval(estimate, low, high, of_logs.n)
