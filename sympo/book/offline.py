@@ -6,20 +6,20 @@ and how policies are measured, is the same, and is written here once.
 
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from sympo import preferences
+from sympo import preferences, stats
 from sympo.book import contrasts as compared
 from sympo.book import figures
-from sympo.studies import comparisons, profiles, records, sources
+from sympo.studies import profiles, records, sources
 from sympo.studies.alignment import judging
 from sympo.studies.alignment.config import PROBE_SEED, choose_learning_rates
-from sympo.studies.alignment.offline import OfflineConfig, select_shared
+from sympo.studies.alignment.offline import OfflineConfig, load_split, select_shared
 
 # as a reader knows them
 DATA_SETS = {"hh": "Anthropic HH", "ultrafeedback": "UltraFeedback"}
@@ -73,7 +73,7 @@ def load_pairs(config: OfflineConfig) -> tuple[preferences.Split | None, str]:
     Check: tests/book/test_offline_results.py.
     """
     try:
-        split = comparisons.load_split(config.study, config.train_files, config.test_files)
+        split = load_split(config)
     except sources.AssetError as error:
         if config.profile not in ("smoke", "laptop"):
             raise
@@ -334,6 +334,35 @@ def _describe_judge(rows: pd.DataFrame, config: OfflineConfig) -> str:
         f"order {rows.swayed.mean():.1%}, position bias {rows.position_bias.mean():+.3f}. The "
         f"replies are in `*-{first.files}.jsonl`."
         f"\n\n{compared.describe_contrasts(claimed)}"
+    )
+
+
+def warn_of_judge(table: pd.DataFrame, config: OfflineConfig, source: str) -> str:
+    """The sentence that win rates say nothing where the judge is not above chance, or "".
+
+    It is above chance if the 95% Wilson interval of its mean accuracy lies above ½. The seeds draw
+    their test pairs from the same ones, so that the interval counts those of one seed.
+
+    Args:
+        table: of `collect_results`; empty gives "".
+        config: of the study.
+        source: the profile that trained the policies.
+    Returns:
+        a paragraph of Markdown, with the empty line after it.
+    Check: tests/book/test_offline_results.py.
+    """
+    if table.empty:
+        return ""
+    own = source == config.profile
+    trained: Any = config if own else profiles.study_config(config.study, source)
+    judged = table.drop_duplicates("seed").judge_accuracy.mean()
+    interval = stats.wilson(judged * trained.test_pairs, trained.test_pairs)
+    if interval.low > 0.5:
+        return ""
+    return (
+        f"**Win rates by the judge mean nothing here.** It agrees with {judged:.1%} of the labels "
+        f"of {trained.test_pairs} held-out pairs [{interval.low:.1%}, {interval.high:.1%}], which "
+        "is not above chance. No verdict on a win rate counts, whatever it says.\n\n"
     )
 
 

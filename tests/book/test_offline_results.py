@@ -6,6 +6,7 @@ import pytest
 from datasets import Dataset
 from loopback import longer_wins
 from scipy.stats import spearmanr
+from statsmodels.stats.proportion import proportion_confint
 
 from sympo.book import offline
 from sympo.judge import EndpointJudge
@@ -90,7 +91,7 @@ def record(method, seed, *, noise_rate=0.4, learning_rate=1e-3, beta=0.1, **metr
 def test_pairs_come_with_an_account_of_every_row(config, split, monkeypatch):
     reports = {"train_report": Report(rows=5, kept=4), "test_report": Report(rows=2, kept=2)}
     split = split._replace(**reports)
-    monkeypatch.setattr(offline.comparisons, "load_split", lambda *names: split)
+    monkeypatch.setattr(offline, "load_split", lambda config: split)
     loaded, text = offline.load_pairs(config)
     assert loaded is split
     assert [line.rsplit(maxsplit=1)[-1] for line in text.splitlines()] == ["kept.", "kept.", "3."]
@@ -103,7 +104,7 @@ def test_missing_data_is_an_error_only_where_results_are_made(profile, monkeypat
     def fail(*names):
         raise sources.AssetError("hh could not be had:\nSet SYMPO_DATA to a folder")
 
-    monkeypatch.setattr(offline.comparisons, "load_split", fail)
+    monkeypatch.setattr(offline, "load_split", fail)
     config = profiles.study_config("hh", profile)
     if profile in ("gpu", "paper"):
         with pytest.raises(sources.AssetError):
@@ -421,3 +422,32 @@ def test_verdicts_are_contrasted_by_seed(config, ask):
     )
     assert "- At ε = 0.4, win rate of sympo_sigmoid − dpo = +0.250" in text
     assert command not in text
+
+
+# The judge
+
+
+@pytest.mark.parametrize("right", [0.45, 0.5, 0.52, 0.54, 0.6])
+@pytest.mark.parametrize("pairs", [8, 400, 4000])
+def test_a_judge_at_chance_takes_win_rates_their_meaning(config, table, right, pairs):
+    config = config.model_copy(update={"test_pairs": pairs})
+    # seeds differ, and each counts once, however many policies it has
+    judged = table.assign(judge_accuracy=right + 0.01 * (table.seed - 1))
+    judged = pd.concat([judged, judged[judged.seed == 0]])
+    warning = offline.warn_of_judge(judged, config, config.profile)
+    low, high = proportion_confint(right * pairs, pairs, method="wilson")
+    if low > 0.5:
+        assert warning == ""
+    else:
+        assert warning.startswith("**Win rates by the judge mean nothing here.**")
+        assert f"{right:.1%} of the labels of {pairs} held-out pairs" in warning
+        assert f"[{low:.1%}, {high:.1%}]" in warning
+    assert offline.warn_of_judge(judged.iloc[:0], config, config.profile) == ""
+
+
+def test_the_pairs_of_a_judge_are_those_of_the_profile_that_trained(config, table):
+    shown = table.assign(judge_accuracy=0.56)
+    few = offline.warn_of_judge(shown, config, config.profile)
+    assert f"of {config.test_pairs} held-out pairs" in few
+    assert profiles.study_config("hh", "gpu").test_pairs > 500
+    assert offline.warn_of_judge(shown, config, "gpu") == ""

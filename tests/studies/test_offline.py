@@ -54,6 +54,8 @@ def small(**changes):
         ({"judge_pair": 3}, "unknown parameter of hh 'judge_pair'. Did you mean 'judge_pairs'"),
         ({"temperature": 0.0}, "temperature: Input should be greater than 0"),
         ({"top_p": 0.0}, "top_p: Input should be greater than 0"),
+        ({"test_share": 0.0}, "test_share: Input should be greater than 0"),
+        ({"test_share": 1.1}, "test_share: Input should be less than or equal to 1"),
         ({"top_p": 1.1}, "top_p: Input should be less than or equal to 1"),
         ({"train_files": ["a", "b", "a"]}, "train_files holds a more than once"),
         ({"test_files": ["a", "a"]}, "test_files holds a more than once"),
@@ -75,6 +77,28 @@ def test_runs_are_scalars_that_name_their_files(study, profile):
         assert row["train_files"].split() == config.train_files
         assert row["test_files"].split() == config.test_files
     assert len({json.dumps(row) for row in rows}) == len(rows)
+
+
+def test_prompts_of_the_test_files_that_are_not_tested_train():
+    whole = comparisons.load_split("hh", TRAIN, TEST)
+    split = offline.load_split(small(test_share=0.4))
+    train, test, before = (
+        set(preferences.prompt_keys(part)) for part in (split.train, split.test, whole.test)
+    )
+    assert test < before
+    assert 0.2 < len(test) / len(before) < 0.6
+    assert not train & test
+    assert train == set(preferences.prompt_keys(whole.train)) | (before - test)
+    # of the same files: what is tested is part of what a world is
+    assert split.source() == whole.source()
+    spec = small(test_share=0.4).world_spec(0)
+    assert spec.config()["test_share"] == 0.4
+    assert spec != small().world_spec(0)
+    for seed in (0, 1):
+        parts = offline._draw_pairs(small(test_share=0.4).world_spec(seed), models.byte_tokenizer())
+        assert set(preferences.prompt_keys(parts.test)) <= test
+        assert set(preferences.prompt_keys(parts.train)) <= train
+        assert set(preferences.prompt_keys(parts.judge)) <= train
 
 
 def test_files_and_judge_are_part_of_what_a_world_is():

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from pydantic import Field, ValidationInfo, field_validator
 from transformers import (
     AutoModelForSequenceClassification,
@@ -44,7 +44,7 @@ from sympo.studies.records import Record
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 # raised when what the studies compute changes; tests/studies/test_golden.py tells when
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class OfflineSpec(WorldSpec):
 
     train_files: tuple[str, ...]
     test_files: tuple[str, ...]
+    test_share: float
     test_pairs: int
     judge_share: float
     judge_pairs: int
@@ -84,6 +85,8 @@ class OfflineConfig(AlignConfig):
     # names that `sympo.studies.comparisons` knows
     train_files: list[str]
     test_files: list[str]
+    # ours: of the prompts of the test files so many are for the test, and the others train
+    test_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     # ours: held-out pairs with clean labels, for accuracy and margin
     test_pairs: Count
 
@@ -141,8 +144,23 @@ def select_shared(runs: Iterable[Record], config: OfflineConfig) -> list[Record]
 
 def find_source(config: OfflineConfig) -> dict[str, str]:
     """The files behind a world."""
-    split = comparisons.load_split(config.study, config.train_files, config.test_files)
-    return {**split.source(), **models.find_weights(config.model)}
+    return {**load_split(config).source(), **models.find_weights(config.model)}
+
+
+def load_split(source: OfflineConfig | OfflineSpec) -> preferences.Split:
+    """The pairs of a study: which may train policies and judges, and which are for the test.
+
+    No prompt is on both sides. Of the test files' prompts a share `test_share` is tested, the same
+    ones for every seed, and pairs of the others train: preferences of one kind of dialogue may
+    say nothing about, or contradict, those of another.
+
+    Check: tests/studies/test_offline.py::test_prompts_of_the_test_files_that_are_not_tested_train.
+    """
+    split = comparisons.load_split(source.study, source.train_files, source.test_files)
+    if source.test_share == 1:
+        return split
+    rest, test = preferences.hold_out(split.test, fraction=source.test_share, seed=0)
+    return split._replace(train=concatenate_datasets([split.train, rest]), test=test)
 
 
 def build_world(spec: OfflineSpec) -> World:
@@ -202,7 +220,7 @@ def _draw_pairs(spec: OfflineSpec, tokenizer: PreTrainedTokenizerBase) -> _Parts
     Raises:
         ValueError: fewer pairs fit than the spec asks for.
     """
-    split = comparisons.load_split(spec.study, spec.train_files, spec.test_files)
+    split = load_split(spec)
     # the judge's share is the same for every seed
     policy, for_judge = preferences.hold_out(split.train, fraction=spec.judge_share, seed=0)
     limits = {"max_prompt": spec.max_prompt, "max_length": spec.max_length}
