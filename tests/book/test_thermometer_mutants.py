@@ -1,0 +1,71 @@
+"""T6 and T14 with one thing changed: the check cells notice it."""
+
+import matplotlib as mpl
+import mutants
+import numpy as np
+import pytest
+import sympy
+from pages import load_functions
+
+from sympo.studies import profiles
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """A place for figures that nobody looks at."""
+    with pytest.MonkeyPatch.context() as patch, mpl.rc_context({"backend": "agg"}):
+        folder = tmp_path_factory.mktemp("build")
+        patch.setattr(profiles, "build_folder", lambda profile: folder / profile)
+        yield
+
+
+def has_part(source, tags, *claims):
+    """Whether a cell checks one of `claims`, or is one of those that they need."""
+    needed = "parameters" in tags or source.startswith(("import", "from"))
+    return needed or (not tags and "def " in source) or not {*claims}.isdisjoint(tags)
+
+
+@pytest.fixture(scope="module")
+def magnitudes(build):
+    """T6 in notebook 03, with what it takes from T5."""
+    functions = vars(load_functions("03_symmetric_losses"))
+    claims = ("claim-calibration", "claim-no-magnitudes")
+    return mutants.Page(
+        "03_symmetric_losses",
+        keep=lambda source, tags: has_part(source, tags, *claims),
+        find_limits=functions["find_limits"],
+        half=sympy.Rational(1, 2),
+        generator=np.random.default_rng(0),
+        profile="smoke",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # the conditional risk, (2η−1)·ℓ(z) + (1−η)·K: its constant, its sign
+        ("value + (1 - eta) * K\n", "value + eta * K\n"),
+        ("formula = (2 * eta - 1)", "formula = (1 - 2 * eta)"),
+        # calibrated: where the infimum lies; a loss that is symmetric and calibrated is not useless
+        ("assert right < expr.subs(z, 0)", "assert right < expr.subs(z, sympy.oo)"),
+        ("wave = half - sympy.sin(z) / 2", "wave = half - z / (1 + z**2)"),
+        # the theorem: a > 0 on one side alone; symmetric losses alone; the limit at +∞
+        ("a = (2 * other - 1)", "a = (1 - 2 * other)"),
+        ("other_side = {eta: sympy.Rational(3, 5), other: sympy.Rational(2, 5)}",
+         "other_side = {eta: sympy.Rational(3, 5), other: sympy.Rational(4, 5)}"),
+        ("lowest, _ = find_limits", "_, lowest = find_limits"),
+        ("all(equal[name] for name, loss in losses.LOSSES.items() if loss.symmetric)",
+         "all(equal[name] for name, loss in losses.LOSSES.items() if loss.calibrated)"),
+        # one pair: what has the same data
+        ("count_labels(0.6, 0.1, 100)", "count_labels(0.6, 0.2, 100)"),
+        ("(1 - 2 * rate) * eta + rate - seen", "(1 - rate) * eta + rate - seen"),
+        # the box: noise scales the weights; another loss is moved by it
+        ("((1 - 2 * flips) * clear + flips", "((1 - flips) * clear + flips"),
+        ('fn = losses.get("sigmoid").fn\nlearned', 'fn = losses.get("logistic").fn\nlearned'),
+        # the logistic minimiser under noise
+        ("seen = (1 - 2 * rate) * p + rate", "seen = (1 - rate) * p + rate"),
+    ],
+)  # fmt: skip
+def test_a_wrong_statement_of_t6_is_noticed(magnitudes, old, new):
+    assert magnitudes.notices(old, new)
