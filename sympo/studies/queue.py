@@ -27,7 +27,7 @@ from sympo.studies.sources import AssetError
 STUDIES = (
     *("mnist_losses", "mnist_noise", "hh"),
     *("gold", "ultrafeedback", "gold_grammar", "real_text"),
-    *("noise_patterns", "loss_family"),
+    *("noise_patterns", "loss_family", "finite_sample"),
 )
 # Ours: seconds at the end of a budget in which what is under way is dropped and the process ends.
 RESERVE = 4.0

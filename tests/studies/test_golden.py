@@ -35,7 +35,7 @@ from sympo.studies import mnist, records, sources, text
 from sympo.studies.alignment import gold, grammar, offline, sweep
 from sympo.studies.alignment.config import AlignmentRun
 from sympo.studies.alignment.world import World
-from sympo.studies.mnist import family, network, patterns
+from sympo.studies.mnist import family, network, patterns, sizes
 
 PATH = Path(__file__).with_name("golden.json")
 RTOL = 1e-3
@@ -122,6 +122,23 @@ def train_loss_family() -> dict[str, float]:
     # told apart by their knobs and not by their noise
     named = [replace(run, noise=str(tuple(run.knobs()))) for run in runs]
     return train_mnist(named)
+
+
+def train_finite_sample() -> dict[str, float]:
+    """Two sizes, which take equal steps."""
+    config = sizes.SizesConfig(
+        study="finite_sample",
+        profile="smoke",
+        losses=["sigmoid"],
+        noise_rates=[0.3],
+        shares=[0.25, 1.0],
+        seeds=1,
+        first_seed=5,
+        **{**MNIST_SIZES, "batch": 20},
+    )
+    # told apart by their size and not by their noise
+    named = [replace(run, noise=f"{run.pairs} pairs") for run in config.runs()]
+    return train_mnist(named[:1]) | train_mnist(named[1:])
 
 
 # The last of the three batches is smaller than the others.
@@ -362,6 +379,7 @@ def train_real_text() -> dict[str, float]:
 STUDIES = {
     "mnist_losses": Golden("sympo.studies.mnist.study", train_mnist_losses),
     "mnist_noise": Golden("sympo.studies.mnist.study", train_mnist_noise),
+    "finite_sample": Golden("sympo.studies.mnist.sizes", train_finite_sample),
     "loss_family": Golden("sympo.studies.mnist.family", train_loss_family),
     "noise_patterns": Golden("sympo.studies.mnist.study", train_noise_patterns),
     "real_text": Golden("sympo.studies.text.study", train_real_text),

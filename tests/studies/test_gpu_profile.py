@@ -41,6 +41,7 @@ SIZES = {
     "mnist_noise": MNIST,
     "loss_family": {**MNIST, "noise_rates": [0.4], "temperatures": [1.0], "tuning_seeds": 1},
     "noise_patterns": MNIST,
+    "finite_sample": {**MNIST, "shares": [0.5, 1.0]},
     "gold_grammar": {
         **{"seeds": 1, "other_seeds": 1, "noise_rates": [0.0, 0.4], "betas": [0.1]},
         "regimes": {"fresh": {"pairs": 8, "epochs": 1}},
