@@ -12,8 +12,15 @@ from sympo.book.figures.alignment import (
     fig6_ultrafeedback_win_rate,
 )
 from sympo.book.figures.audit import fig15_noise_routes
+from sympo.book.figures.family import fig7_loss_family, fig7_temperatures, fig_t15_bad_starts
 from sympo.book.figures.files import save, save_provenance, save_table, to_markdown
+from sympo.book.figures.map import fig16_map, fig16_verdicts
 from sympo.book.figures.mnist import fig1_learning_curves, fig1_mnist_losses, fig2_mnist_noise
+from sympo.book.figures.patterns import (
+    fig8_noise_patterns,
+    fig8_pattern_contrasts,
+    fig_t11_band,
+)
 from sympo.book.figures.policy import fig10_mnist_policy, fig11_mnist_frontier, fig12_broken_order
 from sympo.book.figures.samples import fig9_mnist_sizes, fig_t10_axes, fig_t10_guarantee
 
@@ -62,6 +69,10 @@ __all__ = [
     "fig4_gold_frontier",
     "fig5_hh_win_rate",
     "fig6_ultrafeedback_win_rate",
+    "fig7_loss_family",
+    "fig7_temperatures",
+    "fig8_noise_patterns",
+    "fig8_pattern_contrasts",
     "fig9_mnist_sizes",
     "fig10_mnist_policy",
     "fig11_mnist_frontier",
@@ -69,6 +80,8 @@ __all__ = [
     "fig13_real_text",
     "fig14_score_noise",
     "fig15_noise_routes",
+    "fig16_map",
+    "fig16_verdicts",
     "fig_t2_tied_order",
     "fig_t3_logistic_penalty",
     "fig_t4_wrong_rate",
@@ -80,7 +93,9 @@ __all__ = [
     "fig_t9_gradients",
     "fig_t10_axes",
     "fig_t10_guarantee",
+    "fig_t11_band",
     "fig_t14_thermometer",
+    "fig_t15_bad_starts",
     "in_order",
     "interval_table",
     "label",
