@@ -25,9 +25,10 @@ export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
 export UV_INDEX_STRATEGY ?= unsafe-best-match
 endif
 
-# 00 sums up what the other notebooks report, so it runs after them.
+# 16 and then 00 sum up what the other notebooks report, so they run after them.
 TWINS := $(patsubst notebooks/src/%.py,%,$(sort $(wildcard notebooks/src/[0-9]*.py)))
-LAST := $(filter 00_start_here,$(TWINS))
+LAST := $(foreach name,16_paper 00_start_here,$(filter $(name),$(TWINS)))
+OTHERS := $(filter-out $(LAST),$(TWINS))
 executed = $(patsubst %,build/$(PROFILE)/%.ipynb,$(1))
 
 CODE := sympo tests scripts notebooks
@@ -79,12 +80,13 @@ paper: env  ## run every notebook that is not up to date, into build/; COMMIT=1:
 	  $(MAKE) --no-print-directory executed PROFILE=$$profile; \
 	fi$(if $(COMMIT), && "$(PYTHON)" -m sympo.book commit --profile $$profile)
 
-executed: $(call executed,$(filter-out $(LAST),$(TWINS)) $(LAST))
+executed: $(call executed,$(OTHERS) $(LAST))
 
 $(call executed,$(TWINS)): build/$(PROFILE)/%.ipynb: build/$(PROFILE)/inputs/%.txt
 	@"$(PYTHON)" -m sympo.book run $* --profile $(PROFILE)
 
-$(call executed,$(LAST)): $(call executed,$(filter-out $(LAST),$(TWINS)))
+$(call executed,$(LAST)): $(call executed,$(OTHERS))
+$(call executed,$(lastword $(LAST))): $(call executed,$(filter-out $(lastword $(LAST)),$(LAST)))
 
 smoke:  ## `make paper` in a few minutes, with numbers that mean nothing
 	@$(MAKE) --no-print-directory paper PROFILE=smoke

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def judge_claims(profile: str) -> pd.DataFrame:
     """
     claims = read_claims()
     # each once: jupytext takes its time
-    texts = {claim.notebook: read_twin(claim.notebook) for claim in claims if claim.notebook}
+    texts = {name: read_twin(name) for name in {claim.notebook for claim in claims} if name}
     rows = [
         (
             claim.id,
@@ -143,6 +144,11 @@ def find_heading(claim: Claim, notebook: nbformat.NotebookNode) -> str | None:
         elif _decides(cell, claim):
             return heading
     return None
+
+
+def anchor(heading: str) -> str:
+    """What a link to a heading ends with, as Jupyter and GitHub name it."""
+    return quote(heading.replace(" ", "-"))
 
 
 def _decides(cell: nbformat.NotebookNode, claim: Claim) -> bool:
@@ -240,10 +246,10 @@ def _describe_briefly(row: Any) -> str:
 
 def _judge_derivation(claim: Claim, profile: str) -> tuple[str, str]:
     """Evidence and verdict of a claim's own check cells."""
-    path = _find_newest(str(claim.notebook), profile)
+    path = find_newest(str(claim.notebook), profile)
     if path is None:
         return "the notebook has not been run", "not checked"
-    cells = nbformat.read(path, as_version=4).cells
+    cells = _read_cells(path, path.stat().st_mtime_ns)
     checks = [cell for cell in cells if claim.check in cell.metadata.get("tags", [])]
     # another error, such as a missing package, says nothing about the claim
     failed = [cell for cell in checks if "AssertionError" in _list_errors(cell)]
@@ -256,7 +262,14 @@ def _judge_derivation(claim: Claim, profile: str) -> tuple[str, str]:
     return evidence, "derived" if checks and passed == checks else "not checked"
 
 
-def _find_newest(name: str, profile: str) -> Path | None:
+# several claims rest on one notebook, and validating it takes a while; its time tells whether it is
+# the same still
+@cache
+def _read_cells(path: Path, time: int) -> list[nbformat.NotebookNode]:
+    return list(nbformat.read(path, as_version=4).cells)
+
+
+def find_newest(name: str, profile: str) -> Path | None:
     """The notebook as it was last run in this profile, failed or not, or else as it is committed.
 
     A run that fails leaves the output of the one before it.
@@ -276,9 +289,7 @@ def _link(claim: Claim, notebook: nbformat.NotebookNode, profile: str) -> Iterat
     """Markdown links, from a notebook, to the cells or the table that decide, and to the figure."""
     name = str(claim.notebook)
     heading = find_heading(claim, notebook) or ""
-    # as Jupyter and GitHub name a heading
-    anchor = quote(heading.replace(" ", "-"))
-    yield f"[{name[:2]} {heading}]({name}.ipynb#{anchor})"
+    yield f"[{name[:2]} {heading}]({name}.ipynb#{anchor(heading)})"
     stems = {claim.figure: f"{claim.figure}.png", claim.table: f"{claim.table}.md"}
     for stem, name in stems.items():
         if stem and (place := _find_place(profile, name)):

@@ -129,9 +129,10 @@ def inputs(name: str, profile: str) -> str:
         # profiles imports the study's module by this name, which no import statement shows
         sources.update(_find_files(profiles.STUDIES[study][0]))
     paths = {*sources, *modules_of(*sources), root / "constraints.txt"}
-    # read by its name, too
-    if root / "sympo" / "book" / "claims.py" in paths:
-        paths.add(root / "notebooks" / "claims.yaml")
+    # read by their names, too
+    for module, read in (("claims", "claims.yaml"), ("paper", "map.yaml")):
+        if root / "sympo" / "book" / f"{module}.py" in paths:
+            paths.add(root / "notebooks" / read)
     # on a laptop, these show what a GPU recorded
     if profile == "laptop" and study in SHOWN_FROM_GPU:
         for folder in (profiles.own_figures("gpu"), profiles.committed_figures("gpu")):

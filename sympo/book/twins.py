@@ -17,8 +17,8 @@ from sympo.studies import profiles
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-# They sum up what the others find, so they run last; the Makefile names them too.
-LAST = ("00_start_here",)
+# They sum up what the others find, so they run last, in this order; the Makefile names them too.
+LAST = ("16_paper", "00_start_here")
 # By the name of a notebook, where that is not its study's: what trains nothing of its own reads the
 # records of another's, and 09 has a study for a world of its own beside the one it shares.
 _READ = {"mnist_policy": "mnist_losses", "gold": "gold_grammar"}
@@ -32,8 +32,8 @@ def notebooks() -> list[str]:
     """The notebooks' names, in the order in which they run."""
     # numbers are part of the names, so this is the order in which they are read
     names = sorted(path.stem for path in _sources().glob("[0-9]*.py"))
-    # sorting is stable: False before True, and else as before
-    return sorted(names, key=lambda name: name in LAST)
+    # sorting is stable: the others first, as before
+    return sorted(names, key=lambda name: LAST.index(name) + 1 if name in LAST else 0)
 
 
 def twin(name: str) -> Path:

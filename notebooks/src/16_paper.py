@@ -1,0 +1,295 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 16 · The paper on a page: every claim, and what came of it
+#
+# You will read the paper as a chain of assumptions, theorems, checks and experiments; see every
+# claim with its numbers beside the figure that decides it; and find what did not replicate as
+# easily as what did.
+#
+# - Paper: all of it; *On Symmetric Losses for Robust Policy Optimization with Noisy Preferences*,
+#   arXiv 2505.24709.
+# - Reads → writes: the tables and the executed notebooks of the profile → `fig16_map`,
+#   `fig16_verdicts`, `table16_assumptions`.
+# - Time: half a minute in every profile. It trains nothing and needs no torch.
+
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
+import sys
+
+repository = ""  # `make badges REPO=owner/name` writes the address here
+if "google.colab" in sys.modules:
+    assert repository, "write this repository's GitHub address, owner/name, into `repository`"
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
+
+# %% tags=["parameters"]
+profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
+
+# %%
+import pandas as pd
+from IPython.display import Markdown
+
+from sympo.book import claims, figures, paper
+from sympo.studies import profiles
+
+profile = profiles.resolve_profile(profile)
+pd.options.display.max_colwidth = None  # claims are sentences
+
+# %% [markdown]
+# ## In one paragraph
+#
+# The paper says: people who compare two answers err; a reward that is learned with a *symmetric*
+# loss, for which $\ell(z) + \ell(-z)$ is a constant, keeps the true order of the answers all the
+# same; and a policy that follows a reward with the true order improves on the reference policy. So
+# SymPO, which is DPO with such a loss, should win more often than DPO where labels are noisy. The
+# first two sentences are mathematics, and this companion derives them. The last one is a
+# measurement, and what came of it depends on where one measures.
+#
+# Every verdict below is computed from the data behind the figures, by the rules that notebook 00
+# lists. Nothing on this page is typed in: where a study has not been run, it says so.
+
+# %%
+verdicts = claims.judge_claims(profile)
+Markdown(f"In profile {profile}: **{paper.summarise(verdicts.verdict)}**.")
+
+# %% [markdown]
+# ## The argument as a map
+#
+# An arrow leads from what is needed to what needs it: from an assumption to the theorem that asks
+# for it, from a theorem to the cells that check it, and from there to the experiments that put it
+# to the test in trained models. A green frame with ✓ means that all of it came out as claimed,
+# orange with ± that part of it did, red with ✗ that none did, black with … that nothing has been
+# measured.
+#
+# **Expect** green in the third column: these are proofs, and a cell that fails there refutes one.
+# In the fourth column the theory promises less than the paper claims. It says which order the best
+# reward has, not how far twenty epochs of training come, and not that a policy with the better
+# order wins more often at every distance from the reference. A mixed frame there refutes no
+# theorem; it says that the experiments ask for more than the theorems give.
+
+# %%
+boxes, arrows = paper.tabulate_map(verdicts)
+figure = figures.fig16_map(boxes, arrows)
+figures.save(figure, "fig16_map", {"boxes": boxes, "arrows": arrows}, profile=profile)
+
+# %% [markdown]
+# ### Drop this, and see that break
+#
+# No assumption of the map is there for convenience. For each of them there is a counterexample,
+# computed, in which all others hold and the conclusion fails. The last column leads to it.
+
+# %%
+dropped = figures.save_table(paper.tabulate_assumptions(), "table16_assumptions", profile=profile)
+Markdown(figures.to_markdown(dropped, "llll"))
+
+# %% [markdown]
+# A map whose links lead nowhere would prove little. So each box is looked up: the section of every
+# counterexample has to exist and to hold a cell that checks something, every theorem needs a claim
+# with cells of its own, and no theorem stands without an assumption.
+
+# %% tags=["check"]
+graph = paper.read_map()
+for assumption in graph["assumptions"]:
+    section = paper.find_section(assumption["notebook"], assumption["heading"])
+    assert paper.count_checks(section) > 0, assumption["id"]
+for experiment in graph["experiments"]:
+    assert paper.find_section(experiment["notebook"], experiment["heading"])
+needed = {name for assumption in graph["assumptions"] for name in assumption["theorems"]}
+assert needed == {theorem["id"] for theorem in graph["theorems"]}
+assert set(arrows.source) | set(arrows.target) <= set(boxes.id)
+assert paper.find_section("04_rank_and_policy", "A heading that nobody wrote") == []
+
+# %% [markdown]
+# The theorems, with the cells that check them and the experiments that put them to the test:
+
+# %%
+Markdown(figures.to_markdown(paper.tabulate_theorems(verdicts), "llll"))
+
+# %% [markdown]
+# ## All verdicts in one figure
+#
+# Each bar is a group of claims in one notebook. **Expect** a different picture in each part of the
+# argument: derivations hold or fail as a whole; on MNIST, the paper's own experiment at a smaller
+# size, most of the claims about accuracy should be reproduced at high noise; on language models the
+# claims are about win rates, where the paper reports leads of up to 15 points. Red in a bar of
+# MNIST's would contradict the paper's first experiment.
+
+# %%
+counts = paper.count_verdicts(verdicts)
+figures.save(figures.fig16_verdicts(counts), "fig16_verdicts", counts, profile=profile)
+
+# %% [markdown]
+# ## The claims, group by group
+#
+# Each figure stands beside the claims that it shows. The evidence is a mean difference over n seeds
+# with its 95% interval, or the number of checks that passed; long tables are folded away, and open
+# with a click.
+#
+# ### Reward accuracy
+#
+# Symmetric losses order more held-out pairs rightly than logistic and hinge where many labels are
+# wrong: the paper's Section 5.1 says so of MNIST. The same question is asked of small language
+# models whose reward is known.
+
+# %% tags=["hide-input"]
+Markdown(paper.write_group(verdicts, "key result: reward accuracy"))
+
+# %% [markdown]
+# ### Win rate
+#
+# A policy trained with SymPO wins more often than one trained with DPO and its relatives, by up to
+# 15 points. This is the claim that a practitioner cares about, and the one that depends most on how
+# the comparison is made: at the paper's β, at each method's own, or at the same distance from the
+# reference.
+
+# %% tags=["hide-input"]
+Markdown(paper.write_group(verdicts, "key result: win rate"))
+
+# %% [markdown]
+# ### Mechanisms
+#
+# Why it should work: what is derived, and where a condition that the paper leaves unsaid is needed.
+
+# %% tags=["hide-input"]
+Markdown(paper.write_group(verdicts, "mechanism"))
+
+# %% [markdown]
+# ### Trade-offs and failure signatures
+#
+# What a symmetric loss costs, and what one sees where a loss that is not symmetric fails.
+
+# %% tags=["hide-input"]
+trade_offs = paper.write_group(verdicts, "trade-off")
+Markdown(f"{trade_offs}\n\n{paper.write_group(verdicts, 'failure signature')}")
+
+# %% [markdown]
+# ### First experiments
+#
+# The three experiments that a reader of the paper would do first: an ablation of losses, a test of
+# noise equivalence, and alignment from end to end.
+
+# %% tags=["hide-input"]
+Markdown(paper.write_group(verdicts, "first experiment"))
+
+# %% [markdown]
+# ### Beyond the paper
+#
+# What this companion asks further: limits of the theorems, exact policies, real comparisons.
+
+# %% tags=["hide-input"]
+Markdown(paper.write_group(verdicts, "beyond the paper"))
+
+# %% [markdown]
+# ## What did not replicate
+#
+# In the order of how much it says. *Contradicted* is a significant difference in the other
+# direction, or a failed check. *No difference larger than 0.02* says that the effect, if there is
+# one, is too small to matter. *Not seen at this scale* says that the study could not tell, which is
+# no evidence against the claim.
+
+# %% tags=["hide-input"]
+failed = paper.list_not_replicated(verdicts)
+parts = [f"**{paper.summarise(failed.verdict)}.**" if len(failed) else "Nothing."]
+columns = ["claim", "paper", "evidence", "decided by"]
+for verdict, rows in failed.groupby("verdict", sort=False):
+    table = figures.to_markdown(rows[columns], "llll")
+    title = f"<summary>{str(verdict).capitalize()}: {len(rows)}</summary>"
+    parts.append(f"<details open>{title}\n\n{table}\n</details>")
+Markdown("\n\n".join(parts))
+
+# %% [markdown]
+# ## What is not measured, and which runs are missing
+#
+# A claim without a verdict waits for runs that nobody has made yet. Which ones follows from the
+# claims themselves: the methods and noise rates that they name, times the seeds of profile gpu. One
+# command trains them, and goes on where it was interrupted; `python -m sympo records status` lists
+# them one by one, with those of the learning-rate probe.
+
+# %% tags=["hide-input"]
+missing = paper.list_missing_runs(verdicts)
+text = figures.to_markdown(missing.astype(str), "lrllrrl")
+Markdown(text if len(missing) else "Nothing is missing.")
+
+# %% [markdown]
+# ## Open questions, and what to check next
+#
+# The paper names three open questions; a summary of it names three next checks: that people judge
+# the policies, that the noise is of other kinds, and that other symmetric losses are tried. Each is
+# answered by claims of this companion, or is said to be unanswered.
+
+# %% tags=["hide-input"]
+Markdown(figures.to_markdown(paper.answer_questions(verdicts), "lll"))
+
+# %% tags=["hide-input"]
+Markdown(paper.write_group(verdicts, "open question"))
+
+# %% [markdown]
+# What follows for whoever trains, in a sentence from each notebook that has one. Its numbers are of
+# the run that it was last part of.
+
+# %% tags=["hide-input"]
+advice = paper.collect_advice(profile)
+lines = [f"- **{row.notebook[:2]}** {row.advice}" for row in advice.itertuples()]
+Markdown("\n".join(lines) or "No notebook with advice has been run yet.")
+
+# %% [markdown]
+# ## Where this departs from the paper
+#
+# Every notebook that repeats an experiment lists what it does differently. Collected here, they are
+# the reasons why a number may differ from the published one although nobody erred.
+
+# %% tags=["hide-input"]
+departures = paper.collect_departures()
+Markdown(
+    "\n\n".join(
+        f"<details><summary>{row.notebook}</summary>\n\n{row.text}\n</details>"
+        for row in departures.itertuples()
+    )
+)
+
+# %% [markdown]
+# ## How long each part takes
+#
+# *minutes* is what the profile says of each notebook on two cores; *training* is how long the runs
+# behind the committed results trained, on whatever machine they did, from their provenance. Drawing
+# every figure and table again from the committed data takes less than a minute and no torch:
+# `make figures`.
+
+# %% tags=["hide-input"]
+minutes = paper.tabulate_minutes(profile)
+shown = minutes.map(lambda value: "–" if pd.isna(value) else value).astype(str)
+total = f"Together: {minutes.minutes.sum():.0f} minutes in profile {profile}."
+Markdown(f"{figures.to_markdown(shown, 'lrr')}\n{total}")
+
+# %% [markdown]
+# ## Every figure and table
+#
+# With the notebook that makes it, and the profile of which it is shown.
+
+# %%
+claims.list_results(profile)
+
+# %% [markdown]
+# ## How to cite
+#
+# Please cite the paper, and this companion where you use its code (`CITATION.cff`).
+
+# %% tags=["hide-input"]
+Markdown(f"```bibtex\n{paper.cite()}\n```")
+
+# %%
+figures.save_provenance("16_paper", profile=profile)

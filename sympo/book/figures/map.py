@@ -1,0 +1,150 @@
+"""Figure 16: the argument as a graph, and what its claims came to (notebook 16)."""
+
+import textwrap
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.path import Path
+
+from sympo.book.figures.style import OKABE_ITO, WIDTH, style, subplots
+
+# Columns of the map: the left end of their boxes, the boxes' width, both in inches, and the letters
+# that fit into a line of 6 points.
+_COLUMNS = {
+    "assumption": (0.02, 1.26, 25),
+    "theorem": (1.52, 1.34, 26),
+    "check": (3.04, 1.04, 21),
+    "experiment": (4.36, 1.12, 23),
+}
+Place = tuple[float, float, float, float]  # of a box: left, bottom, width, height, in inches
+_LINE = 0.105  # inches: the height of a line of text
+_GAP = 0.13  # between two boxes
+# colour and sign of what a box came to; a sign too, for whoever sees no colours
+_STATES = {
+    "held": ("green", "✓"),
+    "mixed": ("orange", "±"),
+    "failed": ("vermillion", "✗"),
+    "open": ("black", "…"),
+}
+_ARROW = {"facecolor": "none", "linewidth": 0.8, "alpha": 0.75, "zorder": 1}
+# Arrows are told apart by the colour of where they begin.
+_CYCLE = [OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky")]
+
+
+@style()
+def fig16_map(boxes: pd.DataFrame, arrows: pd.DataFrame) -> Figure:
+    """Assumption → theorem → check → experiment; an arrow leads to what needs its beginning.
+
+    Args:
+        boxes: columns column, id, text, note, state ("held", "mixed", "failed", "open" or empty),
+            from top to bottom.
+        arrows: columns source and target, ids of boxes.
+    """
+    boxes = boxes.fillna("")
+    lines = {each.id: _wrap(each) for each in boxes.itertuples()}
+    heights = {name: _LINE * (len(text) + 0.9) for name, text in lines.items()}
+    by_column = {name: list(part.id) for name, part in boxes.groupby("column", sort=False)}
+    total = max(_measure(names, heights) for names in by_column.values())
+    figure, axes = subplots(width=WIDTH, height=total + 0.35)
+    places = {}
+    for column, names in by_column.items():
+        left, width, _ = _COLUMNS[column]
+        axes.text(left + width / 2, total + 0.12, column, ha="center", fontsize=8, weight="bold")
+        # what is left over goes between the boxes
+        spare = (total - _measure(names, heights)) / max(len(names) - 1, 1)
+        top = total
+        for name in names:
+            places[name] = (left, top - heights[name], width, heights[name])
+            top -= heights[name] + _GAP + spare
+    for each in boxes.itertuples():
+        _draw_box(axes, places[each.id], lines[each.id], each.state)
+    colours = dict(zip(dict.fromkeys(arrows.source), _CYCLE * len(arrows), strict=False))
+    for arrow in arrows.itertuples():
+        _draw_arrow(axes, places[arrow.source], places[arrow.target], colours[arrow.source])
+    axes.set(xlim=(0, WIDTH), ylim=(-0.03, total + 0.3))
+    axes.set_axis_off()
+    return figure
+
+
+def _wrap(box: Any) -> list[str]:
+    """The lines of a box: its text, and what it came to with the sign of that."""
+    letters = _COLUMNS[box.column][2]
+    lines = textwrap.wrap(box.text, letters)
+    if box.note:
+        sign = _STATES[box.state][1]
+        lines += textwrap.wrap(f"{sign} {box.note}", letters)
+    return lines
+
+
+def _measure(names: list[str], heights: dict[str, float]) -> float:
+    """The height of a column of boxes, in inches."""
+    return sum(heights[name] for name in names) + _GAP * (len(names) - 1)
+
+
+def _draw_box(axes: Axes, place: Place, lines: list[str], state: str) -> None:
+    left, bottom, width, height = place
+    colour = OKABE_ITO[_STATES[state][0]] if state else "0.6"
+    frame = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": "white"}
+    box = FancyBboxPatch((left, bottom), width, height, edgecolor=colour, zorder=2, **frame)
+    axes.add_patch(box)
+    # the colour stands in the frame alone: letters stay black, and legible
+    words = {"ha": "center", "va": "center", "fontsize": 6, "linespacing": 1.15, "zorder": 3}
+    axes.text(left + width / 2, bottom + height / 2, "\n".join(lines), **words)
+
+
+def _draw_arrow(axes: Axes, source: Place, target: Place, colour: str) -> None:
+    """A curve from the right side of one box to the left side of another."""
+    start = (source[0] + source[2], source[1] + source[3] / 2)
+    end = (target[0], target[1] + target[3] / 2)
+    middle = (start[0] + end[0]) / 2
+    points = [start, (middle, start[1]), (middle, end[1]), end]
+    curve = Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
+    axes.add_patch(PathPatch(curve, edgecolor=colour, **_ARROW))
+    axes.plot(*end, marker=">", markersize=3, color=colour, zorder=3)
+
+
+# What a verdict looks like in the bars, from what held to what is open.
+_VERDICTS = {
+    "derived": ("blue", ""),
+    "reproduced": ("green", ""),
+    "no difference larger than 0.02": ("sky", "///"),
+    "not seen at this scale": ("yellow", "..."),
+    "contradicted": ("vermillion", "xxx"),
+    "not measured": (None, ""),
+    "not checked": (None, "---"),
+}
+
+
+@style()
+def fig16_verdicts(table: pd.DataFrame) -> Figure:
+    """How many claims of each group came to each verdict, a bar per group and notebook.
+
+    Args:
+        table: columns group, notebook, verdict, claims.
+    """
+    bars = table.assign(bar=table.group + ", " + table.notebook.str[:2])
+    names = list(dict.fromkeys(bars.bar))
+    places = {name: place for place, name in enumerate(names)}
+    figure, axes = subplots(height=0.62 + 0.17 * len(names))
+    ends = dict.fromkeys(names, 0)
+    # a verdict that this table does not know, such as smoke's, comes last
+    known = [verdict for verdict in _VERDICTS if verdict in set(bars.verdict)]
+    for verdict in dict.fromkeys([*known, *bars.verdict]):
+        part = bars[bars.verdict == verdict]
+        colour, hatch = _VERDICTS.get(verdict, (None, ""))
+        face = OKABE_ITO[colour] if colour else "white"
+        frame = {"edgecolor": "0.3", "linewidth": 0.5, "hatch": hatch, "height": 0.75}
+        start = part.bar.map(ends)
+        axes.barh(part.bar.map(places), part.claims, left=start, color=face, label=verdict, **frame)
+        ends.update(zip(part.bar, start + part.claims, strict=True))
+    for name, end in ends.items():
+        beside = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+        axes.annotate(f"{end}", (end, places[name]), (3, 0), **beside)
+    axes.set_yticks(list(places.values()), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set(xlabel="claims")
+    figure.legend(loc="outside upper center", ncols=3, handlelength=1.6)
+    return figure

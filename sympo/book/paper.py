@@ -1,0 +1,405 @@
+"""What the paper page shows: the argument as a graph, what did not replicate, departures, minutes.
+
+Everything is read from what is committed or was run: claims, tables, notebooks, profiles. Nothing
+here imports torch.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import nbformat
+import pandas as pd
+import yaml
+
+from sympo._names import unknown_name
+from sympo.book import claims
+from sympo.book.figures.files import to_markdown
+from sympo.book.twins import notebooks, read_twin, stem_of, study_of
+from sympo.studies import profiles
+
+# What a claim came to, by what a reader wants to know first.
+AS_CLAIMED = ("reproduced", "derived")
+NOT_REPLICATED = ("contradicted", "no difference larger than 0.02", "not seen at this scale")
+OPEN = ("not measured", "not checked")
+# Sections that say how a notebook departs from the paper, and those in which it advises.
+DEPARTURES = "Where this differs from the paper"
+ADVICE = "What a practitioner should do"
+# A table of more rows is folded away below its summary.
+FEW = 8
+
+
+# The argument as a graph
+
+
+def read_map() -> dict[str, list[dict[str, Any]]]:
+    """notebooks/map.yaml: its lists assumptions, theorems, experiments and questions.
+
+    Raises:
+        ValueError: a theorem, an experiment or a claim that is named and not listed; the sentence
+            names it.
+    Check: tests/book/test_paper.py.
+    """
+    text = (profiles.root() / "notebooks" / "map.yaml").read_text(encoding="utf-8")
+    graph = yaml.safe_load(text)
+    theorems = {theorem["id"] for theorem in graph["theorems"]}
+    experiments = {experiment["notebook"] for experiment in graph["experiments"]}
+    known = {claim.id for claim in claims.read_claims()}
+    for assumption in graph["assumptions"]:
+        _refuse_unknown("theorem", assumption["theorems"], theorems)
+    for theorem in graph["theorems"]:
+        _refuse_unknown("experiment", theorem["experiments"], experiments)
+        _refuse_unknown("claim", [theorem["claim"]], known)
+    return graph
+
+
+def _refuse_unknown(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown_name(f"{kind} in map.yaml", name, sorted(known)))
+
+
+def tabulate_map(verdicts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The boxes and the arrows of the argument.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    Returns:
+        boxes, with columns column (assumption, theorem, check or experiment), id, text, note (what
+        it came to, where it can come to something), state ("held", "failed", "mixed" or "open";
+        empty without a note); and arrows, with columns source and target, ids of boxes.
+    """
+    graph = read_map()
+    by_id = verdicts.set_index("id")
+    boxes = [("assumption", each["id"], each["text"], "", "") for each in graph["assumptions"]]
+    arrows = [(each["id"], name) for each in graph["assumptions"] for name in each["theorems"]]
+    for theorem in graph["theorems"]:
+        name, check = theorem["id"], f"check {theorem['id']}"
+        found = by_id.loc[theorem["claim"]]
+        boxes.append(("theorem", name, f"{name} · {theorem['text']}", "", ""))
+        shown = f"{name}: {theorem['checked']}"
+        boxes.append(("check", check, shown, found.evidence, _judge([found.verdict])))
+        arrows.append((name, check))
+        arrows += [(check, experiment) for experiment in theorem["experiments"]]
+    for experiment in graph["experiments"]:
+        found = _list_measured(verdicts, experiment["notebook"]).verdict
+        decided = f"{found.isin(AS_CLAIMED).sum()} of {len(found)} as claimed"
+        note = "not measured" if found.isin(OPEN).all() else decided
+        box = ("experiment", experiment["notebook"], experiment["text"], note, _judge(found))
+        boxes.append(box)
+    columns = ["column", "id", "text", "note", "state"]
+    return pd.DataFrame(boxes, columns=columns), pd.DataFrame(arrows, columns=["source", "target"])
+
+
+def _list_measured(verdicts: pd.DataFrame, notebook: str) -> pd.DataFrame:
+    measured = {claim.id for claim in claims.read_claims() if claim.table}
+    return verdicts[(verdicts.notebook == notebook) & verdicts.id.isin(measured)]
+
+
+def _judge(verdicts: Iterable[str]) -> str:
+    """What some verdicts come to together."""
+    decided = [verdict for verdict in verdicts if verdict not in OPEN]
+    held = [verdict in AS_CLAIMED for verdict in decided]
+    if not decided:
+        return "open"
+    if all(held):
+        return "held"
+    return "mixed" if any(held) else "failed"
+
+
+def tabulate_assumptions() -> pd.DataFrame:
+    """What breaks without each assumption, and where that is shown.
+
+    Returns:
+        columns assumption, needed for, without it, shown in: a Markdown link from a notebook to the
+        section whose checks show it.
+    """
+    rows = [
+        (
+            each["text"],
+            ", ".join(each["theorems"]),
+            each["without"],
+            link(each["notebook"], each["heading"]),
+        )
+        for each in read_map()["assumptions"]
+    ]
+    return pd.DataFrame(rows, columns=["assumption", "needed for", "without it", "shown in"])
+
+
+def tabulate_theorems(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Each theorem with its checks, and the experiments that put it to the test.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    Returns:
+        columns theorem, checked in (Markdown links), verdict, put to the test in (links).
+    """
+    graph = read_map()
+    by_id = verdicts.set_index("id")
+    places = {each["notebook"]: link(**_drop(each, "text")) for each in graph["experiments"]}
+    rows = []
+    for theorem in graph["theorems"]:
+        found = by_id.loc[theorem["claim"]]
+        tests = "; ".join(places[name] for name in theorem["experiments"]) or "–"
+        text = f"{theorem['id']} · {theorem['text']}"
+        rows.append((text, found["decided by"], f"{found.verdict}, {found.evidence}", tests))
+    return pd.DataFrame(rows, columns=["theorem", "checked in", "verdict", "put to the test in"])
+
+
+def _drop(entry: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != key}
+
+
+def link(notebook: str, heading: str) -> str:
+    """A Markdown link, from a notebook, to a heading of another."""
+    return f"[{notebook[:2]} {heading}]({notebook}.ipynb#{claims.anchor(heading)})"
+
+
+# Sections of other notebooks
+
+
+def read_section(notebook: nbformat.NotebookNode, heading: str) -> list[nbformat.NotebookNode]:
+    """The cells of a section: from a heading to the next one that is not below it.
+
+    The first cell begins with the heading itself. Without such a heading there are none; where it
+    occurs more than once, the first counts, as it does for a link.
+    """
+    cells: list[nbformat.NotebookNode] = []
+    level = 0
+    for cell in notebook.cells:
+        for part in _split_at_headings(cell):
+            found = re.match(r"(#+) (.*)", part.source) if cell.cell_type == "markdown" else None
+            if found and level and len(found[1]) <= level:
+                return cells
+            if found and not level and found[2] == heading:
+                level = len(found[1])
+            if level:
+                cells.append(part)
+    return cells
+
+
+def find_section(name: str, heading: str) -> list[nbformat.NotebookNode]:
+    """`read_section` of the text of notebook `name`."""
+    return read_section(read_twin(name), heading)
+
+
+def count_checks(cells: Iterable[nbformat.NotebookNode]) -> int:
+    """How many cells are tagged `check`."""
+    return sum("check" in cell.metadata.get("tags", []) for cell in cells)
+
+
+def _split_at_headings(cell: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    if cell.cell_type != "markdown":
+        yield cell
+        return
+    for part in re.split(r"^(?=#+ )", cell.source, flags=re.MULTILINE):
+        if part.strip():
+            yield nbformat.v4.new_markdown_cell(part)
+
+
+def collect_departures() -> pd.DataFrame:
+    """What each notebook says of its departures from the paper.
+
+    Returns:
+        columns notebook, text: the Markdown of the section, without its heading.
+    """
+    rows = []
+    for name in notebooks():
+        cells = find_section(name, DEPARTURES)
+        prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        if prose:
+            rows.append((name, "\n\n".join(prose).partition("\n")[2].strip()))
+    return pd.DataFrame(rows, columns=["notebook", "text"])
+
+
+def collect_advice(profile: str) -> pd.DataFrame:
+    """The sentence that each notebook ends with for whoever trains, as it was last computed.
+
+    Returns:
+        columns notebook, advice; a notebook that has not been run, or gives none, has no row.
+    """
+    rows = []
+    for name in notebooks():
+        path = claims.find_newest(name, profile)
+        cells = read_section(nbformat.read(path, as_version=4), ADVICE) if path else []
+        if shown := [text for cell in cells for text in _list_shown(cell)]:
+            rows.append((name, "\n\n".join(shown)))
+    return pd.DataFrame(rows, columns=["notebook", "advice"])
+
+
+def _list_shown(cell: nbformat.NotebookNode) -> list[str]:
+    """The Markdown that a cell showed when it was run."""
+    shown = [each.get("data", {}) for each in cell.get("outputs", [])]
+    return [data["text/markdown"] for data in shown if "text/markdown" in data]
+
+
+# Claims
+
+
+def summarise(verdicts: Iterable[str]) -> str:
+    """`26 claims: 13 reproduced, 13 contradicted`, the most frequent first."""
+    counts = pd.Series(list(verdicts)).value_counts()
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    noun = "claim" if counts.sum() == 1 else "claims"
+    return f"{counts.sum()} {noun}: {listed}"
+
+
+def write_group(verdicts: pd.DataFrame, group: str) -> str:
+    """The claims of a group as Markdown, each beside the figure or table that it is shown in.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    """
+    shown_in = {claim.id: claim.figure or claim.table for claim in claims.read_claims()}
+    rows = verdicts[verdicts.group == group]
+    stems = rows.id.map(shown_in).fillna("")
+    parts = [f"**{summarise(rows.verdict)}.**"]
+    for stem, part in rows.groupby(stems, sort=False):
+        parts += _write_beside(str(stem), part)
+    return "\n\n".join(parts)
+
+
+def _write_beside(stem: str, rows: pd.DataFrame) -> Iterator[str]:
+    """The figure `stem`, if the claims have one, and their table."""
+    # the link of a claim ends with its figure and its table
+    path = re.search(rf"\[{stem}\]\(([^)]+\.png)\)", rows["decided by"].iloc[0]) if stem else None
+    if path:
+        yield f"![{stem}]({path[1]})"
+    columns = ["claim", "paper", "verdict", "evidence", "decided by"]
+    table = to_markdown(rows[columns], "l" * len(columns))
+    if len(rows) <= FEW:
+        yield table
+        return
+    title = f"{stem}, {summarise(rows.verdict)}" if stem else summarise(rows.verdict)
+    yield f"<details><summary>{title}</summary>\n\n{table}\n</details>"
+
+
+def count_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each group came to each verdict.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    Returns:
+        columns group, notebook, verdict, claims.
+    """
+    keys = ["group", "notebook", "verdict"]
+    return verdicts.groupby(keys, sort=False).size().rename("claims").reset_index()
+
+
+def list_not_replicated(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The claims that were put to the test and did not come out as claimed, the clearest first.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    """
+    rows = verdicts[verdicts.verdict.isin(NOT_REPLICATED)]
+    order = rows.verdict.map(NOT_REPLICATED.index)
+    return rows.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
+
+
+def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Which runs the claims that are not measured wait for, by notebook.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    Returns:
+        columns notebook, claims (how many wait), methods, noise rates, seeds (how many), runs, and
+        the command that trains them; counted from the claims' rows and the gpu profile.
+    """
+    waiting = set(verdicts.id[verdicts.verdict == "not measured"])
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for claim in claims.read_claims():
+        if claim.id in waiting and claim.notebook:
+            cells.setdefault(claim.notebook, []).append(claim.row)
+    sections = profiles.read_profile("gpu")
+    rows = []
+    for name, each in cells.items():
+        methods = sorted({row[key] for row in each for key in ("method", "baseline") if key in row})
+        rates = sorted({row["noise_rate"] for row in each if "noise_rate" in row})
+        seeds = sections.get(study_of(name), {}).get("seeds", 0)
+        runs = len(methods) * len(rates) * seeds
+        command = f"python -m sympo run {study_of(name)} --profile gpu"
+        rates_text = ", ".join(f"{rate:g}" for rate in rates)
+        rows.append((name, len(each), ", ".join(methods), rates_text, seeds, runs, command))
+    columns = ["notebook", "claims", "methods", "noise rates", "seeds", "runs", "command"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def answer_questions(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The paper's open questions and the summary's next checks, with what is known of each.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    Returns:
+        columns question, answer ("not measured" where nothing is known), claims (Markdown links).
+    """
+    rows = []
+    for question in read_map()["questions"]:
+        found = verdicts[verdicts.id.str.fullmatch(question["claims"])]
+        decided = found[~found.verdict.isin(OPEN)]
+        answer = summarise(decided.verdict) if len(decided) else "not measured"
+        if missing := question.get("missing"):
+            answer = f"{answer}. {missing.strip()}"
+        # the first link of a claim leads to its cells
+        links = decided["decided by"].str.extract(r"^(\[[^]]+\]\([^)]+\))")[0].drop_duplicates()
+        rows.append((question["text"], answer, "; ".join(links) or "–"))
+    return pd.DataFrame(rows, columns=["question", "answer", "decided by"])
+
+
+# How long, and how to cite
+
+
+def tabulate_minutes(profile: str) -> pd.DataFrame:
+    """How long each notebook takes, in the order in which they run.
+
+    Returns:
+        columns notebook, minutes (of the profile; NaN where it says none), training (minutes of the
+        runs behind the results, all machines together, from their provenance; NaN without runs).
+    """
+    minutes = profiles.read_profile(profile).get("minutes", {})
+    rows = [(name, minutes.get(name), _find_training(name, profile)) for name in notebooks()]
+    table = pd.DataFrame(rows, columns=["notebook", "minutes", "training"])
+    return table.astype({"minutes": float, "training": float})
+
+
+def _find_training(name: str, profile: str) -> float | None:
+    # of the reference: what else this machine does makes its own times
+    path = profiles.committed_figures(profile) / "data" / f"{name}.json"
+    fields = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    seconds = fields.get("training_seconds")
+    return None if seconds is None else round(seconds / 60, 1)
+
+
+def write_minutes(profile: str) -> str:
+    """The minutes of `tabulate_minutes` as the README shows them, with their sum."""
+    table = tabulate_minutes(profile)
+    rows = [
+        [_title(name), f"{minutes:g}"] for name, minutes in table[["notebook", "minutes"]].values
+    ]
+    rows.append(["together", f"{table.minutes.sum():.0f}"])
+    return to_markdown(pd.DataFrame(rows, columns=["notebook", "minutes"]), "lr")
+
+
+def _title(name: str) -> str:
+    return f"{name[:2]} {stem_of(name).replace('_', ' ')}"
+
+
+def cite() -> str:
+    """BibTeX for the paper, from CITATION.cff."""
+    text = (profiles.root() / "CITATION.cff").read_text(encoding="utf-8")
+    paper = yaml.safe_load(text)["preferred-citation"]
+    names = " and ".join(
+        f"{each['family-names']}, {each['given-names']}" for each in paper["authors"]
+    )
+    key = f"{paper['authors'][0]['family-names'].lower()}{paper['year']}symmetric"
+    fields = {
+        "title": f"{{{paper['title']}}}",
+        "author": names,
+        "year": paper["year"],
+        "eprint": paper["identifiers"][0]["value"].removeprefix("arXiv:"),
+        "archiveprefix": "arXiv",
+        "url": paper["url"],
+    }
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"@article{{{key},\n{lines}\n}}"
