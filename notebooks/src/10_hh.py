@@ -286,7 +286,8 @@ contrasts
 
 # %% tags=["hide-input"]
 claimed = contrasts.loc[claimed.index]  # with the verdicts as they were saved
-Markdown(compared.describe_contrasts(claimed) or missing)
+warning = results.warn_of_judge(table, config, source)
+Markdown(warning + (compared.describe_contrasts(claimed) or missing))
 
 # %% [markdown]
 # ## The same contrasts in two other settings
@@ -372,7 +373,7 @@ Markdown(results.describe_judged(verdicts, config))
 #
 # A policy that has learned only what holds in general agrees with a *flipped* label about as often
 # as it is wrong on held-out pairs: for a share of 1 − accuracy. What it fits beyond that, it has
-# memorised. (Only roughly: the training pairs come from other subsets of HH than the test pairs,
+# memorised. (Only roughly: most training pairs come from other subsets of HH than the test pairs,
 # and are not equally hard.) The more passes, the more of it there may be.
 
 # %%
@@ -397,7 +398,7 @@ if len(table):
     clean = table[table.noise_rate == 0].groupby("method").win_rate.mean()
     beyond = fits["beyond 1 − accuracy"]
     reading = (
-        f"**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out "
+        f"{warning}**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out "
         f"labels ({judged.min():.1%} to {judged.max():.1%} over {len(judged)} seeds), a factor of "
         f"{2 * judged.mean() - 1:.2f}. By its rewards the SFT model wins "
         f"{by_seed.sft_chosen.mean():.1%} of the comparisons with the chosen answers. "
@@ -430,7 +431,7 @@ results.tabulate_sizes("hh")
 #
 # | here | the authors' released code |
 # |---|---|
-# | gpu: trained on *test* files of the three other subsets | train files (as in profile paper) |
+# | gpu: trained on *test* files of the helpful subsets | train files (as in profile paper) |
 # | SymPO clips rewards at ±10, baselines do not | no clipping at first, later ±10 by default |
 # | rDPO corrects the loss | at first DPO times (1 − ε)/(1 − 2ε); later as here |
 # | 32-bit weights; gpu: products in TF32 | bf16 weights, in which most small steps vanish |
@@ -451,9 +452,10 @@ results.tabulate_sizes("hh")
 # | policy's and chosen answers are cut after as many tokens | the chosen ones earlier |
 # | ties in the data are dropped, and counted | ties and identical pairs stay |
 #
-# Why test files? Those of harmless-base, helpful-online and helpful-rejection-sampled are small
-# enough to take to a machine without a network. Win rate and accuracy are measured on helpful-base,
-# which no model sees; from the others come only fit_flipped and the choice of a learning rate.
+# Why test files? They are small enough to take to a machine without a network. Win rate and
+# accuracy are measured on prompts of helpful-base that no model sees. In profile gpu the other
+# prompts of helpful-base train as well (`test_share`), and harmless-base does not: pairs that
+# contradict what is tested, or say nothing about it, leave policies and judge at chance.
 #
 # The judge was trained on whole answers but reads answers that were cut, the policy's and its
 # opponents' alike.

@@ -190,6 +190,8 @@ def test_a_world_is_estimated_apart_and_by_other_studies_before_its_first(clock)
     clock.note_world(part("gold", prepared=False), 20)
     assert clock.predict(part("gold", prepared=True)) == (10, False)
     clock.note(part("hh", prepared=True), 8)
+    # two runs, and the first world
+    assert clock.predict(part("hh", prepared=False)) == (58, False)
     clock.note_world(part("hh", prepared=False), 40)
     assert clock.predict(part("hh", prepared=False)) == (48, True)
 
