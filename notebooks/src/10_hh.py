@@ -398,7 +398,7 @@ if len(table):
     clean = table[table.noise_rate == 0].groupby("method").win_rate.mean()
     beyond = fits["beyond 1 − accuracy"]
     reading = (
-        f"{warning}**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out "
+        f"**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out "
         f"labels ({judged.min():.1%} to {judged.max():.1%} over {len(judged)} seeds), a factor of "
         f"{2 * judged.mean() - 1:.2f}. By its rewards the SFT model wins "
         f"{by_seed.sft_chosen.mean():.1%} of the comparisons with the chosen answers. "
@@ -408,7 +408,7 @@ if len(table):
         f"ε = {highest:g}. Fitted beyond 1 − accuracy there: from {beyond.min():+.2f} to "
         f"{beyond.max():+.2f}."
     )
-Markdown(reading)
+Markdown(warning + reading)
 
 # %%
 # What profile laptop shows is committed already.

@@ -243,7 +243,8 @@ contrasts
 
 # %% tags=["hide-input"]
 claimed = contrasts.loc[claimed.index]  # with the verdicts as they were saved
-Markdown(compared.describe_contrasts(claimed) or missing)
+warning = results.warn_of_judge(table, config, source)
+Markdown(warning + (compared.describe_contrasts(claimed) or missing))
 
 # %% [markdown]
 # ## The same contrasts in two other settings
@@ -328,7 +329,7 @@ if len(table):
         f"length {ranks.length:+.2f}. Flipped labels fitted beyond 1 − accuracy at "
         f"ε = {highest:g}: from {beyond.min():+.2f} to {beyond.max():+.2f}."
     )
-Markdown(reading)
+Markdown(warning + reading)
 
 # %%
 # What profile laptop shows is committed already.

@@ -225,3 +225,13 @@ def test_laptop_shows_the_committed_records(name, root, no_data):
     assert "Not measured" not in texts(shown)
     assert "agrees with 62.0%" in texts(shown)
     assert results(root) == sorted([f"{name}.json", f"{stem}.csv", judged.name])
+
+
+@each_notebook
+def test_a_judge_at_chance_is_said_beside_the_claim_and_in_the_reading(name, root, no_data):
+    path = root / "figures" / "gpu" / "data" / f"{NOTEBOOKS[name][0]}.csv"
+    path.parent.mkdir(parents=True)
+    sentence = "**Win rates by the judge mean nothing here.**"
+    for judged, times in ((0.51, 2), (0.9, 0)):
+        invent_records().assign(judge_accuracy=judged).to_csv(path, index=False)
+        assert texts(run_cells(name, "laptop")).count(sentence) == times
