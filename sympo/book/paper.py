@@ -265,7 +265,8 @@ def _write_beside(stem: str, rows: pd.DataFrame) -> Iterator[str]:
     # the link of a claim ends with its figure and its table
     path = re.search(rf"\[{stem}\]\(([^)]+\.png)\)", rows["decided by"].iloc[0]) if stem else None
     if path:
-        yield f"![{stem}]({path[1]})"
+        # as wide as the text: a figure's own pixels are for print
+        yield f'<img src="{path[1]}" alt="{stem}" width="640">'
     columns = ["claim", "paper", "verdict", "evidence", "decided by"]
     table = to_markdown(rows[columns], "l" * len(columns))
     if len(rows) <= FEW:

@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-from sympo.book import figures
+from sympo.book import claims, figures
 from sympo.studies import profiles
 
 # Python runs a module of this name at its start.
@@ -54,6 +54,28 @@ def test_every_committed_figure_and_table_is_its_csv_drawn_without_torch(profile
     assert committed
     # make figures COMMIT=1 writes those whose function changed
     assert [path.name for path in committed if differs(path, redrawn / path.name)] == []
+
+
+PAGE = """
+from sympo.book import execute
+
+namespace = {}
+for cell in execute.read_twin("16_paper").cells:
+    if cell.cell_type == "code":
+        exec(cell.source, namespace)
+    if "parameters" in cell.metadata.get("tags", []):
+        namespace["profile"] = "laptop"
+print(len(namespace["verdicts"]))
+"""
+
+
+@pytest.mark.slow
+def test_the_paper_page_needs_no_torch(without_torch, tmp_path):
+    environment = {**without_torch, "MPLBACKEND": "Agg", "SYMPO_FIGURES": str(tmp_path / "figures")}
+    done = run_python(environment, "-c", PAGE)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) == len(claims.read_claims())
+    assert (tmp_path / "figures" / "fig16_map.png").is_file()
 
 
 def differs(path, other):

@@ -1,0 +1,301 @@
+"""The paper page: its map leads somewhere, and its lists hold what they should."""
+
+import json
+import re
+from itertools import pairwise
+from urllib.parse import unquote
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from sympo.book import claims, figures, paper, twins
+from sympo.studies import profiles
+
+GRAPH = paper.read_map()
+VERDICTS = [
+    # id, group, claim, paper, notebook, evidence, verdict, decided by
+    ("a", "mechanism", "a holds", "1", "01_a", "2 of 2", "derived", "[01 One](01_a.ipynb#One)"),
+    ("b", "mechanism", "b wins", "2", "02_b", "+0.1", "contradicted", "[02 Two](02_b.ipynb#Two)"),
+    ("c", "trade-off", "c wins", "3", "02_b", "–", "not measured", "[02 Two](02_b.ipynb#Two)"),
+    ("d", "trade-off", "d wins", "3", "02_b", "+0.2", "not seen at this scale", "–"),
+]
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return claims.judge_claims("laptop")
+
+
+@pytest.fixture
+def few():
+    return pd.DataFrame(VERDICTS, columns=claims.COLUMNS)
+
+
+# The map
+
+
+def each(kind):
+    return pytest.mark.parametrize(
+        "entry", GRAPH[kind], ids=lambda entry: next(iter(entry.values()))
+    )
+
+
+@each("assumptions")
+def test_every_counterexample_is_in_a_section_that_checks_it(entry):
+    section = paper.find_section(entry["notebook"], entry["heading"])
+    assert paper.count_checks(section) > 0
+    assert entry["theorems"]
+    assert entry["without"].endswith(".")
+
+
+@each("theorems")
+def test_every_theorem_has_check_cells_that_carry_its_claim(entry):
+    (claim,) = [claim for claim in claims.read_claims() if claim.id == entry["claim"]]
+    cells = twins.read_twin(claim.notebook).cells
+    assert [cell for cell in cells if claim.check in cell.metadata.get("tags", [])]
+    assert any(entry["id"] in assumption["theorems"] for assumption in GRAPH["assumptions"])
+
+
+@each("experiments")
+def test_every_experiment_leads_to_a_heading_and_decides_claims(entry):
+    assert paper.find_section(entry["notebook"], entry["heading"])
+    assert entry["text"].startswith(entry["notebook"][:2])
+    assert [claim for claim in claims.read_claims() if claim.notebook == entry["notebook"]]
+
+
+@each("questions")
+def test_every_question_has_claims_or_says_what_is_missing(entry):
+    found = [c for c in claims.read_claims() if re.fullmatch(entry["claims"], c.id)]
+    assert found
+
+
+def test_every_link_of_the_page_leads_to_a_heading(verdicts):
+    tables = (
+        paper.tabulate_assumptions()["shown in"],
+        paper.tabulate_theorems(verdicts)["put to the test in"],
+        paper.answer_questions(verdicts)["decided by"],
+    )
+    texts = [text for table in tables for text in table]
+    links = re.findall(r"\[\d\d ([^]]+)\]\((\w+)\.ipynb#([^)]+)\)", "\n".join(texts))
+    assert len(links) > len(GRAPH["assumptions"])
+    for heading, name, anchor in links:
+        assert unquote(anchor) == heading.replace(" ", "-")
+        assert paper.find_section(name, heading), f"{name} has no heading “{heading}”"
+
+
+def test_the_map_has_a_box_for_everything_and_an_arrow_for_every_need(verdicts):
+    boxes, arrows = paper.tabulate_map(verdicts)
+    assert boxes.id.is_unique
+    assert {*arrows.source, *arrows.target} == set(boxes.id)
+    column = boxes.set_index("id").column
+    steps = {(column[arrow.source], column[arrow.target]) for arrow in arrows.itertuples()}
+    order = ["assumption", "theorem", "check", "experiment"]
+    assert steps == set(pairwise(order))
+    assert set(boxes.state[boxes.column.isin(["assumption", "theorem"])]) == {""}
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [
+        (["derived", "reproduced"], "held"),
+        (["reproduced", "contradicted"], "mixed"),
+        (["reproduced", "not measured"], "held"),
+        (["no difference larger than 0.02"], "failed"),
+        (["not measured", "not checked"], "open"),
+        ([], "open"),
+    ],
+)
+def test_a_box_says_what_its_claims_came_to(found, state):
+    assert paper._judge(found) == state
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry", "message"),
+    [
+        ("assumptions", {"theorems": ["T77"]}, "unknown theorem in map.yaml 'T77'"),
+        ("theorems", {"experiments": ["05_mnist"]}, "unknown experiment in map.yaml"),
+        ("theorems", {"claim": "clasification"}, "Did you mean 'classification'"),
+    ],
+)
+def test_a_map_that_names_what_is_not_there_is_refused(tmp_path, monkeypatch, kind, entry, message):
+    graph = {**GRAPH, kind: [{**GRAPH[kind][0], **entry}, *GRAPH[kind][1:]]}
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (folder / "map.yaml").write_text(yaml.safe_dump(graph))
+    (folder / "claims.yaml").write_text(
+        (profiles.root() / "notebooks" / "claims.yaml").read_text(encoding="utf-8")
+    )
+    monkeypatch.setattr(profiles, "root", lambda: tmp_path)
+    with pytest.raises(ValueError, match=message):
+        paper.read_map()
+
+
+def test_the_map_draws_every_box_within_the_figure_and_every_arrow(verdicts):
+    boxes, arrows = paper.tabulate_map(verdicts)
+    figure = figures.fig16_map(boxes, arrows)
+    (axes,) = figure.axes
+    texts = [" ".join(text.get_text().split()) for text in axes.texts]
+    for box in boxes.itertuples():
+        assert [text for text in texts if text.startswith(box.text)]
+    assert len(axes.patches) == len(boxes) + len(arrows)
+    figure.draw_without_rendering()
+    width, height = figure.canvas.get_width_height()
+    for text in axes.texts:
+        extent = text.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= width
+        assert extent.y0 >= 0
+        assert extent.y1 <= height
+
+
+def test_no_letters_leave_their_box(verdicts):
+    figure = figures.fig16_map(*paper.tabulate_map(verdicts))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    frames = [patch.get_window_extent() for patch in axes.patches]
+    headers = 4
+    for text in axes.texts[headers:]:
+        extent = text.get_window_extent()
+        assert any(
+            frame.x0 <= extent.x0
+            and extent.x1 <= frame.x1
+            and frame.y0 <= extent.y0
+            and extent.y1 <= frame.y1
+            for frame in frames
+        ), text.get_text()
+
+
+def test_the_bars_add_up_to_the_claims(verdicts):
+    counts = paper.count_verdicts(verdicts)
+    assert counts.claims.sum() == len(verdicts)
+    (axes,) = figures.fig16_verdicts(counts).axes
+    lengths = sum(bar.get_width() for bar in axes.patches)
+    assert lengths == len(verdicts)
+    totals = {text.get_text() for text in axes.texts}
+    assert totals == {str(n) for n in verdicts.groupby(["group", "notebook"]).size()}
+
+
+# Sections
+
+
+def notebook_of(*cells):
+    made = {"#": nbformat.v4.new_markdown_cell, "x": nbformat.v4.new_code_cell}
+    return nbformat.v4.new_notebook(cells=[made[cell[0]](cell) for cell in cells])
+
+
+def test_a_section_ends_where_the_next_one_of_its_level_begins():
+    notebook = notebook_of("# T\n\n## A\n\ntext", "x = 1", "### A1", "x = 2", "## B", "x = 3")
+    section = [cell.source for cell in paper.read_section(notebook, "A")]
+    assert section == ["## A\n\ntext", "x = 1", "### A1", "x = 2"]
+    assert [cell.source for cell in paper.read_section(notebook, "A1")] == ["### A1", "x = 2"]
+    assert [cell.source for cell in paper.read_section(notebook, "B")] == ["## B", "x = 3"]
+    assert paper.read_section(notebook, "C") == []
+    # one cell may hold the end of a section and the beginning of the next
+    joined = notebook_of("## A\n\nof A\n\n## B\n\nof B")
+    assert [cell.source.strip() for cell in paper.read_section(joined, "A")] == ["## A\n\nof A"]
+
+
+def test_departures_are_those_of_every_notebook_that_lists_some():
+    found = paper.collect_departures().set_index("notebook").text
+    for name in twins.notebooks():
+        text = twins.twin(name).read_text(encoding="utf-8")
+        assert (f"# ## {paper.DEPARTURES}\n" in text and name != "16_paper") == (name in found)
+    assert found["05_mnist_losses"].startswith("The authors' released code")
+    assert "Exercises" not in " ".join(found)
+
+
+def test_advice_is_what_a_cell_below_its_heading_showed(tmp_path, monkeypatch):
+    (tmp_path / "notebooks" / "src").mkdir(parents=True)
+    (tmp_path / "notebooks" / "src" / "01_a.py").write_text("")
+    cell = nbformat.v4.new_code_cell("x")
+    cell.outputs = [
+        nbformat.v4.new_output("display_data", data={"text/markdown": "Take twice as many pairs."})
+    ]
+    heading = nbformat.v4.new_markdown_cell(f"## {paper.ADVICE}")
+    after = nbformat.v4.new_markdown_cell("## Exercises")
+    # what is shown elsewhere is no advice
+    first, last = ({**cell, "id": name} for name in ("first", "last"))
+    notebook = nbformat.v4.new_notebook(cells=[first, heading, cell, after, last])
+    nbformat.write(notebook, tmp_path / "notebooks" / "01_a.ipynb")
+    monkeypatch.setattr(profiles, "root", lambda: tmp_path)
+    assert paper.collect_advice("laptop").to_numpy().tolist() == [
+        ["01_a", "Take twice as many pairs."]
+    ]
+
+
+# Claims
+
+
+def test_every_claim_is_in_exactly_one_group_of_the_page(verdicts):
+    page = "\n".join(paper.write_group(verdicts, group) for group in claims.GROUPS)
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    headers = sum(line.startswith(("| claim |", "| --- |")) for line in rows)
+    assert len(rows) - headers == len(verdicts)
+    for claim in verdicts.claim:
+        assert page.count(f"| {claim} |") == verdicts.claim.tolist().count(claim)
+
+
+def test_a_figure_stands_before_the_claims_that_it_shows(verdicts):
+    page = paper.write_group(verdicts, "first experiment")
+    shown = re.findall(r'<img src="([^"]+)"', page)
+    assert shown == [
+        "../figures/laptop/fig1_mnist_losses.png",
+        "../figures/laptop/fig2_mnist_noise.png",
+    ]
+    figure = page.index("fig2_mnist_noise.png")
+    assert page.index("fig1_mnist_losses.png") < page.index("Loss ablation") < figure
+    assert figure < page.index("equally accurate on average")
+
+
+def test_what_did_not_replicate_is_listed_without_what_is_open(few):
+    assert paper.list_not_replicated(few).id.tolist() == ["b", "d"]
+    assert paper.summarise(few.verdict[:1]) == "1 claim: 1 derived"
+    assert paper.summarise(["x", "y", "x"]) == "3 claims: 2 x, 1 y"
+
+
+def test_missing_runs_are_methods_times_rates_times_seeds(verdicts):
+    waiting = verdicts.assign(verdict="reproduced")
+    assert paper.list_missing_runs(waiting).empty
+    for_hh = verdicts.id.str.match(r"hh-sympo_ramp-(dpo|ropo)-0\.4")
+    waiting.loc[for_hh, "verdict"] = "not measured"
+    (row,) = paper.list_missing_runs(waiting).to_dict("records")
+    seeds = profiles.read_profile("gpu")["hh"]["seeds"]
+    assert (row["claims"], row["methods"]) == (2, "dpo, ropo, sympo_ramp")
+    assert (row["noise rates"], row["runs"]) == ("0.4", 3 * seeds)
+    assert row["command"] == "python -m sympo run hh --profile gpu"
+
+
+def test_a_question_without_a_verdict_is_not_measured(verdicts):
+    silent = verdicts.assign(verdict="not measured")
+    answers = paper.answer_questions(silent).set_index("question")
+    assert answers.answer.str.startswith("not measured").all()
+    assert (answers["decided by"] == "–").all()
+    answers = paper.answer_questions(verdicts).set_index("question").answer
+    assert answers["Is there a symmetric loss that recovers magnitudes?"] == "1 claim: 1 derived"
+
+
+# Minutes and citation
+
+
+def test_minutes_are_the_profiles_and_training_is_the_records():
+    table = paper.tabulate_minutes("laptop").set_index("notebook")
+    assert table.minutes.to_dict() == pytest.approx(
+        {
+            name: profiles.read_profile("laptop")["minutes"].get(name, float("nan"))
+            for name in table.index
+        },
+        nan_ok=True,
+    )
+    path = profiles.committed_figures("laptop") / "data" / "06_mnist_noise.json"
+    seconds = json.loads(path.read_text(encoding="utf-8"))["training_seconds"]
+    assert table.training["06_mnist_noise"] == pytest.approx(seconds / 60, abs=0.05)
+    assert pd.isna(table.training["01_preferences_as_classification"])
+
+
+def test_the_citation_is_the_papers():
+    text = paper.cite()
+    assert "eprint = {2505.24709}" in text
+    assert "Nishimori, Soichiro and Zhang, Yu-Jie and Lodkaew, Thanawat and Sugiyama" in text
+    assert text.count("{") == text.count("}")
