@@ -12,8 +12,8 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# You will see the whole companion on one page: what the paper claims, where each claim is derived
-# or tested, and what came out. Every verdict below is computed from the data behind the figures.
+# You will meet the idea in five minutes, see what the paper claims and what came of it, and find
+# out where to read on. Every verdict below is computed from the data behind the figures.
 #
 # - Paper: *On Symmetric Losses for Robust Policy Optimization with Noisy Preferences*, arXiv
 #   2505.24709.
@@ -43,7 +43,7 @@ import torch
 from IPython.display import Image, Markdown
 
 from sympo import losses
-from sympo.book import claims, figures
+from sympo.book import claims, figures, paper
 from sympo.studies import profiles
 
 profile = profiles.resolve_profile(profile)
@@ -118,11 +118,25 @@ table.round(3)
 #    all neighbours in rank are compared (03, 04), though not their size;
 # 3. and the order is enough to improve a policy (04).
 #
-# ## The claims and their verdicts
+# ## The argument, and what came of it
 #
-# Every claim of the paper has a row below: its key results, the mechanisms behind them, the
+# The map leads from what is assumed to what is proved, from there to the cells that check the
+# proof, and on to the experiments. It is drawn in notebook 16, the whole paper on a page, where a
+# table says for every assumption what breaks without it.
+
+# %%
+figure = profiles.find_result(profile, "fig16_map.png")
+missing = Markdown(f"The map has not been drawn in profile {profile}: run notebook 16.")
+Image(figure, width=700) if figure else missing
+
+# %% [markdown]
+# ## The verdicts
+#
+# Every claim of the paper has a verdict: its key results, the mechanisms behind them, the
 # trade-offs, what failure looks like, the experiments it would do first, its open questions, and
-# last what this companion adds. The verdicts are computed, by these rules:
+# last what this companion adds. Here they are counted by group; [notebook 16](16_paper.ipynb) has
+# them one by one, with numbers and figures, and `table0_claims` has them all. They are computed, by
+# these rules:
 #
 # | verdict | what it says |
 # |---|---|
@@ -140,19 +154,16 @@ table.round(3)
 # with the interval. The evidence is the mean difference over n seeds with its 95% interval, or the
 # number of checks; the last column leads to the cells or the table that decide, and to the figure.
 # Where the paper column says *summary*, we know the claim from a summary of the paper that names no
-# section. Claims that rest on the same row are counted each. Claims that are not measured are
-# counted here and listed in `table0_claims`.
+# section. Claims that rest on the same row are counted each.
 
 # %%
 verdicts = claims.judge_claims(profile)
 table = verdicts.drop(columns="decided by").assign(profile=profile)
 saved = figures.save_table(table, "table0_claims", profile=profile)
-Markdown(claims.write_tables(verdicts))
+saved.groupby(["group", "verdict"], sort=False).size().unstack(fill_value=0)
 
 # %%
-counts = saved.verdict.value_counts()
-summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-Markdown(f"In profile {profile}, of {len(saved)} claims: {summary}.")
+Markdown(f"In profile {profile}: {paper.summarise(saved.verdict)}.")
 
 # %% [markdown]
 # *not measured*: most often the study needs a GPU, and this repository holds no records of it yet.
@@ -255,7 +266,7 @@ rows = rows.join(by_id[["verdict", "decided by"]])[["symptom", "decided by", "ve
 Markdown(figures.to_markdown(rows.rename(columns={"decided by": "see"}), "llll"))
 
 # %% [markdown]
-# ## The map
+# ## How to read on
 #
 # T1, T2 and so on number the statements that the notebooks derive.
 #
@@ -265,13 +276,18 @@ Markdown(figures.to_markdown(rows.rename(columns={"decided by": "see"}), "llll")
 # | [02 Noise equivalence][02] | When is one-sided noise harmless? (T2–T4) |
 # | [03 Symmetric losses][03] | Which losses are symmetric, and what is their price? (T5, T6) |
 # | [04 Rank and policy][04] | Why is the order enough? (T7–T9) |
-# | [05 MNIST: losses][05] | Which losses survive noise in a real network? |
+# | [05 MNIST: losses][05] | Which losses survive noise in a real network? (T13) |
 # | [06 MNIST: noise][06] | Does Lemma 1 hold in a real network, and where does it end? |
 # | [07 MNIST: policies][07] | Does a better order make a better policy? (T8, exactly) |
 # | [08 Real text][08] | Which losses order real comparisons best? |
 # | [09 A known reward][09] | Does an aligned policy gain more where the truth can be computed? |
 # | [10 Anthropic HH][10] | And on comparisons that people made? |
 # | [11 UltraFeedback][11] | And on comparisons that a large model made? |
+# | [12 The family of losses][12] | Which symmetric loss, and at what temperature? (T5, T15) |
+# | [13 Noise patterns][13] | What of noise that depends on the pair, or on who wins? (T11, T14) |
+# | [14 Finite samples][14] | How many pairs does noise cost? (T10) |
+# | [15 Your own preferences][15] | How noisy are yours, and what to train with? |
+# | [16 The paper on a page][16] | What came of every claim? |
 #
 # [01]: 01_preferences_as_classification.ipynb
 # [02]: 02_noise_equivalence.ipynb
@@ -284,14 +300,15 @@ Markdown(figures.to_markdown(rows.rename(columns={"decided by": "see"}), "llll")
 # [09]: 09_gold.ipynb
 # [10]: 10_hh.ipynb
 # [11]: 11_ultrafeedback.ipynb
+# [12]: 12_loss_family.ipynb
+# [13]: 13_noise_patterns.ipynb
+# [14]: 14_finite_sample.ipynb
+# [15]: 15_your_data.ipynb
+# [16]: 16_paper.ipynb
 #
-# Short of time? Read 02. These are all figures and tables, each with the notebook that makes it:
-
-# %%
-results = claims.list_results(profile)
-results
-
-# %% [markdown]
+# Short of time? Read 02, and then 16. With preferences of your own, go to 15. Who wants to build on
+# this finds in 12 to 14 what the paper leaves open.
+#
 # The figure that the paper's first experiment comes down to, if it has been made: reward accuracy
 # on clean test pairs against the share of wrong training labels.
 

@@ -15,7 +15,6 @@ import yaml
 
 from sympo import stats
 from sympo._names import unknown_name
-from sympo.book.figures.files import to_markdown
 from sympo.book.figures.style import METHODS
 from sympo.book.twins import notebooks, output, read_twin, saved_stems, twin
 from sympo.studies import profiles
@@ -114,24 +113,6 @@ def judge_claims(profile: str) -> pd.DataFrame:
         for claim in claims
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def write_tables(verdicts: pd.DataFrame) -> str:
-    """The claims as Markdown, a table per group; what is not measured is counted below it.
-
-    Args:
-        verdicts: of `judge_claims`.
-    """
-    shown = ["claim", "paper", "verdict", "evidence", "decided by"]
-    parts = []
-    for group, rows in verdicts.groupby("group", sort=False):
-        waiting = rows.verdict == "not measured"
-        parts.append(f"### {str(group).capitalize()}")
-        if not waiting.all():
-            parts.append(to_markdown(rows.loc[~waiting, shown], "l" * len(shown)))
-        counts = rows.notebook[waiting].value_counts(sort=False)
-        parts += [f"Not measured, of notebook {name}: {n}." for name, n in counts.items()]
-    return "\n\n".join(parts)
 
 
 def find_heading(claim: Claim, notebook: nbformat.NotebookNode) -> str | None:

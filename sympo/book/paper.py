@@ -288,15 +288,24 @@ def count_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     return verdicts.groupby(keys, sort=False).size().rename("claims").reset_index()
 
 
-def list_not_replicated(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """The claims that were put to the test and did not come out as claimed, the clearest first.
+def write_not_replicated(verdicts: pd.DataFrame) -> str:
+    """The claims that were put to the test and did not come out as claimed, as Markdown.
+
+    The clearest come first, in a table for each verdict.
 
     Args:
-        verdicts: of `claims.judge_claims`.
+        verdicts: of `claims.judge_claims`, or some of its rows.
     """
-    rows = verdicts[verdicts.verdict.isin(NOT_REPLICATED)]
-    order = rows.verdict.map(NOT_REPLICATED.index)
-    return rows.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
+    columns = ["claim", "paper", "evidence", "decided by"]
+    failed = verdicts[verdicts.verdict.isin(NOT_REPLICATED)]
+    parts = [f"Of {summarise(verdicts.verdict)}."]
+    for verdict in NOT_REPLICATED:
+        rows = failed[failed.verdict == verdict]
+        if len(rows):
+            table = to_markdown(rows[columns], "l" * len(columns))
+            title = f"{verdict.capitalize()}: {len(rows)}"
+            parts.append(f"<details open><summary>{title}</summary>\n\n{table}\n</details>")
+    return "\n\n".join(parts)
 
 
 def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -375,9 +384,8 @@ def _find_training(name: str, profile: str) -> float | None:
 def write_minutes(profile: str) -> str:
     """The minutes of `tabulate_minutes` as the README shows them, with their sum."""
     table = tabulate_minutes(profile)
-    rows = [
-        [_title(name), f"{minutes:g}"] for name, minutes in table[["notebook", "minutes"]].values
-    ]
+    pairs = zip(table.notebook, table.minutes, strict=True)
+    rows = [[_title(name), "–" if pd.isna(time) else f"{time:g}"] for name, time in pairs]
     rows.append(["together", f"{table.minutes.sum():.0f}"])
     return to_markdown(pd.DataFrame(rows, columns=["notebook", "minutes"]), "lr")
 

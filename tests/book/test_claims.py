@@ -383,27 +383,6 @@ def test_links_go_to_the_heading_and_to_the_committed_results(world):
     assert links == "[05 B](05_b.ipynb#B), [table1](../figures/laptop/table1.md)"
 
 
-def test_tables_show_what_is_decided_and_count_the_rest(world):
-    elsewhere = {**MEASURED, "notebook": "01_a", "row": {"method": "hinge"}}
-    more = [{**elsewhere, "id": name, "claim": f"{name} wins"} for name in ("c", "d")]
-    world.write_claims(MEASURED, *more, DERIVED)
-    lines = claims.write_tables(claims.judge_claims("laptop")).splitlines()
-    assert [line for line in lines if line] == [
-        "### Key result: win rate",
-        "| claim | paper | verdict | evidence | decided by |",
-        "| --- | --- | --- | --- | --- |",
-        "| a is better | 1 | reproduced | +0.100 (+0.050 to +0.150), n = 5 | "
-        "[05 B](05_b.ipynb#B) |",
-        "Not measured, of notebook 01_a: 2.",
-        "### Mechanism",
-        "| claim | paper | verdict | evidence | decided by |",
-        "| --- | --- | --- | --- | --- |",
-        "| b holds | 2 | derived | 1 of 1 checks pass | [01 One](01_a.ipynb#One) |",
-    ]
-    world.write_claims(*more)
-    assert "|" not in claims.write_tables(claims.judge_claims("laptop"))
-
-
 def test_one_entry_can_stand_for_many_claims(world):
     each = {"method": ["ramp", "sympo_ramp"], "noise_rate": [0.2, 0.4]}
     sweep = {"id": "{method}-{noise_rate}", "claim": "{method} at {noise_rate}", "each": each}

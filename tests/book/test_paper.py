@@ -209,20 +209,15 @@ def test_departures_are_those_of_every_notebook_that_lists_some():
 def test_advice_is_what_a_cell_below_its_heading_showed(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "src").mkdir(parents=True)
     (tmp_path / "notebooks" / "src" / "01_a.py").write_text("")
-    cell = nbformat.v4.new_code_cell("x")
-    cell.outputs = [
-        nbformat.v4.new_output("display_data", data={"text/markdown": "Take twice as many pairs."})
-    ]
+    shown = nbformat.v4.new_output("display_data", data={"text/markdown": "Take more pairs."})
+    # what is shown elsewhere is no advice
+    first, cell, last = (nbformat.v4.new_code_cell("x", outputs=[shown]) for _ in range(3))
     heading = nbformat.v4.new_markdown_cell(f"## {paper.ADVICE}")
     after = nbformat.v4.new_markdown_cell("## Exercises")
-    # what is shown elsewhere is no advice
-    first, last = ({**cell, "id": name} for name in ("first", "last"))
     notebook = nbformat.v4.new_notebook(cells=[first, heading, cell, after, last])
     nbformat.write(notebook, tmp_path / "notebooks" / "01_a.ipynb")
     monkeypatch.setattr(profiles, "root", lambda: tmp_path)
-    assert paper.collect_advice("laptop").to_numpy().tolist() == [
-        ["01_a", "Take twice as many pairs."]
-    ]
+    assert paper.collect_advice("laptop").to_numpy().tolist() == [["01_a", "Take more pairs."]]
 
 
 # Claims
@@ -249,8 +244,17 @@ def test_a_figure_stands_before_the_claims_that_it_shows(verdicts):
     assert figure < page.index("equally accurate on average")
 
 
-def test_what_did_not_replicate_is_listed_without_what_is_open(few):
-    assert paper.list_not_replicated(few).id.tolist() == ["b", "d"]
+def test_what_did_not_replicate_is_listed_the_clearest_first_without_what_is_open(few):
+    page = paper.write_not_replicated(few)
+    titles = re.findall("<summary>(.*?)</summary>", page)
+    assert titles == ["Contradicted: 1", "Not seen at this scale: 1"]
+    assert page.index("| b wins |") < page.index("| d wins |")
+    assert "a holds" not in page
+    assert "c wins" not in page
+    assert "<details" not in paper.write_not_replicated(few[:1])
+
+
+def test_a_summary_counts_the_most_frequent_first(few):
     assert paper.summarise(few.verdict[:1]) == "1 claim: 1 derived"
     assert paper.summarise(["x", "y", "x"]) == "3 claims: 2 x, 1 y"
 
