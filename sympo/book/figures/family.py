@@ -1,0 +1,123 @@
+"""Figures of notebook 12: the family of losses, their temperatures, and descent from bad starts."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sympo.book.figures.style import (
+    End,
+    direct_labels,
+    in_order,
+    label,
+    look,
+    name_end,
+    style,
+    subplots,
+)
+
+
+@style()
+def fig_t15_bad_starts(table: pd.DataFrame) -> Figure:
+    """Share of random starts from which descent has not found the order, a panel per kind of start.
+
+    Args:
+        table: columns begins ("with its own loss", "with logistic"), loss, size, the standard
+            deviation of the starting rewards, and wrong; starts and steps, the same in all rows.
+    """
+    kinds = list(dict.fromkeys(table.begins))
+    figure, panels = subplots(1, len(kinds), height=2.8, sharey=True)
+    for axes, kind in zip(panels, kinds, strict=True):
+        rows = table[table.begins == kind]
+        ends = [_line(axes, rows, loss, x="size", y="wrong") for loss in in_order(rows.loss)]
+        axes.set_xscale("log", base=2)
+        sizes = sorted(rows["size"].unique())
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axes.set(title=f"begins {kind}", ylim=(-0.03, 1))
+    panels[0].set_ylabel("still in a wrong order")
+    size = f"standard deviation of the {table.starts.iloc[0]:g} random starts"
+    figure.supxlabel(f"{size} ({table.steps.iloc[0]:g} steps)")
+    direct_labels(panels[-1], ends)
+    return figure
+
+
+@style()
+def fig7_temperatures(table: pd.DataFrame) -> Figure:
+    """Agreement with noisy held-out labels against the temperature, on the seeds that choose it.
+
+    A panel per noise rate, a line per loss, a ring at its chosen temperature.
+
+    Args:
+        table: columns method, noise_rate, temperature, validation (the mean over seeds), chosen
+            (bool) and seeds.
+    """
+    rates = sorted(table.noise_rate.unique())
+    figure, panels = subplots(1, len(rates), height=3, squeeze=False)
+    for axes, rate in zip(panels[0], rates, strict=True):
+        rows = table[table.noise_rate == rate]
+        for loss in in_order(rows.method):
+            _line(axes, rows.assign(loss=rows.method), loss, x="temperature", y="validation")
+        chosen = rows[rows.chosen]
+        ring = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 8}
+        axes.plot(chosen.temperature, chosen.validation, "o", **ring)
+        axes.set_xscale("log", base=2)
+        temperatures = sorted(rows.temperature.unique())
+        axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
+        axes.set(xlabel="temperature T", title=f"ε = {rate:g}")
+    panels[0, 0].set_ylabel("agrees with noisy held-out labels")
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    title = f"mean over {table.seeds.iloc[0]} seeds; ring: the temperature taken"
+    figure.legend(handles, names, ncols=5, loc="outside upper left", title=title)
+    return figure
+
+
+@style()
+def fig7_loss_family(table: pd.DataFrame) -> Figure:
+    """Reward accuracy of every loss at its own temperature and at T = 1, a panel per noise rate.
+
+    Args:
+        table: columns method, noise_rate, setting ("own T", "T = 1"), epoch ("final", "chosen"),
+            estimate, low, high (95% t intervals over seeds) and n.
+    """
+    rates = sorted(table.noise_rate.unique())
+    methods = in_order(table.method)
+    height = 1.1 + 0.28 * len(methods)
+    figure, panels = subplots(1, len(rates), height=height, sharey=True, squeeze=False)
+    for axes, rate in zip(panels[0], rates, strict=True):
+        for place, method in enumerate(methods):
+            rows = table[(table.noise_rate == rate) & (table.method == method)]
+            _draw_rows(axes, rows, method, place)
+        axes.set(xlabel="reward accuracy, clean test pairs", title=f"ε = {rate:g}")
+        axes.grid(axis="y", color="0.92", linewidth=0.6)
+    panels[0, 0].set_yticks(range(len(methods)), [label(method) for method in methods])
+    # the first loss at the top
+    panels[0, 0].invert_yaxis()
+    seeds = table.n.max()
+    figure.suptitle(
+        f"filled: own T; open: T = 1 (final epoch, 95% interval over n = {seeds} seeds)\n"
+        "small: own T, epoch chosen on noisy pairs",
+        fontsize=7,
+        x=0.01,
+        ha="left",
+    )
+    return figure
+
+
+def _draw_rows(axes: Axes, rows: pd.DataFrame, method: str, place: int) -> None:
+    """Three intervals of one loss, one above the other."""
+    drawn = {**look(method), "linestyle": "none", "markersize": 4}
+    hollow = {"markerfacecolor": "white"}
+    cases = [
+        (("own T", "final"), -0.22, {"elinewidth": 1.4}),
+        (("T = 1", "final"), 0.02, {"elinewidth": 0.9, **hollow}),
+        (("own T", "chosen"), 0.26, {"elinewidth": 0.6, "markersize": 2.5}),
+    ]
+    for (setting, epoch), shift, options in cases:
+        case = rows[(rows.setting == setting) & (rows.epoch == epoch)]
+        bars = [case.estimate - case.low, case.high - case.estimate]
+        axes.errorbar(case.estimate, place + shift, xerr=bars, **{**drawn, **options})
+
+
+def _line(axes: Axes, table: pd.DataFrame, loss: str, *, x: str, y: str) -> End:
+    rows = table[table.loss == loss].sort_values(x)
+    axes.plot(rows[x], rows[y], **look(loss), label=label(loss))
+    return name_end(loss, rows[y].iloc[-1])
