@@ -3,7 +3,8 @@
 What the notebook argues with, its bounds and its majority vote, is defined in the notebook itself.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -14,11 +15,14 @@ from scipy.optimize import linprog
 from scipy.stats import binom
 
 from sympo import stats
+from sympo.book.contrasts import describe_difference
 from sympo.book.figures.style import in_order, label
 from sympo.book.theory import compute_gaps
 
 Floats = NDArray[np.float64]
 
+# (labels, noise rate, η) → the values of the axes by name
+Place = Callable[[float, float, float], Mapping[str, float]]
 # How many data sets are compared with the whole grid at once: bounds the memory.
 _CHUNK = 2_000
 # On each piece of ramp: its slope, its intercept, and the scores that the piece covers.
@@ -120,6 +124,53 @@ def labels_needed(margin: float, error: float) -> float:
     return float(np.interp(np.log(error), log_error[::-1], odd[::-1]))
 
 
+def tabulate_spreads(
+    place: Place,
+    *,
+    etas: Iterable[float],
+    errors: Iterable[float],
+    noise_rates: Sequence[float],
+) -> pd.DataFrame:
+    """How far apart the noise rates lie on each axis where a vote errs equally often.
+
+    Args:
+        place: gives the axes at a number of labels, a noise rate and an η.
+    Returns:
+        columns eta, error, rates (how many count: where one label errs less often than `error`,
+        no number of labels errs as often), then for each axis its largest value over its least.
+    Check: tests/book/test_samples.py.
+    """
+    rows = []
+    for eta, error in product(etas, errors):
+        margins = {rate: (1 - 2 * rate) * (2 * eta - 1) for rate in noise_rates}
+        able = {rate: margin for rate, margin in margins.items() if (1 - margin) / 2 > error}
+        at = pd.DataFrame(
+            [place(labels_needed(margin, error), rate, eta) for rate, margin in able.items()]
+        )
+        rows.append({"eta": eta, "error": error, "rates": len(able), **(at.max() / at.min())})
+    return pd.DataFrame(rows)
+
+
+def tabulate_votes(
+    place: Place, *, eta: float, noise_rates: Iterable[float], least: float
+) -> pd.DataFrame:
+    """The exact error of a vote of 1, 3, … labels, as long as it exceeds `least`.
+
+    Args:
+        place: as for `tabulate_spreads`.
+    Returns:
+        columns eta, noise_rate, labels, error, then the axes.
+    """
+    rows = []
+    for rate in noise_rates:
+        margin = (1 - 2 * rate) * (2 * eta - 1)
+        for labels in range(1, math.ceil(labels_needed(margin, least)), 2):
+            error = float(binom.cdf(labels // 2, labels, (1 + margin) / 2))
+            about = {"eta": eta, "noise_rate": rate, "labels": labels, "error": error}
+            rows.append({**about, **place(labels, rate, eta)})
+    return pd.DataFrame(rows)
+
+
 # Numbers of pairs in a study
 
 
@@ -149,7 +200,7 @@ def invert_curve(pairs: ArrayLike, accuracy: ArrayLike, target: float) -> float:
 
 
 def tabulate_prices(
-    table: pd.DataFrame, *, value: str, prices: Mapping[float, float]
+    table: pd.DataFrame, *, values: Mapping[str, str], prices: Mapping[float, float]
 ) -> pd.DataFrame:
     """How many times as many noisy pairs give the accuracy of clean ones, seed by seed.
 
@@ -158,30 +209,32 @@ def tabulate_prices(
     reach its target there is none, as leaving it out would flatter.
 
     Args:
-        table: columns method, noise_rate, pairs, seed and `value`.
+        table: columns method, noise_rate, pairs, seed and those of `values`.
+        values: the column of accuracies of each epoch.
         prices: the predicted factor of each noise rate.
     Returns:
-        columns method, noise_rate, clean_pairs, predicted, reached (seeds that do), asked (the
-        largest factor that could have been seen), estimate, low, high, n. Rows whose prediction
-        the study cannot reach are left out.
+        columns epoch, method, noise_rate, clean_pairs, predicted, reached (seeds that do), asked
+        (the largest factor that could have been seen), estimate, low, high, n. Rows whose
+        prediction the study cannot reach are left out.
     Check: tests/book/test_samples.py.
     """
-    clean = table[table.noise_rate == 0].set_index(["method", "pairs", "seed"])[value]
+    clean = table[table.noise_rate == 0].set_index(["method", "pairs", "seed"])
+    cells = table[table.noise_rate > 0].groupby(["method", "noise_rate"])
     rows = []
-    for (method, rate), noisy in table[table.noise_rate > 0].groupby(["method", "noise_rate"]):
+    for (epoch, value), ((method, rate), noisy) in product(values.items(), cells):
         curves = {seed: each.sort_values("pairs") for seed, each in noisy.groupby("seed")}
         for size in sorted(noisy.pairs.unique()):
             largest = noisy.pairs.max() / size
             if largest < prices[rate] * (1 - 1e-9):
                 continue
             factors = [
-                invert_curve(curve.pairs, curve[value], clean[method, size, seed]) / size
+                invert_curve(curve.pairs, curve[value], clean[value][method, size, seed]) / size
                 for seed, curve in curves.items()
             ]
             interval = _geometric_interval(np.array(factors))
             reached = int(np.isfinite(factors).sum())
-            rows.append([method, rate, size, prices[rate], reached, largest, *interval])
-    names = ["method", "noise_rate", "clean_pairs", "predicted", "reached", "asked"]
+            rows.append([epoch, method, rate, size, prices[rate], reached, largest, *interval])
+    names = ["epoch", "method", "noise_rate", "clean_pairs", "predicted", "reached", "asked"]
     return pd.DataFrame(rows, columns=[*names, *stats.Interval._fields])
 
 
@@ -213,33 +266,47 @@ def _describe_price(row: Any) -> str:
     return f"{row.estimate:.1f} ({of}{interval})"
 
 
-def compare_matched(table: pd.DataFrame, *, value: str, learned: float = 0.6) -> pd.DataFrame:
-    """`value` of n noisy pairs minus that of n·(1 − 2ε)² clean ones, where both were run.
+def compare_matched(
+    table: pd.DataFrame, *, values: Mapping[str, str], learned: float = 0.6
+) -> pd.DataFrame:
+    """Accuracy of n noisy pairs minus that of n·(1 − 2ε)² clean ones, where both were run.
 
     Args:
-        table: columns method, noise_rate, pairs, seed and `value`.
+        table, values: as for `tabulate_prices`.
         learned: what both must exceed for "they agree" to mean something.
     Returns:
-        columns set ("largest" where n is the most that was run, or "smaller"), method, noise_rate,
-        pairs, clean_pairs, those of `stats.Difference`, verdict (`stats.verdict_agreement`).
+        columns epoch, set ("largest" where n is the most that was run, or "smaller"), method,
+        noise_rate, pairs, clean_pairs, those of `stats.Difference`, verdict
+        (`stats.verdict_agreement`), and p_holm, corrected over all rows.
     Check: tests/book/test_samples.py.
     """
+    clean = table[table.noise_rate == 0].set_index(["method", "pairs"])
+    sizes = table[table.noise_rate > 0].groupby(["method", "noise_rate", "pairs"])
     rows = []
-    most = table.pairs.max()
-    for (method, rate, size), noisy in table.groupby(["method", "noise_rate", "pairs"]):
+    for (epoch, value), ((method, rate, size), noisy) in product(values.items(), sizes):
         worth = size * (1 - 2 * rate) ** 2
-        same = (table.method == method) & (table.noise_rate == 0) & np.isclose(table.pairs, worth)
-        if rate == 0 or not same.any():
+        # in decimals ¼ of 1,000 may be 249.99…
+        if not np.isclose(worth, round(worth)) or (method, round(worth)) not in clean.index:
             continue
-        ours = noisy.set_index("seed")[value]
-        clean = table[same].set_index("seed")[value][ours.index]
-        difference = stats.withhold(stats.paired_difference(ours, clean))
-        both = min(ours.mean(), clean.mean()) > learned
+        pair = [each.set_index("seed")[value] for each in (noisy, clean.loc[method, round(worth)])]
+        difference = stats.withhold(stats.paired_difference(pair[0], pair[1][pair[0].index]))
+        both = min(each.mean() for each in pair) > learned
         agreement = stats.verdict_agreement(difference, learned=both)
-        which = "largest" if size == most else "smaller"
-        rows.append([which, method, rate, size, round(worth), *difference, agreement])
-    names = ["set", "method", "noise_rate", "pairs", "clean_pairs"]
-    return pd.DataFrame(rows, columns=[*names, *stats.Difference._fields, "verdict"])
+        which = "largest" if size == table.pairs.max() else "smaller"
+        rows.append([epoch, which, method, rate, size, round(worth), *difference, agreement])
+    names = ["epoch", "set", "method", "noise_rate", "pairs", "clean_pairs"]
+    result = pd.DataFrame(rows, columns=[*names, *stats.Difference._fields, "verdict"])
+    return result.assign(p_holm=stats.holm(result.p) if result.p.notna().all() else np.nan)
+
+
+def describe_matched(collapse: pd.DataFrame) -> str:
+    """A list item per row of `compare_matched`, in Markdown: the difference and its verdict."""
+    lines = [
+        f"- {row.epoch} epoch, {label(row.method)}: {row.pairs:,} pairs at ε = {row.noise_rate:g} "
+        f"− {row.clean_pairs:,} clean ones = {describe_difference(row)}: **{row.verdict}**."
+        for row in collapse.itertuples()
+    ]
+    return "\n".join(lines)
 
 
 def _geometric_interval(factors: Floats) -> stats.Interval:

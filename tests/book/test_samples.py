@@ -103,19 +103,21 @@ def make_study(*, price=4.0, seeds=4, shortfall=0.0):
 def test_prices_find_the_factor_that_was_put_in():
     # a little above, since at the end of its curve a seed may miss the target by its noise
     study = make_study(price=4, shortfall=-1e-3)
-    table = samples.tabulate_prices(study, value="accuracy", prices={0.25: 4.0})
+    table = samples.tabulate_prices(study, values={"final": "accuracy"}, prices={0.25: 4.0})
     # of 1,600 clean pairs the study has no four times as many
     assert table.clean_pairs.tolist() == [100, 400]
     np.testing.assert_allclose(table.estimate, 4, rtol=0.05)
     assert (table.low < table.estimate).all()
     assert (table.estimate < table.high).all()
-    dearer = samples.tabulate_prices(make_study(price=9), value="accuracy", prices={0.25: 4.0})
+    dearer = samples.tabulate_prices(
+        make_study(price=9), values={"final": "accuracy"}, prices={0.25: 4.0}
+    )
     assert dearer.estimate[0] == pytest.approx(9, rel=0.02)
 
 
 def test_an_accuracy_that_is_not_reached_has_no_factor():
     study = make_study(shortfall=0.3)
-    table = samples.tabulate_prices(study, value="accuracy", prices={0.25: 4.0})
+    table = samples.tabulate_prices(study, values={"final": "accuracy"}, prices={0.25: 4.0})
     assert table.reached.tolist() == [0, 0]
     assert table[["estimate", "low", "high"]].isna().all(axis=None)
     assert table.asked.tolist() == [16, 4]
@@ -130,7 +132,7 @@ def test_an_accuracy_that_is_not_reached_has_no_factor():
     [(0.0, "reproduced"), (0.1, "contradicted"), (-0.1, "contradicted")],
 )
 def test_matched_sets_are_compared_seed_by_seed(shortfall, verdict):
-    table = samples.compare_matched(make_study(shortfall=shortfall), value="accuracy")
+    table = samples.compare_matched(make_study(shortfall=shortfall), values={"final": "accuracy"})
     assert table.pairs.tolist() == [400, 1600]
     assert table.clean_pairs.tolist() == [100, 400]
     assert table["set"].tolist() == ["smaller", "largest"]
@@ -138,9 +140,26 @@ def test_matched_sets_are_compared_seed_by_seed(shortfall, verdict):
     assert (table.verdict == verdict).all()
 
 
+def test_spreads_and_votes_of_a_known_axis():
+    """Where the axis is the number of labels, its spread is the ratio of what is needed."""
+
+    def place(labels, noise_rate, eta):
+        return {"labels_again": labels}
+
+    spreads = samples.tabulate_spreads(place, etas=[0.8], errors=[0.01, 0.25], noise_rates=[0, 0.4])
+    needed = [samples.labels_needed(margin, 0.01) for margin in (0.6, 0.12)]
+    assert spreads.labels_again[0] == pytest.approx(needed[1] / needed[0])
+    # without noise one label errs in a fifth of the cases
+    assert spreads.rates.tolist() == [2, 1]
+    votes = samples.tabulate_votes(place, eta=0.8, noise_rates=[0.4], least=0.3)
+    assert votes.labels.tolist() == votes.labels_again.tolist() == list(range(1, 2 * len(votes), 2))
+    assert votes.error[0] == pytest.approx(0.44)
+    assert votes.error.iloc[-1] > 0.3 > binom.cdf(len(votes), 2 * len(votes) + 1, 0.56)
+
+
 def test_two_sets_that_learned_nothing_do_not_agree():
     study = make_study()
-    table = samples.compare_matched(study, value="accuracy", learned=0.95)
+    table = samples.compare_matched(study, values={"final": "accuracy"}, learned=0.95)
     assert set(table.verdict) == {"not seen at this scale"}
 
 

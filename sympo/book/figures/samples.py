@@ -106,7 +106,7 @@ def fig_t10_axes(table: pd.DataFrame) -> Figure:
             reference_line(axes, error, "")
         axes.set(xlabel=name, yscale="log", ylim=(5e-4, 0.5))
         # as far as the last line has an error that is shown
-        axes.set_xlim(0, table[x][table.error > 5e-4].max())
+        axes.set_xlim(0, 1.04 * table[x][table.error > 5e-4].max())
     panels[0].set_ylabel(f"error of the vote, η = {table.eta.iloc[0]:g}")
     names = _name_rates(table)
     figure.legend(handles=names, ncols=len(names), loc="outside upper center")

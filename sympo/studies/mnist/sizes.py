@@ -1,12 +1,12 @@
 """Study finite_sample: reward accuracy against the number of pairs, at equal steps."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -15,6 +15,9 @@ from sympo.studies import plan, records
 from sympo.studies.mnist import study
 from sympo.studies.mnist.config import LossesConfig, MnistRun
 from sympo.studies.profiles import refuse_duplicates
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Nothing here computes a result: what trains these models is what trains the other MNIST studies'.
 VERSION = study.VERSION
@@ -89,3 +92,32 @@ def train_models(
     by_size = attrgetter("pairs")
     for _, together in groupby(sorted(runs, key=by_size), key=by_size):
         yield from study.train_models(list(together), device=device)
+
+
+def tabulate_runs(runs: Iterable[records.Record]) -> "pd.DataFrame":
+    """What every model of the study is worth at the end, a row each.
+
+    Args:
+        runs: records of study finite_sample.
+    Returns:
+        columns method, noise_rate, pairs, seed; effective, pairs·(1 − 2ε)²; accuracy,
+        chosen_accuracy and halfway_accuracy, at the last epoch, at the one that noisy held-out
+        pairs choose, and at the first evaluation after half of the steps; ties, fit_flipped,
+        fit_clean; and memorised, fit_flipped − (1 − fit_clean), NaN without flips.
+    Check: tests/studies/test_sizes.py.
+    """
+    model = ["method", "noise_rate", "pairs", "seed"]
+    curves = records.history_table(runs).rename(columns={"rate_pos": "noise_rate"})
+    curves["fit_flipped"] = curves.fit_flipped.astype(float)
+    curves["memorised"] = curves.fit_flipped - (1 - curves.fit_clean)
+    # whole numbers where a clean set of this size may be among those of the study
+    curves["effective"] = (curves.pairs * (1 - 2 * curves.noise_rate) ** 2).round(6)
+    by_model = curves.groupby(model)
+    chosen = curves.loc[by_model.validation.idxmax()].set_index(model).accuracy
+    later = curves[2 * curves.epoch >= by_model.epoch.transform("max")]
+    halfway = later.loc[later.groupby(model).epoch.idxmin()].set_index(model).accuracy
+    others = {"chosen_accuracy": chosen, "halfway_accuracy": halfway}
+    last = curves.loc[by_model.epoch.idxmax()].set_index(model).assign(**others).reset_index()
+    accuracies = ["accuracy", "chosen_accuracy", "halfway_accuracy"]
+    measured = [*accuracies, "ties", "fit_flipped", "fit_clean", "memorised"]
+    return last[[*model, "effective", *measured]].sort_values(model, ignore_index=True)
