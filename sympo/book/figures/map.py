@@ -16,7 +16,7 @@ from sympo.book.figures.style import OKABE_ITO, WIDTH, style, subplots
 _COLUMNS = {
     "assumption": (0.02, 1.26, 25),
     "theorem": (1.52, 1.34, 26),
-    "check": (3.04, 1.04, 21),
+    "check": (3.04, 1.04, 20),
     "experiment": (4.36, 1.12, 23),
 }
 Place = tuple[float, float, float, float]  # of a box: left, bottom, width, height, in inches
