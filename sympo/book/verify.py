@@ -55,7 +55,7 @@ CONCLUSIONS = ("verdict", "agree")
 MISSING = "committed, but not here"
 # What a notebook goes on without, where the published files cannot be had; it then shows what is
 # committed.
-NEED_FILES = ("table15_audits.csv",)
+NEED_FILES = ("table15_audits.csv", "table_score_pattern.csv")
 ADDED = "here, but not committed"
 
 

@@ -8,7 +8,15 @@ from scipy import stats as scipy_stats
 
 from sympo import stats
 from sympo.book import figures
-from sympo.book.patterns import contrast_within, find_score_pattern
+from sympo.book.patterns import (
+    contrast_within,
+    find_score_pattern,
+    judge_classes,
+    list_differences,
+    tabulate_flips,
+)
+from sympo.studies.mnist import PatternsConfig
+from sympo.studies.sources import MNIST
 
 PATTERNS = ["symmetric", "near ties", "ink"]
 METHODS = ["logistic", "sigmoid"]
@@ -71,6 +79,70 @@ def test_two_seeds_have_no_p_to_correct(models):
     table = contrast_costs(models[models.seed < 2])
     assert table.p_holm.isna().all()
     assert (table.verdict == "not seen at this scale").all()
+
+
+def test_each_difference_is_listed_with_its_verdict(models):
+    costs = contrast_costs(models)
+    lines = list_differences(costs, claim="That it costs: ").splitlines()
+    assert len(lines) == len(costs)
+    for line, row in zip(lines, costs.itertuples(), strict=True):
+        assert line.startswith(f"- {row.pattern}, {row.method}: {row.estimate:+.3f} (95% interval")
+        assert line.endswith(f"That it costs: **{row.verdict}**.")
+    gains = contrast_within(models, "pattern", "method", values=["sigmoid"], baseline="logistic")
+    assert "symmetric, sigmoid − logistic: " in list_differences(gains)
+
+
+def test_classes_are_judged_where_the_labels_can_tell():
+    cells = [("ink", 1, False), ("ink", 2, False), ("ink", 3, False), ("position", 1, True)]
+    predicted = pd.DataFrame(
+        {"margin": [-0.2, -0.05, 0.3, 0.3], "tolerance": 0.1},
+        index=pd.MultiIndex.from_tuples(cells, names=["pattern", "gap", "more_ink"]),
+    )
+    learned = [0.3, 0.9, 0.7, 0.4]
+    rows = [
+        {"pattern": cell[0], "gap": cell[1], "more_ink": cell[2], "seed": seed}
+        | {"method": method, "epoch": epoch, "ordered": share + change + 0.01 * (seed - 1)}
+        for cell, share in zip(cells, learned, strict=True)
+        for seed in range(3)
+        for method, epoch, change in (
+            *(("ramp", "final", 0.02), ("sigmoid", "final", -0.02)),
+            # neither counts
+            *(("logistic", "final", -0.3), ("ramp", "chosen", 0.05)),
+        )
+    ]
+    classes = judge_classes(pd.DataFrame(rows), predicted, methods=["ramp", "sigmoid"])
+    classes = classes.set_index(["pattern", "gap", "more_ink"])
+    assert classes.estimate.to_list() == pytest.approx(learned)
+    assert set(classes.n) == {3}  # the seed is the unit, not the model
+    t = scipy_stats.t.ppf(0.975, 2)
+    half = t * 0.01 / np.sqrt(3)
+    assert (classes.high - classes.estimate).to_list() == pytest.approx([half] * 4)
+    assert classes.verdict.to_list() == [
+        *("reproduced", "labels cannot tell"),
+        *("reproduced", "contradicted"),
+    ]
+
+
+def test_flips_are_counted_by_group():
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, (12_000, 2, 2), dtype=np.uint8)
+    digits = generator.integers(0, 10, 12_000).astype(np.uint8)
+    data = MNIST(images, digits, images, digits, "made up", "none")
+    patterns = ["near ties", "digits", "position", "ink"]
+    sizes = {"losses": ["ramp"], "seeds": 1, "epochs": 1, "eval_every": 1, "pairs": 4_000}
+    config = PatternsConfig(
+        **{"study": "noise_patterns", "profile": "smoke", "patterns": patterns},
+        **{"mean_rate": 0.2, "first_seed": 0, **sizes},
+    )
+    table = tabulate_flips(config.runs(), data)
+    assert list(table.index) == patterns
+    assert table["all"].to_list() == pytest.approx([0.2] * 4, abs=0.03)
+    assert table.loc["near ties", "gap 1"] > 0.3 > 0.12 > table.loc["near ties", "gap ≥ 4"]
+    assert table.loc["digits", "a 4 or a 9"] == pytest.approx(0.45, abs=0.04)
+    assert table.loc["position", "first wins"] == 0
+    assert table.loc["position", "second wins"] == pytest.approx(0.4, abs=0.04)
+    assert table.loc["ink", "more ink wins"] == 0
+    assert table.loc["ink", "less ink wins"] == pytest.approx(0.4, abs=0.04)
 
 
 def test_scores_are_cut_into_thirds_by_their_gap():

@@ -1,0 +1,627 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 13 · Noise patterns: what depends on the pair, and what depends on the winner
+#
+# You will see which label noise a symmetric loss survives beyond one rate for all: where the rate
+# depends on the pair the order is kept, and where it depends on which answer wins, a band of close
+# pairs is learned upside down.
+#
+# - Paper: open question 2 (Limitations), noise that depends on the instance. T11 is ours.
+# - Reads → writes: MNIST, UltraFeedback where it can be had, the section `noise_patterns` of the
+#   profile → `fig_t11_band`, `fig8_noise_patterns`, `fig8_pattern_contrasts`,
+#   `table_noise_patterns`, `table_pattern_classes`, `table_pattern_contrasts`,
+#   `table_score_pattern`, with the data behind them.
+# - Time: seconds in smoke, about three minutes on two cores (laptop).
+
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
+import sys
+
+repository = ""  # `make badges REPO=owner/name` writes the address here
+if "google.colab" in sys.modules:
+    assert repository, "write this repository's GitHub address, owner/name, into `repository`"
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
+
+# %% tags=["parameters"]
+profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
+overrides = {}
+
+# %%
+import numpy as np
+import pandas as pd
+import sympy
+import torch
+from IPython.display import Markdown
+from scipy.special import entr, expit
+
+from sympo import losses, noise, stats
+from sympo.book import figures, theory
+from sympo.book.patterns import (
+    contrast_within,
+    judge_classes,
+    list_differences,
+    read_score_pattern,
+    tabulate_flips,
+)
+from sympo.studies import mnist, records, sources
+from sympo.studies.profiles import study_config
+
+config = study_config("noise_patterns", profile, **overrides)
+config.table()
+
+# %% [markdown]
+# ## T11 (a) · A rate that depends on the pair
+#
+# One rate for all pairs is an assumption that nobody believes. Annotators err on close pairs, on
+# hard subjects, or because this pair came to a careless one. The paper leaves that open (open
+# question 2). For symmetric losses it has a short answer.
+#
+# **Statement.** Let the label of a pair flip at a rate $\varepsilon(x, a_1, a_2)$ that does not
+# depend on which of its two items wins. Then the noisy risk of a symmetric loss is a reweighted
+# clean one,
+#
+# $$\tilde R(g) = \mathbb E\bigl[(1-2\varepsilon)\,\ell(z)\bigr] + K\,\mathbb E[\varepsilon],$$
+#
+# so that each pair keeps its minimisers and changes its weight. Where the pairs' minimisers can be
+# met by one reward (condition 3 of T7, notebook 04), the learned order is the true one, if every
+# sampled pair has $\varepsilon \le ½$ and rank neighbours have $\varepsilon < ½$. A pair with
+# $\varepsilon = ½$ is only silenced.
+#
+# In words: flips at rate $\varepsilon$ replace a share $2\varepsilon$ of a pair's labels by coin
+# tosses, half of which happen to be right. Tosses favour neither side, so the pair says what it
+# said before, only more quietly. A symmetric loss listens to what the majority of a pair says, and
+# not to how loudly (T6). The logistic loss listens to loudness as well, and takes a quiet pair for
+# a close one.
+#
+# **Derivation.** sympy adds up the outcomes of one pair whose first item wins with probability
+# $\eta$. For any loss, what a reweighted risk leaves over is
+# $\varepsilon\,(\ell(z) + \ell(-z))$: a constant if the loss is symmetric, and **for every other
+# loss of the registry something that pulls at the margin.**
+
+# %% tags=["check", "claim-instance-dependent-noise"]
+z, eta, eps, K = sympy.symbols("z eta varepsilon K", real=True)
+ell = sympy.Function("ell")
+noisy = clean = 0
+for margin, chance in ((z, eta), (-z, 1 - eta)):  # the first item wins, or the second
+    clean += chance * ell(margin)
+    noisy += chance * ((1 - eps) * ell(margin) + eps * ell(-margin))
+rest = noisy - (1 - 2 * eps) * clean
+assert sympy.expand(rest - eps * (ell(z) + ell(-z))) == 0
+assert sympy.expand(rest.subs(ell(-z), K - ell(z)) - eps * K) == 0
+
+axis = torch.linspace(-4, 4, 81, dtype=torch.float64)
+rates = torch.linspace(0, 0.5, 6, dtype=torch.float64)[:, None]
+for loss in losses.LOSSES.values():
+    with_flips = (1 - rates) * loss.fn(axis) + rates * loss.fn(-axis)
+    left = with_flips - (1 - 2 * rates) * loss.fn(axis)
+    assert bool((left.std(1) < 1e-9).all()) == loss.symmetric, loss.name
+sympy.Eq(sympy.Symbol("rest"), sympy.factor(rest))
+
+# %% [markdown]
+# **Exact check, and what each condition is for.** Problems with four actions and random sampling,
+# as in notebook 04, where every pair has a rate of its own: below ½ for rank neighbours, and *equal
+# to* ½ for half of the others. The ramp loss must find every order. Then counterexamples on
+# $a \succ b \succ c$, sampled evenly, with $\eta = .7$ for the neighbours and $.85$ for $(a, c)$:
+# a pair above ½ that is *no* neighbour, a neighbour that is silenced, and one above ½. Each must
+# lose the order. (That the logistic loss can lose it even where all rates are below ½ is in
+# notebook 04.)
+
+
+# %%
+def best_orders(eta, rates, names="abc"):
+    """The orders, best first, of all rewards without ties of least ramp risk, evenly sampled."""
+    seen = np.array(rates) + (1 - 2 * np.array(rates)) * eta
+    candidates = theory.list_integer_rewards(3)
+    score = torch.from_numpy(theory.compute_gaps(candidates))
+    ramp = losses.get("ramp").fn
+    risk = ramp(score).numpy() @ seen + ramp(-score).numpy() @ (1 - seen)
+    best = candidates[risk < risk.min() + 1e-12]
+    strict = [reward for reward in best if len({*reward}) == 3]
+    return {"".join(names[action] for action in (-reward).argsort()) for reward in strict}
+
+
+# %% tags=["check", "claim-instance-dependent-noise"]
+generator = np.random.default_rng(0)
+worlds = theory.draw_problems(500, spread=2.0, unevenness=2.0, generator=generator)
+ranks = worlds.reward.argsort(1).argsort(1)
+own_rates = generator.uniform(0, 0.49, worlds.sampling.shape)
+silent = generator.random(own_rates.shape) < 0.5
+own_rates[silent & (abs(theory.compute_gaps(ranks)) > 1)] = 0.5
+seen = own_rates + (1 - 2 * own_rates) * expit(theory.compute_gaps(worlds.reward))
+assert (theory.fit_integer("ramp", worlds.sampling, seen) == ranks).all()
+
+true = np.array([0.7, 0.85, 0.7])  # η of (a, b), (a, c) and (b, c)
+cases = {"none": [0, 0, 0], "ε_ac = ½": [0, 0.5, 0], "ε_ac = .9": [0, 0.9, 0]}
+cases |= {"ε_ab = ½": [0.5, 0, 0], "ε_ab = .6": [0.6, 0, 0]}
+preferred = {name: best_orders(true, rates) for name, rates in cases.items()}
+assert preferred["none"] == preferred["ε_ac = ½"] == {"abc"}
+assert preferred["ε_ac = .9"] == {"bca", "cab"}
+assert preferred["ε_ab = ½"] == {"abc", "bac"}
+assert preferred["ε_ab = .6"] == {"bac"}
+pd.Series({name: ", ".join(sorted(o)) for name, o in preferred.items()}, name="ramp prefers")
+
+# %% [markdown]
+# **Restricted classes.** A network need not reach every pair's minimiser. Then the weights
+# $1-2\varepsilon$ matter: the noisy minimiser $\tilde g$ may give up a pair that few labels speak
+# for. It cannot do much harm, though. With $R^*$ the sum of the pairs' least risks and
+# $\varepsilon_{\max} < ½$,
+#
+# $$R(\tilde g) - R^* \;\le\;
+# \frac{1-2\varepsilon_{\min}}{1-2\varepsilon_{\max}}\,\bigl(R(g^*) - R^*\bigr).$$
+#
+# Proof: no pair costs less than its least risk, so multiplying each pair's excess by
+# $1-2\varepsilon$ changes the sum by a factor between $1-2\varepsilon_{\max}$ and
+# $1-2\varepsilon_{\min}$; $\tilde g$ minimises the product, hence
+# $(1-2\varepsilon_{\max})(R(\tilde g)-R^*) \le (1-2\varepsilon_{\min})(R(g^*)-R^*)$. ∎
+#
+# The check takes thousands of random classes of six scores. The bound must hold for ramp and
+# sigmoid in all of them, and **fail somewhere for logistic**, to which the proof does not apply.
+# Then a class of two scores comes within a thousandth of the bound: the best one has a small cost
+# on a pair with few flips, the other a larger one on a pair with many. With
+# $\varepsilon_{\max} > ½$ there is no bound at all.
+
+
+# %%
+def find_excess(name, scores, eta, rates):
+    """R(g̃) − R* and R(g*) − R* for classes of scores, (problems, scores, pairs)."""
+    fn = losses.get(name).fn
+    agree, differ = (fn(torch.from_numpy(sign * scores)).numpy() for sign in (1, -1))
+    least = np.minimum(eta, 1 - eta) if name != "logistic" else entr(eta) + entr(1 - eta)
+    seen = rates + (1 - 2 * rates) * eta
+    excess = (eta * agree + (1 - eta) * differ - least).mean(-1)
+    noisy = (seen * agree + (1 - seen) * differ).mean(-1)
+    learned = np.take_along_axis(excess, noisy.argmin(1)[:, None], 1)
+    return learned[:, 0], excess.min(1)
+
+
+# %% tags=["check", "claim-instance-dependent-noise"]
+scores = generator.normal(0, 2, (5000, 6, 4))
+etas = generator.uniform(0, 1, (5000, 1, 4))
+flip_rates = generator.uniform(0, 0.49, (5000, 1, 4))
+bound = (1 - 2 * flip_rates.min((1, 2))) / (1 - 2 * flip_rates.max((1, 2)))
+held = {}
+for name in ("ramp", "sigmoid", "logistic"):
+    learned, best = find_excess(name, scores, etas, flip_rates)
+    held[name] = learned <= bound * best + 1e-12
+    assert (learned > best + 1e-3).any()  # the weights do matter
+assert held["ramp"].all() and held["sigmoid"].all() and not held["logistic"].all()
+
+sure = np.ones((1, 1, 2))
+two = np.array([[[0.51, 1.0], [1.0, -0.9592]]])  # ramp costs .245 on one pair, .9796 on the other
+learned, best = find_excess("ramp", two, sure, np.array([[[0.1, 0.4]]]))
+assert 0.999 < learned / best / 4 < 1  # (1 − .2)/(1 − .8) = 4
+two[..., 0, 0] = 0.9998  # the best score costs next to nothing
+worse, best_now = find_excess("ramp", two, sure, np.array([[[0.1, 0.6]]]))
+assert worse / best_now > 1000
+Markdown(f"Logistic breaks the bound in {1 - held['logistic'].mean():.1%} of the random classes.")
+
+# %% [markdown]
+# ## T11 (b) · A rate that depends on who wins
+#
+# Now let the rate depend on which **item** wins. Fix one orientation of the pair, say the longer
+# answer first, whatever the order on the screen: $\varepsilon_+$ is the rate when that item truly
+# wins, $\varepsilon_-$ when the other one does, and $\varepsilon_+ + \varepsilon_- < 1$.
+#
+# **Statement.** The noisy labels lean by
+#
+# $$2\tilde\eta - 1 = (2\eta-1)(1-\varepsilon_+-\varepsilon_-) +
+# (\varepsilon_- - \varepsilon_+),$$
+#
+# so that exactly the pairs with $\eta$ between ½ and
+#
+# $$\tfrac12 + \frac{\varepsilon_+-\varepsilon_-}{2\,(1-\varepsilon_+-\varepsilon_-)}
+# \quad\text{(clipped to } [0, 1])$$
+#
+# are **mis-ranked**: the noisy majority is for the worse item, and whoever minimises a calibrated
+# loss learns that. (At the far end itself $\tilde\eta = ½$, and nothing is learned.) All $\eta$
+# other than ½ are ranked rightly **if and only if** $\varepsilon_+ = \varepsilon_-$, which is
+# part (a). One given problem survives if no pair of it lies in its band.
+#
+# In words: a bias is no coin toss. It takes labels from one side and gives them to the other, and
+# always to the same one. Pairs far apart can spare them, and close pairs cannot. And the labels of
+# a pair do not show it: to be chosen in 40% of the comparisons because one is worse, or because the
+# annotators do not like one's length, is the same 40%.
+
+# %% tags=["check", "claim-item-dependent-noise"]
+plus, minus = sympy.symbols("varepsilon_+ varepsilon_-", real=True)
+half = sympy.Rational(1, 2)
+says_first = 0
+for first_wins, chance, rate in ((True, eta, plus), (False, 1 - eta, minus)):
+    says_first += chance * ((1 - rate) if first_wins else rate)
+lean = sympy.expand(2 * says_first - 1)
+assert sympy.expand(lean - (2 * eta - 1) * (1 - plus - minus) - (minus - plus)) == 0
+assert sympy.expand(sympy.diff(lean, eta) - 2 * (1 - plus - minus)) == 0  # it rises with η …
+(edge,) = sympy.solve(lean, eta)  # … and is 0 once
+assert sympy.simplify(edge - half - (plus - minus) / (2 * (1 - plus - minus))) == 0
+# "Only if": at a toss-up the labels lean, and a line that leans there has the wrong sign beside it.
+assert sympy.expand(lean.subs(eta, half) - (minus - plus)) == 0
+# "If": equal rates leave the factor 1 − 2ε, which is positive as their sum is below 1.
+assert sympy.expand(lean.subs(minus, plus) - (2 * eta - 1) * (1 - 2 * plus)) == 0
+sympy.Eq(sympy.Symbol(r"\eta_0"), sympy.factor(edge))
+
+# %% [markdown]
+# **Numeric check.** First for a grid of rates and win probabilities: mis-ranked pairs are exactly
+# those of the band, and there are some exactly where the rates differ. Then one pair inside and one
+# outside, *drawn* with `noise.flip_each`, which knows nothing of the formula:
+# $\varepsilon_+ = .3$, $\varepsilon_- = .1$, so that $\eta = .6$ must flip and $\eta = .7$ must
+# not. Beside them the same two rates tied to **position**, pooled over a random order: T2 (a) of
+# notebook 02 says that this is symmetric noise at their mean, and leaves no band.
+
+# %% tags=["check", "claim-item-dependent-noise"]
+grid = np.arange(1, 400) / 400 + 1 / 1600  # misses every edge below
+for first, second in [(a / 10, b / 10) for a in range(10) for b in range(10) if a + b < 10]:
+    tilde = grid * (1 - first) + (1 - grid) * second
+    wrong = (tilde - 0.5) * (grid - 0.5) < 0
+    end = np.clip(0.5 + (first - second) / (2 * (1 - first - second)), 0, 1)
+    assert np.array_equal(wrong, (min(0.5, end) < grid) & (grid < max(0.5, end)))
+    assert wrong.any() == (first != second)
+
+# %% tags=["check", "claim-item-dependent-noise"]
+draws = 200_000
+chances = {"item": (0.3, 0.1), "position": (0.3, 0.1), "none": (0.0, 0.0)}
+leans = {}
+for win in (0.6, 0.7):
+    truth = np.where(generator.random(draws) < win, 1, -1)  # +1: the first item wins
+    written = np.where(generator.random(draws) < 0.5, 1, -1)  # +1: it stands first
+    for kind, two_rates in chances.items():
+        turn = written if kind == "position" else 1
+        leans[kind, win] = (noise.flip_each(truth * turn, *two_rates, generator) * turn).mean()
+error = 4 / np.sqrt(draws)
+for win in (0.6, 0.7):
+    expected = float(lean.subs({eta: win, plus: 0.3, minus: 0.1}))
+    assert abs(leans["item", win] - expected) < error
+    assert abs(leans["position", win] - (1 - 2 * 0.2) * (2 * win - 1)) < error
+assert leans["item", 0.6] < 0 < leans["item", 0.7]  # inside and outside
+assert leans["position", 0.6] > 0
+
+# %%
+lines = []
+for kind, (first, second) in chances.items():
+    first, second = (first, second) if kind != "position" else ((first + second) / 2,) * 2
+    formula = sympy.lambdify(eta, lean.subs({plus: first, minus: second}))
+    ends = np.array([0.0, 1.0])
+    lines.append(pd.DataFrame({"series": kind, "eta": ends, "lean": formula(ends)}))
+top = float(edge.subs({plus: 0.3, minus: 0.1}))
+points = [(kind, win, value, draws, top) for (kind, win), value in leans.items()]
+drawn = {
+    "lines": pd.concat(lines, ignore_index=True),
+    "pairs": pd.DataFrame(points, columns=["series", "eta", "lean", "draws", "top"]),
+}
+figures.save(figures.fig_t11_band(**drawn), "fig_t11_band", drawn, profile=profile)
+
+# %% [markdown]
+# **The band.** Lines are the formula, points the two pairs as drawn. Flips by position pull every
+# pair towards a toss-up and turn none; the same flips by item shift all pairs in one direction, and
+# what was close lands on the wrong side.
+#
+# **A whole ranking.** Three actions $a \succ b \succ c$, and an annotator whose rate is
+# $\varepsilon_+ = .3$ when the better item of a pair wins and $\varepsilon_- = .1$ when the worse
+# one does, as if he liked what the worse one has more of. With wide gaps no pair lies in the band
+# and the order survives. With narrow gaps the neighbours lie in it and the outer pair does not, so
+# that the noisy majorities run in a *circle*: no reward can meet them all, and which pair gives way
+# is a question of weights (T15, notebook 04). Tied to position, the same rates do no harm to
+# either.
+#
+# And one more thing that part (a) covers: **Bradley–Terry is itself such noise.** Let the label be
+# the true order, flipped at the rate $\sigma(-|\Delta r^*|)$, which depends on the pair alone. The
+# result is Bradley–Terry's $\sigma(\Delta r^*)$. "Annotators err on close pairs" is thus no new
+# kind of noise: it is in $\eta$ from the beginning, and its rate is below ½ for all pairs but ties.
+
+# %% tags=["check", "claim-item-dependent-noise"]
+for reward, survives in (([2.0, 1.0, 0.0], True), ([0.8, 0.4, 0.0], False)):
+    truly = expit(theory.compute_gaps(reward))
+    by_item = truly * (1 - 0.3) + (1 - truly) * 0.1
+    assert (best_orders(by_item, 0) == {"abc"}) == survives
+    assert (truly > top).all() == survives  # no pair in the band
+    assert survives or (np.sign(by_item - 0.5) == [-1, 1, -1]).all()  # b ≻ a ≻ c ≻ b
+    assert best_orders(truly, (0.3 + 0.1) / 2) == {"abc"}
+
+gap = sympy.Symbol("Delta", positive=True)
+sigma = 1 / (1 + sympy.exp(-gap))
+close_rate = sigma.subs(gap, -gap)  # σ(−|Δ|), whichever item is the better one
+assert sympy.simplify((1 - close_rate) - sigma) == 0  # the first is better: its label is kept
+assert sympy.simplify(close_rate - sigma.subs(gap, -gap)) == 0  # the second is: flipped
+deltas = np.repeat([-2.0, -0.5, 0.5, 1.0, 3.0], 40_000)
+by_rate = noise.flip_each(np.sign(deltas), *(expit(-abs(deltas)),) * 2, generator)
+shares = pd.Series(by_rate > 0).groupby(deltas).mean()
+assert (abs(shares - expit(shares.index)) < 4 * 0.5 / np.sqrt(40_000)).all()
+
+# %% [markdown]
+# ## Six patterns on MNIST
+#
+# Now networks. The reward of an image is its digit, the annotator follows Bradley–Terry (notebook
+# 05), and then labels flip in one of six patterns, all at the same mean rate:
+#
+# - **symmetric**: the same rate for all pairs; the yardstick;
+# - **near ties**: rate $\sigma(-\text{gap}/T)$ by the gap of the digits;
+# - **annotators**: each pair goes to one of five annotators by lot, from a perfect one to one who
+#   is worse than a coin. A lot knows nothing of the pair, so what counts is the mean rate;
+# - **digits**: pairs with a 4 or a 9, which look alike, are wrong nearly half of the time, others
+#   hardly ever;
+# - **position**: errors only where the second image is the preferred one; the order is random;
+# - **ink**: the *same* two rates as position, but tied to the image with more ink: errors only
+#   where the one with less ink is preferred. A bias, such as one for long answers.
+#
+# The first five do not depend on which image wins once the order is pooled; the last does. The
+# table shows what really flips on the pairs of one seed: the share of flipped labels among all
+# pairs, and in groups of them. Read it by columns. The first must be the same for all patterns.
+# Where near ties, hard digits and positions err, the next ones show. The last two columns are those
+# that T11 asks about: does it matter for a flip *which image* is preferred?
+
+# %% tags=["check"]
+data = sources.mnist()
+one_loss = [run for run in config.runs() if run.method == config.losses[0]]
+first_seed = [run for run in one_loss if run.seed == config.first_seed]
+flips = tabulate_flips(first_seed, data)
+error = 4 * np.sqrt(config.mean_rate * (1 - config.mean_rate) / config.pairs)
+assert (abs(flips["all"] - config.mean_rate) < 1.5 * error).all()
+tilted = abs(flips["less ink wins"] - flips["more ink wins"]) > 4 * error
+assert [*tilted.index[tilted]] == ["ink"]  # the only one whose rate depends on which image wins
+flips.round(3)
+
+# %% [markdown]
+# ## What to expect, before looking
+#
+# T11 says which pairs are learned the wrong way round. A *class* of pairs is the gap of its digits,
+# and whether the larger digit has more ink. The next cell computes, for every pattern and class,
+# how far the noisy labels of the training pairs lean towards the larger digit.
+#
+# - **Inattention is harmless**: under the first five patterns every class leans the right way, so
+#   test pairs of every class should be ordered by digit more often than not.
+# - **Bias is not**: under ink, neighbours whose larger digit has less ink lie in the band. Test
+#   pairs of this class should come out *reversed* in the majority, and accuracy should fall well
+#   below that under symmetric noise of the same mean rate, for every loss.
+# - **Refuted** is the first if some class under the first five patterns comes out reversed, and the
+#   second if the class in the band does not.
+#
+# The theory speaks of infinitely many labels. The training pairs of a class are few, and where
+# $|2\tilde\eta - 1| < 2/\sqrt n$ their own majority has the wrong sign more often than in one seed
+# of 44: there the labels cannot tell, and no class is judged. (A network also generalises from
+# class to class, and so may do better, or worse, than its labels in a class.) A pilot on the seeds
+# 1300 and 1301, which are not used here, chose the sizes. It showed the reversed class, and that
+# flips by digit cost some points of accuracy: a silenced pair teaches nothing, a loss of sample
+# that T11 does not forbid.
+
+
+# %%
+digits, ink = data.train_labels.astype(int), data.train_images.mean((1, 2))
+
+
+def predict_leans(pairs, run):
+    """2η̃ − 1 of each pair, where η̃ is the chance that its noisy label is for the larger digit."""
+    rates = mnist.winner_rates(pairs, run, digits, ink)
+    difference = digits[pairs.first] - digits[pairs.second]
+    plus = np.where(difference > 0, rates.first, rates.second)  # where the larger digit wins
+    minus = np.where(difference > 0, rates.second, rates.first)
+    eta = expit(abs(difference))
+    lean = (2 * eta - 1) * (1 - plus - minus) + minus - plus
+    more_ink = (ink[pairs.first] >= ink[pairs.second]) == (difference > 0)
+    key = {"pattern": run.pattern, "gap": abs(difference), "more_ink": more_ink}
+    return pd.DataFrame({**key, "lean": lean})
+
+
+# %% tags=["check"]
+leans_by_pair = pd.concat(
+    predict_leans(mnist.split_pairs(data.train_labels, run)[0], run) for run in one_loss
+)
+group = leans_by_pair.groupby(["pattern", "gap", "more_ink"], sort=False).lean
+predicted = pd.DataFrame({"margin": group.mean(), "pairs": group.size() / config.seeds})
+predicted["tolerance"] = 2 / np.sqrt(predicted.pairs)
+# The band of part (b), with more ink as the first item, whose label is never doubted.
+bias = float(edge.subs({plus: 0, minus: 2 * config.mean_rate}))
+in_band = [step for step in range(1, 10) if bias < expit(-step)]
+reversed_classes = [key for key, row in predicted.iterrows() if row.margin < 0]
+assert sorted(reversed_classes) == [("ink", step, False) for step in in_band]
+assert in_band
+Markdown(
+    f"By formula the labels are for the smaller digit in {len(in_band)} of {len(predicted)} "
+    f"classes: under ink, where the larger digit has less of it and the gap is "
+    f"{', '.join(map(str, in_band))}. The labels can tell in "
+    f"{(abs(predicted.margin) >= predicted.tolerance).sum()} classes."
+)
+
+# %%
+runs = mnist.run_study(config)
+print(runs)
+
+model = ["pattern", "method", "seed"]
+history = records.history_table(runs.records)
+best = history.loc[history.groupby(model, sort=False).validation.idxmax()].set_index(model)
+final = records.metrics_table(runs.records).set_index(model)[["accuracy"]]
+final = final.join(best.accuracy.rename("chosen_accuracy")).reset_index()
+
+# %% [markdown]
+# First what each pattern costs, for each loss: its accuracy minus that under symmetric noise of the
+# same mean rate, paired by seed. The rule asks whether it lies *below* 0: "reproduced" says that
+# the pattern costs accuracy, "contradicted" that it costs less than symmetric noise, and "no
+# difference larger than 0.02" that it does not matter. Holm corrects over all rows of an epoch.
+
+# %%
+others = [name for name in config.patterns if name != "symmetric"]
+costs = contrast_within(
+    final, "method", "pattern", values=others, baseline="symmetric", expected=-1
+)
+costs = figures.save_table(costs, "table_noise_patterns", profile=profile)
+orders = mnist.compare_orders(runs.records, data)
+classes = judge_classes(orders, predicted, methods=["sigmoid", "ramp"])
+drawn = {"classes": classes, "costs": costs}
+figures.save(figures.fig8_noise_patterns(**drawn), "fig8_noise_patterns", drawn, profile=profile)
+
+# %% [markdown]
+# **Figure 8. Inattention is harmless, bias is not.** Left: for each class of pairs, how often the
+# symmetric losses put the larger digit of two test images first, against the lean that T11
+# predicts; in the shaded quarters the learned order is the predicted one. Right: what each pattern
+# costs against symmetric noise of the same mean rate; the band is ±0.02.
+#
+# Under ink, look at the column of squares too. However far apart two digits are, a bias leaves
+# their labels little more than undecided when the larger one has less ink, because so many of the
+# labels that speak for it are turned over. The network does better on these pairs than their lean
+# alone would suggest, perhaps because a reward is one number per image, and other pairs vouch for
+# the digit. The table lists the classes in which the larger digit has less ink.
+
+
+# %% tags=["check"]
+assert len(classes) == len(predicted)
+assert len(final) == len(config.patterns) * len(config.losses) * config.seeds  # no run is missing
+classes = figures.save_table(
+    classes.drop(columns="judged"), "table_pattern_classes", profile=profile
+)
+classes[(classes.pattern == "ink") & ~classes.more_ink].round(3)
+
+# %% tags=["hide-input"]
+lines = []
+for biased, name in ((False, "The rate does not depend on who wins"), (True, "It does (ink)")):
+    rows = classes[(classes.pattern == "ink") == biased]
+    counted = ", ".join(f"{n} {verdict}" for verdict, n in rows.verdict.value_counts().items())
+    lowest = rows.loc[rows.estimate.idxmin()]
+    lines.append(
+        f"- {name}: of {len(rows)} classes {counted}. The least share is {lowest.estimate:.3f} "
+        f"({lowest.low:.3f} to {lowest.high:.3f}; {lowest.pattern}, gap {lowest.gap}, the larger "
+        f"digit has {'more' if lowest.more_ink else 'less'} ink; predicted lean "
+        f"{lowest.margin:+.3f})."
+    )
+paid = costs[(costs.epoch == "final") & (costs.method != "logistic")]
+text = list_differences(paid, claim="That it costs accuracy: ")
+Markdown("\n".join([*lines, "", "The cost of each pattern at the final epoch:", "", text]))
+
+# %% [markdown]
+# ## Where symmetric losses help, and where they stop
+#
+# The contrast of notebook 05, within each pattern: sigmoid and ramp minus logistic, at the final
+# epoch and at the one that noisy held-out pairs choose. Expect them ahead where flips are many and
+# random, above all at the final epoch, and *not* ahead under ink by more than they are under
+# position: no loss can tell a bias from a taste. Near ties should leave the least to gain, since
+# they are Bradley–Terry noise of another temperature, which the logistic loss is made for. Refuted
+# would be a symmetric loss that repairs the bias.
+
+# %% tags=["check"]
+symmetric = [name for name in ("sigmoid", "ramp") if name in {*final.method}]
+gains = contrast_within(final, "pattern", "method", values=symmetric, baseline="logistic")
+assert (gains.n == config.seeds).all()
+gains = figures.save_table(gains, "table_pattern_contrasts", profile=profile)
+figures.save(
+    figures.fig8_pattern_contrasts(gains), "fig8_pattern_contrasts", gains, profile=profile
+)
+
+# %% tags=["hide-input"]
+counts = gains.groupby("epoch", sort=False).verdict.value_counts()
+counted = "; ".join(f"{epoch} epoch: {n} {verdict}" for (epoch, verdict), n in counts.items())
+mean = gains[gains.epoch == "final"].groupby("pattern", sort=False).estimate.mean()
+late = (final.chosen_accuracy - final.accuracy).groupby(final.pattern).mean()
+summary = (
+    f"Over all patterns: {counted}. On average at the final epoch the symmetric losses gain "
+    f"{mean['position']:+.3f} under position and {mean['ink']:+.3f} under ink, where the same "
+    f"rates follow the image instead. Nor do noisy held-out pairs help there, which T13 does not "
+    f"promise either: the chosen epoch is better than the final one by {late['ink']:+.3f} under "
+    f"ink and by {late['symmetric']:+.3f} under symmetric noise."
+)
+listed = list_differences(gains[gains.epoch == "final"])
+Markdown("\n".join(["At the final epoch:", "", listed, "", summary]))
+
+# %% [markdown]
+# ## What pattern do real comparisons have?
+#
+# UltraFeedback's pairs have scores, and the better scored answer is the chosen one (notebook 08).
+# Nobody knows which of its labels are wrong. But two things that T11 asks about can be read off.
+# How many pairs are close: that is where inattention at $\sigma(-\text{gap}/T)$ would strike. And
+# whether the *longer* answer is chosen more often where the scores are close than where they are
+# far apart: a bias for length decides close pairs first, and would show there. (A taste for length
+# looks the same. Only ratings that are blind to length would tell, notebook 15.)
+
+# %% tags=["hide-input"]
+try:
+    found = read_score_pattern(most=3000, mean_rate=config.mean_rate)
+except sources.AssetError as error:
+    # the first line says which file, the others how to get it
+    reading = f"Left out, as UltraFeedback could not be had: {str(error).splitlines()[0]}"
+else:
+    table = figures.save_table(found.longer, "table_score_pattern", profile=profile)
+    close, far = table.iloc[0], table.iloc[-1]
+    apart = close.low > far.high or far.low > close.high
+    visible = stats.detectable_difference(np.sqrt(0.5), int(min(close.n, far.n)))
+    conclusion = "was seen" if apart else "was not seen"
+    reading = (
+        f"In a third of {found.pairs} pairs the scores differ by {close.largest:g} at most. Were "
+        f"scorers inattentive at σ(−gap/T) with a mean rate of {config.mean_rate:g}, that third "
+        f"would hold {found.closest:.0%} of the flips. The longer answer is chosen in "
+        f"{close.estimate:.0%} of the close pairs ({close.low:.0%} to {close.high:.0%}) and in "
+        f"{far.estimate:.0%} of the far ones ({far.low:.0%} to {far.high:.0%}); a true difference "
+        f"of {visible:.2f} would have been seen four times in five. So close pairs are many, where "
+        f"inattention does no harm, and a difference in how length counts there {conclusion}."
+    )
+Markdown(reading)
+
+# %% [markdown]
+# ## What a practitioner should do
+
+# %% tags=["hide-input"]
+ends = costs[(costs.epoch == "final") & costs.method.isin(symmetric)]
+paid = -ends.groupby("pattern", sort=False).estimate.mean() * 100
+harmless = paid.drop("ink")
+Markdown(
+    "Worry about who is favoured and not about who is careless: at one and the same mean rate of "
+    f"{config.mean_rate:.0%} the flips that did not depend on the winner cost a symmetric loss "
+    f"between {harmless.min():+.1f} and {harmless.max():+.1f} points of accuracy against symmetric "
+    f"noise and those that favoured one kind of answer {paid['ink']:.1f}, so show every pair in a "
+    "random order, and have a sample rated again without what might bias a rater, since no loss "
+    "that is not told the bias can take it out afterwards."
+)
+
+# %% [markdown]
+# ## What would change this
+#
+# - A class of pairs that comes out reversed although its rate does not depend on who wins, with
+#   enough labels to tell. Then some condition of T11 (a) fails for networks in a way that we have
+#   not seen.
+# - A loss that puts the pairs of the band right. By the statement it cannot do so from the labels
+#   alone: under a bias, two worlds with different orders give the same labels.
+# - A pattern with rank neighbours near ε = ½. Our patterns have none for whole digits, and where
+#   they come close, as with a 4 or a 9, what is left is a question of sample size (open question 1,
+#   notebook 14).
+#
+# The digit gaps are coarse, and one rate (`mean_rate`), one network and one learning rate were
+# tried. Seeds share the 60,000 images, so the intervals are intervals given MNIST. Classes of a
+# pattern share their models: the verdicts by class are a description, not independent tests.
+#
+# ## Exercises
+#
+# 1. An annotator errs in 40% of the pairs whose better answer is the shorter one and never
+#    otherwise. Which win probabilities of the longer answer are mis-ranked?
+#    <details><summary>Answer</summary>With the longer answer first, ε₊ = 0 and ε₋ = .4, so the
+#    band goes from ½ − .4/1.2 = 1/6 to ½: the longer answer is preferred although it wins only
+#    between one time in six and every second time.</details>
+# 2. Why may one of the five annotators be worse than a coin?
+#    <details><summary>Answer</summary>A lot gives him the pair. Given the pair, the rate is the
+#    mean over annotators, and that is below ½. If he took all pairs of one kind, these would be
+#    learned upside down.</details>
+# 3. All pairs of rank neighbours have ε = .49 and all others ε = 0. Is the order kept?
+#    <details><summary>Answer</summary>Yes, with enough labels: a neighbour's weight is
+#    1 − 2ε = .02, so it takes about 2,500 times as many of them (T10).</details>
+# 4. Could the bias be repaired if ε₊ and ε₋ were known?
+#    <details><summary>Answer</summary>Yes: then η follows from η̃, and a loss can be corrected
+#    for each of the two winners (T4 with two rates). What cannot be done is to do it without
+#    knowing them, which is the point of a symmetric loss.</details>
+
+# %%
+figures.save_provenance(
+    "13_noise_patterns",
+    runs.records,
+    profile=profile,
+    overrides=overrides,
+    data_sha256=data.sha256,
+)
