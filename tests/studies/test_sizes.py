@@ -89,3 +89,33 @@ def test_parts_of_the_plan_hold_one_size(monkeypatch):
     parts = sizes.plan_study(make_config()).parts()
     assert all(len({(run.seed, run.pairs) for run in part}) == 1 for part in parts)
     assert sum(map(len, parts)) == len(make_config().runs())
+
+
+def make_record(run, history):
+    return {"config": run.config(), "metrics": history[-1], "history": history}
+
+
+def test_a_row_per_model_at_its_last_its_chosen_and_its_middle_epoch():
+    run = next(run for run in make_config().runs() if run.pairs == 20 and run.rate_pos == 0.4)
+    shared = {"ties": 0.0, "fit_clean": 0.7}
+    history = [
+        {"epoch": 1, "accuracy": 0.6, "validation": 0.5, "fit_flipped": 0.4, **shared},
+        {"epoch": 2, "accuracy": 0.7, "validation": 0.6, "fit_flipped": 0.5, **shared},
+        {"epoch": 3, "accuracy": 0.8, "validation": 0.6, "fit_flipped": 0.6, **shared},
+        {"epoch": 4, "accuracy": 0.75, "validation": 0.55, "fit_flipped": 0.9, **shared},
+    ]
+    (row,) = sizes.tabulate_runs([make_record(run, history)]).itertuples()
+    # the first of the epochs that look equally good
+    measured = (row.accuracy, row.chosen_accuracy, row.halfway_accuracy, row.fit_flipped)
+    assert measured == (0.75, 0.7, 0.7, 0.9)
+    assert row.memorised == pytest.approx(0.9 - (1 - 0.7))
+    assert row.effective == pytest.approx(20 * 0.2**2)
+
+
+def test_without_flips_nothing_can_be_memorised():
+    run = next(run for run in make_config().runs() if run.rate_pos == 0)
+    entry = {"epoch": 1, "accuracy": 0.6, "validation": 0.5, "ties": 0.0}
+    record = make_record(run, [{**entry, "fit_flipped": None, "fit_clean": 0.7}])
+    (row,) = sizes.tabulate_runs([record]).itertuples()
+    assert np.isnan(row.memorised)
+    assert row.effective == run.pairs
