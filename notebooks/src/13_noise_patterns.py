@@ -14,13 +14,15 @@
 #
 # You will see which label noise a symmetric loss survives beyond one rate for all: where the rate
 # depends on the pair the order is kept, and where it depends on which answer wins, a band of close
-# pairs is learned upside down.
+# pairs is learned upside down. Then you will measure a noise rate that nobody told, and the
+# magnitudes behind it, from noisy labels alone.
 #
-# - Paper: open question 2 (Limitations), noise that depends on the instance. T11 is ours.
+# - Paper: open question 2 (Limitations), noise that depends on the instance, and open question 3
+#   (Section 4.3), magnitudes. T11 and T14 are ours.
 # - Reads → writes: MNIST, UltraFeedback where it can be had, the section `noise_patterns` of the
 #   profile → `fig_t11_band`, `fig8_noise_patterns`, `fig8_pattern_contrasts`,
 #   `table_noise_patterns`, `table_pattern_classes`, `table_pattern_contrasts`,
-#   `table_score_pattern`, with the data behind them.
+#   `table_score_pattern`, `fig_t14_thermometer`, with the data behind them.
 # - Time: seconds in smoke, about three minutes on two cores (laptop).
 
 # %% tags=["bootstrap", "hide-cell"]
@@ -48,9 +50,10 @@ import sympy
 import torch
 from IPython.display import Markdown
 from scipy.special import entr, expit
+from scipy.stats import cauchy, laplace, norm
 
-from sympo import losses, noise, stats
-from sympo.book import figures, theory
+from sympo import audit, losses, noise, stats
+from sympo.book import figures, theory, thermometer
 from sympo.book.patterns import (
     contrast_within,
     judge_classes,
@@ -567,6 +570,326 @@ else:
 Markdown(reading)
 
 # %% [markdown]
+# ## T14 · A noise thermometer, and what remains possible of magnitudes
+#
+# Notebook 03 closed two doors. No symmetric loss estimates probabilities, and no method whatever
+# reads a magnitude off one pair: sharper preferences with more noise give the same labels. So the
+# noise rate is usually told (rDPO) or guessed. Can it be *measured*, with nothing but noisy labels?
+#
+# It can, because rewards add up and flips do not. Compare three answers with one another, each
+# pair often. Under Bradley–Terry the expected label of a pair, as $\pm 1$, is $\tanh(u/2)$ for the
+# gap $u$, and flips multiply it by $k = 1 - 2\varepsilon$. The gaps around the triangle sum to
+# zero; the $\tanh$ of numbers that sum to zero are tied together; and how far the labels miss that
+# tie is $k$.
+#
+# **Statement.** Let $x, y, z$ be the expected noisy labels of $(a,b)$, $(b,c)$, $(c,a)$. If labels
+# follow Bradley–Terry, on any scale, if all three pairs are flipped at the *same* rate
+# $\varepsilon < \tfrac12$, and if the three rewards are distinct, then
+#
+# $$(1-2\varepsilon)^2 = -\frac{xyz}{x+y+z}.$$
+#
+# **Derivation.** By the addition theorem $\tanh(\alpha+\beta) = \frac{\tanh\alpha + \tanh\beta}{1 +
+# \tanh\alpha\tanh\beta}$, three numbers with $\alpha + \beta + \gamma = 0$ satisfy $\tanh\alpha +
+# \tanh\beta + \tanh\gamma = -\tanh\alpha\,\tanh\beta\,\tanh\gamma$. Put $x = k\tanh\alpha$ and so
+# on: the left side is $(x+y+z)/k$, the right side $-xyz/k^3$. $\square$
+#
+# The check lets sympy do the same, and then drops the conditions one by one. A rate of
+# $1-\varepsilon$ reads like $\varepsilon$; equal rewards give $0/0$; and where the three pairs have
+# rates of their own, the gaps do not cancel.
+
+# %% tags=["check", "claim-thermometer"]
+
+
+def read_thermometer(x, y, z):
+    """(1−2ε)² from the expected labels, as ±1, of the pairs ab, bc and ca."""
+    return -x * y * z / (x + y + z)
+
+
+upper, lower, kept = sympy.symbols("u v k", positive=True)
+tanhs = [sympy.tanh(upper / 2), sympy.tanh(lower / 2)]
+tanhs.append(-sympy.expand_trig(sympy.tanh(upper / 2 + lower / 2)))
+sides = [kept * tanh for tanh in tanhs]
+assert sympy.simplify(read_thermometer(*sides) - kept**2) == 0
+# dropped: ε < ½ (k and −k read the same), distinct rewards (0/0), one rate for the three pairs
+assert sympy.simplify(read_thermometer(*(-side for side in sides)) - kept**2) == 0
+assert [sympy.simplify(part.subs(lower, 0)) for part in (sum(sides), sympy.prod(sides))] == [0, 0]
+own = sympy.symbols("k_ab k_bc k_ca", positive=True)
+mixed = read_thermometer(*(own_k * tanh for own_k, tanh in zip(own, tanhs, strict=True)))
+at_gaps = [mixed.subs({upper: at, lower: 1, own[0]: 1, own[1]: 1, own[2]: 0.8}) for at in (1, 2)]
+assert abs(sympy.N(at_gaps[0] - at_gaps[1])) > 0.05
+signed = sympy.symbols("x y z", real=True)
+slopes = [sympy.diff(read_thermometer(*signed), side) for side in signed]
+variance = sum(slope**2 * (1 - side**2) for slope, side in zip(slopes, signed, strict=True))
+find_variance = sympy.lambdify(signed, variance)  # of a reading, times the labels a pair
+mixed
+
+# %% [markdown]
+# The same in labels: true ones are drawn by Bradley–Terry, with the same gaps on three scales, and
+# some are then flipped, with no use of $k$. The mean reading of many triangles must be
+# $(1-2\varepsilon)^2$ on every scale. With shares of wins in the place of signed labels the formula
+# must fail.
+
+# %% tags=["check", "claim-thermometer"]
+heat = np.random.default_rng(14)
+true_rate = 0.2
+true_kept = 1 - 2 * true_rate
+
+
+def draw_wins(wins, rate, labels, generator, draws=1):
+    """How often the first answer of each pair wins: true labels are drawn, then flipped."""
+    true = generator.binomial(labels, wins, size=(draws, len(wins)))
+    return generator.binomial(true, 1 - rate) + generator.binomial(labels - true, rate)
+
+
+around = np.array([2.0, 1.5, -3.5])  # a to b, b to c, c to a
+readings = {}
+for scale in (0.5, 1, 2):
+    counted = draw_wins(expit(around / scale), true_rate, 200_000, heat, draws=400) / 200_000
+    drawn = read_thermometer(*(2 * counted - 1).T)
+    error = drawn.std() / np.sqrt(len(drawn))
+    readings[scale] = [drawn.mean(), error, read_thermometer(*counted.mean(axis=0))]
+    assert abs(drawn.mean() - true_kept**2) < 4 * error
+    assert abs(readings[scale][-1] - true_kept**2) > 0.1  # signed labels, not shares
+columns = ["mean reading", "standard error", "read from shares"]
+pd.DataFrame.from_dict(readings, orient="index", columns=columns).rename_axis("scale")
+
+# %% [markdown]
+# ### How good a thermometer? That depends on the gaps
+#
+# Where gaps are small, $\tanh$ is a straight line: the three labels sum to almost nothing, whatever
+# the noise, and the formula divides by that sum. It is of third order in the gaps and its sampling
+# error is not, so **half the gaps ask for $2^6 = 64$ times the labels**.
+#
+# The table draws labels for one triangle, many times over. Its last column says how many labels a
+# pair would bring a 95% interval of $\varepsilon$ down to $\pm 0.02$. It uses the variance of a
+# reading to first order, from the slopes that sympy took above, which the assertions hold against
+# the draws and against the 64.
+#
+# Expect the reading with gaps 1 and 1 to be worthless at 1,000 labels a pair: a range that holds
+# both "no noise", 1, and far more noise than there is. With gaps 2 and 2 it should be usable. A
+# range as wide at 2 as at 1 would refute the argument.
+
+# %% tags=["check", "claim-thermometer"]
+per_pair = 1000
+rows = []
+for gap in np.arange(0.75, 4.01, 0.25):
+    around = np.array([gap, gap, -2 * gap])
+    means = 2 * draw_wins(expit(around), true_rate, per_pair, heat, draws=100_000) / per_pair - 1
+    drawn = read_thermometer(*means[means.sum(axis=1) != 0].T)
+    first_order = find_variance(*(true_kept * np.tanh(around / 2)))
+    # dε = d(k²)/4k
+    enough = first_order * (1.96 / (4 * true_kept * 0.02)) ** 2
+    rows.append([gap, *np.quantile(drawn, [0.05, 0.5, 0.95]), first_order, enough])
+columns = ["gap", "low", "value", "high", "variance", "labels for ±0.02"]
+triangle = pd.DataFrame(rows, columns=columns).set_index("gap")
+assert triangle.low[1] < true_kept**2 / 1.5 and triangle.high[1] > 1
+assert triangle.low[2] > true_kept**2 / 1.5 and triangle.high[2] < true_kept**2 * 1.5
+by_formula = 2 * 1.645 * np.sqrt(triangle.variance / per_pair)
+assert np.allclose(by_formula[2.5:], (triangle.high - triangle.low)[2.5:], rtol=0.05)
+assert np.isclose(*[e**6 * find_variance(*np.tanh([e, e, -2 * e])) for e in (0.01, 0.02)], 0.01)
+again = draw_wins(expit(around), true_rate, round(enough), heat, draws=20_000)
+spread = np.sqrt(read_thermometer(*(2 * again / round(enough) - 1).T)).std() / 2  # of ε
+assert np.isclose(1.96 * spread, 0.02, rtol=0.05)
+triangle.drop(columns="variance").loc[[1, 1.5, 2, 3, 4]].round(2)
+
+# %% [markdown]
+# ### Three false thermometers
+#
+# The conditions are not decoration. With infinitely many labels, what is read
+#
+# - if the link is not Bradley–Terry, and *no* label is flipped? Every other link bends otherwise
+#   than $\tanh$, and the bend is read as noise, or, with probit, as less noise than none, which at
+#   least shows that something is wrong;
+# - if the pairs have rates of their own, 0.2 on average? Then the readings should differ from
+#   $(1-2\cdot 0.2)^2$;
+# - if raters favour $c$, so that its losses are flipped at 0.3 and its wins at 0.1?
+#
+# A wrong reading that came out right would refute the condition. And the error need not be small:
+# where gaps are small the formula enlarges it, as it does sampling error.
+
+# %% tags=["check", "claim-thermometer"]
+links = {"Bradley–Terry": expit, "probit": norm.cdf, "Laplace": laplace.cdf, "Cauchy": cauchy.cdf}
+own_rates = {
+    "0.2 on each pair": [0.2, 0.2, 0.2],
+    "0.25 on the close pairs, 0.1 on the far one": [0.25, 0.25, 0.1],
+    "0.15 on the close pairs, 0.3 on the far one": [0.15, 0.15, 0.3],
+}
+false = {}
+for gap in (1.0, 2.0):
+    around = np.array([gap, gap, -2 * gap])
+    clean = np.tanh(around / 2)
+    read = {name: read_thermometer(*(2 * link(around) - 1)) for name, link in links.items()}
+    for name, each in own_rates.items():
+        read[name] = read_thermometer(*((1 - 2 * np.array(each)) * clean))
+    read["a bias for c"] = read_thermometer(*(true_kept * clean + [0, -0.2, 0.2]))
+    false[f"gaps {gap:g} and {gap:g}"] = read
+false = pd.DataFrame(false)
+assert np.allclose(false.iloc[0], 1) and np.allclose(false.iloc[4], true_kept**2)
+assert list(false.iloc[1:4, 0].round(2)) == [1.08, 0.86, 0.60]
+assert ((false.iloc[5:] - true_kept**2).abs() > 0.1).all(axis=None)
+false.round(2)
+
+# %% [markdown]
+# ### And the obvious thermometer: rating again
+#
+# Why not have pairs rated twice and count how often the two labels agree? It works if the *clean*
+# label is the same both times, so that all disagreement is flips: agreement is $1-\varepsilon$ if
+# one of the two ratings is clean, and $(1-\varepsilon)^2 + \varepsilon^2$ if both are noisy. Under
+# Bradley–Terry each rating is a fresh draw. Two clean ones already disagree on close pairs: they
+# agree with probability $\tfrac12 + \tfrac12\,\mathbb{E}\,m^2$, $m = 2\eta - 1$, and with flips on
+# both it is $\tfrac12 + \tfrac12\,(1-2\varepsilon)^2\,\mathbb{E}\,m^2$. **Re-rating takes close
+# pairs for noise.** Triangles do not, because they know how Bradley–Terry disagrees with itself.
+#
+# So the second and third row of the table must read a rate that is too high, and in the second no
+# label is flipped. (The second function is for the section after this one.)
+
+
+# %%
+def rate_twice(etas, rates, generator, *, fresh):
+    """How often two ratings agree: of one clean label, or of a fresh one each, then flipped."""
+    wins = generator.random((1 + fresh, len(etas))) < etas
+    flips = generator.random((2, len(etas))) < np.array(rates)[:, None]
+    first, second = wins ^ flips
+    return (first == second).mean()
+
+
+def draw_prompts(count, labels, rate, generator, link=expit):
+    """Four answers to each prompt, all compared: the ends of each pair, its wins and its losses."""
+    rewards = generator.normal(scale=2, size=(count, 4))
+    first, second = np.triu_indices(4, 1)
+    gaps = (rewards[:, first] - rewards[:, second]).ravel()
+    wins = draw_wins(link(gaps), rate, labels, generator)[0]
+    ends = [(4 * np.arange(count)[:, None] + end).ravel() for end in (first, second)]
+    return *ends, wins, labels - wins
+
+
+# %% tags=["check", "claim-re-rating"]
+etas = expit(heat.normal(scale=2, size=400_000))
+square = ((2 * etas - 1) ** 2).mean()
+both = (true_rate, true_rate)
+cases = {
+    "same label": (both, False, (1 - true_rate) ** 2 + true_rate**2),
+    "fresh labels, no flips": ((0, 0), True, 0.5 + square / 2),
+    "fresh labels": (both, True, 0.5 + true_kept**2 * square / 2),
+}
+again = {}
+for name, (rates, fresh, expected) in cases.items():
+    agreed = rate_twice(etas, rates, heat, fresh=fresh)
+    assert abs(agreed - expected) < 4 * 0.5 / np.sqrt(len(etas))
+    again[name] = [agreed, (1 - np.sqrt(2 * agreed - 1)) / 2]  # (1−ε)² + ε², backwards
+assert abs(again["same label"][1] - true_rate) < 0.005
+assert again["fresh labels, no flips"][1] > 0.1 and again["fresh labels"][1] > true_rate + 0.1
+one_clean = rate_twice(etas, (0, true_rate), heat, fresh=False)
+assert abs(one_clean - (1 - true_rate)) < 4 * 0.5 / np.sqrt(len(etas))
+pd.DataFrame.from_dict(again, orient="index", columns=["agreement", "ε that it reads"]).round(3)
+
+# %% [markdown]
+# ### Many triangles
+#
+# One triangle has one reading; prompts with four answers have four each. All of them are read at
+# once by least squares, $\theta = -\sum s\,xyz / \sum s^2$ with $s = x + y + z$, which leaves those
+# with small gaps nearly no weight. Two traps are left. The squares of sample means hold their own
+# sampling error, so with few labels a pair the plain ratio shrinks towards 0 and reads too much
+# noise; `audit.rate_from_triangles`, which notebook 15 uses, has unbiased estimates in their place.
+# And the interval of a ratio whose denominator may be 0 is not $\pm 2$ standard errors but
+# Fieller's.
+#
+# The check draws the data of a small study again and again. The interval must hold the true rate in
+# 95% of the draws, within four standard errors; the plain ratio must be off. Under a Cauchy link,
+# triangles of small gaps and of large ones contradict each other, and the audit must say so.
+
+
+# %% tags=["check", "claim-thermometer"]
+prompts, ratings, trials = 100, 30, 200
+found, plain = [], []
+for _ in range(trials):
+    one, two, plus, minus = draw_prompts(prompts, ratings, true_rate, heat)
+    found.append(audit.rate_from_triangles(one, two, plus, minus, prompts=one // 4).interval)
+    sides = ((plus - minus) / ratings)[audit.list_triangles(one, two)] * [1, 1, -1]
+    total = sides.sum(axis=1)
+    plain.append(-(total * sides.prod(axis=1)).sum() / (total**2).sum())
+# without an interval any rate may be the true one
+many = pd.DataFrame([each or stats.Interval(np.nan, 0, 0.5, 0) for each in found])
+held = ((many.low <= true_rate) & (many.high >= true_rate)).mean()
+assert held > 0.95 - 4 * np.sqrt(0.95 * 0.05 / trials) and (many.high - many.low).median() < 0.2
+assert np.mean(plain) < true_kept**2 - 4 * np.std(plain) / np.sqrt(trials)
+assert audit.rate_from_triangles(*draw_prompts(500, 300, 0, heat, cauchy.cdf)).refuted
+Markdown(
+    f"{prompts} prompts, {ratings} labels on each of their six pairs: the interval holds "
+    f"ε = {true_rate:g} in {held:.1%} of {trials} draws and is "
+    f"±{(many.high - many.low).median() / 2:.3f} wide in the middle draw. The plain ratio reads "
+    f"(1−2ε)² = {np.mean(plain):.3f} on average, where {true_kept**2:.2f} is true."
+)
+
+# %% [markdown]
+# ### What remains possible of open question 3
+#
+# Open question 3 asks for exact magnitudes from a symmetric loss. No such loss gives them (03), and
+# the data of one pair do not hold them; but **several pairs with a known link do**. Once
+# $\varepsilon$ is known, each gap is $u = 2\,\mathrm{artanh}\big(m/(1-2\varepsilon)\big)$: a
+# magnitude, in units of the link's scale, and as good as the link is. With all pairs of a set of
+# answers at hand there is no need for two steps: rewards and $\varepsilon$ are fitted together by
+# maximum likelihood of
+#
+# $$P(\tilde y = +1) = \tfrac12 + \tfrac12\,(1-2\varepsilon)\,\tanh\frac{r_i - r_j}{2},$$
+#
+# so that the intervals of the gaps own up to what is not known of $\varepsilon$. (With thousands of
+# prompts of few answers each, a reward for every answer is too much to fit: then the triangles
+# first.)
+#
+# Five answers with steps of ½, 1½, ½ and 1½, which a ranking cannot tell apart. Each fit is made
+# anew on many draws. What to expect: with $\varepsilon$ fitted, and with $\varepsilon$ told, the
+# intervals hold the true gaps in 95% of cases, and those with $\varepsilon$ told are narrower; with
+# $\varepsilon = 0$ assumed, which is the logistic loss, gaps come back too small and hardly any
+# interval holds. A fit with $\varepsilon$ from the labels alone that held its gaps no more often
+# than the last one would refute that magnitudes can be had.
+
+# %% tags=["check", "claim-magnitudes-of-several-pairs"]
+rewards = np.array([4, 3.5, 2, 1.5, 0])
+one, two = np.triu_indices(len(rewards), 1)
+gaps = rewards[one] - rewards[two]
+fits = {"ε fitted": None, "ε told": true_rate, "ε = 0 assumed": 0.0}
+holds, widths = ({name: [] for name in fits} for _ in range(2))
+for wins in draw_wins(expit(gaps), true_rate, per_pair, heat, draws=trials):
+    fitted = {
+        name: thermometer.fit_magnitudes(one, two, wins, per_pair - wins, noise_rate=told)
+        for name, told in fits.items()
+    }
+    for name, (table, _) in fitted.items():
+        holds[name].append(((table.low <= gaps) & (gaps <= table.high)).mean())
+        widths[name].append((table.high - table.low).mean())
+holds, widths = pd.DataFrame(holds), pd.DataFrame(widths)
+least = 0.95 - 4 * holds.std() / np.sqrt(trials)
+assert (holds.mean() > least)[["ε fitted", "ε told"]].all()
+assert holds["ε = 0 assumed"].mean() < 0.05
+assert (widths["ε told"] < widths["ε fitted"]).all()
+pd.DataFrame({"intervals that hold the gap": holds.mean(), "mean width": widths.mean()}).round(3)
+
+# %% [markdown]
+# The figure puts the three things side by side: how a reading depends on the gaps, what a wrong
+# link does to it, and the gaps of the last draw. Expect a funnel on the left, which has to narrow
+# as gaps grow; in the middle one flat line and three that approach 1 from either side; and on the
+# right one set of points on the diagonal, with the other below it.
+
+# %%
+reading = triangle.reset_index().assign(series="one triangle", noise_rate=true_rate)
+wide = np.arange(0.5, 4.01, 0.125)
+labels = {name: 2 * link(np.outer([1, 1, -2], wide)) - 1 for name, link in links.items()}
+linked = pd.DataFrame({name: read_thermometer(*each) for name, each in labels.items()})
+shown = [
+    fitted[name].gaps.rename(columns={"estimate": "value"}).assign(series=name, gap=gaps)
+    for name in ("ε fitted", "ε = 0 assumed")
+]
+panels = {
+    "reading": reading.assign(labels=per_pair),
+    "link": linked.assign(gap=wide, noise_rate=0).melt(["gap", "noise_rate"], var_name="series"),
+    "magnitude": pd.concat(shown).assign(noise_rate=true_rate, labels=per_pair),
+}
+columns = ["panel", "series", "noise_rate", "labels", "gap", "value", "low", "high"]
+table = pd.concat([rows.assign(panel=panel) for panel, rows in panels.items()])[columns]
+figures.save(figures.fig_t14_thermometer(table), "fig_t14_thermometer", table, profile=profile)
+
+# %% [markdown]
 # ## What a practitioner should do
 
 # %% tags=["hide-input"]
@@ -579,7 +902,12 @@ Markdown(
     f"between {harmless.min():+.1f} and {harmless.max():+.1f} points of accuracy against symmetric "
     f"noise and those that favoured one kind of answer {paid['ink']:.1f}, so show every pair in a "
     "random order, and have a sample rated again without what might bias a rater, since no loss "
-    "that is not told the bias can take it out afterwards."
+    "that is not told the bias can take it out afterwards.\n\n"
+    "And before you tell a method a noise rate, or read a reward as a magnitude, have several "
+    f"answers of a prompt compared all with all: {prompts} prompts of four answers, {ratings} "
+    f"labels a pair, read a rate of {true_rate:.0%} within about "
+    f"±{100 * (many.high - many.low).median() / 2:.0f} points, *if* labels follow Bradley–Terry, "
+    "which the audit's warnings, or ratings by somebody who makes no errors, have to confirm."
 )
 
 # %% [markdown]

@@ -3,10 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pages import load_functions
 from scipy.special import expit
 
 from sympo import audit
 from sympo.book import figures, theory, thermometer
+
+page = load_functions("13_noise_patterns")
 
 REWARDS = np.array([4, 3.5, 2, 1.5, 0])
 FIRST, SECOND = np.triu_indices(5, 1)
@@ -139,3 +144,44 @@ def test_fig_t14_draws_the_truth_the_links_and_both_fits():
     np.testing.assert_array_equal(assumed.get_ydata(), [0.4, 0.8])
     (bars,) = magnitude.containers[0].lines[2]
     np.testing.assert_allclose(bars.get_segments()[0], [[1, 0.9], [1, 1.2]])
+
+
+# What the notebook defines
+
+
+@given(st.floats(0.2, 5), st.floats(0.2, 5), st.floats(0, 0.49))
+@settings(max_examples=50)
+def test_the_thermometer_reads_any_triangle(upper, lower, rate):
+    wins = share([upper, lower, -upper - lower], rate)
+    assert page.read_thermometer(*(2 * wins - 1)) == pytest.approx((1 - 2 * rate) ** 2, rel=1e-6)
+
+
+def test_wins_are_drawn_and_flipped_by_each_pairs_own_rate():
+    wins, rates = np.array([0.9, 0.9, 0.5]), np.array([0.0, 0.3, 0.3])
+    drawn = page.draw_wins(wins, rates, 100, np.random.default_rng(0), draws=20_000)
+    expected = wins + rates * (1 - 2 * wins)
+    assert drawn.shape == (20_000, 3)
+    np.testing.assert_allclose(drawn.mean(axis=0) / 100, expected, atol=5 * 0.05 / np.sqrt(20_000))
+    np.testing.assert_allclose(drawn.var(axis=0) / 100, expected * (1 - expected), rtol=0.06)
+
+
+def test_prompts_have_four_answers_and_four_triangles_each():
+    first, second, plus, minus = page.draw_prompts(3, 7, 0.2, np.random.default_rng(0))
+    assert (plus + minus == 7).all()
+    assert (first // 4 == second // 4).all()
+    assert (first < second).all()
+    assert np.bincount(first // 4).tolist() == [6, 6, 6]
+    assert len(audit.list_triangles(first, second)) == 12
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_two_ratings_agree_as_counted_by_hand(fresh):
+    agreed = page.rate_twice(
+        np.full(400_000, 0.8), (0.1, 0.3), np.random.default_rng(0), fresh=fresh
+    )
+    if fresh:
+        ups = 0.8 + np.array([0.1, 0.3]) * (1 - 1.6)
+        expected = ups.prod() + (1 - ups).prod()
+    else:
+        expected = 0.9 * 0.7 + 0.1 * 0.3  # none flipped, or both
+    assert agreed == pytest.approx(expected, abs=5 * 0.5 / np.sqrt(400_000))

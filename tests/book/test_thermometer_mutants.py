@@ -69,3 +69,55 @@ def magnitudes(build):
 )  # fmt: skip
 def test_a_wrong_statement_of_t6_is_noticed(magnitudes, old, new):
     assert magnitudes.notices(old, new)
+
+
+@pytest.fixture(scope="module")
+def thermometer(build):
+    """T14 in notebook 13."""
+    claims = ("claim-thermometer", "claim-re-rating", "claim-magnitudes-of-several-pairs")
+    return mutants.Page(
+        "13_noise_patterns",
+        keep=lambda source, tags: has_part(source, tags, *claims),
+        profile="smoke",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # the formula: its sign, its parts, k² and not k
+        ("return -x * y * z", "return x * y * z"),
+        ("return -x * y * z / (x + y + z)", "return -x * y * z / (x + y - z)"),
+        ("read_thermometer(*sides) - kept**2", "read_thermometer(*sides) - kept"),
+        # its conditions: distinct rewards, rates of their own
+        ("part.subs(lower, 0)", "part.subs(lower, 1)"),
+        ("own[2]: 0.8", "own[2]: 1"),
+        # labels: a flip turns them; ±1 and not shares
+        ("generator.binomial(true, 1 - rate)", "generator.binomial(true, 1 - rate / 2)"),
+        ("read_thermometer(*counted.mean(axis=0))",
+         "read_thermometer(*(2 * counted - 1).mean(axis=0))"),
+        # what a reading is worth: the first order, the power, dε = d(k²)/4k
+        ("slope**2 * (1 - side**2)", "slope**2 * (1 - side)"),
+        ("e**6 * find_variance", "e**4 * find_variance"),
+        ("(4 * true_kept * 0.02)", "(2 * true_kept * 0.02)"),
+        # false thermometers
+        ("Cauchy\": cauchy.cdf", "Cauchy\": laplace.cdf"),
+        ("[0.15, 0.15, 0.3]", "[0.2, 0.2, 0.2]"),
+        ("[0, -0.2, 0.2]", "[0, 0, 0]"),
+        # re-rating: its two formulas, and the label that is the same both times
+        ("(both, False, (1 - true_rate) ** 2 + true_rate**2)",
+         "(both, False, (1 - true_rate) ** 2)"),
+        ("0.5 + square / 2", "0.5 + square"),
+        ("((0, 0), True,", "((0, 0), False,"),
+        # many triangles: another rate in the data, a link that is right
+        ("draw_prompts(prompts, ratings, true_rate, heat)",
+         "draw_prompts(prompts, ratings, true_rate + 0.1, heat)"),
+        ("heat, cauchy.cdf)", "heat, expit)"),
+        # magnitudes: a rate that is wrong, and one that is not
+        ('"ε told": true_rate', '"ε told": true_rate - 0.1'),
+        ('"ε = 0 assumed": 0.0', '"ε = 0 assumed": true_rate'),
+    ],
+)  # fmt: skip
+def test_a_wrong_statement_of_t14_is_noticed(thermometer, old, new):
+    assert thermometer.notices(old, new)
