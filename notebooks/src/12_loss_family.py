@@ -1,0 +1,896 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 12 · A family of losses: which one, at which temperature?
+#
+# You will see how far one knob leads through the family of symmetric losses, why temperature, clip
+# and the last layer's step are the same knob, which voting rule every loss follows and what that
+# costs an optimiser, and whether any member beats the two that the paper trains with.
+#
+# - Paper: Section 4, and the third next check of its summary. Almost everything here is ours.
+# - Reads → writes: MNIST, the section `loss_family` of the profile → `fig_t15_bad_starts`,
+#   `table_t15_elections`, `fig7_temperatures`, `fig7_loss_family`, `table_loss_family`,
+#   `table_loss_family_contrasts`, `table_loss_family_ablation`, with the data behind them.
+# - Before: notebook 03 (T5, the family and its converse) and 04 (T7, and T15 in short).
+# - Time: under a minute in smoke, about four minutes on two cores (laptop).
+
+# %% tags=["bootstrap", "hide-cell"]
+# Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
+# nothing.
+import runpy
+import subprocess
+import sys
+
+repository = ""  # `make badges REPO=owner/name` writes the address here
+if "google.colab" in sys.modules:
+    assert repository, "write this repository's GitHub address, owner/name, into `repository`"
+    fetch = f"git clone --depth=1 https://github.com/{repository} /content/companion"
+    subprocess.run(f"test -d /content/companion || {fetch}", shell=True, check=True)
+    runpy.run_path("/content/companion/notebooks/colab.py")
+
+# %% tags=["parameters"]
+profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
+overrides = {}
+
+# %%
+from itertools import pairwise, permutations, product
+
+import numpy as np
+import pandas as pd
+import sympy
+import torch
+from IPython.display import Markdown
+from scipy.optimize import linprog
+from scipy.special import betainc, expit, ndtr
+
+from sympo import losses, stats
+from sympo.book import contrasts as compared
+from sympo.book import figures, theory
+from sympo.studies import mnist, records, sources
+from sympo.studies.mnist import family
+from sympo.studies.profiles import study_config
+
+config = study_config("loss_family", profile, **overrides)
+seed = 1  # of everything drawn in the theory part
+config.table()
+
+# %% [markdown]
+# ## The family, and its one knob
+#
+# Notebook 03 builds a symmetric loss from every continuous law that is symmetric about 0, as
+# $\ell(z) = F(-z)$, proves the converse, and ends with a knob: $\ell_a(z) = P(B \le \sigma(-z))$
+# for $B$ of the law Beta$(a, a)$, which is sigmoid at $a = 1$ and Hölder-DPO at $a = 2$. How far
+# does the knob reach? Two limits answer it (they are ours).
+#
+# - **$a \to \infty$: the normal law.** A Beta$(a,a)$ variable concentrates around ½ with variance
+#   $\tfrac1{4(2a+1)}$, and its log-odds have slope 4 there: scaled by $\sqrt{a/2}$ they become
+#   standard normal, so the loss becomes erf.
+# - **$a \to 0$: the Laplace law.** The log-odds are $\log G_1 - \log G_2$ with two Gamma$(a)$
+#   variables. Since $P(-a\log G > x) = P(G < e^{-x/a}) \to e^{-x}$, each term becomes exponential
+#   when it is scaled by $a$, and the difference of two exponentials is Laplace.
+#
+# So one knob, with temperature, leads from Laplace by way of sigmoid and Hölder to erf. Its tails
+# fall as $e^{-a|z|}$: **none is heavier than exponential**, and Cauchy and Student's t lie outside.
+# The check measures the largest gap between the two distribution functions, which must shrink as
+# the knob turns; with another scale it must not.
+
+
+# %% tags=["check", "claim-beta-knob"]
+def compute_beta_law(z, a):
+    """F(z) = I_σ(z)(a, a), the distribution function of the log-odds of Beta(a, a)."""
+    return betainc(a, a, expit(z))
+
+
+grid = np.linspace(-8, 0, 201)  # one side: the other is its mirror image
+laplace = 1 - losses.get("laplace").fn(torch.tensor(grid)).numpy()
+to_laplace = {a: abs(compute_beta_law(grid / a, a) - laplace).max() for a in (1, 0.2, 0.04)}
+to_normal = {
+    a: abs(compute_beta_law(grid / np.sqrt(a / 2), a) - ndtr(grid)).max() for a in (1, 10, 100)
+}
+for distances in (to_laplace, to_normal):
+    first, second, last = distances.values()
+    assert first > 4 * second > 16 * last
+assert abs(compute_beta_law(2 * grid / np.sqrt(50), 100) - ndtr(grid)).max() > 0.1  # another scale
+assert np.allclose(compute_beta_law(grid, 1), expit(grid))
+pd.DataFrame({"gap to Laplace": to_laplace, "gap to normal": to_normal}).rename_axis("a").round(4)
+
+# %% [markdown]
+# ### What is not in it
+#
+# The paper's summary proposes "other symmetric loss functions (e.g., exponential loss, squared
+# loss)". Neither is symmetric: their sums are $2\cosh z$ and $2 + 2z^2$, both unbounded. By T3
+# (notebook 02) noise adds $\varepsilon$ times that sum to the risk, a penalty that grows without
+# bound and pulls margins to 0. What remains is the minimiser of one pair, and it says what each of
+# them does under noise. With $k = 1 - 2\varepsilon$ and a clean margin $u$ of Bradley–Terry:
+#
+# - **square**: $z = 2\tilde\eta - 1 = k\,(2\eta - 1)$. It only shrinks, so that one pair, or all
+#   pairs together, keep whatever order they had (T15).
+# - **exponential**: $z = \tfrac12\log\frac{\tilde\eta}{1-\tilde\eta}$, *half the margin of
+#   logistic*, and so under the same tanh law, $\operatorname{artanh}(k\tanh\tfrac u2)$: what
+#   notebook 04 says against logistic holds against it.
+#
+# Two more are symmetric and lie outside the family because the converse of notebook 03 does not
+# hold for them: **unhinged**, $1 - z$, has no lower bound, and so a minimiser only in a box; a
+# **constant** has every minimiser there is, and learns nothing.
+
+# %% tags=["check", "claim-not-symmetric"]
+z, t = sympy.symbols("z t", real=True)
+eta, k, u = sympy.symbols("eta k u", positive=True)
+outside = ("exponential", "square", "unhinged")
+exponential, square, unhinged = (losses.get(name).expr for name in outside)
+assert sympy.simplify(exponential(z) + exponential(-z) - 2 * sympy.cosh(z)) == 0
+assert sympy.expand(square(z) + square(-z) - (2 + 2 * z**2)) == 0
+minimisers = {exponential: sympy.log(eta / (1 - eta)) / 2, square: 2 * eta - 1}
+for loss, best in minimisers.items():
+    slope = sympy.diff(eta * loss(z) + (1 - eta) * loss(-z), z)
+    assert sympy.simplify(slope.subs(z, best)) == 0
+noisy_eta = (1 + k * sympy.tanh(u / 2)) / 2
+law = sympy.log(noisy_eta / (1 - noisy_eta)) / 2 - sympy.atanh(k * sympy.tanh(u / 2))
+assert abs(law.subs({k: 0.2, u: 3}).evalf()) < 1e-12
+wrong = sympy.log(noisy_eta / (1 - noisy_eta)) - sympy.atanh(k * sympy.tanh(u / 2))
+assert not abs(wrong.subs({k: 0.2, u: 3}).evalf()) < 1e-2  # without the half
+assert sympy.simplify(unhinged(z) + unhinged(-z)) == 2
+assert sympy.limit(unhinged(z), z, sympy.oo) == -sympy.oo  # no bound, no law
+
+# %% [markdown]
+# ## Temperature, clip and the last layer's step are one knob
+#
+# A law has a scale. $\ell(z/T)$ is a member of the family at every *temperature* $T$, and a loss at
+# the wrong one is a straw man. What does $T$ do to a network whose last layer is linear,
+# $r = w\cdot h + b$, clipped to $\pm C$?
+#
+# **Statement** (ours). Train one network on $\ell(z/T)$ with clip $C$, and another on $\ell(z)$
+# with clip $C/T$, whose last layer starts at $(w, b)/T$. Let both use Adam, the second with the
+# learning rate divided by $T$ and Adam's constant ϵ multiplied by $T$, *in the last layer only*.
+# Then after every step the second network is the first with its last layer divided by $T$.
+#
+# **Why.** The margins of the second are those of the first over $T$, so both losses are equal, and
+# so are their gradients with respect to everything below the last layer. For $w' = w/T$ the chain
+# rule gives $T$ times the gradient. Adam divides a mean of gradients by the root of a mean of their
+# squares, so the factor cancels, once ϵ carries it too, and a step of length $\text{rate}/T$ moves
+# $w'$ to exactly $1/T$ of where $w$ goes.
+#
+# Three things follow. The functions that can be learned are the same at every $T$, so temperature
+# is not about what is *expressible*. The loss's overall factor is nothing to Adam. And $T$ turns
+# three screws at once: the size of the first margins, $1/T$; the bound, $C/T$; and how far the last
+# layer moves in a step, $1/T$. What is **left** when bound and start are set is that last one: the
+# step of the last layer *against those of the layers below*. One learning rate for all layers
+# cannot undo it, so temperature and learning rate are one knob for the last layer alone.
+#
+# The check trains the textbook network on MNIST pairs both ways, in double precision, with a bound
+# so tight that it binds. And it drops each part in turn, upon which the two must differ.
+
+
+# %%
+def train_briefly(network, images, labels, loss, *, temperature, clip, last_step=1.0, steps=3):
+    """Full-batch Adam on ℓ(z/T), the last layer's step multiplied by `last_step`; the rewards."""
+    last = [*network.fc3.parameters()]
+    below = [p for name, p in network.named_parameters() if not name.startswith("fc3")]
+    groups = [{"params": below}, {"params": last, "lr": 1e-3 * last_step, "eps": 1e-8 / last_step}]
+    optimiser = torch.optim.Adam(groups, lr=1e-3)
+    network.dropout.eval()  # no dropout: both are to see the same
+    for _ in range(steps + 1):
+        rewards = network(images).clamp(-clip, clip)
+        first, second = rewards.chunk(2)
+        optimiser.zero_grad()
+        loss(labels * (first - second) / temperature).mean().backward()
+        optimiser.step()
+    return rewards.detach()
+
+
+# %%
+def start_at(scale):
+    """The textbook network with its last layer multiplied by `scale`, in double precision."""
+    network = mnist.initial_network(seed).double()
+    with torch.no_grad():
+        for parameter in network.fc3.parameters():
+            parameter.mul_(scale)
+    return network
+
+
+# %%
+data = sources.mnist()
+sample = mnist.draw_pairs(data.train_labels, 40, seed=seed)
+rows = np.concatenate([sample.first, sample.second])
+images = torch.from_numpy(data.train_images[rows])[:, None].double() / 255
+pair_labels = torch.from_numpy(sample.labels)
+
+# %% tags=["check", "claim-one-knob"]
+T = 3.0
+clip = 0.6
+sigmoid = losses.get("sigmoid").fn
+common = (images, pair_labels, sigmoid)
+tempered = train_briefly(start_at(1), *common, temperature=T, clip=clip)
+rescaled = {"temperature": 1, "clip": clip / T, "last_step": 1 / T}
+other = train_briefly(start_at(1 / T), *common, **rescaled)
+assert torch.allclose(other, tempered / T, rtol=0, atol=1e-9)
+assert (tempered.abs() == clip).any()  # the bound binds
+for change in ({"clip": clip}, {"last_step": 1}):
+    broken = train_briefly(start_at(1 / T), *common, **{**rescaled, **change})
+    assert not torch.allclose(broken, tempered / T, rtol=0, atol=1e-4), change
+broken = train_briefly(start_at(1), *common, **rescaled)
+assert not torch.allclose(broken, tempered / T, rtol=0, atol=1e-4)
+apart = (other - tempered / T).abs().max().item()
+at_bound = (tempered.abs() == clip).double().mean()
+Markdown(
+    f"After three steps the two differ by {apart:.0e}; {at_bound:.0%} of the rewards are clipped."
+)
+
+# %% [markdown]
+# ## T15 · Losses are voting rules
+#
+# Notebook 04 states in short that a loss elects by a voting rule. Here is all of it, with the
+# proof. Finitely many actions; each unordered pair is compared with probability $q_{ij}$, and its
+# label prefers $i$ with probability $\tilde\eta_{ij}$. With the weighted majorities
+# $a_{ij} = q_{ij}(2\tilde\eta_{ij} - 1)$ the risk of $\ell(z) = F(-z)$ is a constant minus
+#
+# $$V(r) = \sum_{i<j} a_{ij}\,\bigl(F(r_i - r_j) - \tfrac12\bigr),$$
+#
+# so the loss looks for the reward of greatest $V$. The **Kemeny score** of a ranking is the same
+# sum with 1 or 0 in place of $F$: half the weight of the majorities it keeps, minus half that of
+# those it breaks. Kemeny's rule elects the ranking of greatest score.
+#
+# **Statement (a).** If $F$ has one peak (its density does not increase away from 0), then
+# $V(r)$ is the expected Kemeny score of a *random ranking*, for every reward $r$. Hence $V$ never
+# exceeds the Kemeny optimum, and its supremum equals it.
+#
+# **Proof: random rounding.** It takes two steps.
+#
+# *Step 1, Khintchine.* A law with one peak at 0 is a mixture of uniform laws on $[-T, T]$:
+# $F(z) = \int \mathrm{clip}(\tfrac12 + \tfrac z{2T}, 0, 1)\,dG(T)$, and for a smooth loss the
+# mixing density is $2T\,\ell''(T)$. It is non-negative exactly where the loss is convex on the
+# positive side, that is, where the law has one peak.
+
+# %% tags=["check", "claim-voting-rules-in-full"]
+unimodal = [loss for loss in losses.LOSSES.values() if loss.symmetric and not loss.convex]
+at = np.array([0.2, 0.5, 1.0, 2.0, 3.0])
+rebuilt = {}
+for loss in unimodal:
+    if loss.name == "ramp":  # one uniform law already: all mass at T = 1
+        continue
+    heavy = loss.name in ("cauchy", "student_t2")
+    widths = np.geomspace(1e-6, 1e7 if heavy else 300, 200_001)
+    with np.errstate(over="ignore", invalid="ignore"):
+        curvature = sympy.lambdify(t, sympy.diff(loss.expr(t), t, 2).subs(t, sympy.Abs(t)))(widths)
+    density = np.nan_to_num(2 * widths * curvature)  # 0 where exp has overflowed
+    assert density.min() > -1e-9
+    uniform = np.clip(0.5 + at[:, None] / (2 * widths), 0, 1)
+    mixture = np.trapezoid(uniform * density * widths, np.log(widths))
+    law = 0.5 + loss.constant / 2 - loss.fn(torch.tensor(at)).numpy()  # F(z) − ½ = K/2 − ℓ(z)
+    np.testing.assert_allclose(mixture, law, atol=1e-5)
+    rebuilt[loss.label] = mixture
+pd.DataFrame(rebuilt, index=pd.Index(at, name="z")).T.round(4)
+
+# %% [markdown]
+# *Step 2, one offset for all.* Given $T$, draw **one** number $U$ uniform on $[0, 1)$ and rank the
+# actions by $\lfloor r_i/T + U\rfloor$, ties broken by a fair coin. Two floors of numbers that
+# differ by $g/T < 1$ are different with probability $g/T$, and then $i$ comes first; otherwise the
+# coin decides: $\frac gT + \frac12(1 - \frac gT) = \frac12 + \frac g{2T}$. At $g \ge T$ they always
+# differ. So
+#
+# $$P(i \text{ before } j) = \mathrm{clip}\bigl(\tfrac12 + \tfrac{r_i - r_j}{2T},\,0,\,1\bigr)
+# \quad\text{for all pairs at once},$$
+#
+# and averaged over $T$ it is $F(r_i - r_j)$. So $V(r)$ is an average of Kemeny scores, and no
+# average exceeds the best. And $V(s\cdot\text{ranks})$ tends to the best ranking's score as
+# $s\to\infty$. ∎
+#
+# The check integrates over $U$ exactly, since the ranks change at finitely many points. With an
+# offset *of its own* for each action the formula must fail: the pairs would no longer fit.
+
+
+# %%
+def order_probability(reward, scale):
+    """P(i before j) when ⌊r/T + U⌋ ranks, by exact integration over the one offset U."""
+    turns = np.sort(np.concatenate([[0.0, 1.0], -reward / scale % 1]))
+    middles = (turns[:-1] + turns[1:]) / 2
+    levels = np.floor(reward / scale + middles[:, None])
+    ahead = levels[:, :, None] - levels[:, None, :]
+    chance = (ahead > 0) + (ahead == 0) / 2  # a tie is broken by a coin
+    return np.einsum("u,uij->ij", np.diff(turns), chance)
+
+
+# %% tags=["check", "claim-voting-rules-in-full"]
+generator = np.random.default_rng(seed)
+for scale in (0.5, 1.0, 3.0):
+    reward = generator.normal(0, 2, 6)
+    gap = reward[:, None] - reward
+    formula = np.clip(0.5 + gap / (2 * scale), 0, 1)
+    np.testing.assert_allclose(order_probability(reward, scale), formula, atol=1e-12)
+# Drawn, with a random T: Laplace's mixing density is t·e^(−t), a Gamma law.
+scales, offsets = generator.gamma(2, size=200_000), generator.random(200_000)
+levels = np.floor(reward / scales[:, None] + offsets[:, None])
+ahead = np.sign(levels[:, :, None] - levels[:, None, :])
+drawn = 0.5 + ahead.mean(axis=0) / 2
+law = 1 - losses.get("laplace").fn(torch.from_numpy(gap)).numpy()
+assert abs(drawn - law).max() < 5 * np.sqrt(0.25 / 200_000)
+own = np.floor(reward + generator.random((200_000, 6)))  # an offset of its own for each action
+apart = 0.5 + np.sign(own[:, :, None] - own[:, None, :]).mean(axis=0) / 2
+assert abs(apart - np.clip(0.5 + gap / 2, 0, 1)).max() > 0.02
+
+# %% [markdown]
+# The logistic law has a second way, known since Luce and Plackett: draw a winner with odds $e^{r}$,
+# then a second among the rest, and so on. Summing this product over all 24 rankings of four actions
+# gives $\sigma(r_i - r_j)$ for every pair. (It is a random ranking by $r$ plus Gumbel noise, and
+# the difference of two Gumbel numbers is logistic.)
+
+# %% tags=["check", "claim-voting-rules-in-full"]
+four, weight = reward[:4], np.exp(reward[:4])
+before = np.zeros((4, 4))
+for ranking in permutations(range(4)):
+    chance = np.prod([weight[ranking[n]] / weight[list(ranking[n:])].sum() for n in range(4)])
+    before[np.array(ranking).argsort()[:, None] < np.array(ranking).argsort()] += chance
+np.testing.assert_allclose(before + np.eye(4) / 2, expit(four[:, None] - four), atol=1e-12)
+
+# %% [markdown]
+# Does ramp *attain* the Kemeny optimum, without assuming it? Its $V$ is linear as long as every gap
+# stays on one side of $\pm1$, so its maximum over all rewards is the best of $3^3$ linear programs
+# for three actions, and over a grid of step ¼ for four. Neither knows of rankings. On random
+# elections, half of which have no Condorcet order, both must equal the Kemeny optimum, and no other
+# loss with one peak may exceed it at any scale.
+
+
+# %%
+def solve_pieces(majority):
+    """The greatest V of ramp over all rewards of three actions, by 27 linear programs."""
+    gaps = theory.compute_gaps(np.eye(3)).T  # (pairs, actions): the gap of each pair
+    best = -np.inf
+    for piece in product((-1, 0, 1), repeat=3):
+        inside = np.array(piece) == 0
+        rows, limits = [], []
+        for gap, side in zip(gaps, piece, strict=True):
+            rows += [gap, -gap] if side == 0 else [-side * gap]
+            limits += [1, 1] if side == 0 else [-1]
+        slope = (majority * inside / 2) @ gaps
+        solved = linprog(-slope, A_ub=np.array(rows), b_ub=limits, bounds=[(-4, 4)] * 3)
+        if solved.success:
+            best = max(best, majority @ np.array(piece) / 2 - solved.fun)
+    return best
+
+
+# %% tags=["check", "claim-voting-rules-in-full"]
+def score_rankings(majority, actions):
+    """The Kemeny score of every ranking, by enumeration."""
+    ranks = np.array([*permutations(range(actions))], dtype=float)
+    return majority @ np.sign(theory.compute_gaps(ranks)).T / 2
+
+
+three = generator.dirichlet(np.ones(3), 12) * generator.uniform(-1, 1, (12, 3))
+solved = np.array([solve_pieces(majority) for majority in three])
+np.testing.assert_allclose(solved, score_rankings(three, 3).max(axis=1), atol=1e-9)
+four = generator.dirichlet(np.ones(6), 100) * generator.uniform(-1, 1, (100, 6))
+kemeny = score_rankings(four, 4).max(axis=1)
+assert (kemeny < abs(four).sum(axis=1) / 2 - 1e-9).mean() > 0.3  # majorities run in a circle
+grid = np.array([r for r in product(np.arange(0, 3.25, 0.25), repeat=4) if min(r) == 0])
+score = torch.from_numpy(theory.compute_gaps(grid))
+for loss in unimodal:
+    for scale in (0.3, 1, 3, 30):
+        height = (four @ (loss.constant / 2 - loss.fn(scale * score)).numpy().T).max(axis=1)
+        assert (height < kemeny + 1e-9).all(), loss.name
+        if loss.name == "ramp" and scale == 1:
+            np.testing.assert_allclose(height, kemeny, atol=1e-12)  # attained
+        elif scale == 1:
+            assert (height < kemeny - 1e-9).any(), loss.name  # at best approached
+
+# %% [markdown]
+# ### Two peaks
+#
+# Nothing was claimed for a law with two peaks, such as $X = \pm1$, smoothed a little so that $F$ is
+# continuous: the loss is symmetric, bounded, non-increasing, a full member of the family, and T7
+# holds for it. Does (a)? Here is what we found.
+#
+# - **Up to five actions, yes, for every law in the family.** What pairs of $n$ actions can do
+#   together is the *linear ordering polytope*, and for $n \le 5$ its only facets beyond $0 \le p
+#   \le 1$ are those of triangles, $0 \le p_{ij} + p_{jk} - p_{ik} \le 1$ (Dridi 1980; Reinelt
+#   1985). These hold for any $F$: let $x, y \ge 0$ be two gaps in a row. Then $F(x) + F(y) \ge
+#   \tfrac12 + \tfrac12 \ge F(x+y)$, and $F(x) + F(y) - F(x+y) \le F(x) \le 1$; other signs are
+#   the same triangle, read from another corner.
+# - **With seven actions, no.** Put them at equal steps of 0.4. Neighbours and next neighbours are
+#   then *even*, $p = \tfrac12$, and all others certain. Suppose $i, j, k$ with $i$ surely before
+#   $k$ and $j$ even with both. Then $p_{ij} + p_{jk} - p_{ik} = 0$, which in *every* ranking drawn
+#   forbids $j$ between $i$ and $k$. Such demands spread from pair to pair, and among seven actions
+#   they contradict one another.
+#
+# The cell asks a linear program whether the probabilities are an average of rankings. If not, its
+# dual is an election whose Kemeny optimum the two-peaked loss *exceeds*.
+
+
+# %%
+def two_peaks(gap):
+    """F(z) of a law that is uniform on 0.95 ≤ |z| ≤ 1.05."""
+    return 0.5 + np.sign(gap) * np.clip((abs(gap) - 0.95) / 0.1, 0, 1) / 2
+
+
+def find_election(probability, actions):
+    """The election |a| ≤ 1 in which V exceeds the Kemeny optimum most, and by how much."""
+    ranks = np.array([*permutations(range(actions))], dtype=float)
+    kept = np.sign(theory.compute_gaps(ranks)) / 2
+    cost = np.append(0.5 - probability, 1)  # Kemeny optimum − V
+    below = np.hstack([kept, -np.ones((len(kept), 1))])  # no ranking above the optimum
+    bounds = [(-1, 1)] * kept.shape[1] + [(None, None)]
+    solved = linprog(cost, A_ub=below, b_ub=np.zeros(len(kept)), bounds=bounds)
+    return solved.x[:-1], -solved.fun
+
+
+# %% tags=["check", "claim-two-peaks"]
+for _ in range(40):
+    gaps = theory.compute_gaps(generator.uniform(0, 3, 5))
+    assert find_election(two_peaks(gaps), 5)[1] < 1e-9  # five actions: always an average
+gaps = theory.compute_gaps(0.4 * np.arange(7)[::-1])
+election, excess = find_election(two_peaks(gaps), 7)
+optimum = score_rankings(election, 7).max()
+height = election @ (two_peaks(gaps) - 0.5)
+assert height - optimum > 0.4  # above the best ranking
+for loss in unimodal:  # one peak: the same election, the same places, at any scale
+    heights = [
+        election @ (loss.constant / 2 - loss.fn(torch.from_numpy(s * gaps)).numpy())
+        for s in np.geomspace(0.01, 1e4, 50)
+    ]
+    assert max(heights) < optimum + 1e-9
+Markdown(
+    f"Seven actions: the loss with two peaks reaches V = {height:.2f}, where the best of all "
+    f"{len(list(permutations(range(7)))):,} rankings has {optimum:.2f}."
+)
+
+# %% [markdown]
+# So "one peak" is the condition for *many* actions, and for few none is needed. Losses with two
+# peaks are not among the named ones, and nobody should miss them.
+#
+# ### What each loss elects
+#
+# Three elections, every pair compared equally often. In the first the majorities are Bradley–Terry.
+# In the second $a$ beats $b$ and $c$, narrowly (51%), and $b$ beats $c$ with 99%: $a$ leads the one
+# *Condorcet order*, which wins every majority. In the third they run in a circle: $a$ beats $b$
+# (60%), $b$ beats $c$ (90%), $c$ beats $a$ (70%). **Expect** all bounded symmetric losses to elect
+# as Kemeny does, logistic, square and exponential otherwise. A single exception refutes (a).
+#
+# Every loss of the registry but unhinged (whose election depends on the box, notebook 04) is tried
+# on one grid of rewards, fine near 0 and reaching to $10^5$; "=" marks a tie.
+
+
+# %%
+def elect(loss, elections):
+    """The best reward of each election on the grid: q = ⅓, votes for ab, ac, bc."""
+    sizes = np.geomspace(0.01, 1e5, 71)
+    steps = np.concatenate([-sizes[::-1], [0], sizes])
+    one, other = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    # each action in turn at 0, so that small steps beside large ones are on the grid
+    grid = np.concatenate([np.insert(np.stack([one, other], 1), n, 0.0, axis=1) for n in range(3)])
+    score = torch.from_numpy(theory.compute_gaps(grid))
+    risk = elections @ loss.fn(score).numpy().T + (1 - elections) @ loss.fn(-score).numpy().T
+    return grid[risk.argmin(axis=1)]
+
+
+def write_order(reward):
+    """Such as "a > b = c"."""
+    order = np.argsort(-reward, kind="stable")
+    signs = [" = " if reward[i] == reward[j] else " > " for i, j in pairwise(order)]
+    return "".join("abc"[i] + sign for i, sign in zip(order, [*signs, ""], strict=True))
+
+
+# %% tags=["check", "claim-voting-rules-in-full"]
+names = ["gaps 1 and 1", "narrow wins", "a circle"]
+elections = np.array([expit([1, 2, 1]), [0.51, 0.51, 0.99], [0.6, 0.3, 0.9]])
+ranks = np.array([*permutations(range(3))], dtype=float)
+best = ranks[score_rankings(2 * elections - 1, 3).argmax(axis=1)]
+ab, ac, bc = elections.T
+borda = np.stack([ab + ac, 1 - ab + bc, 2 - ac - bc], axis=1)
+squared = theory.fit_square(np.full((3, 3), 1 / 3), elections)
+np.testing.assert_allclose(squared, (2 * borda - 2) / 3)  # net wins, over three actions
+tried = [loss for loss in losses.LOSSES.values() if loss.name != "unhinged"]  # no minimum: a box
+by_loss = {loss.label: elect(loss, elections) for loss in tried}
+rows = {"Kemeny": best, "Borda": borda, **by_loss}
+elected = pd.DataFrame({rule: map(write_order, r) for rule, r in rows.items()}, index=names).T
+for loss in unimodal:
+    assert (elected.loc[loss.label] == elected.loc["Kemeny"]).all(), loss.name
+for name in ("logistic", "square", "exponential"):
+    assert (elected.loc[losses.get(name).label] == elected.loc["Borda"]).all()
+assert not (elected.loc["Kemeny"] == elected.loc["Borda"]).all()
+elected = elected.rename_axis("rule").reset_index()
+figures.save_table(elected, "table_t15_elections", profile=profile)
+
+# %% [markdown]
+# With the Condorcet order $abc$, Borda, and with it logistic, elects $b$: its one great victory
+# outweighs two narrow defeats. A Condorcet order alone does not save Borda; what does is *strong
+# stochastic transitivity*, which Bradley–Terry has. And it is Borda only while all pairs are
+# compared alike: with uneven sampling logistic and square follow neither rule (notebook 04), while
+# Kemeny's rule weighs each majority by how often the pair is compared. Truncated hinge, not
+# symmetric, sides with Kemeny here, and Savage with Borda: being bounded decides neither way.
+#
+# **Noise (c).** One rate for all pairs multiplies every $a_{ij}$ by $1-2\varepsilon$: the Kemeny
+# ranking stays, cycles or not (notebook 04 checks it on random elections). Rates that differ by
+# pair only keep the *signs* of the majorities. With a Condorcet order that is enough. In a circle
+# it is not: the weakest majority gives way, and noise can change which one that is.
+
+# %% tags=["check", "claim-voting-rules-in-full"]
+ramp = losses.get("ramp")
+noisy = {}
+for case, rates in {"0.4 on all": [0.4] * 3, "0.4 on (b, c)": [0.0, 0.0, 0.4]}.items():
+    flipped = elections + np.array(rates) * (1 - 2 * elections)
+    noisy[case] = [*map(write_order, elect(ramp, flipped))]
+clean = [*elected.set_index("rule").loc["ramp"]]
+assert noisy["0.4 on all"] == clean
+assert noisy["0.4 on (b, c)"][:2] == clean[:2]  # a Condorcet order stays
+assert noisy["0.4 on (b, c)"][2] != clean[2]  # the circle is broken elsewhere
+pd.DataFrame({"clean": clean, **noisy}, index=names)
+
+# %% [markdown]
+# ## Robustness costs optimisation
+#
+# **Finding the Kemeny ranking is NP-hard** for arbitrary majorities (Bartholdi, Tovey and Trick
+# 1989: it is the minimum feedback arc set of a weighted tournament). So no fast optimiser of a
+# bounded symmetric loss can succeed always, unless P = NP. With a Condorcet order it is only a
+# sort, though, and the obstacle is another one:
+#
+# - **$V$ never decreases along $r^*$.** Its derivative in that direction is
+#   $\sum a_{ij}\,f(r_i - r_j)\,(r^*_i - r^*_j)$, and each majority has the sign of its gap, so each
+#   term is at least 0.
+# - **Sigmoid, with a reward per action, therefore has no finite stationary point at all**: $f > 0$
+#   everywhere makes the derivative positive. The same holds for every law of full support. There
+#   are no false minima to be caught in.
+# - **Ramp has plateaus.** Where all gaps are beyond 1, also on the wrong side, $f = 0$ and nothing
+#   moves. The other laws have *almost* plateaus, as flat as their tails are light.
+#
+# With a circle the first point fails, since no $r^*$ agrees with all majorities.
+
+# %% tags=["check", "claim-plateaus"]
+problems = theory.draw_problems(200, spread=2.0, unevenness=2.0, generator=generator)
+true_gaps = theory.compute_gaps(problems.reward)
+majority = problems.sampling * 0.2 * (2 * expit(true_gaps) - 1)  # ε = 0.4
+place = theory.compute_gaps(generator.normal(0, 3, problems.reward.shape))
+circle = np.array([0.2, -0.4, 0.8])  # the circle above, ab, ac and bc
+rose = {}
+for loss in unimodal:
+    score = torch.from_numpy(place).requires_grad_()
+    (slope,) = torch.autograd.grad(loss.fn(score).sum(), score)
+    along = (majority * -slope.numpy() * true_gaps).sum(axis=1)
+    assert (along >= 0).all()
+    rose[loss.name] = (along > 0).mean()
+    flat = torch.tensor([[-1.5, -3.0, -1.5]], dtype=torch.float64, requires_grad=True)
+    (at_wrong,) = torch.autograd.grad(loss.fn(flat).sum(), flat)
+    assert (at_wrong == 0).all() == (loss.name == "ramp")  # the plateau, on the wrong side
+assert min(share for name, share in rose.items() if name != "ramp") == 1
+assert rose["ramp"] < 1
+# In a circle the way to the Kemeny ranking goes down at first, here from the origin for a ≻ b ≻ c.
+assert min(circle @ theory.compute_gaps(ranks).T) < 0 < max(circle @ theory.compute_gaps(ranks).T)
+
+# %% [markdown]
+# ### How bad a start is too bad?
+#
+# Four actions with true gaps of 1, all pairs compared alike, ε = 0.4, the exact risk, and plain
+# gradient descent from random rewards of growing size. Only the start is random. Every loss has the
+# temperature at which its slope at 0 is sigmoid's, so that tails are compared and not scales.
+#
+# **Expect** the share of starts that do not end in the true order to grow with their size, most
+# for ramp, then by tail: erf, Hölder ($e^{-2z}$), sigmoid and Laplace ($e^{-z}$), Student's
+# $t_2$ ($z^{-3}$), Cauchy ($z^{-2}$). Logistic, convex, should reach it from everywhere. A **warm
+# start**, the first tenth of the steps on the logistic loss, should remedy all of them. It would
+# refute us if Cauchy were stuck more often than erf at any size, or if one start in a hundred were
+# still stuck after the warm start.
+
+
+# %%
+def descend(name, rewards, majority, *, steps, rate=10.0):
+    """Gradient descent on the risk of an election, at the temperature of slope ¼."""
+    loss = losses.get(name).fn
+    temperature = 4 * theory.tabulate_losses([name], [0.0]).weight.item()
+    for _ in range(steps):
+        gap = (rewards[..., FIRST] - rewards[..., SECOND]).requires_grad_()
+        score = gap / temperature
+        risk = ((1 + majority) * loss(score) + (1 - majority) * loss(-score)).sum() / 12
+        (slope,) = torch.autograd.grad(risk, gap)
+        rewards = rewards.index_add(-1, FIRST, -rate * slope).index_add(-1, SECOND, rate * slope)
+    return rewards
+
+
+# %%
+FIRST, SECOND = torch.triu_indices(4, 4, 1)  # of the pairs
+true = np.array([3.0, 2.0, 1.0, 0.0])
+sizes = [0.5, 1, 2, 4, 8]
+starts, steps = 300, 600
+votes = torch.from_numpy(0.2 * (2 * expit(theory.compute_gaps(true)) - 1))
+normal = torch.from_numpy(generator.normal(size=(starts, 4)))
+begun = torch.stack([size * normal for size in sizes])
+warm = descend("logistic", begun, votes, steps=steps // 10)
+kinds = {"with logistic": (warm, steps * 9 // 10), "with its own loss": (begun, steps)}
+parts = []
+for (kind, (start, left)), loss in product(kinds.items(), [*unimodal, losses.get("logistic")]):
+    ended = descend(loss.name, start, votes, steps=left).numpy()
+    wrong = np.any(theory.find_order_errors(true, ended), axis=0).mean(axis=1)
+    columns = {"begins": kind, "loss": loss.name, "size": sizes, "wrong": wrong}
+    parts.append(pd.DataFrame({**columns, "starts": starts, "steps": steps}))
+bad_starts = pd.concat(parts, ignore_index=True)
+figure = figures.fig_t15_bad_starts(bad_starts)
+figures.save(figure, "fig_t15_bad_starts", bad_starts, profile=profile)
+
+# %% tags=["check", "claim-plateaus"]
+stuck = bad_starts.pivot_table(index=["begins", "size"], columns="loss", values="wrong")
+cold, warmed = stuck.loc["with its own loss"], stuck.loc["with logistic"]
+smooth = [loss.name for loss in unimodal if loss.name != "ramp"]
+assert (cold.ramp >= cold[smooth].max(axis=1)).all()  # plateaus are worse than tails
+assert (cold.logistic == 0).all()
+assert cold.loc[8, smooth].min() > 0.2  # and tails are bad enough
+expected = "held" if (cold.cauchy <= cold.erf).all() and warmed.max(axis=None) < 0.01 else "failed"
+at_4 = cold.loc[4].drop("logistic").sort_values(ascending=False)
+listed = ", ".join(f"{figures.label(name)} {share:.0%}" for name, share in at_4.items())
+Markdown(
+    f"Stuck from starts of size 4: {listed}. From size 8 even Cauchy leaves "
+    f"{cold.cauchy[8]:.0%} in a wrong order. After a warm start: at most "
+    f"{warmed.max(axis=None):.1%}. The expectation {expected}."
+)
+
+# %% [markdown]
+# The figure puts tails in their place. A heavier tail helps, as it should, but all the bounded
+# losses are stuck from far away: whatever lets a loss ignore a flipped label that contradicts it
+# strongly lets it ignore a right one as well. **The start matters more than the tail.** A network
+# that begins near 0 is at a good start, and a warm start is one too, from anywhere. (Adam divides a
+# small gradient by its own size and so crosses slopes on which plain descent waits, but nothing
+# divides ramp's exact 0.)
+#
+# ## The study: does a heavier tail help, and are ramp and sigmoid special?
+#
+# Reward models on MNIST, as in notebook 05, but smaller: the sizes stand in the table at the top.
+# Ten losses: seven of the family, logistic, and the two that the summary proposes. The paper's
+# third next check asks for exactly this.
+#
+# **The same tuning budget for each.** At every noise rate each loss is trained at each temperature
+# of one grid, on tuning seeds that are used for nothing else, and takes the temperature whose last
+# epoch agrees best with *noisy* held-out labels. Then it is trained on fresh seeds at its own
+# temperature; what the registry's $T = 1$ gives stands beside. (Pilots on seed 1300, with up to
+# 4,000 pairs, set sizes and grid; no seed of theirs is used here.)
+#
+# **Expect**, before looking:
+#
+# - Without flips all are equal within 0.02, at a temperature above 1 rather than below.
+# - At the highest rate every symmetric loss is ahead of logistic at the final epoch. It would
+#   *refute* the family as a class if some member fell significantly behind logistic.
+# - **Sigmoid and ramp are not special**: no member is significantly worse than sigmoid. One that
+#   is would refute it.
+# - **Heavy tails** (mean of Cauchy and Student's $t_2$) **do not beat light ones** (mean of erf and
+#   ramp): starts are near 0 here, where tails play no part. A significant difference refutes it, in
+#   either direction.
+# - Exponential and square are no better than logistic. If they were significantly better, the
+#   summary's suggestion would be right for reasons other than symmetry.
+#
+# The contrasts were named before the run: each member against sigmoid, each loss against logistic,
+# heavy against light tails; per noise rate and epoch one family, corrected by Holm's method.
+
+# %%
+runs = family.run_study(config)
+print(runs)
+history = records.history_table(runs.records).rename(columns={"rate_pos": "noise_rate"})
+model = ["method", "noise_rate", "seed", "temperature", "clip", "warm_epochs"]
+by_run = history.groupby(model, sort=False)
+final = history.loc[by_run.epoch.idxmax()].set_index(model)
+at_chosen = history.loc[by_run.validation.idxmax()].set_index(model)
+columns = {"final": final.accuracy, "chosen": at_chosen.accuracy, "ties": final.ties}
+models = pd.DataFrame({**columns, "validation": final.validation}).reset_index()
+deciding = models.seed.isin(config.deciding_seeds)
+
+# %% [markdown]
+# First the tuning, which only noisy labels have seen.
+
+# %% tags=["check"]
+cell = ["method", "noise_rate"]
+tuning = models[~deciding].groupby([*cell, "temperature"]).validation.mean().reset_index()
+own = family.choose_temperatures(
+    [record for record in runs.records if record["config"]["seed"] not in config.deciding_seeds]
+)
+tuning["chosen"] = [own[m, e] == T for m, e, T in tuning[[*cell, "temperature"]].to_numpy()]
+best = tuning.groupby(cell).validation.transform("max")
+assert np.allclose(tuning.validation[tuning.chosen], best[tuning.chosen])
+assert (tuning.groupby(cell).chosen.sum() == 1).all()
+tuning["seeds"] = config.tuning_seeds
+figures.save(figures.fig7_temperatures(tuning), "fig7_temperatures", tuning, profile=profile)
+
+# %% [markdown]
+# **Figure 7, temperatures.** Agreement with noisy held-out labels, on the tuning seeds.
+
+# %% tags=["hide-input"]
+lines = []
+for rate in config.noise_rates:
+    at_rate = tuning[tuning.noise_rate == rate]
+    taken = at_rate.temperature[at_rate.chosen].value_counts().sort_index()
+    counts = ", ".join(f"T = {value:g} by {n} losses" for value, n in taken.items())
+    labels_read = config.tuning_seeds * config.validation_pairs
+    agreed = at_rate.validation[at_rate.chosen].mean()
+    error = np.sqrt(agreed * (1 - agreed) / labels_read)
+    range_ = at_rate.groupby("method").validation.agg(np.ptp).median()
+    lines.append(
+        f"- ε = {rate:g}: {counts}. Between the best and the worst temperature of a loss lie "
+        f"{range_:.3f} (median); one such share has a standard error of {error:.3f}."
+    )
+Markdown("\n".join(lines))
+
+# %% [markdown]
+# Where labels are noisy the differences to be seen are as small as the error of so many labels, and
+# part of the choice is luck. That is what tuning on noisy labels can do (T13, notebook 05), and
+# every loss has had the same of it. A smaller temperature means larger margins in units of $T$: by
+# the statement above, a last layer that moves fast against the rest.
+
+# %%
+plain = models[deciding & (models["clip"] == 20) & (models.warm_epochs == 0)]
+at_own = plain[[own[m, e] == T for m, e, T in plain[[*cell, "temperature"]].to_numpy()]]
+settings = {"own T": at_own, "T = 1": plain[plain.temperature == 1]}
+summary = pd.concat(
+    figures.interval_table(rows, by=cell, value=epoch, proportion=True).assign(
+        setting=setting, epoch=epoch
+    )
+    for setting, rows in settings.items()
+    for epoch in ("final", "chosen")
+)
+summary = summary[["setting", "epoch", *summary.columns.drop(["setting", "epoch"])]]
+summary = summary.reset_index(drop=True)
+figures.save_table(summary, "table_loss_family", profile=profile)
+figures.save(figures.fig7_loss_family(summary), "fig7_loss_family", summary, profile=profile)
+
+# %% [markdown]
+# **Figure 7.** Reward accuracy on all pairs of clean test images. The intervals are over seeds,
+# which all losses share, so the paired contrasts below are much sharper than they look.
+
+
+# %%
+def contrast(rows, epoch, groups, tails):
+    """One family: for each (losses, baseline, direction claimed) every loss minus the baseline."""
+    wide = rows.pivot(index="seed", columns="method", values=epoch)
+    joined = {name: wide[members].mean(axis=1) for name, members in tails.items()}
+    table = wide.assign(**joined).melt(var_name="method", value_name="accuracy", ignore_index=False)
+    parts = []
+    for names, baseline, claimed in groups:
+        named = {"methods": names, "baselines": [baseline]}
+        tested = stats.contrasts(table.reset_index(), value="accuracy", method="method", **named)
+        parts.append(tested.assign(claimed=claimed))
+    family_of_tests = pd.concat(parts, ignore_index=True)
+    return family_of_tests.assign(p_holm=stats.holm(family_of_tests.p))
+
+
+# %% tags=["check"]
+trained = figures.in_order(at_own.method)
+symmetric = [m for m in trained if losses.get(m).symmetric and m != "sigmoid"]
+others = [m for m in trained if m != "logistic"]
+tails = {"heavy tails": ("cauchy", "student_t2"), "light tails": ("erf", "ramp")}
+tails = {name: [m for m in members if m in trained] for name, members in tails.items()}
+groups = [(symmetric, "sigmoid", -1), (others, "logistic", 1)]
+if all(tails.values()):
+    groups.append((["heavy tails"], "light tails", 1))
+families = {
+    (rate, epoch): contrast(at_own[at_own.noise_rate == rate], epoch, groups, tails)
+    for rate, epoch in product(config.noise_rates, ("final", "chosen"))
+}
+tests = pd.concat(families, names=["noise_rate", "epoch"]).reset_index([0, 1])
+verdicts = [stats.verdict(row, expected=row.claimed) for row in tests.itertuples()]
+tests = tests.assign(verdict=verdicts).reset_index(drop=True)
+assert (tests.n == config.seeds).all()  # no run was dropped
+tests = figures.save_table(tests, "table_loss_family_contrasts", profile=profile)
+headline = max(config.noise_rates)
+tests[(tests.noise_rate == headline) & (tests.epoch == "final")].drop(columns="noise_rate").round(3)
+
+# %% [markdown]
+# Read the two parts of the table apart. Against *sigmoid*, a verdict of "no difference larger than
+# 0.02" is evidence that a member is as good, "not seen" is none in either direction. Against
+# *logistic*, what was reproduced with five seeds survived a correction for sixteen tests; many
+# rows whose own interval lies above 0 did not, and are not counted.
+#
+# The column `claimed` has the direction in which a claim goes: −1 where sigmoid is said to be
+# better than another member, +1 where a loss is said to be better than logistic, or heavy tails
+# than light. "Reproduced" means that this is so.
+
+# %% tags=["hide-input"]
+lines = []
+for (rate, epoch), rows in tests.groupby(["noise_rate", "epoch"], sort=False):
+    for base, text in (("sigmoid", "members − sigmoid"), ("logistic", "losses − logistic")):
+        against = rows[rows.baseline == base]
+        counts = ", ".join(f"{n} {name}" for name, n in against.verdict.value_counts().items())
+        lines.append(
+            f"- ε = {rate:g}, {epoch} epoch, {text}: from {against.estimate.min():+.3f} to "
+            f"{against.estimate.max():+.3f} ({counts})."
+        )
+    lines += [
+        f"- ε = {rate:g}, {epoch} epoch, heavy − light tails = "
+        f"{compared.describe_difference(row)}: **{row.verdict}**."
+        for row in rows[rows.baseline == "light tails"].itertuples()
+    ]
+seen = tests[tests.noise_rate == headline].detectable.median()
+Markdown(
+    "\n".join(lines) + f"\n\nAt ε = {headline:g} half of the tests would have seen a true "
+    f"difference of {seen:.3f} four times in five, before Holm’s correction."
+)
+
+# %% [markdown]
+# ## Clip and warm start, on a few models
+#
+# **Expect** the bound of ±20 to make no difference, since networks trained so briefly do not reach
+# it; a bound of ±2 might, by ties, or by bounding what a flip can teach logistic. A warm start on
+# logistic should change little here, where starts are good already. It is refuted as a remedy that
+# *costs nothing* if it is significantly worse. The last row of each rate is what tuning gave: own
+# temperature minus $T = 1$, averaged over all losses within a seed.
+
+
+# %%
+def pair_up(rows, base):
+    """Final accuracy of rows minus that of base, by seed, averaged over losses within a seed."""
+    ours, theirs = (table.groupby("seed").final.mean() for table in (rows, base))
+    return stats.paired_difference(ours, theirs.loc[ours.index])._asdict()
+
+
+# %% tags=["check"]
+turned = models[deciding & (models.noise_rate == headline)]
+turned = turned[(turned["clip"] != 20) | (turned.warm_epochs > 0)]
+parts = []
+for (loss, clip, epochs), rows in turned.groupby(["method", "clip", "warm_epochs"]):
+    base = at_own[(at_own.method == loss) & (at_own.noise_rate == headline)]
+    knob = f"{epochs} epochs on logistic first" if epochs else f"clip ±{clip:g}"
+    parts.append({"noise_rate": headline, "method": loss, "knob": knob, **pair_up(rows, base)})
+for rate in config.noise_rates:
+    rows, base = (table[table.noise_rate == rate] for table in settings.values())
+    parts.append({"noise_rate": rate, "method": "all", "knob": "own T", **pair_up(rows, base)})
+ablation = pd.DataFrame(parts)
+ablation["p_holm"] = stats.holm(ablation.p)
+ablation["verdict"] = [stats.verdict(row) for row in ablation.itertuples()]
+unbounded = ablation[ablation.knob == "clip ±1000"]
+assert config.profile == "smoke" or (unbounded.estimate == 0).all()  # nothing came near ±20
+figures.save_table(ablation, "table_loss_family_ablation", profile=profile)
+
+# %% [markdown]
+# ## What a practitioner should do
+
+# %% tags=["hide-input"]
+now = at_own[at_own.noise_rate == headline].groupby("method").final.mean()
+members = now[[*symmetric, "sigmoid"]]
+at_end = tests[(tests.noise_rate == headline) & (tests.epoch == "final")]
+ahead = at_end[(at_end.baseline == "logistic") & at_end.method.isin(members.index)]
+proven = (ahead.verdict == "reproduced").sum()
+warm_rows = ablation[ablation.knob.str.contains("first")]
+gains = ablation[ablation.knob == "own T"].set_index("noise_rate").estimate
+Markdown(
+    f"**Take any smooth symmetric loss: at ε = {headline:g} the {len(members)} members lie within "
+    f"{members.max() - members.min():.3f} of one another and on average "
+    f"{members.mean() - now.logistic:+.3f} from logistic at the last epoch ({proven} of "
+    f"{len(ahead)} significantly ahead after so short a training); leave its temperature at 1 "
+    f"(tuning gave {gains[0]:+.3f} without flips and {gains[headline]:+.3f} at ε = {headline:g}); "
+    f"and begin with logistic only where a start may be far from a good reward: here it changed "
+    f"accuracy by {warm_rows.estimate.min():+.3f} to {warm_rows.estimate.max():+.3f}, and from bad "
+    f"starts of size 4 it took sigmoid from {cold.sigmoid[4]:.0%} wrong orders to "
+    f"{warmed.sigmoid[4]:.0%}.**"
+)
+
+# %% [markdown]
+# **What would change this.** Longer training, where memorised flips weigh more and rewards reach
+# their bounds (profile gpu has a hundred epochs and five temperatures); a start far from 0, as a
+# reward model that is continued from another task has it; SGD, which unlike Adam feels the size of
+# a gradient; or more seeds, if differences below the detectable one matter to you.
+#
+# ## Exercises
+#
+# 1. By the identity of the temperature: which single number of Adam's would you change to train
+#    $\ell(z/4)$ without touching the loss?
+#    <details><summary>Answer</summary>None is enough. Divide the last layer's start, its learning
+#    rate and the clip by 4, and multiply its ϵ by 4; all layers below keep theirs.</details>
+# 2. Why does random rounding need *one* offset for all actions?
+#    <details><summary>Answer</summary>With an offset each, $P(i \text{ before } j)$ is smoothed by
+#    the difference of two uniform numbers and is no longer $F(r_i - r_j)$; the check shows by how
+#    much.</details>
+# 3. A warm start ends with the order that logistic prefers. Why does it not inherit logistic's
+#    faults?
+#    <details><summary>Answer</summary>It only decides where descent begins. From there $V$ has no
+#    false stationary point if there is a Condorcet order; in a circle of majorities, or on a
+#    plateau, the start can decide the end.</details>
+# 4. Set `overrides = {"losses": ["logistic", "sigmoid", "ramp", "savage", "truncated_hinge"]}`,
+#    restart and run all. Is symmetry what separates the losses?
+#    <details><summary>Answer</summary>Not alone: both are bounded and let go of strong
+#    contradictions, and in short training they resemble the symmetric ones (notebook 05 has
+#    truncated hinge at full length).</details>
+
+# %%
+figures.save_provenance(
+    "12_loss_family", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256
+)
