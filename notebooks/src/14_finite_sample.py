@@ -405,14 +405,16 @@ for rate in rates:
         condition = ((net > 0) | ((net == 0) & ~neighbours)).all(axis=1)
         assert not (wrong & condition).any()
         overruled = (~wrong & ~condition).mean()
-        shares.append([rate, n, n * (1 - 2 * rate) ** 2, overruled])
-        shares[-1] += stats.wilson(wrong.sum(), draws, level=0.95)
+        share = stats.wilson(wrong.sum(), draws)
+        shares.append([rate, n, *share, n * (1 - 2 * rate) ** 2, overruled])
 
 # %%
-names = ["noise_rate", "labels", "effective"]
-curves = pd.DataFrame(rows, columns=[*names, "failure", "bound", "without_rate"])
+names = ["noise_rate", "labels"]
+computed = ["effective", "failure", "bound", "without_rate"]
+curves = pd.DataFrame(rows, columns=[*names, *computed])
 curves = curves.sort_values(["noise_rate", "labels"], ignore_index=True)
-drawn = pd.DataFrame(shares, columns=[*names, "overruled", *stats.Interval._fields])
+seen = ["effective", "overruled"]
+drawn = pd.DataFrame(shares, columns=[*names, *stats.Interval._fields, *seen])
 figure = figures.fig_t10_guarantee(curves, drawn)
 figures.save(figure, "fig_t10_guarantee", {"curves": curves, "draws": drawn}, profile=profile)
 

@@ -213,8 +213,8 @@ def tabulate_prices(
         values: the column of accuracies of each epoch.
         prices: the predicted factor of each noise rate.
     Returns:
-        columns epoch, method, noise_rate, clean_pairs, predicted, reached (seeds that do), asked
-        (the largest factor that could have been seen), estimate, low, high, n. Rows whose
+        columns epoch, method, noise_rate, clean_pairs, estimate, low, high, n, predicted, reached
+        (seeds that do) and asked (the largest factor that could have been seen). Rows whose
         prediction the study cannot reach are left out.
     Check: tests/book/test_samples.py.
     """
@@ -233,9 +233,10 @@ def tabulate_prices(
             ]
             interval = _geometric_interval(np.array(factors))
             reached = int(np.isfinite(factors).sum())
-            rows.append([epoch, method, rate, size, prices[rate], reached, largest, *interval])
-    names = ["epoch", "method", "noise_rate", "clean_pairs", "predicted", "reached", "asked"]
-    return pd.DataFrame(rows, columns=[*names, *stats.Interval._fields])
+            rows.append([epoch, method, rate, size, *interval, prices[rate], reached, largest])
+    names = ["epoch", "method", "noise_rate", "clean_pairs"]
+    rest = ["predicted", "reached", "asked"]
+    return pd.DataFrame(rows, columns=[*names, *stats.Interval._fields, *rest])
 
 
 def write_prices(prices: pd.DataFrame, *, vote: Mapping[float, float]) -> str:
