@@ -173,10 +173,9 @@ assert sympy.limit(unhinged(z), z, sympy.oo) == -sympy.oo  # no bound, no law
 # %%
 def train_briefly(network, images, labels, loss, *, temperature, clip, last_step=1.0, steps=3):
     """Full-batch Adam on ℓ(z/T), the last layer's step multiplied by `last_step`; the rewards."""
-    last = [*network.fc3.parameters()]
     below = [p for name, p in network.named_parameters() if not name.startswith("fc3")]
-    groups = [{"params": below}, {"params": last, "lr": 1e-3 * last_step, "eps": 1e-8 / last_step}]
-    optimiser = torch.optim.Adam(groups, lr=1e-3)
+    last = {"params": network.fc3.parameters(), "lr": 1e-3 * last_step, "eps": 1e-8 / last_step}
+    optimiser = torch.optim.Adam([{"params": below}, last], lr=1e-3)
     network.dropout.eval()  # no dropout: both are to see the same
     for _ in range(steps + 1):
         rewards = network(images).clamp(-clip, clip)
@@ -344,16 +343,13 @@ def solve_pieces(majority):
     """The greatest V of ramp over all rewards of three actions, by 27 linear programs."""
     gaps = theory.compute_gaps(np.eye(3)).T  # (pairs, actions): the gap of each pair
     best = -np.inf
-    for piece in product((-1, 0, 1), repeat=3):
-        inside = np.array(piece) == 0
-        rows, limits = [], []
-        for gap, side in zip(gaps, piece, strict=True):
-            rows += [gap, -gap] if side == 0 else [-side * gap]
-            limits += [1, 1] if side == 0 else [-1]
-        slope = (majority * inside / 2) @ gaps
-        solved = linprog(-slope, A_ub=np.array(rows), b_ub=limits, bounds=[(-4, 4)] * 3)
+    for piece in product((0, 1, 2), repeat=3):  # each gap is below −1, between, or above 1
+        lower, upper = (np.take(ends, piece) for ends in ((-8, -1, 1), (-1, 1, 8)))
+        slope = (majority * (np.array(piece) == 1) / 2) @ gaps
+        limits = np.concatenate([upper, -lower])
+        solved = linprog(-slope, A_ub=np.vstack([gaps, -gaps]), b_ub=limits, bounds=[(-4, 4)] * 3)
         if solved.success:
-            best = max(best, majority @ np.array(piece) / 2 - solved.fun)
+            best = max(best, majority @ (np.array(piece) - 1) / 2 - solved.fun)
     return best
 
 
