@@ -18,8 +18,12 @@ rounding.
 
 import io
 import itertools
+import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +55,9 @@ FEWEST_SEEDS = 3
 SETTINGS = ("noise_rate", "beta")
 # Columns that hold a conclusion, wherever they stand.
 CONCLUSIONS = ("verdict", "agree")
+
+# Figures of which several are drawn at a time.
+MANY = 8
 
 MISSING = "committed, but not here"
 # What a notebook goes on without, where the published files cannot be had; it then shows what is
@@ -336,21 +343,40 @@ def redraw(profile: str, *, commit: bool = False) -> list[str]:
     target = committed if commit else profiles.build_folder(profile) / "redrawn"
     caveat = profiles.caveat(profile)
     stems = {path.stem for path in data.glob("*.csv")}
-    drawn = set()
+    jobs = {}
     # a figure function bears the stem of its files, and may need several of them
     for stem in (name for name in vars(figures) if name.startswith("fig")):
         parts = {name for name in stems if f"{name}_".startswith(f"{stem}_")}
         # its own file, or else those of its parts
-        used = sorted({stem} if stem in parts else parts)
-        figure = files.draw_from(stem, [data / f"{name}.csv" for name in used]) if used else None
-        if figure:
-            files.write_figure(figure, stem, target, caveat=caveat)
-            drawn.update(used)
+        if used := sorted({stem} if stem in parts else parts):
+            jobs[stem] = [data / f"{name}.csv" for name in used]
+    _draw_all(jobs, target, caveat=caveat)
+    drawn = {path.stem for paths in jobs.values() for path in paths}
     # tables look alike, so that no function draws them
     for stem in (stem for stem in stems if stem.startswith("table")):
         files.write_table(pd.read_csv(data / f"{stem}.csv"), stem, target, caveat=caveat)
         drawn.add(stem)
     return sorted(stems - drawn)
+
+
+def _draw_all(jobs: dict[str, list[Path]], target: Path, *, caveat: str) -> None:
+    """Draw each figure from its csv files, several at a time if there are many."""
+    draw = partial(_draw, target=target, caveat=caveat)
+    # a second process takes seconds to start
+    if len(jobs) < MANY:
+        for stem, paths in jobs.items():
+            draw(stem, paths)
+        return
+    workers = min(os.cpu_count() or 1, MANY)
+    # spawned: threads of a library do not survive a fork
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        # the list waits for all of them, and raises what one of them raised
+        list(pool.map(draw, jobs, jobs.values()))
+
+
+def _draw(stem: str, paths: list[Path], *, target: Path, caveat: str) -> None:
+    if figure := files.draw_from(stem, paths):
+        files.write_figure(figure, stem, target, caveat=caveat)
 
 
 def _git(*arguments: str) -> str:
