@@ -1,5 +1,7 @@
 """Figures of notebook 12: the family of losses, their temperatures, and descent from bad starts."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -106,6 +108,7 @@ def _draw_rows(axes: Axes, rows: pd.DataFrame, method: str, place: int) -> None:
     """Three intervals of one loss, one above the other."""
     drawn = {**look(method), "linestyle": "none", "markersize": 4}
     hollow = {"markerfacecolor": "white"}
+    cases: list[tuple[tuple[str, str], float, dict[str, Any]]]
     cases = [
         (("own T", "final"), -0.22, {"elinewidth": 1.4}),
         (("T = 1", "final"), 0.02, {"elinewidth": 0.9, **hollow}),
