@@ -282,10 +282,12 @@ def count_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     Args:
         verdicts: of `claims.judge_claims`.
     Returns:
-        columns group, notebook, verdict, claims.
+        columns group, notebook, outcome (the verdict), claims. The verdicts themselves are compared
+        by `verify` in the table of claims, row by row; here they are only counted.
     """
-    keys = ["group", "notebook", "verdict"]
-    return verdicts.groupby(keys, sort=False).size().rename("claims").reset_index()
+    table = verdicts.rename(columns={"verdict": "outcome"})
+    keys = ["group", "notebook", "outcome"]
+    return table.groupby(keys, sort=False).size().rename("claims").reset_index()
 
 
 def write_not_replicated(verdicts: pd.DataFrame) -> str:

@@ -123,7 +123,7 @@ def fig16_verdicts(table: pd.DataFrame) -> Figure:
     """How many claims of each group came to each verdict, a bar per group and notebook.
 
     Args:
-        table: columns group, notebook, verdict, claims.
+        table: columns group, notebook, outcome (a verdict), claims.
     """
     bars = table.assign(bar=table.group + ", " + table.notebook.str[:2])
     names = list(dict.fromkeys(bars.bar))
@@ -131,9 +131,9 @@ def fig16_verdicts(table: pd.DataFrame) -> Figure:
     figure, axes = subplots(height=0.62 + 0.17 * len(names))
     ends = dict.fromkeys(names, 0)
     # a verdict that this table does not know, such as smoke's, comes last
-    known = [verdict for verdict in _VERDICTS if verdict in set(bars.verdict)]
-    for verdict in dict.fromkeys([*known, *bars.verdict]):
-        part = bars[bars.verdict == verdict]
+    known = [verdict for verdict in _VERDICTS if verdict in set(bars.outcome)]
+    for verdict in dict.fromkeys([*known, *bars.outcome]):
+        part = bars[bars.outcome == verdict]
         colour, hatch = _VERDICTS.get(verdict, (None, ""))
         face = OKABE_ITO[colour] if colour else "white"
         frame = {"edgecolor": "0.3", "linewidth": 0.5, "hatch": hatch, "height": 0.75}
