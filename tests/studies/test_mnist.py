@@ -150,7 +150,7 @@ def test_a_gpu_trains_the_seeds_with_the_same_losses_together(monkeypatch):
     free = SimpleNamespace(models=100)
     per_model = 4 * chunks.FLOATS["cuda"] * EVALUATION_BATCH["cuda"]
     monkeypatch.setattr(
-        chunks.torch.cuda, "mem_get_info", lambda: (2 * free.models * per_model, None)
+        chunks.torch.cuda, "mem_get_info", lambda: (2 * free.models * per_model, 2**50)
     )
     runs = [
         make_run(name, seed=seed)
