@@ -47,11 +47,21 @@ def read_map() -> dict[str, list[dict[str, Any]]]:
     experiments = {experiment["notebook"] for experiment in graph["experiments"]}
     known = {claim.id for claim in claims.read_claims()}
     for assumption in graph["assumptions"]:
-        _refuse_unknown("theorem", assumption["theorems"], theorems)
+        _refuse_unknown("theorem", list_supported(assumption), theorems)
     for theorem in graph["theorems"]:
         _refuse_unknown("experiment", theorem["experiments"], experiments)
         _refuse_unknown("claim", [theorem["claim"]], known)
     return graph
+
+
+def list_supported(assumption: dict[str, Any]) -> dict[str, str]:
+    """What each theorem makes of an assumption: "needed", or "enough" where less would do.
+
+    Args:
+        assumption: an entry of `read_map`.
+    """
+    needed = dict.fromkeys(assumption["theorems"], "needed")
+    return needed | dict.fromkeys(assumption.get("enough", []), "enough")
 
 
 def _refuse_unknown(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -68,20 +78,25 @@ def tabulate_map(verdicts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         boxes, with columns column (assumption, theorem, check or experiment), id, text, note (what
         it came to, where it can come to something), state ("held", "failed", "mixed" or "open";
-        empty without a note); and arrows, with columns source and target, ids of boxes.
+        empty without a note); and arrows, with columns source and target, ids of boxes, and kind:
+        to a theorem needed or enough, to a check checked, to an experiment tested.
     """
     graph = read_map()
     by_id = verdicts.set_index("id")
     boxes = [("assumption", each["id"], each["text"], "", "") for each in graph["assumptions"]]
-    arrows = [(each["id"], name) for each in graph["assumptions"] for name in each["theorems"]]
+    arrows = [
+        (each["id"], name, kind)
+        for each in graph["assumptions"]
+        for name, kind in list_supported(each).items()
+    ]
     for theorem in graph["theorems"]:
         name, check = theorem["id"], f"check {theorem['id']}"
         found = by_id.loc[theorem["claim"]]
         boxes.append(("theorem", name, f"{name} · {theorem['text']}", "", ""))
         shown = f"{name}: {theorem['checked']}"
         boxes.append(("check", check, shown, found.evidence, _judge([found.verdict])))
-        arrows.append((name, check))
-        arrows += [(check, experiment) for experiment in theorem["experiments"]]
+        arrows.append((name, check, "checked"))
+        arrows += [(check, experiment, "tested") for experiment in theorem["experiments"]]
     for experiment in graph["experiments"]:
         found = _list_measured(verdicts, experiment["notebook"]).verdict
         decided = f"{found.isin(AS_CLAIMED).sum()} of {len(found)} as claimed"
@@ -89,7 +104,8 @@ def tabulate_map(verdicts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         box = ("experiment", experiment["notebook"], experiment["text"], note, _judge(found))
         boxes.append(box)
     columns = ["column", "id", "text", "note", "state"]
-    return pd.DataFrame(boxes, columns=columns), pd.DataFrame(arrows, columns=["source", "target"])
+    ends = ["source", "target", "kind"]
+    return pd.DataFrame(boxes, columns=columns), pd.DataFrame(arrows, columns=ends)
 
 
 def _list_measured(verdicts: pd.DataFrame, notebook: str) -> pd.DataFrame:
@@ -112,13 +128,16 @@ def tabulate_assumptions() -> pd.DataFrame:
     """What breaks without each assumption, and where that is shown.
 
     Returns:
-        columns assumption, needed for, without it, shown in: a Markdown link from a notebook to the
-        section whose checks show it.
+        columns assumption, needed for (theorems, in brackets where it is only enough), without it,
+        shown in: a Markdown link from a notebook to the section whose checks show it.
     """
     rows = [
         (
             each["text"],
-            ", ".join(each["theorems"]),
+            ", ".join(
+                name if kind == "needed" else f"({name})"
+                for name, kind in list_supported(each).items()
+            ),
             each["without"],
             link(each["notebook"], each["heading"]),
         )
@@ -351,6 +370,8 @@ def answer_questions(verdicts: pd.DataFrame) -> pd.DataFrame:
         found = verdicts[verdicts.id.str.fullmatch(question["claims"])]
         decided = found[~found.verdict.isin(OPEN)]
         answer = summarise(decided.verdict) if len(decided) else "not measured"
+        if asked := question.get("asked"):
+            answer = f"{answer} (the claim: {asked})"
         if missing := question.get("missing"):
             answer = f"{answer}. {missing.strip()}"
         # the first link of a claim leads to its cells

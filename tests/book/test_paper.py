@@ -2,13 +2,15 @@
 
 import json
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 from urllib.parse import unquote
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.special import expit
 
 from sympo.book import claims, figures, paper, twins
 from sympo.studies import profiles
@@ -47,6 +49,7 @@ def test_every_counterexample_is_in_a_section_that_checks_it(entry):
     section = paper.find_section(entry["notebook"], entry["heading"])
     assert paper.count_checks(section) > 0
     assert entry["theorems"]
+    assert not {*entry["theorems"]} & {*entry.get("enough", [])}
     assert entry["without"].endswith(".")
 
 
@@ -69,6 +72,54 @@ def test_every_experiment_leads_to_a_heading_and_decides_claims(entry):
 def test_every_question_has_claims_or_says_what_is_missing(entry):
     found = [c for c in claims.read_claims() if re.fullmatch(entry["claims"], c.id)]
     assert found
+    # verdicts are counted, so all claims of a question must say the same thing of it
+    assert not [c.id for c in found if re.match("collapse-|pattern-cost-|text-near-ties-", c.id)]
+
+
+CONDITIONS = {
+    # the statements of 03, 04, 13 and 14
+    "T5": {"symmetric", "continuous", "monotone", "bounded", "not-constant"},
+    "T7": {
+        *("symmetric", "monotone", "continuous", "bounded", "not-constant"),
+        *("winner", "half", "neighbours", "reachable"),
+    },
+    "T11": {"symmetric", "winner", "half", "neighbours", "reachable"},
+    "T10": {"enough", "half", "neighbours"},
+}
+
+
+@pytest.mark.parametrize("theorem", CONDITIONS)
+def test_the_map_links_a_theorem_to_the_conditions_of_its_statement(theorem):
+    found = {each["id"] for each in GRAPH["assumptions"] if theorem in paper.list_supported(each)}
+    assert found == CONDITIONS[theorem]
+
+
+def test_continuity_and_monotonicity_are_enough_for_t7_and_not_needed():
+    supported = {each["id"]: paper.list_supported(each) for each in GRAPH["assumptions"]}
+    spared = {name for name, found in supported.items() if found.get("T7") == "enough"}
+    assert spared == {"continuous", "monotone"}
+    table = paper.tabulate_assumptions().set_index("assumption")["needed for"]
+    assert table["the loss never increases"] == "T5, (T7)"
+    assert table["the loss is bounded"] == "T5, T7"
+
+
+@pytest.mark.parametrize("gaps", [(0.5, 0.7), (0.3, 0.2), (1.0, 2.0)])
+def test_what_two_conditions_of_t7_can_be_spared_for(gaps):
+    """The 0–1 loss keeps every order; ½ − z/(1 + z²) loses one that monotone losses keep."""
+    rewards = np.array([*product(np.linspace(0, 2, 41), repeat=3)])
+    margins = rewards @ np.array([[1, 1, 0], [-1, 0, 1], [0, -1, -1]])
+    sure = expit([gaps[0], sum(gaps), gaps[1]])
+    turning = {
+        "0–1": lambda margin: (1 - np.sign(margin)) / 2,
+        "turns up": lambda margin: 0.5 - margin / (1 + margin**2),
+    }
+    for name, loss in turning.items():
+        least = (sure * loss(np.ones(3)) + (1 - sure) * loss(-np.ones(3))).sum()
+        risk = loss(margins) @ sure + loss(-margins) @ (1 - sure)
+        met = risk < least + 1e-9
+        # one reward meets all pairs' best margins, and then orders them, exactly for the first
+        assert met.any() == (name == "0–1")
+        assert (margins[met] > 0).all()
 
 
 def test_every_link_of_the_page_leads_to_a_heading(verdicts):
@@ -115,6 +166,7 @@ def test_a_box_says_what_its_claims_came_to(found, state):
     ("kind", "entry", "message"),
     [
         ("assumptions", {"theorems": ["T77"]}, "unknown theorem in map.yaml 'T77'"),
+        ("assumptions", {"enough": ["T78"]}, "unknown theorem in map.yaml 'T78'"),
         ("theorems", {"experiments": ["05_mnist"]}, "unknown experiment in map.yaml"),
         ("theorems", {"claim": "clasification"}, "Did you mean 'classification'"),
     ],
@@ -140,6 +192,8 @@ def test_the_map_draws_every_box_within_the_figure_and_every_arrow(verdicts):
     for box in boxes.itertuples():
         assert [text for text in texts if text.startswith(box.text)]
     assert len(axes.patches) == len(boxes) + len(arrows)
+    dashed = sum(patch.get_linestyle() != "solid" for patch in axes.patches)
+    assert dashed == (arrows.kind == "enough").sum() > 0
     figure.draw_without_rendering()
     width, height = figure.canvas.get_width_height()
     for text in axes.texts:
@@ -277,6 +331,9 @@ def test_a_question_without_a_verdict_is_not_measured(verdicts):
     assert answers.answer.str.startswith("not measured").all()
     assert (answers["decided by"] == "–").all()
     answers = paper.answer_questions(verdicts).set_index("question").answer
+    assert answers["Can the guarantee be extended to finite samples?"] == "4 claims: 4 derived"
+    special = answers["Are ramp and sigmoid special among symmetric losses?"]
+    assert special.endswith("sigmoid orders more pairs rightly than another symmetric loss)")
     assert answers["Is there a symmetric loss that recovers magnitudes?"] == "1 claim: 1 derived"
 
 

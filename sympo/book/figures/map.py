@@ -15,8 +15,8 @@ from sympo.book.figures.style import OKABE_ITO, WIDTH, style, subplots
 # that fit into a line of 6 points.
 _COLUMNS = {
     "assumption": (0.02, 1.26, 25),
-    "theorem": (1.52, 1.34, 26),
-    "check": (3.04, 1.04, 20),
+    "theorem": (1.62, 1.29, 26),
+    "check": (3.07, 1.04, 20),
     "experiment": (4.36, 1.12, 23),
 }
 Place = tuple[float, float, float, float]  # of a box: left, bottom, width, height, in inches
@@ -41,7 +41,8 @@ def fig16_map(boxes: pd.DataFrame, arrows: pd.DataFrame) -> Figure:
     Args:
         boxes: columns column, id, text, note, state ("held", "mixed", "failed", "open" or empty),
             from top to bottom.
-        arrows: columns source and target, ids of boxes.
+        arrows: columns source and target, ids of boxes, and kind; an arrow of kind "enough" is
+            dashed, as its target asks for less than its source.
     """
     boxes = boxes.fillna("")
     lines = {each.id: _wrap(each) for each in boxes.itertuples()}
@@ -63,7 +64,10 @@ def fig16_map(boxes: pd.DataFrame, arrows: pd.DataFrame) -> Figure:
         _draw_box(axes, places[each.id], lines[each.id], each.state)
     colours = dict(zip(dict.fromkeys(arrows.source), _CYCLE * len(arrows), strict=False))
     for arrow in arrows.itertuples():
-        _draw_arrow(axes, places[arrow.source], places[arrow.target], colours[arrow.source])
+        look = {"edgecolor": colours[arrow.source], **_ARROW}
+        if arrow.kind == "enough":
+            look |= {"linestyle": (0, (3, 2))}
+        _draw_arrow(axes, places[arrow.source], places[arrow.target], look)
     axes.set(xlim=(0, WIDTH), ylim=(-0.03, total + 0.3))
     axes.set_axis_off()
     return figure
@@ -95,15 +99,15 @@ def _draw_box(axes: Axes, place: Place, lines: list[str], state: str) -> None:
     axes.text(left + width / 2, bottom + height / 2, "\n".join(lines), **words)
 
 
-def _draw_arrow(axes: Axes, source: Place, target: Place, colour: str) -> None:
+def _draw_arrow(axes: Axes, source: Place, target: Place, look: dict[str, Any]) -> None:
     """A curve from the right side of one box to the left side of another."""
     start = (source[0] + source[2], source[1] + source[3] / 2)
     end = (target[0], target[1] + target[3] / 2)
     middle = (start[0] + end[0]) / 2
     points = [start, (middle, start[1]), (middle, end[1]), end]
     curve = Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
-    axes.add_patch(PathPatch(curve, edgecolor=colour, **_ARROW))
-    axes.plot(*end, marker=">", markersize=3, color=colour, zorder=3)
+    axes.add_patch(PathPatch(curve, **look))
+    axes.plot(*end, marker=">", markersize=3, color=look["edgecolor"], zorder=3)
 
 
 # What a verdict looks like in the bars, from what held to what is open.
