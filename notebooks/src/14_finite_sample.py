@@ -53,7 +53,7 @@ import sympy
 import torch
 from IPython.display import Markdown
 from scipy.special import expit, softmax
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from sympo import losses, stats
 from sympo.book import figures, samples, theory
@@ -162,7 +162,7 @@ for rate, name in product((0.1, 0.25, 0.4), ("ramp", "sigmoid", "cauchy", "logis
 # **The complexity, computed.** $\mathfrak R_n$ of a finite class is an average of maxima, which we
 # draw. Two bounds that need no simulation must lie above it: all $g$ of the class belong to the
 # linear ones of norm 2, whose complexity is at most $2\sqrt{\mathbb E\lVert x\rVert^2/n}$, and a
-# finite class obeys Massart's bound.
+# finite class obeys Massart's bound. Beside it stand the bound itself and its two parts.
 
 
 # %%
@@ -172,6 +172,17 @@ def draw_complexity(scores, n, draws, generator):
     counts = generator.multinomial(n, np.full(size, 1 / size), size=draws)
     coins = 2 * generator.binomial(counts, 0.5) - counts  # Σ σ over the draws of one pair
     return (coins @ scores.T / n).max(axis=1)
+
+
+def bound_parts(complexity, n, delta):
+    """2L·complexity, with L = ½ for ramp, and the allowance of part 4, with B = 1."""
+    return 2 * 0.5 * complexity, np.sqrt(np.log(2 / delta) / (2 * n))
+
+
+def bound_risk(complexity, n, delta, noise_rate):
+    """The whole bound on the clean excess, for ramp."""
+    mean, allowance = bound_parts(complexity, n, delta)
+    return (mean + 2 * allowance) / (1 - 2 * noise_rate)
 
 
 complexity = {n: draw_complexity(scores, n, 2_000, generator) for n in (1_000, 4_000)}
@@ -184,45 +195,53 @@ for n, drawn in complexity.items():
     assert drawn.mean() > linear / 2  # and they are no idle bounds
 rescaled = [drawn.mean() * np.sqrt(n) for n, drawn in complexity.items()]
 assert abs(rescaled[0] / rescaled[1] - 1) < 0.05  # c/√n
+Markdown(f"The complexity times √n: {rescaled[0]:.2f} and {rescaled[1]:.2f}.")
 
 # %% [markdown]
-# **Are the constants needed?** Two extremes answer. A class that contains *every* score on a large
-# table of pairs meets each coin of its sample, and each label, and may be wrong on all that it has
-# not seen: there part 3 is an equality. And a class of one function has $D_n$ equal to an ordinary
-# sampling error, for which the allowance of part 4 is close to what a fair coin needs. So neither
-# the 2 of the first nor the $2n$ of the second can be improved in general.
-
+# **Are the constants needed?** Two extremes answer, and they must come within a few per cent of the
+# bound, or its constants would be unchecked.
+#
+# - A class that contains *every* score on a large table of pairs meets each coin of its sample, and
+#   each label, and may be wrong on all that it has not seen. There part 3 is an equality. Of the
+#   whole bound, without noise, the complexity is by far the largest part: without it the bound
+#   must fail.
+# - One pair and the two scores $\pm1$: what is learned is a majority vote. Let the pair be so close
+#   that the vote errs with a probability of just over $\delta$. Then the clean excess is
+#   $2\eta - 1$, and as $\delta \to 0$ its ratio to the bound should approach 1, **at every**
+#   $\varepsilon$: for such a law the factor $1/(1-2\varepsilon)$, both allowances and the $2n$ in
+#   them are what is paid. At an everyday $\delta$ they are not: there $3n$ would do in place of
+#   $2n$.
 
 # %% tags=["check", "claim-finite-risk"]
-def bound_parts(complexity, n, delta):
-    """2L·complexity, with L = ½ for ramp, and the allowance of part 4, with B = 1."""
-    return 2 * 0.5 * complexity, np.sqrt(np.log(2 / delta) / (2 * n))
-
-
 # With all scores ±1 on a table of many pairs, every coin is met, and so is every label.
 many, n = 100_000, 200
 met = np.mean([len(np.unique(generator.integers(many, size=n))) for _ in range(200)])
-memorising = met / n
-# What is not sampled may all be wrong, and nothing that is: D_n = 1 − met/many.
-assert 0.99 < (1 - met / many) / bound_parts(memorising, n, delta)[0] <= 1.01
-# A fair vote exceeds the allowance seldom enough; with 4n in place of 2n it would not.
-votes = 401
-for shrink, holds in ((1, True), (np.sqrt(2), False)):
-    beyond = votes * (0.5 + bound_parts(0, votes, 0.01)[1] / shrink)
-    assert (binom.sf(beyond - 1, votes, 0.5) <= 0.01 / 2) == holds
-Markdown(
-    f"The complexity times √n is {rescaled[0]:.2f} and {rescaled[1]:.2f}. A class that can "
-    f"memorise has the complexity {memorising:.3f}, and there part 3 holds with equality, but for "
-    "the share of pairs that are sampled: its constant is sharp, and the bound says nothing about "
-    "such a class. Networks are one: see below."
-)
+memorising, unseen = met / n, 1 - met / many  # what is not sampled may all be wrong
+assert 0.99 < unseen / bound_parts(memorising, n, delta)[0] <= 1.01
+whole = bound_risk(memorising, n, delta, 0)
+assert bound_risk(0, n, delta, 0) < unseen <= whole
+# A fair vote exceeds the allowance seldom enough; with 4n, and at last with more than 2n, it fails.
+votes, rare, passes, shares = 100_001, 1e-60, [], []
+for chance, factor in ((0.01, 3), (0.01, 4), (rare, 2), (rare, 2.2)):
+    beyond = votes * (0.5 + bound_parts(0, votes, chance)[1] / np.sqrt(factor / 2))
+    passes.append(binom.sf(beyond, votes, 0.5) <= chance / 2)
+assert passes == [True, False, True, False]
+two_scores, closest = np.sqrt(2 / np.pi / votes), 0.999 * norm.isf(rare) / np.sqrt(votes)
+for rate in (0.0, 0.2, 0.4):
+    excess = closest / (1 - 2 * rate)  # 2η − 1
+    right = (1 + excess) / 2 * (1 - rate) + (1 - excess) / 2 * rate
+    assert binom.cdf(votes // 2, votes, right) > rare
+    shares.append(excess / bound_risk(two_scores, votes, rare, rate))
+assert min(shares) > 0.93 and max(shares) <= 1
+Markdown(f"Of the bound memorising reaches {unseen / whole:.2f} and the vote {min(shares):.3f}.")
 
 # %% [markdown]
 # **The parts and the whole, simulated.** Expect: $\mathbb E D_n$ below $2L\,\mathfrak R_n$; both
 # deviations beyond their allowance in at most $\delta/2$ of the data sets; the clean excess above
 # the whole bound in at most $\delta$ of them. A single violation would refute the statement. The
 # bound is a worst case over all laws of pairs, so we expect the measured excess far below it, and
-# report their ratio: a bound is not a prediction.
+# report their ratio: a bound is not a prediction. So far below, indeed, that this simulation could
+# not tell a wrong constant of the whole: that was the business of the extremes above.
 
 
 # %%
@@ -241,7 +260,7 @@ def simulate_risk(noise_rate, n, repeats, generator):
 rows = []
 for rate, n in product((0.0, 0.2, 0.3, 0.4), complexity):
     mean_bound, allowance = bound_parts(complexity[n].mean(), n, delta)
-    bound = (mean_bound + 2 * allowance) / (1 - 2 * rate)
+    bound = bound_risk(complexity[n].mean(), n, delta, rate)
     sup, at_best, excess = simulate_risk(rate, n, draws // 10, generator)
     beyond = [(sup - sup.mean() > allowance).mean(), (at_best > allowance).mean()]
     measured = np.quantile(excess, 1 - delta)
@@ -261,17 +280,31 @@ assert (risk_table.bound < 1).all()  # below B, so that the bound says something
 assert (risk_table.mean_ratio <= 1).all()
 assert (risk_table[["sup_beyond", "best_beyond"]] <= delta / 2).all(axis=None)
 assert (risk_table.violated <= delta).all()
-# The factor 1/(1 − 2ε) of the bound is that between the true excesses.
-at_zero, at_rate = (risks.max() - risks.min() for risks in (true_risks(0), true_risks(0.4)))
-growth = risk_table[risk_table.n == 4_000].set_index("noise_rate")
-assert np.isclose(growth.bound[0.4] / growth.bound[0.0], at_zero / at_rate)
+by_size = risk_table.pivot(index="noise_rate", columns="n")
+growth = by_size.loc[0.4] / by_size.loc[0.0]
+measured, bound = growth["measured"], growth["bound"]
+assert profile == "smoke" or (measured > 2 * bound).all()
 Markdown(
-    f"With n = 4,000 the bound grows from {growth.bound[0.0]:.3f} to {growth.bound[0.4]:.3f} "
-    f"between ε = 0 and 0.4, and the excess that {1 - delta:.0%} of data sets stay below from "
-    f"{growth.measured[0.0]:.4f} to {growth.measured[0.4]:.4f}. Measured over bound: "
-    f"{risk_table.ratio.min():.3f} to {risk_table.ratio.max():.3f}; the mean of D_n alone comes to "
-    f"{risk_table.mean_ratio.min():.2f} to {risk_table.mean_ratio.max():.2f} of its bound."
+    f"From ε = 0 to 0.4 the bound grows {bound[4_000]:.1f} times, which is 1/(1 − 2ε). The excess "
+    f"that {1 - delta:.0%} of data sets stay below grows {measured[4_000]:.0f} times with n = "
+    f"4,000 and {measured[1_000]:.0f} times with 1,000, where (1 − 2ε)⁻² = {(1 - 0.8) ** -2:.0f}. "
+    f"Measured over bound: {risk_table.ratio.min():.3f} to {risk_table.ratio.max():.3f}; the mean "
+    f"of D_n alone comes to {risk_table.mean_ratio.min():.2f} to {risk_table.mean_ratio.max():.2f} "
+    "of its bound."
 )
+
+# %% [markdown]
+# **Reading.** The bound is no forecast, neither in size nor in growth. That the measured excess
+# grows with about the *square* of $1/(1-2\varepsilon)$ was seen after the fact, and has a reason.
+# Around the best direction the risk of this one law rises with the square of the angle, and the
+# angle that the labels leave open shrinks like $1/\big((1-2\varepsilon)\sqrt n\big)$. So here
+# the excess falls like $1/n$ and pays for noise with $(1-2\varepsilon)^{-2}$. (The 64 directions
+# make small excesses come in steps, so that the factors are rough.) A bound for every law cannot
+# promise that: the near tie above, whose excess is all of its margin, pays $1/(1-2\varepsilon)$
+# and falls like $1/\sqrt n$.
+#
+# A class that can memorise has a complexity near 1, and there the bound says nothing. Networks are
+# one: see below.
 
 # %% [markdown]
 # ## T10 (b) · From risk to order
@@ -470,8 +503,9 @@ assert 0 < samples.find_misordered(net).sum() < len(net)
 # **The policy.** By T8 a reward in the right order improves *every* reference policy at every
 # $\beta$. So the probability that some policy gets worse is at most that of the bound. We draw data
 # sets, take a ramp minimiser of each, and compute the gain $J(\pi_r) - J(\pi_{\mathrm{ref}})$
-# exactly for 7 values of $\beta$ and 40 reference policies. Where the condition holds, no gain may
-# be negative. Where the order is wrong, some must be, or the check could not fail.
+# exactly for 7 values of $\beta$ and 43 reference policies: 40 are drawn, and three sit on two of
+# the answers. Where the condition holds, no gain may be negative. Some must be exactly where two
+# neighbours are exchanged: the reference that sits on them gets worse, whatever happens to others.
 
 
 # %%
@@ -489,31 +523,37 @@ def measure_gains(learned, references, betas):
 
 
 # %% tags=["check", "claim-finite-samples"]
-references = generator.dirichlet(np.ones(3), 40)
-parts = []
+on_two = np.maximum((1 - np.eye(3)) / 2, 1e-300)
+references = np.vstack([generator.dirichlet(np.ones(3), 40), on_two])
+rows = []
 for rate, n in ((0.1, 21), (0.3, 61), (0.4, 201)):
     net = 2 * draw_labels(np.full((2_000, 3), n), eta_abc, rate, generator) - n
-    gains = measure_gains(learn_ramp(net), references, np.logspace(-1, 2, 7))
+    learned = learn_ramp(net)
+    gains = measure_gains(learned, references, np.logspace(-1, 2, 7))
     condition = ((net > 0) | ((net == 0) & ~neighbours)).all(axis=1)
     assert gains[condition].min() > 0  # strictly: no reference sits on one answer
-    worse = (gains < 0).any(axis=(1, 2))
-    assert worse.any()
+    exchanged = np.diff(learned) > 0  # the best two, the worst two
+    worse = (gains < -1e-12).any(axis=(1, 2))
+    assert worse.any() and (worse == exchanged.any(axis=1)).all()
     bound = bound_failure(n, compute_margins(rate, reward))
     share = stats.wilson(worse.sum(), len(worse))
     assert share.low <= bound
-    parts.append(
-        f"{n} labels at ε = {rate:g}: {share.estimate:.2%} (95% interval {share.low:.2%} to "
-        f"{share.high:.2%}; bound {bound:.2%})"
-    )
-Markdown("Data sets of which some policy gets worse, of 2,000: " + "; ".join(parts) + ".")
+    spared = (gains[worse] > 0).mean()
+    rows.append([rate, n, *share[:3], bound, *exchanged.mean(axis=0), spared])
+columns = ["ε", "labels", "some policy worse", "low", "high", "bound", "best two exchanged"]
+pd.DataFrame(rows, columns=[*columns, "worst two exchanged", "policies spared"]).round(4)
 
 # %% [markdown]
+# The shares are of 2,000 data sets, with 95% intervals; “spared” is the share of policies and
+# $\beta$ that improve although the order is wrong.
+#
 # **Reading.** This is the answer to the paper's first open question, for rewards that are free to
 # take any value: after finitely many pairs the policy improves, except with a probability that has
 # an explicit bound, and the noise rate enters it through $(1-2\varepsilon)^2$ alone. The bound is
 # several times the truth, because it charges for ties, for both neighbours at once, and for the
-# prefactor that Chernoff's method leaves out. And a wrong order need not do harm: often the worst
-# two answers are the ones exchanged.
+# prefactor that Chernoff's method leaves out. A wrong order always harms somebody, namely whoever
+# chooses between the two answers that are exchanged. These are the worst two as often as the best
+# two, as the gaps are equal, and most other policies improve all the same.
 #
 # ## T10 (d) · Nobody pays less
 #
@@ -627,9 +667,15 @@ figures.save_table(spreads, "table_t10_axes", profile=profile).round(2)
 # %% tags=["check", "claim-collapse-axis"]
 axes = ["exponent", "effective", "clt"]
 sure = spreads[spreads.eta == 0.95].set_index("error")[axes]
-assert (sure.loc[[0.01, 0.001]].idxmin(axis=1) == "exponent").all()
-assert sure.loc[0.1].idxmin() == "clt"
-assert (sure.idxmax(axis=1)[[0.1, 0.01]] == "effective").all()
+worst = sure.idxmax(axis=1)
+assert [*sure.idxmin(axis=1)] == ["clt", "exponent", "exponent"]
+assert [*worst] == ["effective", "effective", "clt"]  # the last against the prediction
+# Where one clean label errs too seldom, ε = 0 does not count, and the next rate is the least.
+least = [min(rate for rate in rates if 0.05 + 0.9 * rate > error) for error in sure.index]
+cleanest = 0.9 * (1 - 2 * np.array(least))
+spread_ratio = sure.effective / sure.exponent
+factor = -np.log(1 - cleanest**2) / cleanest**2
+assert np.allclose(spread_ratio, factor, rtol=0.05)
 assert sure.effective.min() > 1.5  # (1 − 2ε)² alone does not collapse sure pairs …
 assert spreads[spreads.eta == 0.6][axes].max(axis=None) < 1.15  # … and close ones it does
 votes = samples.tabulate_votes(place, eta=0.95, noise_rates=rates, least=1e-4)
@@ -643,13 +689,19 @@ Markdown(
         f"{name} {', '.join(f'{value:.2f}' for value in sure[column])}"
         for column, name in zip(axes, ("−n·log(1 − m²)", "n(1 − 2ε)²", "CLT"), strict=True)
     )
-    + "."
+    + f". That n(1 − 2ε)² is the worst axis held at {(worst == 'effective').sum()} of "
+    f"{len(worst)} errors. Its spread is {', '.join(f'{r:.2f}' for r in spread_ratio)} times that "
+    f"of the exponent, where −log(1 − m²)/m² is {', '.join(f'{f:.2f}' for f in factor)} at the "
+    "least ε that counts. (At the error 0.1 ε = 0 does not: one clean label errs less often.)"
 )
 
 # %% [markdown]
-# **Reading.** As predicted, and the check cell would have failed otherwise. The central limit axis
-# is good only in the bulk: at small errors it is hardly better than $n(1-2\varepsilon)^2$ for sure
-# pairs, since it knows the spread of the vote and not its tail. So $(1-2\varepsilon)^2$ is the
+# **Reading.** The best axes are those predicted: the exponent at the small errors, the central
+# limit axis at the largest. The factor by which $n(1-2\varepsilon)^2$ falls behind the exponent is
+# the predicted one too. But that it would be the *worst* axis **failed at the smallest error**:
+# there the central limit axis spreads more, since it knows the spread of a vote and not its tail.
+# And the prediction overlooked that $\varepsilon = 0$ drops out at the largest error, where it can
+# only be put to the noisy rates. So $(1-2\varepsilon)^2$ is the
 # right exchange rate for close pairs, which are the ones that need labels. For sure pairs noise
 # costs up to a few times more than it says: without noise they need hardly any label at all, and
 # with noise they are as uncertain as the others.

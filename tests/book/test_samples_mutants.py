@@ -33,8 +33,15 @@ def theory(tmp_path_factory):
         ("return 2 * 0.5 * complexity", "return 4 * 0.5 * complexity"),
         ("np.log(2 / delta) / (2 * n)", "np.log(2 / delta) / (4 * n)"),
         ("np.log(2 / delta) / (2 * n)", "np.log(2 / delta) / n"),
-        ("2 * allowance) / (1 - 2 * rate)", "2 * allowance) / (1 - rate)"),
-        ("2 * allowance) / (1 - 2 * rate)", "2 * allowance) * (1 - 2 * rate)"),
+        # the whole of it: no part, factor or constant may go
+        ("2 * allowance) / (1 - 2 * noise_rate)", "2 * allowance) / (1 - noise_rate)"),
+        ("2 * allowance) / (1 - 2 * noise_rate)", "2 * allowance) * (1 - 2 * noise_rate)"),
+        ("2 * allowance) / (1 - 2 * noise_rate)", "2 * allowance)"),
+        ("2 * allowance) / (1 - 2 * noise_rate)", "2 * allowance) / (1 - 2 * noise_rate) ** 2"),
+        ("(mean + 2 * allowance)", "(2 * allowance)"),
+        ("(mean + 2 * allowance)", "(mean + allowance)"),
+        ("(mean + 2 * allowance)", "(mean + 2 * allowance) / 11"),
+        ("(mean + 2 * allowance)", "(mean + 2 * allowance) * 1.1"),
         ("generator.binomial(counts, 0.5) - counts", "generator.binomial(counts, 0.6) - counts"),
         # (b): K/2 − inf ℓ, and the symmetry
         ("excess.sum(axis=1) / 0.5", "excess.sum(axis=1) / 1"),
@@ -48,6 +55,7 @@ def theory(tmp_path_factory):
         ("np.where(neighbours, labels", "np.where(~neighbours, labels"),
         ("assert not (wrong & condition)", "assert not (wrong & ~condition)"),
         ("np.log(references) + learned", "np.log(references) - learned"),
+        ("exchanged = np.diff(learned) > 0", "exchanged = np.diff(learned) > 1"),
         # (d): the ratio of exponents, the simple form, ¼, the mirror, what is necessary and enough
         ("upper = -sympy.log(1 - m**2) / 2", "upper = -sympy.log(1 - m**2)"),
         ("slack = 2 * m / (1 - m**2)", "slack = m / (1 - m**2)"),
@@ -58,6 +66,8 @@ def theory(tmp_path_factory):
         # (e): the axes
         ("np.log(1 - margin**2)\n", "np.log(1 + margin**2)\n"),
         ("clt = labels * margin**2 / (1 - margin**2)", "clt = labels * margin**2"),
+        ("factor = -np.log(1 - cleanest**2) / cleanest**2", "factor = -np.log(1 - cleanest**2)"),
+        ('["effective", "effective", "clt"]', '["effective", "effective", "effective"]'),
     ],
 )
 def test_a_wrong_statement_of_t10_is_noticed(theory, old, new):
