@@ -73,7 +73,7 @@ def fig_t11_band(lines: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
 
 @style()
 def fig8_noise_patterns(classes: pd.DataFrame, costs: pd.DataFrame) -> Figure:
-    """Inattention is harmless, bias is not: orders learned against predicted, and the accuracy.
+    """Inattention keeps the order, bias does not: orders learned and predicted, and the accuracy.
 
     Args:
         classes: a row per pattern and class of pairs; columns pattern, gap, more_ink, margin (the
