@@ -52,6 +52,8 @@ def theory(tmp_path_factory):
         ("tilde = grid * (1 - first)", "tilde = grid * (1 - second)"),
         ("0.5 + (first - second) / (2 *", "0.5 + (first - second) / (1 *"),
         ("assert wrong.any() == (first != second)", "assert wrong.any() == (first > second)"),
+        ("(2 * (1 - first - second)), 9)", "(2 * (1 - first - second)), 9).clip(0, 1)"),
+        ("[second > 0.5, first > 0.5]", "[False, False]"),
         # a pair inside and one outside, and the same rates by position
         ("turn, *two_rates, generator)", "turn, *two_rates[::-1], generator)"),
         ('turn = written if kind == "position" else 1', "turn = 1"),

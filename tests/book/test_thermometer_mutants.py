@@ -117,6 +117,8 @@ def thermometer(build):
         ("draw_prompts(prompts, ratings, true_rate, heat)",
          "draw_prompts(prompts, ratings, true_rate + 0.1, heat)"),
         ("heat, cauchy.cdf)", "heat, expit)"),
+        # what the interval hangs on
+        ("heat, spread=spread)", "heat)"),
         # magnitudes: a rate that is wrong, and one that is not
         ('"ε told": true_rate', '"ε told": true_rate - 0.1'),
         ('"ε = 0 assumed": 0.0', '"ε = 0 assumed": true_rate'),
