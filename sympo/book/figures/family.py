@@ -20,25 +20,24 @@ from sympo.book.figures.style import (
 
 @style()
 def fig_t15_bad_starts(table: pd.DataFrame) -> Figure:
-    """Share of random starts from which descent has not found the order, a panel per kind of start.
+    """Share of random starts not in the true order after descent, a panel per start and budget.
 
     Args:
-        table: columns begins ("with its own loss", "with logistic"), loss, size, the standard
-            deviation of the starting rewards, and wrong; starts and steps, the same in all rows.
+        table: columns begins ("with its own loss", "with logistic"), steps, loss, size, the
+            standard deviation of the starting rewards, and wrong; starts, the same in all rows.
     """
-    kinds = list(dict.fromkeys(table.begins))
+    kinds = list(dict.fromkeys(zip(table.begins, table.steps, strict=True)))
     figure, panels = subplots(1, len(kinds), height=2.8, sharey=True)
-    for axes, kind in zip(panels, kinds, strict=True):
-        rows = table[table.begins == kind]
+    for axes, (begins, steps) in zip(panels, kinds, strict=True):
+        rows = table[(table.begins == begins) & (table.steps == steps)]
         ends = [_line(axes, rows, loss, x="size", y="wrong") for loss in in_order(rows.loss)]
         axes.set_xscale("log", base=2)
         sizes = sorted(rows["size"].unique())
         axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-        axes.set(title=f"begins {kind}", ylim=(-0.03, 1))
-    panels[0].set_ylabel("still in a wrong order")
-    size = f"standard deviation of the {table.starts.iloc[0]:g} random starts"
-    figure.supxlabel(f"{size} ({table.steps.iloc[0]:g} steps)")
-    direct_labels(panels[-1], ends)
+        axes.set(title=f"begins {begins}\n{steps:,} steps", ylim=(-0.03, 1))
+        direct_labels(axes, ends)
+    panels[0].set_ylabel("not in the true order")
+    figure.supxlabel(f"standard deviation of the {table.starts.iloc[0]:g} random starts")
     return figure
 
 
