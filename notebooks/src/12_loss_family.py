@@ -724,12 +724,6 @@ uneven.round(3)
 # otherwise. What a warm start does gain is the way in from afar: it brings a far start to where one
 # near 0 would have begun, and no further.
 #
-# An earlier version of this section stopped at 600 steps, called what was left "stuck", and
-# concluded that the start matters more than the tail. It also tried the warm start under even
-# sampling alone, where logistic by itself has already found the order and nothing could have
-# failed. Both conclusions are withdrawn. A budget is not a limit, and an experiment in which a
-# remedy cannot fail does not test it.
-#
 # ## The study: does a heavier tail help, and are ramp and sigmoid special?
 #
 # Reward models on MNIST, as in notebook 05, but smaller: the sizes stand in the table at the top.
