@@ -196,7 +196,7 @@ def test_run_all_ends_in_time_and_goes_on_from_there(clone):
     trained, left = map(int, re.search(r"trained (\d+) runs, (\d+) are left", output).groups())
     assert trained == count_records(clone) > 0
     # a line for each, with its seconds and what is left
-    lines = re.findall(r"(.*) seed \d: .*: [\d.]+ s; \d+ runs, \d+ s left", output)
+    lines = re.findall(r"(.*) seed \d: .*: [\d.]+ s(?: \([^)]*\))?; \d+ runs, \d+ s left", output)
     assert len(lines) == trained
     assert left > 0
     assert "headline contrasts" in lines[0]
