@@ -176,7 +176,7 @@ MUTANTS = {
     ),
     "sum of exponential": ("- 2 * sympy.cosh(z)", "- sympy.cosh(z)"),
     "square's minimiser": ("square: 2 * eta - 1}", "square: 1 - 2 * eta}"),
-    "last layer's step": ('"last_step": 1 / T}', '"last_step": 1 / T**2}'),
+    "last layer's step": ('"last_step": 1 / T,', '"last_step": 1 / T**2,'),
     "clip": ('"clip": clip / T', '"clip": clip * T'),
     "Adam's constant": ('"last_eps": 1e-8 * T}', '"last_eps": 1e-8 / T}'),
     "mixing density": ("2 * widths * curvature", "widths * curvature"),
@@ -193,7 +193,7 @@ MUTANTS = {
     "noise by pair": ("[0.0, 0.0, 0.4]}", "[0.4, 0.4, 0.4]}"),
     "along r*": ("-slope.numpy() * true_gaps", "-slope.numpy() * -true_gaps"),
     "plateau": ("[[-1.5, -3.0, -1.5]]", "[[-0.5, -3.0, -1.5]]"),
-    "another order": ("np.sign(equal_steps) / 2", "np.sign(equal_steps)"),
+    "another order": ("np.sign(equal_steps) / 2", "np.sign(election) / 2"),
     "bound on V": ("-abs(election) / 2, abs", "-abs(election), abs"),
     "no warm start": ("descend(loss.name, warm, votes", "descend(loss.name, begun, votes"),
     "warm start by another loss": (
