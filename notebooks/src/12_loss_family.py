@@ -724,6 +724,12 @@ uneven.round(3)
 # otherwise. What a warm start does gain is the way in from afar: it brings a far start to where one
 # near 0 would have begun, and no further.
 #
+# Two cautions on reading this. A budget is not a limit: what is not there after so many steps may
+# be there after ten times as many, and only a gradient of exactly 0 is final. And under even
+# sampling the panel on the right could not have come out otherwise, since logistic alone has found
+# the order before any other loss begins; the test of the remedy is the uneven table, and there it
+# fails.
+#
 # ## The study: does a heavier tail help, and are ramp and sigmoid special?
 #
 # Reward models on MNIST, as in notebook 05, but smaller: the sizes stand in the table at the top.
