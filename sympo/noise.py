@@ -125,10 +125,7 @@ def flip(
     Source: Equation 7. Check: notebook 02, tests/library/test_noise.py.
     """
     check_rates(rate_pos, rate_neg)
-    # One number per pair whatever the rates: a pair that flips at a low rate flips at a higher one.
-    labels = _check_labels(labels)
-    flipped = generator.random(len(labels)) < np.where(labels > 0, rate_pos, rate_neg)
-    return np.where(flipped, -labels, labels)
+    return flip_each(labels, rate_pos, rate_neg, generator)
 
 
 def flip_each(
@@ -156,6 +153,7 @@ def flip_each(
         if array.shape not in ((), labels.shape) or not ((array >= 0) & (array <= 1)).all():
             raise ValueError(f"{field} must hold a rate in [0, 1] for each of {len(labels)} labels")
         rates.append(array)
+    # One number per pair whatever the rates: a pair that flips at a low rate flips at a higher one.
     flipped = generator.random(len(labels)) < np.where(labels > 0, *rates)
     return np.where(flipped, -labels, labels)
 

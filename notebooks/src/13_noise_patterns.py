@@ -81,9 +81,9 @@ config.table()
 # $$\tilde R(g) = \mathbb E\bigl[(1-2\varepsilon)\,\ell(z)\bigr] + K\,\mathbb E[\varepsilon],$$
 #
 # so that each pair keeps its minimisers and changes its weight. Where the pairs' minimisers can be
-# met by one reward (condition 3 of T7, notebook 04), the learned order is the true one, if every
-# sampled pair has $\varepsilon \le ½$ and rank neighbours have $\varepsilon < ½$. A pair with
-# $\varepsilon = ½$ is only silenced.
+# met by one reward (condition 3 of T7, [notebook 04](04_rank_and_policy.ipynb)), the learned order
+# is the true one, if every sampled pair has $\varepsilon \le ½$ and rank neighbours have
+# $\varepsilon < ½$. A pair with $\varepsilon = ½$ is only silenced.
 #
 # In words: flips at rate $\varepsilon$ replace a share $2\varepsilon$ of a pair's labels by coin
 # tosses, half of which happen to be right. Tosses favour neither side, so the pair says what it
@@ -156,7 +156,8 @@ assert preferred["none"] == preferred["ε_ac = ½"] == {"abc"}
 assert preferred["ε_ac = .9"] == {"bca", "cab"}
 assert preferred["ε_ab = ½"] == {"abc", "bac"}
 assert preferred["ε_ab = .6"] == {"bac"}
-pd.Series({name: ", ".join(sorted(o)) for name, o in preferred.items()}, name="ramp prefers")
+orders = {name: ", ".join(sorted(found)) for name, found in preferred.items()}
+pd.Series(orders, name="orders that the ramp prefers").to_frame()
 
 # %% [markdown]
 # **Restricted classes.** A network need not reach every pair's minimiser. Then the weights
@@ -265,7 +266,8 @@ sympy.Eq(sympy.Symbol(r"\eta_0"), sympy.factor(edge))
 # outside, *drawn* with `noise.flip_each`, which knows nothing of the formula:
 # $\varepsilon_+ = .3$, $\varepsilon_- = .1$, so that $\eta = .6$ must flip and $\eta = .7$ must
 # not. Beside them the same two rates tied to **position**, pooled over a random order: T2 (a) of
-# notebook 02 says that this is symmetric noise at their mean, and leaves no band.
+# [notebook 02](02_noise_equivalence.ipynb) says that this is symmetric noise at their mean, and
+# leaves no band.
 
 # %% tags=["check", "claim-item-dependent-noise"]
 inner = np.arange(1, 400) / 400 + 1 / 1600  # misses every edge below
@@ -491,7 +493,8 @@ classes = figures.save_table(
     classes.drop(columns="judged"), "table_pattern_classes", profile=profile
 )
 less_ink = classes[(classes.pattern == "ink") & ~classes.more_ink]
-less_ink.round(3)
+heads = {"margin": "predicted lean", "estimate": "larger digit first"}
+less_ink.drop(columns="more_ink").round(3).set_index("gap").rename(columns=heads)
 
 # %% tags=["hide-input"]
 lines = []
@@ -518,11 +521,11 @@ Markdown("\n".join([*lines, "", "The cost of each pattern at the final epoch:", 
 # %% [markdown]
 # ## Where symmetric losses help, and where they stop
 #
-# The contrast of notebook 05, within each pattern: sigmoid and ramp minus logistic, at the final
-# epoch and at the one that noisy held-out pairs choose. Expect them ahead where flips are many and
-# random, above all at the final epoch, and *not* ahead under ink by more than they are under
-# position: no loss can tell a bias from a taste. Near ties should leave the least to gain. Refuted
-# would be a symmetric loss that repairs the bias.
+# The contrast of [notebook 05](05_mnist_losses.ipynb), within each pattern: sigmoid and ramp minus
+# logistic, at the final epoch and at the one that noisy held-out pairs choose. Expect them ahead
+# where flips are many and random, above all at the final epoch, and *not* ahead under ink by more
+# than they are under position: no loss can tell a bias from a taste. Near ties should leave the
+# least to gain. Refuted would be a symmetric loss that repairs the bias.
 #
 # **A correction.** We first gave as the reason for near ties that they are Bradley–Terry noise of
 # another temperature, which the logistic loss is made for. That is **wrong**. It is so where the
@@ -566,12 +569,13 @@ Markdown("\n".join(["At the final epoch:", "", listed, "", summary]))
 # %% [markdown]
 # ## What pattern do real comparisons have?
 #
-# UltraFeedback's pairs have scores, and the better scored answer is the chosen one (notebook 08).
-# Nobody knows which of its labels are wrong. But two things that T11 asks about can be read off.
-# How many pairs are close: that is where inattention at $\sigma(-\text{gap}/T)$ would strike. And
-# whether the *longer* answer is chosen more often where the scores are close than where they are
-# far apart: a bias for length decides close pairs first, and would show there. (A taste for length
-# looks the same. Only ratings that are blind to length would tell, notebook 15.)
+# UltraFeedback's pairs have scores, and the better scored answer is the chosen one ([notebook
+# 08](08_real_text.ipynb)). Nobody knows which of its labels are wrong. But two things that T11 asks
+# about can be read off. How many pairs are close: that is where inattention at
+# $\sigma(-\text{gap}/T)$ would strike. And whether the *longer* answer is chosen more often where
+# the scores are close than where they are far apart: a bias for length decides close pairs first,
+# and would show there. (A taste for length looks the same. Only ratings that are blind to length
+# would tell, [notebook 15](15_your_data.ipynb).)
 
 # %% tags=["hide-input"]
 try:
@@ -592,16 +596,17 @@ else:
         f"{close.estimate:.0%} of the close pairs ({close.low:.0%} to {close.high:.0%}) and in "
         f"{far.estimate:.0%} of the far ones ({far.low:.0%} to {far.high:.0%}); a true difference "
         f"of {visible:.2f} would have been seen four times in five. So close pairs are many, where "
-        f"inattention does no harm, and a difference in how length counts there {conclusion}."
+        f"inattention keeps the order, and a difference in how length counts there {conclusion}."
     )
 Markdown(reading)
 
 # %% [markdown]
 # ## T14 · A noise thermometer, and what remains possible of magnitudes
 #
-# Notebook 03 closed two doors. No symmetric loss estimates probabilities, and no method whatever
-# reads a magnitude off one pair: sharper preferences with more noise give the same labels. So the
-# noise rate is usually told (rDPO) or guessed. Can it be *measured*, with nothing but noisy labels?
+# [Notebook 03](03_symmetric_losses.ipynb) closed two doors. No symmetric loss estimates
+# probabilities, and no method whatever reads a magnitude off one pair: sharper preferences with
+# more noise give the same labels. So the noise rate is usually told (rDPO) or guessed. Can it be
+# *measured*, with nothing but noisy labels?
 #
 # It can, because rewards add up and flips do not. Compare three answers with one another, each
 # pair often. Under Bradley–Terry the expected label of a pair, as $\pm 1$, is $\tanh(u/2)$ for the
@@ -678,7 +683,7 @@ for scale in (0.5, 1, 2):
     assert abs(drawn.mean() - true_kept**2) < 4 * error
     assert abs(readings[scale][-1] - true_kept**2) > 0.1  # signed labels, not shares
 columns = ["mean reading", "standard error", "read from shares"]
-pd.DataFrame.from_dict(readings, orient="index", columns=columns).rename_axis("scale")
+pd.DataFrame.from_dict(readings, orient="index", columns=columns).rename_axis("scale").round(4)
 
 # %% [markdown]
 # ### How good a thermometer? That depends on the gaps
@@ -697,16 +702,16 @@ pd.DataFrame.from_dict(readings, orient="index", columns=columns).rename_axis("s
 # range as wide at 2 as at 1 would refute the argument.
 
 # %% tags=["check", "claim-thermometer"]
-per_pair = 1000
+per_pair, repeats = 1000, 100_000
 rows = []
 for gap in np.arange(0.75, 4.01, 0.25):
     around = np.array([gap, gap, -2 * gap])
-    means = 2 * draw_wins(expit(around), true_rate, per_pair, heat, draws=100_000) / per_pair - 1
+    means = 2 * draw_wins(expit(around), true_rate, per_pair, heat, draws=repeats) / per_pair - 1
     drawn = read_thermometer(*means[means.sum(axis=1) != 0].T)
     first_order = find_variance(*(true_kept * np.tanh(around / 2)))
     # dε = d(k²)/4k
     enough = first_order * (1.96 / (4 * true_kept * 0.02)) ** 2
-    rows.append([gap, *np.quantile(drawn, [0.05, 0.5, 0.95]), first_order, enough])
+    rows.append([gap, *np.quantile(drawn, [0.05, 0.5, 0.95]), first_order, round(enough)])
 columns = ["gap", "low", "value", "high", "variance", "labels for ±0.02"]
 triangle = pd.DataFrame(rows, columns=columns).set_index("gap")
 assert triangle.low[1] < true_kept**2 / 1.5 and triangle.high[1] > 1
@@ -732,12 +737,13 @@ triangle.drop(columns="variance").loc[[1, 1.5, 2, 3, 4]].round(2)
 # - if raters favour $c$, so that its losses are flipped at 0.3 and its wins at 0.1?
 #
 # A wrong reading that came out right would refute the condition. And the error need not be small:
-# where gaps are small the formula enlarges it, as it does sampling error.
+# where gaps are small the formula enlarges it, as it does sampling error. A reading below 0 is the
+# square of nothing, so it gives itself away, as one above 1 does; those between pass for a rate.
 
 # %% tags=["check", "claim-thermometer"]
 links = {"Bradley–Terry": expit, "probit": norm.cdf, "Laplace": laplace.cdf, "Cauchy": cauchy.cdf}
 own_rates = {
-    "0.2 on each pair": [0.2, 0.2, 0.2],
+    "0.2 on each pair (control)": [0.2, 0.2, 0.2],
     "0.25 on the close pairs, 0.1 on the far one": [0.25, 0.25, 0.1],
     "0.15 on the close pairs, 0.3 on the far one": [0.15, 0.15, 0.3],
 }
@@ -934,11 +940,11 @@ shown = [
     for name in ("ε fitted", "ε = 0 assumed")
 ]
 panels = {
-    "reading": reading.assign(labels=per_pair),
+    "reading": reading.assign(labels=per_pair, draws=repeats),
     "link": linked.assign(gap=wide, noise_rate=0).melt(["gap", "noise_rate"], var_name="series"),
     "magnitude": pd.concat(shown).assign(noise_rate=true_rate, labels=per_pair),
 }
-columns = ["panel", "series", "noise_rate", "labels", "gap", "value", "low", "high"]
+columns = ["panel", "series", "noise_rate", "labels", "draws", "gap", "value", "low", "high"]
 table = pd.concat([rows.assign(panel=panel) for panel, rows in panels.items()])[columns]
 figures.save(figures.fig_t14_thermometer(table), "fig_t14_thermometer", table, profile=profile)
 
@@ -951,15 +957,15 @@ worst = ends.loc[ends[ends.pattern != "ink"].estimate.idxmin()]
 biased = -100 * ends[ends.pattern == "ink"].estimate.mean()
 kept = classes[classes.pattern != "ink"]
 Markdown(
-    f"Worry about who is favoured, not who is careless: at {config.mean_rate:.0%} flips, what "
-    f"did not depend on the winner reversed {(kept.estimate < 0.5).sum()} of {len(kept)} classes "
-    f"of pairs and cost a symmetric loss at most {-100 * worst.estimate:.1f} points of accuracy "
-    f"(95%: {-100 * worst.high:.1f} to {-100 * worst.low:.1f}; {worst.pattern}, "
-    f"{figures.label(worst.method)}), and those that favoured one kind of answer {biased:.1f}, so "
-    "show every pair in a random order, and have a sample rated again without what might bias a "
-    "rater, since no loss that is not told the bias can take it out afterwards.\n\nBefore you tell "
-    "a method a noise rate, or read a reward as a magnitude, have several answers of a prompt "
-    f"compared all with all: {prompts} prompts of four, {ratings} labels a pair, "
+    "Worry about who is favoured, not who is careless: show every pair in a random order, and have "
+    "a sample rated again without what might bias a rater. No loss that is not told a bias can "
+    f"take it out. At {config.mean_rate:.0%} flips, those that favoured one kind of answer "
+    f"cost a symmetric loss {biased:.1f} points of accuracy. Those that did not depend on the "
+    f"winner reversed {(kept.estimate < 0.5).sum()} of {len(kept)} classes of pairs, and cost at "
+    f"most {-100 * worst.estimate:.1f} points (95% interval {-100 * worst.high:.1f} to "
+    f"{-100 * worst.low:.1f}; {worst.pattern}, {figures.label(worst.method)}).\n\n"
+    "Before you tell a method a noise rate, or read a reward as a magnitude, have several answers "
+    f"of a prompt compared all with all. Here {prompts} prompts of four, {ratings} labels a pair, "
     f"{6 * prompts * ratings:,} in all, read {true_rate:.0%} within about "
     f"±{100 * (many.high - many.low).median() / 2:.0f} points *if* the rewards of a prompt spread "
     "with a standard deviation of 2 on the link's scale (with 1, as many labels give no interval "
@@ -977,7 +983,7 @@ Markdown(
 #   alone: under a bias, two worlds with different orders give the same labels.
 # - A pattern with rank neighbours near ε = ½. Our patterns have none for whole digits, and where
 #   they come close, as with a 4 or a 9, what is left is a question of sample size (open question 1,
-#   notebook 14).
+#   [notebook 14](14_finite_sample.ipynb)).
 #
 # The digit gaps are coarse, and one rate (`mean_rate`), one network and one learning rate were
 # tried. Seeds share the 60,000 images, so the intervals are intervals given MNIST. Classes of a

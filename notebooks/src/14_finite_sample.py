@@ -20,7 +20,7 @@
 # - Reads → writes: MNIST, the section `finite_sample` of the profile → `fig_t10_guarantee`,
 #   `fig_t10_axes`, `fig9_mnist_sizes`, `table_t10_risk`, `table_t10_labels`, `table_t10_axes`,
 #   `table9_mnist_collapse`, `table9_mnist_prices`.
-# - Time: half a minute in smoke, two and a half minutes on two cores (laptop).
+# - Time: half a minute in smoke, three minutes on two cores (laptop).
 
 # %% tags=["bootstrap", "hide-cell"]
 # Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
@@ -68,10 +68,10 @@ config.table()
 # %% [markdown]
 # ## The question
 #
-# Notebook 04 proves that the minimiser of a symmetric loss keeps the order of rewards under noise
-# (T7), and that the right order is enough for the policy to improve (T8). Both speak of the *risk*,
-# an average over infinitely many pairs. The authors say so in their Limitations. What is left of it
-# after $n$ pairs, at noise rate $\varepsilon$?
+# [Notebook 04](04_rank_and_policy.ipynb) proves that the minimiser of a symmetric loss keeps the
+# order of rewards under noise (T7), and that the right order is enough for the policy to improve
+# (T8). Both speak of the *risk*, an average over infinitely many pairs. The authors say so in their
+# Limitations. What is left of it after $n$ pairs, at noise rate $\varepsilon$?
 #
 # There are four answers, from the most general to the sharpest:
 #
@@ -109,7 +109,8 @@ def measure_risks(scores, won, lost, name):
 #
 # **Statement.** Let $n$ pairs be drawn independently, and their labels be flipped independently at
 # one $\varepsilon < \tfrac12$. Let $\ell$ be symmetric and $L$-Lipschitz, and let its values on the
-# margins that occur span at most $B$ (1 for the family of notebook 03). Let $\hat g$ minimise the
+# margins that occur span at most $B$ (1 for the family of
+# [notebook 03](03_symmetric_losses.ipynb)). Let $\hat g$ minimise the
 # mean loss of the noisy labels over a class $G$ of scores. With probability at least $1-\delta$
 #
 # $$R(\hat g) - \inf_{g \in G} R(g) \;\le\; \frac{1}{1-2\varepsilon}
@@ -268,7 +269,16 @@ for rate, n in product((0.0, 0.2, 0.3, 0.4), complexity):
     rows[-1] += [measured, measured / bound]
 names = ["noise_rate", "n", "mean_ratio", "sup_beyond", "best_beyond", "violated", "bound"]
 risk_table = pd.DataFrame(rows, columns=[*names, "measured", "ratio"])
-figures.save_table(risk_table, "table_t10_risk", profile=profile)
+heads = {
+    "noise_rate": "ε",
+    "mean_ratio": "mean Dₙ / its bound",
+    "sup_beyond": "Dₙ beyond",
+    "best_beyond": "Hₙ beyond",
+    "violated": "bound exceeded",
+    "measured": "excess",
+    "ratio": "excess / bound",
+}
+figures.save_table(risk_table, "table_t10_risk", profile=profile).round(4).rename(columns=heads)
 
 # %% [markdown]
 # The columns: the mean of $D_n$ over its bound; the shares of data sets in which the two deviations
@@ -356,7 +366,8 @@ z = sympy.Symbol("z", real=True)
 sine = (1 - sympy.sin(z)) / 2
 assert sympy.simplify(sine + sine.subs(z, -z)) == 1
 assert sine.subs(z, -3 * sympy.pi / 2) == 0
-", ".join(loss.label for loss in bounded)
+reached = ", ".join(loss.label for loss in bounded)
+Markdown(f"Reached by {reached}. (Hölder’s values run from −1 to 0; the sides are for 0 to 1.)")
 
 # %% [markdown]
 # **Reading.** (a) and (b) together say: with enough pairs the order is right, whatever the class,
@@ -612,7 +623,9 @@ for rate in rates:
 columns = ["noise_rate", "margin", "necessary", "needed", "sufficient", "predicted_price"]
 label_table = pd.DataFrame(rows, columns=columns)
 label_table["price"] = label_table.needed / label_table.needed[0]
-figures.save_table(label_table, "table_t10_labels", profile=profile).round(3)
+heads = {"noise_rate": "ε", "margin": "m", "needed": "a vote needs", "price": "its price"}
+heads["predicted_price"] = "(1 − 2ε)⁻²"
+figures.save_table(label_table, "table_t10_labels", profile=profile).round(3).rename(columns=heads)
 
 # %% tags=["check", "claim-noise-price"]
 assert (label_table.necessary <= label_table.needed).all()
@@ -647,7 +660,9 @@ Markdown(
 # $n(1-2\varepsilon)^2$ should be the worst for sure pairs, by a factor of about
 # $-\log(1-m^2)/m^2$ at $\varepsilon = 0$. An axis *collapses* if its value at equal error has a
 # spread (largest over smallest, over $\varepsilon$) near 1. The numbers are exact binomial tails
-# at odd $n$, interpolated in the logarithm of the error; nothing is sampled.
+# at odd $n$, interpolated in the logarithm of the error; nothing is sampled. “Rates” counts the
+# $\varepsilon$ that are compared: where one clean label errs less often than the error asked for,
+# $\varepsilon = 0$ is left out.
 
 
 # %%
@@ -662,7 +677,9 @@ def place(labels, noise_rate, eta):
 spreads = samples.tabulate_spreads(
     place, etas=(0.6, 0.75, 0.95), errors=(0.1, 0.01, 0.001), noise_rates=rates
 )
-figures.save_table(spreads, "table_t10_axes", profile=profile).round(2)
+spreads = figures.save_table(spreads, "table_t10_axes", profile=profile)
+heads = {"exponent": "−n·log(1 − m²)", "effective": "n(1 − 2ε)²", "clt": "n·m²/(1 − m²)"}
+spreads.round(dict.fromkeys(heads, 2)).rename(columns={"eta": "η", **heads})
 
 # %% tags=["check", "claim-collapse-axis"]
 axes = ["exponent", "effective", "clt"]
@@ -708,9 +725,10 @@ Markdown(
 #
 # ## Networks: MNIST at several sizes
 #
-# Does the same exchange rate hold for a network? A reward model of notebook 05 is no table and has
-# more parameters than pairs. The statements above say nothing about it: (c) is about a table, and a
-# class that can memorise has $\mathfrak R_n \approx 1$, so that (a) is void.
+# Does the same exchange rate hold for a network? A reward model of
+# [notebook 05](05_mnist_losses.ipynb) is no table and has more parameters than pairs. The
+# statements above say nothing about it: (c) is about a table, and a class that can memorise has
+# $\mathfrak R_n \approx 1$, so that (a) is void.
 #
 # **Design.** Training sets are nested, and all models take **equal steps**: a set of a quarter of
 # the pairs is passed four times as often. Otherwise fewer pairs would also mean less training. The
@@ -761,13 +779,16 @@ Markdown(
 # A matched difference is *reproduced* (the two sets are worth the same) if its 95% interval lies
 # inside ±0.02, *contradicted* if it lies outside as a whole, and otherwise *not seen at this
 # scale*. Both arms must have learned something, at least 0.6 of the pairs in order. Holm's
-# correction of the p values is over the whole table.
+# correction of the p values is over the whole table; the intervals, by which the verdict goes, are
+# uncorrected. A small p does not contradict *not seen*: p asks whether the difference is 0, and the
+# verdict whether it is beyond ±0.02.
 
 # %%
 epochs = {"final": "accuracy", "chosen": "chosen_accuracy"}
 collapse = samples.compare_matched(final, values=epochs)
 collapse = figures.save_table(collapse, "table9_mnist_collapse", profile=profile)
-collapse
+heads = {"noise_rate": "ε", "clean_pairs": "clean pairs", "p_holm": "p (Holm)"}
+collapse.drop(columns="p").round(4).rename(columns=heads)
 
 # %% tags=["hide-input"]
 by_epoch = collapse.groupby("epoch", sort=False).estimate.mean()
@@ -858,10 +879,10 @@ measured = ", ".join(
     for row in known.itertuples()
 )
 Markdown(
-    f"Plan for (1 − 2ε)⁻² times as many pairs ({spoken}) at the least, because every method pays "
-    f"it and a network at a fixed number of steps may pay more (measured: {measured or 'none'}), "
-    "do not pass a small noisy set often, and lower ε first if you can, since from 0.4 to 0.3 "
-    f"saves a factor of {(0.4 / 0.2) ** 2:.0f} at once."
+    "Lower ε first if you can, and plan for at least (1 − 2ε)⁻² times as many pairs. That is "
+    f"{spoken}, and going from 0.4 to 0.3 saves a factor of {(0.4 / 0.2) ** 2:.0f} at once. Every "
+    "method pays it, and a network at a fixed number of steps may pay more: measured "
+    f"{measured or 'none'}. (Fewer passes over a noisy set were not tried.)"
 )
 
 # %% [markdown]
@@ -873,7 +894,8 @@ Markdown(
 #   exponentially; all pairs here have one label each.
 # - All models take equal steps. If noisy sets were given as many times more steps as pairs, the
 #   gap of the largest sets might close, unless memorising sets in first.
-# - Noise that depends on the pair has its own theory (notebook 13).
+# - Noise that depends on the pair has its own theory
+#   ([notebook 13](13_noise_patterns.ipynb)).
 #
 # ## Exercises
 #

@@ -43,7 +43,10 @@ class Claim:
         figure: the stem of the figure or table that shows it.
         table, row: of a measured claim, the table's stem and cells that tell its row from all
             others.
-        at_least: the size of the difference that is claimed; without it the row has a verdict.
+        at_least: the size of the difference that is claimed.
+        within: the size that no difference exceeds, where it is claimed that there is none to
+            speak of, by models that are known to have learned something. Without either the row
+            has a verdict.
         check: of a derived claim, the tag of the cells that check it.
     """
 
@@ -56,6 +59,7 @@ class Claim:
     table: str | None = None
     row: dict[str, Any] = field(default_factory=dict)
     at_least: float | None = None
+    within: float | None = None
     check: str | None = None
 
 
@@ -217,6 +221,8 @@ def _decide(claim: Claim, row: Any) -> str:
         if row.low >= claim.at_least:
             return "reproduced"
         return "contradicted" if row.high < claim.at_least else "not seen at this scale"
+    if claim.within is not None:
+        return stats.verdict_agreement(row, learned=True, margin=claim.within)
     return str(row.verdict)
 
 

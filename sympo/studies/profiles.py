@@ -97,7 +97,7 @@ def resolve_profile(profile: str) -> str:
     if profile == "auto":
         # A build for processors has no CUDA, so torch, which takes seconds, is not even loaded.
         # Where figures are only drawn again, there may be no torch at all.
-        if _torch_version().endswith("+cpu"):
+        if _lacks_cuda():
             return "laptop"
         import torch
 
@@ -107,11 +107,12 @@ def resolve_profile(profile: str) -> str:
     return profile
 
 
-def _torch_version() -> str:
+def _lacks_cuda() -> bool:
+    """Whether the torch that is installed, if there is one, was built for processors alone."""
     try:
-        return version("torch")
+        return version("torch").endswith("+cpu")
     except PackageNotFoundError:
-        return "none+cpu"
+        return True
 
 
 def build_folder(profile: str) -> Path:

@@ -312,6 +312,23 @@ def test_a_size_that_is_claimed_is_compared_with_the_interval(world, low, high, 
     assert judge().verdict["a"] == expected
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.02, 0.02, "reproduced"),
+        (-0.03, 0.01, "not seen at this scale"),
+        (-0.01, 0.03, "not seen at this scale"),
+        (0.021, 0.05, "contradicted"),
+        (-0.05, -0.021, "contradicted"),
+        (None, None, "not seen at this scale"),
+    ],
+)
+def test_that_nothing_differs_is_compared_with_the_interval(world, low, high, expected):
+    world.write_claims({**MEASURED, "within": 0.02})
+    world.write_table(low=low, high=high, verdict="no difference larger than 0.02")
+    assert judge().verdict["a"] == expected
+
+
 def test_a_result_that_is_missing_gives_no_verdict(world):
     world.write_claims({**MEASURED, "row": {"method": "hinge"}})
     assert judge().verdict["a"] == "not measured"

@@ -129,6 +129,7 @@ def test_fig_t14_draws_the_truth_the_links_and_both_fits():
         "high": [1.2, 0.45],
     }
     parts = [pd.DataFrame({"panel": "reading", "series": "one triangle", "value": 0.36, **rows})]
+    parts[0]["draws"] = 400.0
     for name in ("Bradley–Terry", "probit", "Laplace", "Cauchy"):
         parts.append(pd.DataFrame({"panel": "link", "series": name, "gap": gaps, "value": 0.9}))
     for name, value in (("ε fitted", gaps), ("ε = 0 assumed", [0.4, 0.8])):
@@ -136,9 +137,9 @@ def test_fig_t14_draws_the_truth_the_links_and_both_fits():
         parts.append(pd.DataFrame({"panel": "magnitude", "series": name, **{**rows, **limits}}))
     reading, link, magnitude = figures.fig_t14_thermometer(pd.concat(parts)).axes
     assert reading.lines[1].get_ydata()[0] == pytest.approx(0.36)  # (1 − 2·0.2)²
-    assert "1000 labels" in reading.texts[0].get_text()
+    assert "400 draws,\n1000 labels" in reading.texts[0].get_text()
     assert len(link.lines) == 4
-    assert {text.get_text() for text in link.texts} >= {"Cauchy", "probit"}
+    assert {text.get_text() for text in link.get_legend().get_texts()} >= {"Cauchy", "probit"}
     fitted, assumed = (bars.lines[0] for bars in magnitude.containers)
     np.testing.assert_array_equal(fitted.get_ydata(), gaps)
     np.testing.assert_array_equal(assumed.get_ydata(), [0.4, 0.8])

@@ -7,8 +7,6 @@ from matplotlib.figure import Figure
 from sympo.book.figures.style import (
     GUIDE,
     OKABE_ITO,
-    End,
-    direct_labels,
     look,
     style,
     subplots,
@@ -24,21 +22,20 @@ def fig_t14_thermometer(table: pd.DataFrame) -> Figure:
     """What one triangle reads, what it reads under a wrong link, and the gaps that come back.
 
     Args:
-        table: columns panel, series, noise_rate, labels (a pair; NaN: infinitely many), gap, value,
-            low, high. Panel "reading": (1−2ε)², its median with its 5% and 95% quantiles, against
-            the gap of two neighbours; "link": the same of infinitely many labels, a series per
-            link; "magnitude": fitted gaps with their 95% limits against the true ones, a series
-            per fit.
+        table: columns panel, series, noise_rate, labels (a pair; NaN: infinitely many), draws (of
+            all labels; panel "reading" only), gap, value, low, high. Panel "reading": (1−2ε)², its
+            median with its 5% and 95% quantiles, against the gap of two neighbours; "link": the
+            same of infinitely many labels, a series per link; "magnitude": fitted gaps with their
+            95% limits against the true ones, a series per fit.
     """
     figure, (reading, link, magnitude) = subplots(1, 3, height=2.7)
     link.sharey(reading)
     _draw_reading(reading, table[table.panel == "reading"])
-    ends = _draw_links(link, table[table.panel == "link"])
+    _draw_links(link, table[table.panel == "link"])
     _draw_magnitudes(magnitude, table[table.panel == "magnitude"])
     for axis in (reading, link):
         axis.set_xlabel("gap a − b = gap b − c")
     reading.set_ylabel("(1−2ε)² that is read")
-    direct_labels(link, ends)
     return figure
 
 
@@ -49,20 +46,20 @@ def _draw_reading(axes: Axes, table: pd.DataFrame) -> None:
     axes.fill_between(rows.gap, rows.low, rows.high, color=colour, alpha=0.15, linewidth=0)
     axes.axhline((1 - 2 * rows.noise_rate.iloc[0]) ** 2, **GUIDE)
     axes.set(title="one triangle", ylim=(0, 1.3), xlim=(rows.gap.min(), rows.gap.max()))
-    words = f"5–95% of readings,\n{rows.labels.iloc[0]:.0f} labels a pair\ndotted: the truth"
+    first = rows.iloc[0]
+    words = f"5–95% of {first.draws:,.0f} draws,\n{first.labels:.0f} labels a pair"
+    words += "\ndotted: the truth"
     axes.text(0.97, 0.97, words, transform=axes.transAxes, ha="right", va="top", fontsize=7)
 
 
-def _draw_links(axes: Axes, table: pd.DataFrame) -> list[End]:
-    """Draw a line per link; their right ends, in black, for no colour would be read as text."""
-    ends = []
+def _draw_links(axes: Axes, table: pd.DataFrame) -> None:
     for series, rows in table.groupby("series", sort=False):
         rows = rows.sort_values("gap")
-        options = {**look(_LAWS[series]), "markevery": 4, "markersize": 3}
+        options = {**look(_LAWS[series]), "markevery": 4, "markersize": 3, "label": series}
         axes.plot(rows.gap, rows.value, **options)
-        ends.append(End(rows.value.iloc[-1], series, "black"))
     axes.set(title="a wrong link, ε = 0", xlim=(table.gap.min(), table.gap.max()))
-    return ends
+    # the lines meet at their right ends, where names could not be told apart
+    axes.legend(loc="lower right", title="infinitely many labels", title_fontsize=7)
 
 
 def _draw_magnitudes(axes: Axes, table: pd.DataFrame) -> None:
