@@ -4,7 +4,8 @@ each statement, which its check cells must catch.
 
 import copy
 import re
-from itertools import permutations
+from itertools import permutations, product
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,10 @@ from pages import load_functions
 from scipy.optimize import minimize
 from scipy.special import betainc, expit
 
-from sympo import losses
+from sympo import losses, stats
 from sympo.book import execute, figures, theory
-from sympo.studies import sources
+from sympo.book.figures.family import show_contrasts, show_ranges
+from sympo.studies import profiles, sources
 
 NAME = "12_loss_family"
 page = load_functions(NAME)
@@ -132,6 +134,18 @@ def test_bad_starts_has_a_panel_per_start_and_budget_and_a_line_per_loss():
     assert len(warm.get_lines()) == 2
 
 
+@pytest.mark.parametrize("wrong", [0.0, 0.01])
+def test_bad_starts_says_where_no_start_went_wrong(wrong):
+    index = pd.MultiIndex.from_product(
+        [["with logistic"], [600], ["ramp", "cauchy", "sigmoid"], [1.0, 2.0]],
+        names=["begins", "steps", "loss", "size"],
+    )
+    table = index.to_frame(index=False).assign(wrong=[0.0] * 5 + [wrong], starts=30)
+    (axes,) = figures.fig_t15_bad_starts(pd.concat([table, table.assign(begins="x")])).axes[:1]
+    notes = [text.get_text() for text in axes.texts if "starts" in text.get_text()]
+    assert notes == ([] if wrong else ["each of 3 losses:\n0 of 60 starts"])
+
+
 def test_temperatures_ring_what_is_taken():
     index = pd.MultiIndex.from_product(
         [["sigmoid", "logistic"], [0.0, 0.4], [0.25, 1.0, 4.0]],
@@ -164,6 +178,151 @@ def test_the_family_is_drawn_with_its_intervals():
         (table.noise_rate == 0) & ~((table.setting == "T = 1") & (table.epoch == "chosen"))
     ]
     assert shown == pytest.approx(sorted(rows.estimate))
+
+
+# Contrasts, and what they decide
+
+NAMED = [(name, "sigmoid") for name in ("ramp", "erf")]
+NAMED += [(name, "logistic") for name in ("sigmoid", "ramp", "erf", "square", "exponential")]
+NAMED += [("heavy tails", "light tails")]
+# the cell with the rules, and the one that writes what they decide
+RULES = [
+    cell.source
+    for cell in execute.read_twin(NAME).cells
+    if re.search(r"^expected = |enumerate\(expected", cell.source, re.MULTILINE)
+]
+
+
+def make_tests(*changed):
+    """Contrasts of no difference at all, but for those changed: (which, estimate, Holm's p)."""
+    cells = [(*cell, *named) for *cell, named in product([0.0, 0.4], ["final", "chosen"], NAMED)]
+    tests = pd.DataFrame(cells, columns=["noise_rate", "epoch", "method", "baseline"])
+    tests = tests.assign(estimate=0.0, p=0.5, p_holm=1.0, n=5, detectable=0.01)
+    for which, estimate, p_holm in changed:
+        tests.loc[tests.query(which).index, ["estimate", "p_holm"]] = estimate, p_holm
+    tests = tests.assign(low=tests.estimate - 0.005, high=tests.estimate + 0.005)
+    return tests.assign(verdict=[stats.verdict(row) for row in tests.itertuples()])
+
+
+def decide_expectations(tests, *, took=4.0, profile="laptop"):
+    """The words in bold of the notebook's lines: two of the first, one of every other."""
+    trained = ["logistic", "sigmoid", "ramp", "erf", "square", "exponential"]
+    summary = pd.DataFrame({"noise_rate": 0.0, "setting": "own T", "epoch": "final"}, index=[0, 1])
+    shown = []
+    known = {
+        **vars(page),
+        "tests": tests,
+        "headline": 0.4,
+        "at_end": (tests.noise_rate == 0.4) & (tests.epoch == "final"),
+        "symmetric": ["ramp", "erf"],
+        "trained": trained,
+        "own": {(name, 0.0): took if name == "erf" else 4.0 for name in trained},
+        "summary": summary.assign(estimate=[0.9, 0.91]),
+        "config": SimpleNamespace(profile=profile),
+        "Markdown": shown.append,
+    }
+    run_cells(RULES, known)
+    return re.findall(r"\*\*(.*?)\*\*", shown[0])
+
+
+AHEAD = ("baseline == 'logistic' and noise_rate == 0.4 and method in ['sigmoid', 'ramp', 'erf']",)
+DECISIONS = {
+    "nothing differs": ([], "held held open held held held"),
+    "all ahead": ([(*AHEAD, 0.05, 0.01)], "held held held held held held"),
+    "one behind logistic": (
+        [(*AHEAD, 0.05, 0.01), ("method == 'erf' and baseline == 'logistic'", -0.01, 0.01)],
+        "held held refuted held held held",
+    ),
+    "one behind logistic at another epoch": (
+        [(*AHEAD, 0.05, 0.01), ("epoch == 'chosen' and baseline == 'logistic'", -0.01, 0.01)],
+        "held held held held held held",
+    ),
+    "one far off without flips": (
+        [("noise_rate == 0 and method == 'ramp' and baseline == 'logistic'", 0.03, 1.0)],
+        "refuted held open held held held",
+    ),
+    "one uncertain without flips": (
+        [("noise_rate == 0 and method == 'ramp' and baseline == 'logistic'", -0.018, 1.0)],
+        "open held open held held held",
+    ),
+    "one behind sigmoid": (
+        [("noise_rate == 0.4 and method == 'erf' and baseline == 'sigmoid'", -0.01, 0.01)],
+        "held held open refuted held held",
+    ),
+    "one ahead of sigmoid": (
+        [("noise_rate == 0.4 and method == 'erf' and baseline == 'sigmoid'", 0.05, 0.01)],
+        "held held open held held held",
+    ),
+    "one uncertain beside sigmoid": (
+        [("noise_rate == 0.4 and method == 'erf' and baseline == 'sigmoid'", -0.018, 1.0)],
+        "held held open open held held",
+    ),
+    "heavy tails ahead": (
+        [("noise_rate == 0.4 and baseline == 'light tails'", 0.01, 0.01)],
+        "held held open held refuted held",
+    ),
+    "heavy tails behind": (
+        [("noise_rate == 0.4 and baseline == 'light tails'", -0.01, 0.01)],
+        "held held open held refuted held",
+    ),
+    "tails uncertain": (
+        [("noise_rate == 0.4 and baseline == 'light tails'", 0.018, 1.0)],
+        "held held open held open held",
+    ),
+    "square ahead": (
+        [("noise_rate == 0.4 and method == 'square'", 0.01, 0.01)],
+        "held held open held held refuted",
+    ),
+    "square far behind": (
+        [("noise_rate == 0.4 and method == 'square'", -0.05, 0.01)],
+        "held held open held held held",
+    ),
+    "exponential uncertain": (
+        [("noise_rate == 0.4 and method == 'exponential'", 0.018, 1.0)],
+        "held held open held held open",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_expectations_are_decided_by_their_rules(name):
+    changed, decided = DECISIONS[name]
+    assert decide_expectations(make_tests(*changed)) == decided.split()
+
+
+@pytest.mark.parametrize(("took", "decided"), [(4.0, "held"), (1.0, "open"), (0.25, "refuted")])
+def test_one_temperature_below_1_refutes_that_all_are_above(took, decided):
+    assert decide_expectations(make_tests(), took=took)[1] == decided
+
+
+def test_an_expectation_without_tests_is_open_and_smoke_decides_nothing():
+    tests = make_tests()
+    few = tests[~tests.method.isin(["square", "exponential"])]
+    assert decide_expectations(few)[-1] == "open"
+    assert {*decide_expectations(tests, profile="smoke")} == {profiles.caveat("smoke")}
+
+
+def test_contrasts_are_shown_in_words():
+    tests = make_tests(("method == 'erf'", 0.0123456, 0.04))
+    shown = show_contrasts(tests)
+    assert shown.index.name == "loss"
+    assert shown.loc["heavy tails", "minus"].unique().tolist() == ["light tails"]
+    assert shown.loc["erf", "difference"].unique().tolist() == [0.012]
+    assert shown.loc["erf", "Holm p"].unique().tolist() == [0.04]
+    assert len(shown) == len(tests)
+    cauchy = pd.DataFrame({"method": ["student_t2"], "knob": ["clip"], "estimate": [0.5]})
+    assert show_contrasts(cauchy).reset_index().to_numpy().tolist() == [["Student t₂", "clip", 0.5]]
+
+
+def test_ranges_have_a_row_per_family():
+    tests = make_tests(("method == 'erf' and noise_rate == 0.4", 0.05, 0.01))
+    shown = show_ranges(tests)
+    assert len(shown) == 2 * 2 * 3
+    row = shown.loc[(0.4, "final", "losses − logistic")]
+    assert row[["tests", "least", "greatest"]].tolist() == [5, 0, 0.05]
+    assert row[["95% from", "to", "detectable"]].tolist() == [-0.005, 0.055, 0.01]
+    assert row[["reproduced", "no difference larger than 0.02"]].tolist() == [1, 4]
+    assert shown.loc[(0.0, "final", "heavy − light tails"), "tests"] == 1
 
 
 # Mutants: a changed constant, sign or condition makes a check cell fail

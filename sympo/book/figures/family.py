@@ -1,4 +1,4 @@
-"""Figures of notebook 12: the family of losses, their temperatures, and descent from bad starts."""
+"""Notebook 12 drawn and tabulated: the family of losses, their temperatures, descent from afar."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sympo.book.figures.style import (
+    METHODS,
     End,
     direct_labels,
     in_order,
@@ -16,6 +17,59 @@ from sympo.book.figures.style import (
     style,
     subplots,
 )
+
+_HEADS = {
+    "noise_rate": "ε",
+    "method": "loss",
+    "baseline": "minus",
+    "estimate": "difference",
+    "low": "95% from",
+    "high": "to",
+    "n": "seeds",
+    "p_holm": "Holm p",
+}
+_MINUS = {
+    "sigmoid": "members − sigmoid",
+    "logistic": "losses − logistic",
+    "light tails": "heavy − light tails",
+}
+_NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "0.3"}
+
+
+def show_contrasts(table: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts to be read: three decimals, the labels of losses, heads in words, a row per loss.
+
+    Args:
+        table: columns method, estimate and others of `stats.contrasts`; what else it has stays.
+    """
+    labels = {name: method.label for name, method in METHODS.items()}
+    names = [name for name in ("method", "baseline") if name in table]
+    readable = table.assign(**{name: table[name].replace(labels) for name in names})
+    return readable.round(3).rename(columns=_HEADS).set_index("loss")
+
+
+def show_ranges(table: pd.DataFrame) -> pd.DataFrame:
+    """Each family of contrasts in a row: its range, its outermost interval ends, its verdicts.
+
+    Args:
+        table: columns noise_rate, epoch, baseline ("sigmoid", "logistic", "light tails"), verdict
+            and those of `stats.contrasts`.
+    Returns:
+        three decimals, heads in words, the number of tests with each verdict, and the median of
+        detectable; the index is ε, epoch and the difference.
+    """
+    families = table.groupby(["noise_rate", "epoch", "baseline"], sort=False)
+    ranges = families.agg(
+        tests=("n", "size"),
+        least=("estimate", "min"),
+        greatest=("estimate", "max"),
+        low=("low", "min"),
+        high=("high", "max"),
+        detectable=("detectable", "median"),
+    )
+    ranges = ranges.join(families.verdict.value_counts().unstack(fill_value=0))
+    ranges = ranges.round(3).rename(index=_MINUS, level="baseline").rename(columns=_HEADS)
+    return ranges.rename_axis(index=["ε", "epoch", "difference"])
 
 
 @style()
@@ -36,6 +90,10 @@ def fig_t15_bad_starts(table: pd.DataFrame) -> Figure:
         axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
         axes.set(title=f"begins {begins}\n{steps:,} steps", ylim=(-0.03, 1))
         direct_labels(axes, ends)
+        if not rows.wrong.any():
+            count = len(sizes) * rows.starts.iloc[0]
+            note = f"each of {rows.loss.nunique()} losses:\n0 of {count:,} starts"
+            axes.text(0.5, 0.6, note, transform=axes.transAxes, **_NOTE)
     panels[0].set_ylabel("not in the true order")
     figure.supxlabel(f"standard deviation of the {table.starts.iloc[0]:g} random starts")
     return figure
