@@ -222,6 +222,19 @@ Markdown(
     f"comparisons, each loss with its own settings: {tell(heads, 'accuracy')}."
 )
 
+# %% tags=["hide-input"]
+won = told[told.evidence.isin([mnist, gold]) & ~told.comparison.isin(["accuracy", "falls less"])]
+sums = won.assign(at=won.comparison.str.replace(r".*β", "β", regex=True)).groupby("at").sum()
+at_beta, at_kl = sums.loc["β"], sums.loc["equal KL"]
+small = counts.loc[(gold, "equal KL")]
+Markdown(
+    f"**Put together**: where the win rate is compared at a β, symmetric losses are ahead in "
+    f"{at_beta.ahead} of {at_beta.rows} comparisons and behind in {at_beta.behind}; at the same "
+    f"distance from the reference they are ahead in {at_kl.ahead} of {at_kl.rows} and behind in "
+    f"{at_kl.behind}, and of those leads {small.ahead or 'none'} are a language model’s. A lead at "
+    "a β that is gone at the same distance is a longer way, and not a better order."
+)
+
 # %% [markdown]
 # **What it cannot say.** No row here but the last is the paper's own experiment. On MNIST the
 # reward model is a network of the paper's, but a policy is a sum over images. The language models

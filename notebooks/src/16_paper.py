@@ -72,8 +72,10 @@ Markdown(f"In profile {profile}: **{paper.summarise(verdicts.verdict)}**.")
 # An arrow leads from what is needed to what needs it: from an assumption to the theorem that asks
 # for it, from a theorem to the cells that check it, and from there to the experiments that put it
 # to the test in trained models. It is dashed where the assumption is enough for the theorem and not
-# needed. A green frame with ✓ means that all of it came out as claimed, orange with ± that part of
-# it did, red with ✗ that none did, black with … that nothing has been measured.
+# needed, and where an experiment asks what the theorem does not say. (Its colour only helps the eye
+# to follow it.) A green frame with ✓ means that all of it came out as claimed, orange with ± that
+# part of it did, red with ✗ that none did and something speaks against it, black with … that
+# nothing has been measured or the measurements could not tell.
 #
 # **Expect** green in the third column: these are proofs, and a cell that fails there refutes one.
 # In the fourth column the theory promises less than the paper claims. It says which order the best
@@ -81,7 +83,8 @@ Markdown(f"In profile {profile}: **{paper.summarise(verdicts.verdict)}**.")
 # order wins more often at every distance from the reference. A mixed frame there refutes no
 # theorem; it says that the experiments ask for more than the theorems give. The claims of 12, 13
 # and 14 are hypotheses of this companion's, some of them asked in order to be refuted: a red frame
-# there contradicts nothing that the paper says.
+# there contradicts nothing that the paper says. T10, for one, says how many labels are enough, and
+# nothing of the rate at which a network trades pairs against noise, for which 14 asks.
 
 # %%
 boxes, arrows = paper.tabulate_map(verdicts)
@@ -254,9 +257,7 @@ Markdown(paper.write_group(verdicts, "open question"))
 # the run that it was last part of.
 
 # %% tags=["hide-input"]
-advice = paper.collect_advice(profile)
-lines = [f"- **{row.notebook[:2]}** {row.advice}" for row in advice.itertuples()]
-Markdown("\n".join(lines) or "No notebook with advice has been run yet.")
+Markdown(paper.write_advice(profile))
 
 # %% [markdown]
 # ## Where this departs from the paper
@@ -290,10 +291,10 @@ Markdown(f"{figures.to_markdown(shown, 'lrr')}\n{total}")
 # %% [markdown]
 # ## Every figure and table
 #
-# With the notebook that makes it, and the profile of which it is shown.
+# By the notebook that makes it, with the profile of which it is shown.
 
-# %%
-claims.list_results(profile)
+# %% tags=["hide-input"]
+Markdown(paper.write_results(profile))
 
 # %% [markdown]
 # ## How to cite

@@ -49,7 +49,7 @@ def read_map() -> dict[str, list[dict[str, Any]]]:
     for assumption in graph["assumptions"]:
         _refuse_unknown("theorem", list_supported(assumption), theorems)
     for theorem in graph["theorems"]:
-        _refuse_unknown("experiment", theorem["experiments"], experiments)
+        _refuse_unknown("experiment", list_experiments(theorem), experiments)
         _refuse_unknown("claim", [theorem["claim"]], known)
     return graph
 
@@ -62,6 +62,16 @@ def list_supported(assumption: dict[str, Any]) -> dict[str, str]:
     """
     needed = dict.fromkeys(assumption["theorems"], "needed")
     return needed | dict.fromkeys(assumption.get("enough", []), "enough")
+
+
+def list_experiments(theorem: dict[str, Any]) -> dict[str, str]:
+    """What each experiment is to a theorem: "tested", or "prompted" where it asks for more.
+
+    Args:
+        theorem: an entry of `read_map`.
+    """
+    tested = dict.fromkeys(theorem["experiments"], "tested")
+    return tested | dict.fromkeys(theorem.get("prompts", []), "prompted")
 
 
 def _refuse_unknown(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -79,7 +89,7 @@ def tabulate_map(verdicts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         boxes, with columns column (assumption, theorem, check or experiment), id, text, note (what
         it came to, where it can come to something), state ("held", "failed", "mixed" or "open";
         empty without a note); and arrows, with columns source and target, ids of boxes, and kind:
-        to a theorem needed or enough, to a check checked, to an experiment tested.
+        to a theorem needed or enough, to a check checked, to an experiment tested or prompted.
     """
     graph = read_map()
     by_id = verdicts.set_index("id")
@@ -96,13 +106,11 @@ def tabulate_map(verdicts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         shown = f"{name}: {theorem['checked']}"
         boxes.append(("check", check, shown, found.evidence, _judge([found.verdict])))
         arrows.append((name, check, "checked"))
-        arrows += [(check, experiment, "tested") for experiment in theorem["experiments"]]
+        arrows += [(check, each, kind) for each, kind in list_experiments(theorem).items()]
     for experiment in graph["experiments"]:
         found = _list_measured(verdicts, experiment["notebook"]).verdict
-        decided = f"{found.isin(AS_CLAIMED).sum()} of {len(found)} as claimed"
-        note = "not measured" if found.isin(OPEN).all() else decided
-        box = ("experiment", experiment["notebook"], experiment["text"], note, _judge(found))
-        boxes.append(box)
+        name, note = experiment["notebook"], _count_held(found)
+        boxes.append(("experiment", name, experiment["text"], note, _judge(found)))
     columns = ["column", "id", "text", "note", "state"]
     ends = ["source", "target", "kind"]
     return pd.DataFrame(boxes, columns=columns), pd.DataFrame(arrows, columns=ends)
@@ -113,15 +121,22 @@ def _list_measured(verdicts: pd.DataFrame, notebook: str) -> pd.DataFrame:
     return verdicts[(verdicts.notebook == notebook) & verdicts.id.isin(measured)]
 
 
+def _count_held(verdicts: pd.Series) -> str:
+    """`22 of 38 as claimed, 3 contradicted`."""
+    if verdicts.isin(OPEN).all():
+        return "not measured"
+    held = f"{verdicts.isin(AS_CLAIMED).sum()} of {len(verdicts)} as claimed"
+    contradicted = (verdicts == "contradicted").sum()
+    return f"{held}, {contradicted} contradicted" if contradicted else held
+
+
 def _judge(verdicts: Iterable[str]) -> str:
-    """What some verdicts come to together."""
+    """What some verdicts come to together; what was only not seen speaks against nothing."""
     decided = [verdict for verdict in verdicts if verdict not in OPEN]
     held = [verdict in AS_CLAIMED for verdict in decided]
-    if not decided:
-        return "open"
-    if all(held):
-        return "held"
-    return "mixed" if any(held) else "failed"
+    if any(held):
+        return "held" if all(held) else "mixed"
+    return "failed" if {*decided} - {"not seen at this scale"} else "open"
 
 
 def tabulate_assumptions() -> pd.DataFrame:
@@ -152,7 +167,8 @@ def tabulate_theorems(verdicts: pd.DataFrame) -> pd.DataFrame:
     Args:
         verdicts: of `claims.judge_claims`.
     Returns:
-        columns theorem, checked in (Markdown links), verdict, put to the test in (links).
+        columns theorem, checked in (Markdown links), verdict, put to the test in (links, in
+        brackets where more is asked than the theorem says).
     """
     graph = read_map()
     by_id = verdicts.set_index("id")
@@ -160,9 +176,13 @@ def tabulate_theorems(verdicts: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for theorem in graph["theorems"]:
         found = by_id.loc[theorem["claim"]]
-        tests = "; ".join(places[name] for name in theorem["experiments"]) or "–"
+        experiments = list_experiments(theorem).items()
+        tests = "; ".join(
+            f"({places[name]})" if kind == "prompted" else places[name]
+            for name, kind in experiments
+        )
         text = f"{theorem['id']} · {theorem['text']}"
-        rows.append((text, found["decided by"], f"{found.verdict}, {found.evidence}", tests))
+        rows.append((text, found["decided by"], f"{found.verdict}, {found.evidence}", tests or "–"))
     return pd.DataFrame(rows, columns=["theorem", "checked in", "verdict", "put to the test in"])
 
 
@@ -236,15 +256,27 @@ def collect_advice(profile: str) -> pd.DataFrame:
     """The sentence that each notebook ends with for whoever trains, as it was last computed.
 
     Returns:
-        columns notebook, advice; a notebook that has not been run, or gives none, has no row.
+        columns notebook, advice (Markdown, no words in bold); a notebook that has not been run, or
+        gives none, has no row.
     """
     rows = []
     for name in notebooks():
         path = claims.find_newest(name, profile)
         cells = read_section(nbformat.read(path, as_version=4), ADVICE) if path else []
         if shown := [text for cell in cells for text in _list_shown(cell)]:
-            rows.append((name, "\n\n".join(shown)))
+            # in a list of advice what stands out in its own notebook would stand out no more
+            rows.append((name, "\n\n".join(shown).replace("**", "")))
     return pd.DataFrame(rows, columns=["notebook", "advice"])
+
+
+def write_advice(profile: str) -> str:
+    """A list in Markdown of `collect_advice`, an item for each notebook with a link to it."""
+    items = [
+        # further paragraphs belong to their item by the width of its mark
+        f"- {link(row.notebook, ADVICE)}: {row.advice}".replace("\n", "\n  ")
+        for row in collect_advice(profile).itertuples()
+    ]
+    return "\n".join(items) or "No notebook with advice has been run yet."
 
 
 def _list_shown(cell: nbformat.NotebookNode) -> list[str]:
@@ -326,6 +358,17 @@ def write_not_replicated(verdicts: pd.DataFrame) -> str:
             table = to_markdown(rows[columns], "l" * len(columns))
             title = f"{verdict.capitalize()}: {len(rows)}"
             parts.append(f"<details open><summary>{title}</summary>\n\n{table}\n</details>")
+    return "\n\n".join(parts)
+
+
+def write_results(profile: str) -> str:
+    """Every figure and table with a link to its notebook, folded, a table for each notebook."""
+    parts = []
+    for name, rows in claims.list_results(profile).groupby("notebook", sort=False):
+        shown = rows[["result", "profile"]].rename(columns={"profile": "shown of profile"})
+        title = f"{_title(name)}: {len(rows)} saved"
+        table = f"[Open the notebook]({name}.ipynb)\n\n{to_markdown(shown, 'll')}"
+        parts.append(f"<details><summary>{title}</summary>\n\n{table}\n</details>")
     return "\n\n".join(parts)
 
 

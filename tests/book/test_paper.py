@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from scipy.special import expit
 
 from sympo.book import claims, figures, paper, twins
@@ -154,6 +155,9 @@ def test_the_map_has_a_box_for_everything_and_an_arrow_for_every_need(verdicts):
         (["reproduced", "contradicted"], "mixed"),
         (["reproduced", "not measured"], "held"),
         (["no difference larger than 0.02"], "failed"),
+        (["contradicted", "not seen at this scale"], "failed"),
+        (["not seen at this scale", "not measured"], "open"),
+        (["not seen at this scale", "reproduced"], "mixed"),
         (["not measured", "not checked"], "open"),
         ([], "open"),
     ],
@@ -168,6 +172,7 @@ def test_a_box_says_what_its_claims_came_to(found, state):
         ("assumptions", {"theorems": ["T77"]}, "unknown theorem in map.yaml 'T77'"),
         ("assumptions", {"enough": ["T78"]}, "unknown theorem in map.yaml 'T78'"),
         ("theorems", {"experiments": ["05_mnist"]}, "unknown experiment in map.yaml"),
+        ("theorems", {"prompts": ["05_mnist"]}, "unknown experiment in map.yaml"),
         ("theorems", {"claim": "clasification"}, "Did you mean 'classification'"),
     ],
 )
@@ -193,7 +198,8 @@ def test_the_map_draws_every_box_within_the_figure_and_every_arrow(verdicts):
         assert [text for text in texts if text.startswith(box.text)]
     assert len(axes.patches) == len(boxes) + len(arrows)
     dashed = sum(patch.get_linestyle() != "solid" for patch in axes.patches)
-    assert dashed == (arrows.kind == "enough").sum() > 0
+    assert dashed == arrows.kind.isin(["enough", "prompted"]).sum()
+    assert {"enough", "prompted"} < {*arrows.kind}
     figure.draw_without_rendering()
     width, height = figure.canvas.get_width_height()
     for text in axes.texts:
@@ -231,6 +237,17 @@ def test_the_bars_add_up_to_the_claims(verdicts):
     assert totals == {str(n) for n in verdicts.groupby(["group", "notebook"]).size()}
 
 
+def test_every_figure_and_table_is_listed_below_its_notebook():
+    text = paper.write_results("laptop")
+    results = claims.list_results("laptop")
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    assert html.count("<td>") == 2 * len(results)
+    folded = dict(re.findall(r"\(([^)]+)\.ipynb\)\n(.*?)</details>", text, flags=re.DOTALL))
+    assert list(folded) == list(results.notebook.drop_duplicates())
+    for row in results.itertuples():
+        assert f"| {row.result} | {row.profile} |" in folded[row.notebook]
+
+
 # Sections
 
 
@@ -263,7 +280,8 @@ def test_departures_are_those_of_every_notebook_that_lists_some():
 def test_advice_is_what_a_cell_below_its_heading_showed(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "src").mkdir(parents=True)
     (tmp_path / "notebooks" / "src" / "01_a.py").write_text("")
-    shown = nbformat.v4.new_output("display_data", data={"text/markdown": "Take more pairs."})
+    text = {"text/markdown": "**Take more pairs.**\n\nIf you can."}
+    shown = nbformat.v4.new_output("display_data", data=text)
     # what is shown elsewhere is no advice
     first, cell, last = (nbformat.v4.new_code_cell("x", outputs=[shown]) for _ in range(3))
     heading = nbformat.v4.new_markdown_cell(f"## {paper.ADVICE}")
@@ -271,7 +289,14 @@ def test_advice_is_what_a_cell_below_its_heading_showed(tmp_path, monkeypatch):
     notebook = nbformat.v4.new_notebook(cells=[first, heading, cell, after, last])
     nbformat.write(notebook, tmp_path / "notebooks" / "01_a.ipynb")
     monkeypatch.setattr(profiles, "root", lambda: tmp_path)
-    assert paper.collect_advice("laptop").to_numpy().tolist() == [["01_a", "Take more pairs."]]
+    advice = "Take more pairs.\n\nIf you can."
+    assert paper.collect_advice("laptop").to_numpy().tolist() == [["01_a", advice]]
+    (item,) = MarkdownIt().parse(paper.write_advice("laptop"))[1:2]  # a list, and its only item
+    assert item.type == "list_item_open"
+    html = MarkdownIt().render(paper.write_advice("laptop"))
+    assert html.count("<ul>") == html.count("<li>") == 1
+    assert html.index("If you can.") < html.index("</li>")
+    assert 'href="01_a.ipynb#What-a-practitioner-should-do"' in html
 
 
 # Claims

@@ -30,8 +30,10 @@ _STATES = {
     "open": ("black", "…"),
 }
 _ARROW = {"facecolor": "none", "linewidth": 0.8, "alpha": 0.75, "zorder": 1}
-# Arrows are told apart by the colour of where they begin.
-_CYCLE = [OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky")]
+# An arrow has the colour of where it begins, so that an eye can follow it; none is a state's.
+_CYCLE = [OKABE_ITO[name] for name in ("blue", "purple", "sky")]
+# the target of such an arrow asks for less than its source, or for more than it says
+_DASHED = ("enough", "prompted")
 
 
 @style()
@@ -41,8 +43,8 @@ def fig16_map(boxes: pd.DataFrame, arrows: pd.DataFrame) -> Figure:
     Args:
         boxes: columns column, id, text, note, state ("held", "mixed", "failed", "open" or empty),
             from top to bottom.
-        arrows: columns source and target, ids of boxes, and kind; an arrow of kind "enough" is
-            dashed, as its target asks for less than its source.
+        arrows: columns source and target, ids of boxes, and kind; dashed are "enough" (the target
+            asks for less than its source) and "prompted" (it asks for more than its source says).
     """
     boxes = boxes.fillna("")
     lines = {each.id: _wrap(each) for each in boxes.itertuples()}
@@ -65,7 +67,7 @@ def fig16_map(boxes: pd.DataFrame, arrows: pd.DataFrame) -> Figure:
     colours = dict(zip(dict.fromkeys(arrows.source), _CYCLE * len(arrows), strict=False))
     for arrow in arrows.itertuples():
         look = {"edgecolor": colours[arrow.source], **_ARROW}
-        if arrow.kind == "enough":
+        if arrow.kind in _DASHED:
             look |= {"linestyle": (0, (3, 2))}
         _draw_arrow(axes, places[arrow.source], places[arrow.target], look)
     axes.set(xlim=(0, WIDTH), ylim=(-0.03, total + 0.3))
