@@ -109,8 +109,8 @@ table.round(3)
 
 # %% [markdown]
 # The noisy columns of sigmoid and ramp are shrunken, shifted copies of the clean ones: they still
-# fall, ramp as far as it did before. The noisy logistic column rises again at the right: certainty
-# is punished. The rest of the paper builds on this:
+# fall, ramp over the same stretch, from −1 to 1. The noisy logistic column rises again at the
+# right: certainty is punished. The rest of the paper builds on this:
 #
 # 1. noise that errs more in one direction is symmetric noise in disguise, as long as the order in
 #    which a pair is written says nothing about the pair (notebook 02);
@@ -140,7 +140,7 @@ Image(figure, width=700) if figure else missing
 #
 # | verdict | what it says |
 # |---|---|
-# | *derived* | proved step by step; every check cell that belongs to the claim passed |
+# | *derived* | proved, or shown by simulation where the claim says so; all its check cells passed |
 # | *reproduced* | significant, as claimed, after Holm's correction for what is tested together |
 # | *contradicted* | significant in the other direction, or a check cell failed |
 # | *no difference larger than 0.02* | the whole interval lies inside ±0.02 |
@@ -169,13 +169,13 @@ Markdown(f"In profile {profile}: {paper.summarise(saved.verdict)}.")
 # *not measured*: most often the study needs a GPU, and this repository holds no records of it yet.
 # Once it holds them, a laptop shows those of profile gpu.
 #
-# ## What two cores say about alignment
+# ## What small studies say about alignment
 #
-# The second half of the paper is about language models. This is what a machine without a GPU can
-# say about it, from the most exact evidence to the most real. In each row a symmetric loss is
-# compared with one that is not, at a noise rate of 0.3 or more: *ahead* is the verdict
-# *reproduced*, *behind* is *contradicted*, *equal* says that no difference is larger than 0.02, and
-# *open* that the study could not tell.
+# The second half of the paper is about language models. This is what smaller studies say about it,
+# from the most exact evidence to the most real. In each row a symmetric loss is compared with one
+# that is not, at a noise rate of 0.3 or more (*falls less*: from clean labels to the noisiest).
+# *Ahead* is the verdict *reproduced*, *behind* is *contradicted*, *equal* says that no difference
+# is larger than 0.02, and *open* that the study could not tell.
 
 # %%
 evidence = [
@@ -183,7 +183,8 @@ evidence = [
     ("exact policies of rewards learned on MNIST (07)", "equal β", r"policy-beta-1"),
     ("small language models, the reward known (09)", "equal KL", r"gold-equal-kl"),
     ("small language models, the reward known (09)", "each at its own β", r"gold-own-beta"),
-    ("small language models, the reward known (09)", "the paper’s β", r"gold-(fresh|memorised)"),
+    ("small language models, the reward known (09)", "DPO at the paper’s β", r"gold-(fresh|mem)"),
+    ("small language models, the reward known (09)", "its kin at the paper’s β", r"gold-told"),
     ("small language models, the reward known (09)", "falls less", r"gold-falls-less"),
     ("small language models, the reward known (09)", "accuracy", r"gold-accuracy"),
     ("reward heads on real comparisons (08)", "accuracy", r"text-(helpful|harmless|ultra).*-0\.4"),
@@ -212,12 +213,13 @@ def tell(*key):
 
 Markdown(
     "**What this says**, of symmetric losses against the others. Policies of rewards learned on "
-    f"MNIST, at the same KL: {tell(mnist, 'equal KL')}; two of the five seeds had been seen in a "
+    f"MNIST, at the same KL: {tell(mnist, 'equal KL')}; some of the seeds had been seen in a "
     "pilot, and 07 says what is left without them. Small language models trained on preferences, "
-    f"at the paper’s β: {tell(gold, 'the paper’s β')}; each at its own β: "
-    f"{tell(gold, 'each at its own β')}; at the same, small KL: {tell(gold, 'equal KL')}, where "
-    "most curves of the symmetric losses begin farther out, as 09 shows, beside the leads on clean "
-    f"labels; loss of win rate to noise: {tell(gold, 'falls less')}; "
+    f"against DPO at the paper’s β: {tell(gold, 'DPO at the paper’s β')}; against its kin cDPO, "
+    f"rDPO and ROPO there: {tell(gold, 'its kin at the paper’s β')}; against DPO, each at its own "
+    f"β: {tell(gold, 'each at its own β')}; at the same, small KL: {tell(gold, 'equal KL')} (09 "
+    "shows how far the curves reach, and the leads on clean labels); loss of win rate to noise: "
+    f"{tell(gold, 'falls less')}; "
     f"order of held-out pairs: {tell(gold, 'accuracy')}. Linear heads on features of real "
     f"comparisons, each loss with its own settings: {tell(heads, 'accuracy')}."
 )
@@ -232,7 +234,8 @@ Markdown(
     f"{at_beta.ahead} of {at_beta.rows} comparisons and behind in {at_beta.behind}; at the same "
     f"distance from the reference they are ahead in {at_kl.ahead} of {at_kl.rows} and behind in "
     f"{at_kl.behind}, and of those leads {small.ahead or 'none'} are a language model’s. A lead at "
-    "a β that is gone at the same distance is a longer way, and not a better order."
+    "a β that is gone at the same distance only says that the policy has moved farther from the "
+    "reference, and not that its order is better."
 )
 
 # %% [markdown]
@@ -319,8 +322,8 @@ Markdown(figures.to_markdown(rows.rename(columns={"decided by": "see"}), "llll")
 # [15]: 15_your_data.ipynb
 # [16]: 16_paper.ipynb
 #
-# Short of time? Read 02, and then 16. With preferences of your own, go to 15. Who wants to build on
-# this finds in 12 to 14 what the paper leaves open.
+# Short of time? Read 02, and then 16. With preferences of your own, go to 15. If you want to build
+# on this, 12 to 14 take up what the paper leaves open.
 #
 # The figure that the paper's first experiment comes down to, if it has been made: reward accuracy
 # on clean test pairs against the share of wrong training labels.

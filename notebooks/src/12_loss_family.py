@@ -339,8 +339,8 @@ np.testing.assert_allclose(before + np.eye(4) / 2, expit(four[:, None] - four), 
 # Does ramp *attain* the Kemeny optimum, without assuming it? Its $V$ is linear as long as every gap
 # stays on one side of $\pm1$, so its maximum over all rewards is the best of $3^3$ linear programs
 # for three actions, and over a grid of step ¼ for four. Neither knows of rankings. On random
-# elections, half of which have no Condorcet order, both must equal the Kemeny optimum, and no other
-# loss with one peak may exceed it at any scale.
+# elections, half of which have no Condorcet order (one that wins every majority), both must equal
+# the Kemeny optimum, and no other loss with one peak may exceed it at any scale.
 
 
 # %%
@@ -477,7 +477,8 @@ Markdown(
 # In the second $a$ beats $b$ and $c$, narrowly (51%), and $b$ beats $c$ with 99%: $a$ leads the one
 # *Condorcet order*, which wins every majority. In the third they run in a circle: $a$ beats $b$
 # (60%), $b$ beats $c$ (90%), $c$ beats $a$ (70%). **Expect** all bounded symmetric losses to elect
-# as Kemeny does, logistic, square and exponential otherwise. A single exception refutes (a).
+# as Kemeny does, and logistic, square and exponential otherwise in the second and the third. A
+# single exception refutes (a).
 #
 # Every loss of the registry (`sympo.losses`, the table of all named losses) but unhinged, whose
 # election depends on the box (notebook 04), is tried on one grid of rewards, fine near 0 and
@@ -530,8 +531,9 @@ figures.save_table(elected, "table_t15_elections", profile=profile)
 # outweighs two narrow defeats. A Condorcet order alone does not save Borda; what does is *strong
 # stochastic transitivity*, which Bradley–Terry has. And it is Borda only while all pairs are
 # compared alike: with uneven sampling logistic and square follow neither rule (notebook 04), while
-# Kemeny's rule weighs each majority by how often the pair is compared. Truncated hinge, not
-# symmetric, sides with Kemeny here, and Savage with Borda: being bounded decides neither way.
+# Kemeny's rule weighs each majority by how often the pair is compared. Of two bounded losses that
+# are not symmetric, truncated hinge sides with Kemeny here, and Savage with Borda: being bounded
+# decides neither way.
 #
 # **Noise (c).** One rate for all pairs multiplies every $a_{ij}$ by $1-2\varepsilon$: the Kemeny
 # ranking stays, cycles or not (notebook 04 checks it on random elections). Rates that differ by
@@ -684,7 +686,10 @@ for steps, cold in {600: early, 6000: late}.items():
 z = np.linspace(2, 20, 1801)
 powers = {"Student’s": (1 + z**2 / 4) ** -1.5, "Cauchy’s": 1 / (1 + (np.pi * z / 4) ** 2)}
 below = [f"{name} at {z[np.exp(-z / 2) < power][0]:.0f}" for name, power in powers.items()]
-lines.append(f"- With a warm start, 600 steps: at most {warmed.max(axis=None):.1%}.")
+lines.append(
+    f"- With a warm start, 600 steps: at most {warmed.max(axis=None):.1%} of the starts of a loss "
+    "are not there."
+)
 lines.append(f"- Gap at which Laplace’s slope falls below that of the powers: {', '.join(below)}.")
 Markdown("\n".join(lines))
 
@@ -693,18 +698,19 @@ Markdown("\n".join(lines))
 # much of the way that these starts have to go, $e^{-z/2}$ is still steeper than the powers.
 #
 # What looks stuck after 600 steps is mostly slow. For a law with $f > 0$ nothing is stationary, and
-# with ten times the steps the heavy tails bring nearly all starts home: **given time, the tail
-# decides**. The lighter it is, the less is gained by waiting, and only ramp's exact zeros are for
-# ever. Behind both is one fact: whatever lets a loss ignore a flipped label that contradicts it
-# strongly lets it ignore a right one as well.
-# (Adam divides a small gradient by its own size and so crosses slopes on which plain descent waits,
-# but nothing divides ramp's 0.)
+# with ten times the steps the heavier tails bring most far starts home, the light ones far fewer:
+# **given time, the tail counts**. From the farthest starts, the lighter it is, the less is gained
+# by waiting, and only ramp's exact zeros are for ever. Behind both is one fact: whatever lets a
+# loss ignore a flipped label that contradicts it strongly lets it ignore a right one as well. (Adam
+# divides a small gradient by its own size and so crosses slopes on which plain descent waits, but
+# nothing divides ramp's 0.)
 #
 # **A warm start is no remedy in general.** It hands over logistic's order. Notebook 04 has a graph
 # on which one flip in a hundred makes logistic reverse $c$ and $d$: pairs $ab$, $bc$ and $ad$
 # compared a thousand times as often as the others. **Expect** ramp to stay at that reward, every
 # gap beyond 1, although a Condorcet order exists; and on random problems with uneven sampling, at
-# 6,000 steps, a warm start to leave as many wrong orders as a plain start near 0. With even
+# 6,000 steps, a warm start (here all of 600 steps on logistic) to leave as many wrong orders as a
+# plain start near 0. With even
 # sampling the same graph must come out right.
 
 # %% tags=["check", "claim-plateaus"]
@@ -724,7 +730,8 @@ begun = torch.stack([4 * normal, normal / 4, helped])
 ended = {name: descend(name, begun, labels, sampling, steps=6000) for name in ("ramp", "sigmoid")}
 uneven = pd.DataFrame({n: find_wrong(problems.reward, r).mean(axis=1) for n, r in ended.items()})
 uneven.index = ["from size 4", "from size ¼", "size 4, after logistic"]
-assert uneven.sigmoid.iloc[2] > 0.05  # the remedy fails
+assert (uneven.iloc[2] < uneven.iloc[0]).all()  # it helps from afar
+assert uneven.sigmoid.iloc[2] > 0.05  # and leaves wrong orders
 assert (uneven.iloc[2] > uneven.iloc[1] - 0.03).all()  # and gains nothing over a start near 0
 uneven.round(3)
 
@@ -737,14 +744,15 @@ uneven.round(3)
 # Two cautions on reading this. A budget is not a limit: what is not there after so many steps may
 # be there after ten times as many, and only a gradient of exactly 0 is final. And under even
 # sampling the panel on the right could not have come out otherwise, since logistic alone has found
-# the order before any other loss begins; the test of the remedy is the uneven table, and there it
-# fails.
+# the order before any other loss begins; the test of the remedy is the uneven table. There
+# logistic helps far starts, and leaves as many wrong orders as a start near 0, within what so few
+# problems can tell.
 #
 # ## The study: does a heavier tail help, and are ramp and sigmoid special?
 #
-# Reward models on MNIST, as in [notebook 05](05_mnist_losses.ipynb), but smaller: the sizes stand
-# in the table at the top. Ten losses: seven of the family, logistic, and the two that the summary
-# proposes. Its third next check asks for exactly this.
+# Reward models on MNIST, as in [notebook 05](05_mnist_losses.ipynb), at the sizes that the table at
+# the top has: with losses of the family, with logistic, and with the two that the summary proposes.
+# Its third next check asks for exactly this.
 #
 # **The same tuning budget for each.** At every noise rate each loss is trained at each temperature
 # of one grid, on tuning seeds that are used for nothing else, and takes the temperature whose last
@@ -757,8 +765,8 @@ uneven.round(3)
 # - Without flips all are equal within 0.02, at a temperature above 1 rather than below.
 # - At the highest rate every symmetric loss is ahead of logistic at the final epoch. It would
 #   *refute* the family as a class if some member fell significantly behind logistic.
-# - **Sigmoid and ramp are not special**: no member is significantly worse than sigmoid. One that
-#   is would refute it.
+# - **Sigmoid is not special**: no member is significantly worse than sigmoid. One that is would
+#   refute it. (Nothing is compared with ramp, the paper's other loss.)
 # - **Heavy tails** (mean of Cauchy and Student's $t_2$) **do not beat light ones** (mean of erf and
 #   ramp): starts are near 0 here, where tails play no part. A significant difference refutes it, in
 #   either direction.
@@ -799,7 +807,7 @@ lines, at_edge = [], {}
 for rate in config.noise_rates:
     at_rate = tuning[tuning.noise_rate == rate]
     taken = at_rate.temperature[at_rate.chosen].value_counts().sort_index()
-    counts = ", ".join(f"T = {value:g} by {n} losses" for value, n in taken.items())
+    counts = ", ".join(f"{n} at T = {value:g}" for value, n in taken.items())
     labels_read = config.tuning_seeds * config.validation_pairs
     agreed = at_rate.validation[at_rate.chosen].mean()
     error = np.sqrt(agreed * (1 - agreed) / labels_read)
@@ -815,7 +823,7 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # Where labels are noisy the differences to be seen are as small as the error of so many labels, and
 # part of the choice is luck. That is what tuning on noisy labels can do (T13, notebook 05), and
-# every loss has had the same of it. Where a ring is at an edge, the best temperature is *not
+# every loss had the same budget. Where a ring is at an edge, the best temperature is *not
 # bracketed*: the study compares losses at equal effort, and does not find the best of each (profile
 # gpu has a wider grid). A smaller temperature means larger margins in units of $T$: by
 # the statement above, a last layer that moves fast against the rest.
@@ -896,8 +904,8 @@ show_contrasts(tests[at_end].drop(columns=["noise_rate", "epoch"]))
 #
 # Read the two parts of the table apart. Against *sigmoid*, a verdict of "no difference larger than
 # 0.02" is evidence that a member is as good, "not seen" is none in either direction. Against
-# *logistic*, what was reproduced with five seeds survived a correction for sixteen tests; many
-# rows whose own interval lies above 0 did not, and are not counted.
+# *logistic*, what was reproduced survived the correction for all rows of its noise rate and epoch;
+# a row whose own interval lies above 0 and that did not is not counted.
 #
 # The column `claimed` has the direction in which a claim goes: −1 where sigmoid is said to be
 # better than another member, +1 where a loss is said to be better than logistic, or heavy tails
@@ -911,11 +919,11 @@ show_contrasts(tests[at_end].drop(columns=["noise_rate", "epoch"]))
 # - **Refuted** is an expectation by what it names itself: *one* difference in the wrong direction
 #   that is significant after Holm's correction, even if it is shown to be smaller than 0.02. Where
 #   it says that losses are equal within 0.02, one interval that lies wholly beyond is enough.
-# - **Held** takes more than that nothing refuted it, as five seeds may not have seen what is there.
-#   *Every* test has to show it: by a significant lead where a loss is to be ahead; and where it is
-#   to be no worse, no better, or the same, by an interval that leaves no room for 0.02 in the wrong
-#   direction. This half of the rule was written after the run. It is the strict reading: the lax
-#   one, that nothing refuted it, would call *held* whatever is called open here.
+# - **Held** takes more than that nothing refuted it, as so few seeds may not have seen what is
+#   there. *Every* test has to show it: by a significant lead where a loss is to be ahead; and where
+#   it is to be no worse, no better, or the same, by an interval that leaves no room for 0.02 in the
+#   wrong direction. This half of the rule was written after the run. It is the strict reading: the
+#   lax one, that nothing refuted it, would call *held* whatever is called open here.
 # - **Open** is the rest: the seeds cannot tell.
 #
 # An expectation that names no rate or epoch is put to the tests of all. As for temperatures, one
@@ -1011,23 +1019,24 @@ spread, lead = members.max() - members.min(), members.mean() - reached.loc["logi
 ahead = rows[(rows.baseline == "logistic") & rows.method.isin(members.index)]
 proven = ahead[ahead.verdict == "reproduced"].epoch.value_counts().reindex(spread.index).fillna(0)
 against = rows[rows.baseline == "sigmoid"]
-shown = ", ".join(against.method[against.p_holm < 0.05].unique()) or "none of them"
+shown = ", ".join(against.method[against.p_holm < 0.05].map(figures.label).unique())
+choice = f"but look at {shown}" if shown else "whichever you like"
 Markdown(
-    "**Take a symmetric loss, whichever; tune its temperature on noisy held-out labels; and start "
-    f"near 0.** In numbers: at ε = {headline:g} the {len(members)} members are on average "
-    f"{lead.final:+.3f} from logistic at the last epoch and {lead.chosen:+.3f} at the chosen one "
-    f"({proven.final:g} and {proven.chosen:g} of {len(members)} tests significant); they lie "
-    f"within {spread.final:.3f} and {spread.chosen:.3f} of one another, {shown} was shown better "
-    f"or worse than sigmoid, and differences below {against.detectable.max():.3f} may have gone "
-    f"unseen; tuning wants a wider grid than ours, at whose edges {at_edge[0]:g} of "
-    f"{len(own) / len(at_edge):g} losses ended without flips, {at_edge[headline]:g} with (leaving "
-    f"T = 1 gave {gains}); and a warm start from afar with uneven sampling leaves sigmoid "
-    f"{uneven.sigmoid.iloc[2]:.0%} wrong orders, a start near 0 {uneven.sigmoid.iloc[1]:.0%}."
+    f"**Start near 0 and take a symmetric loss, {choice}: that it beats logistic was shown for "
+    f"{proven.final:g} of {len(members)} at the last epoch and {proven.chosen:g} at the chosen "
+    f"one.** In numbers: at ε = {headline:g} they are on average {lead.final:+.3f} and "
+    f"{lead.chosen:+.3f} from logistic; they lie within {spread.final:.3f} and "
+    f"{spread.chosen:.3f} of one another, {shown or 'none'} was shown better or worse than "
+    f"sigmoid, and differences below {against.detectable.max():.3f} may have gone unseen. Leaving "
+    f"T = 1 for a tuned temperature gave {gains}, where {at_edge[0]:g} and {at_edge[headline]:g} "
+    f"of {len(own) / len(at_edge):g} losses took one at an edge of our grid. A warm start from "
+    f"afar with uneven sampling leaves sigmoid {uneven.sigmoid.iloc[2]:.0%} wrong orders, a start "
+    f"near 0 {uneven.sigmoid.iloc[1]:.0%}."
 )
 
 # %% [markdown]
 # **What would change this.** Longer training, where memorised flips weigh more and rewards reach
-# their bounds (profile gpu has a hundred epochs and five temperatures); a start far from 0, as a
+# their bounds (profile gpu has more epochs and more temperatures); a start far from 0, as a
 # reward model that is continued from another task has it; SGD, which unlike Adam feels the size of
 # a gradient; or more seeds, if differences below the detectable one matter to you.
 #

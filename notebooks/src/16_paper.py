@@ -55,12 +55,15 @@ pd.options.display.max_colwidth = None  # claims are sentences
 # The paper says: people who compare two answers err; a reward that is learned with a *symmetric*
 # loss, for which $\ell(z) + \ell(-z)$ is a constant, keeps the true order of the answers all the
 # same; and a policy that follows a reward with the true order improves on the reference policy. So
-# SymPO, which is DPO with such a loss, should win more often than DPO where labels are noisy. The
-# first two sentences are mathematics, and this companion derives them. The last one is a
-# measurement, and what came of it depends on where one measures.
+# SymPO, which is DPO with such a loss, should win more often than DPO where labels are noisy.
 #
-# Every verdict below is computed from the data behind the figures, by the rules that notebook 00
-# lists. Nothing on this page is typed in: where a study has not been run, it says so.
+# That the order is kept, and that the order is enough, is mathematics: this companion derives both,
+# and the map below says under which assumptions. That SymPO wins more often is a measurement, and
+# what came of it depends on where one measures.
+#
+# Every verdict below is computed from the data behind the figures, by the rules that
+# [notebook 00](00_start_here.ipynb) lists. No verdict and no measured number on this page is typed
+# in: where a study has not been run, it says so.
 
 # %%
 verdicts = claims.judge_claims(profile)
@@ -79,7 +82,7 @@ Markdown(f"In profile {profile}: **{paper.summarise(verdicts.verdict)}**.")
 #
 # **Expect** green in the third column: these are proofs, and a cell that fails there refutes one.
 # In the fourth column the theory promises less than the paper claims. It says which order the best
-# reward has, not how far twenty epochs of training come, and not that a policy with the better
+# reward has, not how far a fixed number of epochs comes, and not that a policy with the better
 # order wins more often at every distance from the reference. A mixed frame there refutes no
 # theorem; it says that the experiments ask for more than the theorems give. The claims of 12, 13
 # and 14 are hypotheses of this companion's, some of them asked in order to be refuted: a red frame
@@ -125,7 +128,10 @@ assert set(arrows.source) | set(arrows.target) <= set(boxes.id)
 assert paper.find_section("04_rank_and_policy", "A heading that nobody wrote") == []
 
 # %% [markdown]
-# The theorems, with the cells that check them and the experiments that put them to the test:
+# The theorems of the map, with the cells that check them and the experiments that put them to the
+# test; in brackets, those that ask for more than the theorem says. T1, T2 and so on number the
+# statements that the notebooks derive. T9, on gradients, and T12, on where the policy comes from,
+# carry none of the others, and have no box.
 
 # %%
 Markdown(figures.to_markdown(paper.tabulate_theorems(verdicts), "llll"))
@@ -134,10 +140,10 @@ Markdown(figures.to_markdown(paper.tabulate_theorems(verdicts), "llll"))
 # ## All verdicts in one figure
 #
 # Each bar is a group of claims in one notebook. **Expect** a different picture in each part of the
-# argument: derivations hold or fail as a whole; on MNIST, the paper's own experiment at a smaller
-# size, most of the claims about accuracy should be reproduced at high noise; on language models the
-# claims are about win rates, where the paper reports leads of up to 15 points. Red in a bar of
-# notebook 05 would contradict the paper's first experiment. Red in a bar "beyond the paper"
+# argument: derivations hold or fail as a whole; on MNIST, the paper's own experiment at the size of
+# the profile, most of the claims about accuracy should be reproduced at high noise; on language
+# models the claims are about win rates, where the paper reports leads of up to 15 points. Red in a
+# bar of notebook 05 would contradict the paper's first experiment. Red in a bar "beyond the paper"
 # contradicts a hypothesis of this companion's, and nothing that the paper says.
 
 # %%
@@ -163,10 +169,10 @@ Markdown(paper.write_group(verdicts, "key result: reward accuracy"))
 # %% [markdown]
 # ### Win rate
 #
-# A policy trained with SymPO wins more often than one trained with DPO and its relatives, by up to
-# 15 points. This is the claim that a practitioner cares about, and the one that depends most on how
-# the comparison is made: at the paper's β, at each method's own, or at the same distance from the
-# reference.
+# The paper says that a policy trained with SymPO wins more often than one trained with DPO and its
+# relatives, by up to 15 points. This is the claim that a practitioner cares about, and the one that
+# depends most on how the comparison is made: at the paper's β, at each method's own, or at the same
+# distance from the reference.
 
 # %% tags=["hide-input"]
 Markdown(paper.write_group(verdicts, "key result: win rate"))
@@ -209,7 +215,8 @@ Markdown(paper.write_group(verdicts, "beyond the paper"))
 # ## What did not replicate
 #
 # In the order of how much it says. *Contradicted* is a significant difference in the other
-# direction, or a failed check. *No difference larger than 0.02* says that the effect, if there is
+# direction; for a claim of a size, or of equality, an interval that lies wholly outside what is
+# claimed; or a failed check. *No difference larger than 0.02* says that the effect, if there is
 # one, is too small to matter. *Not seen at this scale* says that the study could not tell, which is
 # no evidence against the claim.
 
@@ -229,13 +236,13 @@ Markdown(paper.write_not_replicated(verdicts[ours]))
 # ## What is not measured, and which runs are missing
 #
 # A claim without a verdict waits for runs that nobody has made yet. Which ones follows from the
-# claims themselves: the methods and noise rates that they name, times the seeds of profile gpu. One
-# command trains them, and goes on where it was interrupted; `python -m sympo records status` lists
-# them one by one, with those of the learning-rate probe.
+# claims themselves: the methods and noise rates that they name, with as many seeds of each as
+# profile gpu has. One command trains them, and goes on where it was interrupted;
+# `python -m sympo records status` lists them one by one, with those of the learning-rate probe.
 
 # %% tags=["hide-input"]
 missing = paper.list_missing_runs(verdicts)
-text = figures.to_markdown(missing.astype(str), "lrllrrl")
+text = figures.to_markdown(missing.astype(str), "lrllrl")
 Markdown(text if len(missing) else "Nothing is missing.")
 
 # %% [markdown]
@@ -253,8 +260,8 @@ Markdown(figures.to_markdown(paper.answer_questions(verdicts), "lll"))
 Markdown(paper.write_group(verdicts, "open question"))
 
 # %% [markdown]
-# What follows for whoever trains, in a sentence from each notebook that has one. Its numbers are of
-# the run that it was last part of.
+# What this means for anyone who trains a model: a sentence from each notebook that has one, with
+# its numbers, which are those of its last run.
 
 # %% tags=["hide-input"]
 Markdown(paper.write_advice(profile))
@@ -285,8 +292,9 @@ Markdown(
 # %% tags=["hide-input"]
 minutes = paper.tabulate_minutes(profile)
 shown = minutes.map(lambda value: "–" if pd.isna(value) else value).astype(str)
-total = f"Together: {minutes.minutes.sum():.0f} minutes in profile {profile}."
-Markdown(f"{figures.to_markdown(shown, 'lrr')}\n{total}")
+known = minutes.minutes.notna().any()
+total = f"Together: {minutes.minutes.sum():.0f} minutes" if known else "No minutes are known"
+Markdown(f"{figures.to_markdown(shown, 'lrr')}\n{total} in profile {profile}.")
 
 # %% [markdown]
 # ## Every figure and table

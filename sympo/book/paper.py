@@ -7,6 +7,7 @@ here imports torch.
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
 import nbformat
@@ -378,8 +379,8 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
     Args:
         verdicts: of `claims.judge_claims`.
     Returns:
-        columns notebook, claims (how many wait), methods, noise rates, seeds (how many), runs, and
-        the command that trains them; counted from the claims' rows and the gpu profile.
+        columns notebook, claims (how many wait), methods, noise rates, runs, and the command that
+        trains them; counted from the claims' rows and the gpu profile.
     """
     waiting = set(verdicts.id[verdicts.verdict == "not measured"])
     cells: dict[str, list[dict[str, Any]]] = {}
@@ -391,13 +392,20 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
     for name, each in cells.items():
         methods = sorted({row[key] for row in each for key in ("method", "baseline") if key in row})
         rates = sorted({row["noise_rate"] for row in each if "noise_rate" in row})
-        seeds = sections.get(study_of(name), {}).get("seeds", 0)
-        runs = len(methods) * len(rates) * seeds
+        section = sections.get(study_of(name), {})
+        runs = sum(_count_seeds(section, *each) for each in product(methods, rates))
         command = f"python -m sympo run {study_of(name)} --profile gpu"
         rates_text = ", ".join(f"{rate:g}" for rate in rates)
-        rows.append((name, len(each), ", ".join(methods), rates_text, seeds, runs, command))
-    columns = ["notebook", "claims", "methods", "noise rates", "seeds", "runs", "command"]
+        rows.append((name, len(each), ", ".join(methods), rates_text, runs, command))
+    columns = ["notebook", "claims", "methods", "noise rates", "runs", "command"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _count_seeds(section: dict[str, Any], method: str, noise_rate: float) -> int:
+    """How many seeds a study of language models trains of one method at one noise rate."""
+    highest = noise_rate == max(section.get("noise_rates", [noise_rate]))
+    headline = highest and method in section.get("headline_methods", [])
+    return section.get("headline_seeds" if headline else "seeds", 0)
 
 
 def answer_questions(verdicts: pd.DataFrame) -> pd.DataFrame:

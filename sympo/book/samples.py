@@ -5,7 +5,7 @@ What the notebook argues with, its bounds and its majority vote, is defined in t
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -308,6 +308,34 @@ def describe_matched(collapse: pd.DataFrame) -> str:
         for row in collapse.itertuples()
     ]
     return "\n".join(lines)
+
+
+def describe_noisy(table: pd.DataFrame) -> str:
+    """A list item, in Markdown, for each two noise rates above 0 with sets of one n·(1 − 2ε)².
+
+    Args:
+        table: columns seed, method, noise_rate, pairs, accuracy.
+    Returns:
+        the accuracy of the noisier set minus that of the other, with its interval over seeds; a
+        sentence where there are no such sets.
+    Check: tests/book/test_samples.py.
+    """
+    noisy = table[table.noise_rate > 0]
+    # in decimals ¼ of 1,000 may be 249.99…
+    worth = (noisy.pairs * (1 - 2 * noisy.noise_rate) ** 2).round(6)
+    lines = []
+    for (name, effective), rows in noisy.groupby(["method", worth]):
+        sets = dict(list(rows.groupby(["noise_rate", "pairs"])))
+        for (less, fewer), (more, size) in pairwise(sets):
+            ours, theirs = (
+                sets[key].set_index("seed").accuracy for key in ((more, size), (less, fewer))
+            )
+            gained = stats.withhold(stats.paired_difference(ours, theirs[ours.index]))
+            lines.append(
+                f"- {label(name)}, n(1 − 2ε)² = {effective:g}: {size:,} pairs at ε = {more:g} − "
+                f"{fewer:,} at ε = {less:g} = {describe_difference(gained)}."
+            )
+    return "\n".join(lines) or "None were run."
 
 
 def _geometric_interval(factors: Floats) -> stats.Interval:

@@ -140,6 +140,18 @@ def test_matched_sets_are_compared_seed_by_seed(shortfall, verdict):
     assert (table.verdict == verdict).all()
 
 
+def test_two_noisy_sets_of_one_worth_are_compared():
+    study = make_study()
+    assert samples.describe_noisy(study) == "None were run."  # one rate above 0
+    noisy = study[(study.noise_rate == 0.25) & (study.pairs == 400)]
+    noisier = noisy.assign(noise_rate=0.4, pairs=2500, accuracy=noisy.accuracy + 0.05)
+    text = samples.describe_noisy(pd.concat([study, noisier]))
+    assert text.startswith(
+        "- sigmoid, n(1 − 2ε)² = 100: 2,500 pairs at ε = 0.4 − 400 at ε = 0.25 = +0.050"
+    )
+    assert text.count("\n") == 0
+
+
 def test_spreads_and_votes_of_a_known_axis():
     """Where the axis is the number of labels, its spread is the ratio of what is needed."""
 
