@@ -197,8 +197,7 @@ for what, comparison, pattern in evidence:
     decided = list(saved.verdict[saved.id.str.match(pattern)].replace(words))
     rows.append([what, comparison, len(decided), *map(decided.count, words.values())])
 told = pd.DataFrame(rows, columns=["evidence", "comparison", "rows", *words.values()])
-told["not measured"] = told.rows - told[list(words.values())].sum(axis=1)
-told
+told.assign(**{"not measured": told.rows - told[[*words.values()]].sum(axis=1)})
 
 # %% tags=["hide-input"]
 counts = told.set_index(["evidence", "comparison"])

@@ -686,10 +686,7 @@ for steps, cold in {600: early, 6000: late}.items():
 z = np.linspace(2, 20, 1801)
 powers = {"Student’s": (1 + z**2 / 4) ** -1.5, "Cauchy’s": 1 / (1 + (np.pi * z / 4) ** 2)}
 below = [f"{name} at {z[np.exp(-z / 2) < power][0]:.0f}" for name, power in powers.items()]
-lines.append(
-    f"- With a warm start, 600 steps: at most {warmed.max(axis=None):.1%} of the starts of a loss "
-    "are not there."
-)
+lines.append(f"- Not there with a warm start, 600 steps: at most {warmed.max(axis=None):.1%}.")
 lines.append(f"- Gap at which Laplace’s slope falls below that of the powers: {', '.join(below)}.")
 Markdown("\n".join(lines))
 
@@ -1025,13 +1022,12 @@ Markdown(
     f"**Start near 0 and take a symmetric loss, {choice}: that it beats logistic was shown for "
     f"{proven.final:g} of {len(members)} at the last epoch and {proven.chosen:g} at the chosen "
     f"one.** In numbers: at ε = {headline:g} they are on average {lead.final:+.3f} and "
-    f"{lead.chosen:+.3f} from logistic; they lie within {spread.final:.3f} and "
-    f"{spread.chosen:.3f} of one another, {shown or 'none'} was shown better or worse than "
-    f"sigmoid, and differences below {against.detectable.max():.3f} may have gone unseen. Leaving "
-    f"T = 1 for a tuned temperature gave {gains}, where {at_edge[0]:g} and {at_edge[headline]:g} "
-    f"of {len(own) / len(at_edge):g} losses took one at an edge of our grid. A warm start from "
-    f"afar with uneven sampling leaves sigmoid {uneven.sigmoid.iloc[2]:.0%} wrong orders, a start "
-    f"near 0 {uneven.sigmoid.iloc[1]:.0%}."
+    f"{lead.chosen:+.3f} from logistic and lie within {spread.final:.3f} and {spread.chosen:.3f}, "
+    f"{shown or 'none'} was shown better or worse than sigmoid, and differences below "
+    f"{against.detectable.max():.3f} may have gone unseen. A tuned temperature gave {gains}, with "
+    f"{at_edge[0]:g} and {at_edge[headline]:g} of {len(own) / len(at_edge):g} losses at an edge of "
+    f"our grid. A warm start from afar leaves sigmoid {uneven.sigmoid.iloc[2]:.0%} wrong orders "
+    f"where sampling is uneven, a start near 0 {uneven.sigmoid.iloc[1]:.0%}."
 )
 
 # %% [markdown]

@@ -588,7 +588,6 @@ else:
     close, far = table.iloc[0], table.iloc[-1]
     apart = close.low > far.high or far.low > close.high
     visible = stats.detectable_difference(np.sqrt(0.5), int(min(close.n, far.n)))
-    conclusion = "was seen" if apart else "was not seen"
     reading = (
         f"Of {found.pairs:,} pairs, sorted by how far their scores are apart (on a scale of 1 to "
         f"10), the closest third differs by {close.largest:g} at most. Were scorers inattentive at "
@@ -597,7 +596,7 @@ else:
         f"{close.estimate:.0%} of the close pairs ({close.low:.0%} to {close.high:.0%}) and in "
         f"{far.estimate:.0%} of the far ones ({far.low:.0%} to {far.high:.0%}); a true difference "
         f"of {visible:.2f} would have been seen four times in five. A difference in how length "
-        f"counts among the close pairs {conclusion}."
+        f"counts among the close pairs {'was' if apart else 'was not'} seen."
     )
 Markdown(reading)
 
@@ -965,15 +964,13 @@ Markdown(
     f"kind of answer cost a symmetric loss {biased:.1f} points of accuracy. Those that did not "
     f"depend on the winner reversed {(kept.estimate < 0.5).sum()} of {len(kept)} classes of "
     f"pairs, and cost at most {-100 * worst.estimate:.1f} points (95% interval "
-    f"{-100 * worst.high:.1f} to {-100 * worst.low:.1f}; {worst.pattern}, "
-    f"{figures.label(worst.method)}).\n\n"
+    f"{-100 * worst.high:.1f} to {-100 * worst.low:.1f}; {worst.pattern}).\n\n"
     "Before you tell a method a noise rate, or read a reward as a magnitude, have several answers "
     f"of a prompt compared all with all. Here {prompts} prompts of four, {ratings} labels a pair, "
     f"{6 * prompts * ratings:,} in all, read {true_rate:.0%} within about "
     f"±{100 * (many.high - many.low).median() / 2:.0f} points *if* the rewards of a prompt spread "
     "with a standard deviation of 2 on the link's scale (with 1, as many labels give no interval "
-    f"in {blind[1]:.0%} of the studies), and *if* labels follow Bradley–Terry, which the audit's "
-    "warnings, or ratings by somebody who makes no errors, have to confirm."
+    f"in {blind[1]:.0%} of the studies), and *if* labels follow Bradley–Terry: heed the audit."
 )
 
 # %% [markdown]
