@@ -52,9 +52,16 @@ $(STAMP): $(MISSING)
 	@$(if $(ACTIVE),:,$(MAKE_VENV))
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "$(ENV) has no Python 3.11 or later: deactivate it or make it anew with one." >&2; exit 1; }
-	@$(if $(UV),"$(UV)" pip install --compile-bytecode --python,) "$(PYTHON)" $(if $(UV),,-m pip install) -c constraints.txt -e ".[paper,test]" || \
+	@$(if $(UV),"$(UV)" pip install --compile-bytecode --python,) "$(PYTHON)" $(if $(UV),,-m pip install --no-compile) -c constraints.txt -e ".[paper,test]" || \
 	  { echo "the packages could not be installed: see the message above$(if $(UV), (pip's configuration files mean nothing to uv; make env UV= uses pip))." >&2; exit 1; }
+	@$(if $(UV),:,$(COMPILE))
 	@mkdir -p build/env && touch $@
+
+# What pip would do on one core. Some packages hold files in the syntax of a later Python, which nobody imports.
+define COMPILE
+"$(PYTHON)" -m compileall -q -j 0 "$$("$(PYTHON)" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+  > /dev/null 2>&1 || :
+endef
 
 define MAKE_VENV
 if ! test -x "$(PYTHON)"; then \
