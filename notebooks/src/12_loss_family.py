@@ -23,7 +23,7 @@
 #   `table_loss_family_contrasts`, `table_loss_family_ablation`, with the data behind them.
 # - Before: [notebook 03](03_symmetric_losses.ipynb) (T5, the family and its converse) and
 #   [notebook 04](04_rank_and_policy.ipynb) (T7, and T15 in short).
-# - Time: under a minute in smoke, about four minutes on two cores (laptop).
+# - Time: under a minute in smoke, about five minutes on two cores (laptop).
 
 # %% tags=["bootstrap", "hide-cell"]
 # Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does

@@ -87,7 +87,7 @@ Markdown(f"In profile {profile}: **{paper.summarise(verdicts.verdict)}**.")
 # theorem; it says that the experiments ask for more than the theorems give. The claims of 12, 13
 # and 14 are hypotheses of this companion's, some of them asked in order to be refuted: a red frame
 # there contradicts nothing that the paper says. T10, for one, says how many labels are enough, and
-# nothing of the rate at which a network trades pairs against noise, for which 14 asks.
+# nothing of the rate at which a network trades pairs against noise, which is what 14 asks.
 
 # %%
 boxes, arrows = paper.tabulate_map(verdicts)
