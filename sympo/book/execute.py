@@ -354,7 +354,9 @@ def _committed(name: str) -> Path:
 
 def _clean_output(shown: "NotebookNode", number: int) -> "NotebookNode":
     if "metadata" in shown:
-        shown["metadata"] = {}
+        # a picture's width and its words for those who do not see it
+        kept = {kind: fields for kind, fields in shown["metadata"].items() if kind == "image/png"}
+        shown["metadata"] = kept
     if "execution_count" in shown:
         shown["execution_count"] = number
     return shown

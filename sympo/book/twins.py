@@ -95,11 +95,23 @@ def read_twin(name: str) -> "NotebookNode":
     for cell in notebook.cells:
         # how many blank lines the twin has after a cell is a matter of the twin's layout
         cell.metadata.pop("lines_to_next_cell", None)
+        _fold(cell)
         # equal cells get different ids by their number
         key = f"{cell.cell_type}\n{cell.source}"
         cell["id"] = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
         seen[key] += 1
     return notebook
+
+
+def _fold(cell: "NotebookNode") -> None:
+    """Let JupyterLab fold what the tags say to hide, as the HTML book does."""
+    tags = cell.metadata.get("tags", [])
+    hidden = {
+        "source_hidden": "hide-input" in tags or "hide-cell" in tags,
+        "outputs_hidden": "hide-output" in tags or "hide-cell" in tags,
+    }
+    if any(hidden.values()):
+        cell.metadata["jupyter"] = {key: True for key, value in hidden.items() if value}
 
 
 def parameters(notebook: "NotebookNode") -> dict[str, Any]:

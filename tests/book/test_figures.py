@@ -164,7 +164,7 @@ class TestNoEvidence:
         profile, folder, text = saved
         figure = figures.fig1_mnist_losses(history[history.epoch == 3])
         for _ in range(2):
-            assert figures.save(figure, "fig", history, profile=profile) is figure
+            figures.save(figure, "fig", history, profile=profile)
         (shown,) = figure.texts
         assert shown.get_text() == text
         figure.draw_without_rendering()
@@ -195,7 +195,8 @@ class TestNoEvidence:
         # taken back, and read for another profile
         profiles.study_config("mnist_losses", "laptop")
         figure = figures.fig1_mnist_losses(history)
-        assert not figures.save(figure, "fig", history, profile="laptop").texts
+        figures.save(figure, "fig", history, profile="laptop")
+        assert not figure.texts
         assert figures.save_table(CONTRASTS, "table", profile="laptop") is CONTRASTS
         assert "evidence" not in (folder / "table.md").read_text()
 

@@ -13,7 +13,13 @@ from sympo.book.figures.alignment import (
 )
 from sympo.book.figures.audit import fig15_noise_routes
 from sympo.book.figures.family import fig7_loss_family, fig7_temperatures, fig_t15_bad_starts
-from sympo.book.figures.files import save, save_provenance, save_table, to_markdown
+from sympo.book.figures.files import (
+    find_figure,
+    save,
+    save_provenance,
+    save_table,
+    to_markdown,
+)
 from sympo.book.figures.map import fig16_map, fig16_verdicts
 from sympo.book.figures.mnist import fig1_learning_curves, fig1_mnist_losses, fig2_mnist_noise
 from sympo.book.figures.patterns import (
@@ -41,13 +47,15 @@ from sympo.book.figures.style import (
     style,
     subplots,
 )
+from sympo.book.figures.tables import use_readable_tables
 from sympo.book.figures.text import fig13_real_text, fig14_score_noise
-from sympo.book.figures.theory import (
+from sympo.book.figures.theory_losses import fig_t5_losses, fig_t6_minimisers
+from sympo.book.figures.theory_noise import (
     fig_t2_tied_order,
     fig_t3_logistic_penalty,
     fig_t4_wrong_rate,
-    fig_t5_losses,
-    fig_t6_minimisers,
+)
+from sympo.book.figures.theory_rank import (
     fig_t7_four_actions,
     fig_t7_wrong_orders,
     fig_t8_improvement,
@@ -96,6 +104,7 @@ __all__ = [
     "fig_t11_band",
     "fig_t14_thermometer",
     "fig_t15_bad_starts",
+    "find_figure",
     "in_order",
     "interval_table",
     "label",
@@ -108,4 +117,5 @@ __all__ = [
     "style",
     "subplots",
     "to_markdown",
+    "use_readable_tables",
 ]

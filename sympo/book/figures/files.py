@@ -5,17 +5,20 @@ evidence, because it comes from a smoke run or an exercise, says so itself: acro
 under every table, and in place of every verdict.
 """
 
+import inspect
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 from matplotlib.figure import Figure
 
-from sympo.book.figures.style import style
+from sympo.book.figures.style import STYLE, style
 from sympo.studies import profiles, provenance
 from sympo.studies.records import write_atomically
 
@@ -33,15 +36,15 @@ _ORIGIN = ("commit", "torch", "cpu", "gpu", "data")
 
 def save(
     figure: Figure, stem: str, data: pd.DataFrame | Mapping[str, pd.DataFrame], *, profile: str
-) -> Figure:
+) -> "SavedFigure":
     """Write `<stem>.pdf`, `<stem>.png` and `data/<stem>.csv` into the figures folder of `profile`.
 
     Args:
         data: the table behind the figure; a mapping of several goes to `data/<stem>_<name>.csv`,
             one file per name.
     Returns:
-        the figure as it was saved, so that a cell that ends in `save` shows it: of the digits of
-        the csv, if a function of the name `stem` draws it.
+        the saved file, so that a cell that ends in `save` shows it, and not a second drawing in the
+        style of whoever runs the notebook.
     Raises:
         ValueError: no such profile.
     Check: tests/book/test_figures.py.
@@ -59,7 +62,48 @@ def save(
     # of the digits that the csv holds: whoever draws it again gets the same bytes
     shown = draw_from(stem, paths) or figure
     write_figure(shown, stem, folder, caveat=profiles.caveat(profile))
-    return shown
+    return SavedFigure(folder / f"{stem}.png")
+
+
+@dataclass(frozen=True)
+class SavedFigure:
+    """A figure's png file, which a notebook shows in the size of print, sharp, with its caption."""
+
+    path: Path
+
+    @property
+    def caption(self) -> str:
+        """What the figure shows: the first paragraph of its function's docstring, or nothing."""
+        # every module of figures imports from here
+        from sympo.book import figures
+
+        text = inspect.getdoc(getattr(figures, self.path.stem, None)) or ""
+        return " ".join(text.partition("\n\n")[0].split())
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Image, Markdown, display
+
+        data = self.path.read_bytes()
+        # an inch of print is 96 pixels of a page
+        with PIL.Image.open(self.path) as image:
+            width = round(image.width / STYLE["savefig.dpi"] * 96)
+        alt = self.caption.partition(". ")[0] or self.path.stem
+        display(Image(data, width=width, alt=alt))
+        if self.caption:
+            display(Markdown(f"*{_name_figure(self.path.stem)}.* {self.caption}"))
+
+
+def find_figure(stem: str, *, profile: str) -> "SavedFigure | None":
+    """The figure that another notebook saved, to show it again; None where it has not been made."""
+    path = profiles.find_result(profile, f"{stem}.png")
+    return SavedFigure(path) if path else None
+
+
+def _name_figure(stem: str) -> str:
+    """`fig10_mnist_policy` is Figure 10, `fig_t8_improvement` Figure T8."""
+    return (
+        "Figure " + stem.split("_")[1 if stem.startswith("fig_") else 0].removeprefix("fig").upper()
+    )
 
 
 def draw_from(stem: str, paths: Iterable[Path]) -> Figure | None:

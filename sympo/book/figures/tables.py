@@ -1,0 +1,125 @@
+"""How a notebook shows a table: the field's words as headings, three decimals, labels of methods.
+
+A table keeps its own names and digits, for the cells that compute with it and for its csv; only
+what a reader sees is put into words here.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sympo.book.figures.style import METHODS
+
+# Columns whose name is not yet what a reader would call them.
+HEADINGS = {
+    "accuracy_true": "true accuracy",
+    "baseline": "against",
+    "beta": "β",
+    "detectable": "detectable difference",
+    "eta": "η",
+    "high": "95% high",
+    "kl": "KL (nats)",
+    "low": "95% low",
+    "margin_true": "true margin",
+    "n": "seeds",
+    "noise_rate": "noise rate ε",
+    "p": "p",
+    "p_holm": "p (Holm)",
+    "tau": "Kendall’s τ",
+}
+# Columns and index levels that name a loss or a method, whose label is shown.
+_METHOD_COLUMNS = {"method", "loss", "baseline", "against"}
+_LEFT = {"text-align": "left"}
+
+
+def use_readable_tables() -> None:
+    """Show every data frame of this notebook as `to_html` writes it; outside IPython do nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None:
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, to_html)
+
+
+def to_html(table: pd.DataFrame) -> str:
+    """A data frame as an HTML table: whole, with the headings and cells of `name` and `describe`.
+
+    An index that only counts the rows is left out.
+    """
+    shown = pd.DataFrame(
+        [[describe(value) for value in row] for row in table.itertuples(index=False, name=None)],
+        index=_name_index(table.index),
+        columns=_name_index(table.columns),
+    )
+    for place, column in enumerate(table.columns):
+        if column in _METHOD_COLUMNS:
+            shown.isetitem(place, shown.iloc[:, place].map(_label))
+    # the style below needs columns that differ
+    if not (shown.columns.is_unique and shown.index.is_unique):
+        return shown.to_html(index=not _counts(table.index), classes="dataframe", border=0)
+    texts = [
+        heading
+        for heading, dtype in zip(shown.columns, table.dtypes, strict=True)
+        if not pd.api.types.is_numeric_dtype(dtype)
+    ]
+    styler = shown.style.format(escape="html").format_index(escape="html", axis=1)
+    styler = styler.format_index(escape="html", axis=0).set_properties(subset=texts, **_LEFT)
+    if _counts(table.index):
+        styler = styler.hide(axis="index")
+    # ids that are random would change the notebook at every run, and equal ones mix up two tables
+    digest = hashlib.sha256(shown.to_csv().encode()).hexdigest()[:12]
+    return styler.set_uuid(digest).to_html(table_attributes='class="dataframe"', cell_ids=False)
+
+
+def name(column: Any) -> Any:
+    """What a reader calls a column: as `HEADINGS` says, or its own name with spaces."""
+    if not isinstance(column, str):
+        return describe(column)
+    return HEADINGS.get(column, column.replace("_", " "))
+
+
+def describe(value: Any) -> str:
+    """A cell in words: three decimals, a small number in powers of ten, a list with commas."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or value is pd.NA:
+        return "–"
+    if isinstance(value, float | np.floating):
+        return _describe_float(float(value))
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {describe(each)}" for key, each in value.items())
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return ", ".join(map(describe, value))
+    return str(value)
+
+
+def _describe_float(number: float) -> str:
+    if np.isnan(number):
+        return "–"
+    if np.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    # three decimals would show a small p value as 0.000
+    if 0 < abs(number) < 0.0005:
+        return f"{number:.1e}".replace("-", "−")
+    # as many decimals as there are, up to three
+    return f"{number:.3f}".rstrip("0").rstrip(".").replace("-", "−") or "0"
+
+
+def _label(text: str) -> str:
+    return METHODS[text].label if text in METHODS else text
+
+
+def _name_index(index: pd.Index) -> pd.Index:
+    names = [None if each is None else name(each) for each in index.names]
+    if isinstance(index, pd.MultiIndex):
+        tuples = [tuple(_label(str(name(each))) for each in entry) for entry in index]
+        return pd.MultiIndex.from_tuples(tuples, names=names)
+    return pd.Index([_label(str(name(each))) for each in index], name=names[0])
+
+
+def _counts(index: pd.Index) -> bool:
+    """Whether an index only counts the rows."""
+    return isinstance(index, pd.RangeIndex) and index.name is None
