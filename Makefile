@@ -31,14 +31,14 @@ LAST := $(foreach name,16_paper 00_start_here,$(filter $(name),$(TWINS)))
 OTHERS := $(filter-out $(LAST),$(TWINS))
 executed = $(patsubst %,build/$(PROFILE)/%.ipynb,$(1))
 
-CODE := sympo tests scripts notebooks
+CODE := sympo tests scripts notebooks docs
 
 # What `make check` leaves out: it has to end within two minutes on two cores.
 SLOW := slow or pypi or cuda
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env lab paper executed figures notebooks smoke check test lint verify bench badges clean force
+.PHONY: help env lab paper executed figures notebooks smoke check test lint book verify bench badges clean force
 
 help:  ## list the targets
 	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
@@ -115,6 +115,9 @@ lint: env  ## ruff's checks and format, mypy's types
 	@"$(PYTHON)" -m ruff check $(CODE)
 	@"$(PYTHON)" -m ruff format --check $(CODE)
 	@"$(PYTHON)" -m mypy
+
+book: env  ## the notebooks as an HTML book in build/book, with their last outputs; a PDF with Chromium
+	@"$(PYTHON)" -m sympo.book html --profile "$(PROFILE)"
 
 verify: env  ## compare your run with the committed one: which conclusions held here
 	@"$(PYTHON)" -m sympo.book verify --profile "$(PROFILE)"

@@ -16,6 +16,7 @@ _COMMANDS = {
     "commit": "copy the results whose numbers moved to figures/",
     "notebooks": "put the outputs into the committed notebooks",
     "figures": "draw records from elsewhere, and the committed figures and tables again",
+    "html": "bind the notebooks into an HTML book, and a PDF where Chromium is there",
     "verify": "compare this clone's results with the committed ones",
     "data": "fetch the data, where a person can see the download",
     "badges": "write the repository's address",
@@ -81,6 +82,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             return _refresh_notebooks(profile)
         case "figures":
             return _redraw_figures(profile, commit=options.commit)
+        case "html":
+            return _bind(profile)
         case _:
             return _verify_data(profile)
 
@@ -186,6 +189,16 @@ def _try_run(name: str, profile: str) -> bool:
         _say(str(error))
         return False
     return True
+
+
+def _bind(profile: str) -> int:
+    from sympo.book import html
+
+    page = html.build(profile)
+    _say(f"book: {execute.relative(page)}")
+    pdf = html.build_pdf(profile)
+    _say(f"pdf: {execute.relative(pdf) if pdf else 'left out, because there is no Chromium'}")
+    return 0
 
 
 def _verify_data(profile: str) -> int:

@@ -15,6 +15,7 @@ import yaml
 
 from sympo import stats
 from sympo._names import unknown_name
+from sympo.book.figures.files import name_figure
 from sympo.book.figures.style import METHODS
 from sympo.book.twins import notebooks, output, read_twin, saved_stems, twin
 from sympo.studies import profiles
@@ -277,10 +278,20 @@ def _link(claim: Claim, notebook: nbformat.NotebookNode, profile: str) -> Iterat
     name = str(claim.notebook)
     heading = find_heading(claim, notebook) or ""
     yield f"[{name[:2]} {heading}]({name}.ipynb#{anchor(heading)})"
-    stems = {claim.figure: f"{claim.figure}.png", claim.table: f"{claim.table}.md"}
-    for stem, name in stems.items():
-        if stem and (place := _find_place(profile, name)):
-            yield f"[{stem}]({_link_result(place, name)})"
+    for words, file in _name_results(claim):
+        if place := _find_place(profile, file):
+            yield f"[{words}]({_link_result(place, file)})"
+
+
+def _name_results(claim: Claim) -> Iterator[tuple[str, str]]:
+    """What a reader calls the figure and the table of a claim, and their files."""
+    if claim.figure and claim.figure.startswith("fig"):
+        yield name_figure(claim.figure), f"{claim.figure}.png"
+    # some claims are shown by the table that decides them
+    tables = dict.fromkeys((claim.figure, claim.table))
+    for stem in tables:
+        if stem and stem.startswith("table"):
+            yield f"table {stem.partition('_')[2].replace('_', ' ')}".rstrip(), f"{stem}.md"
 
 
 def _link_result(place: str, name: str) -> str:

@@ -315,7 +315,7 @@ def write_group(verdicts: pd.DataFrame, group: str) -> str:
 def _write_beside(stem: str, rows: pd.DataFrame) -> Iterator[str]:
     """The figure `stem`, if the claims have one, and their table."""
     # the link of a claim ends with its figure and its table
-    path = re.search(rf"\[{stem}\]\(([^)]+\.png)\)", rows["decided by"].iloc[0]) if stem else None
+    path = re.search(rf"\(([^)]*/{stem}\.png)\)", rows["decided by"].iloc[0]) if stem else None
     if path:
         # as wide as the text: a figure's own pixels are for print
         yield f'<img src="{path[1]}" alt="{stem}" width="640">'

@@ -397,7 +397,7 @@ def test_links_go_to_the_heading_and_to_the_committed_results(world):
     assert claims_text["a"] == "[05 B](05_b.ipynb#B)"
     (world.data.parent / "table1.md").write_text("")
     links = judge()["decided by"]["a"]
-    assert links == "[05 B](05_b.ipynb#B), [table1](../figures/laptop/table1.md)"
+    assert links == "[05 B](05_b.ipynb#B), [table](../figures/laptop/table1.md)"
 
 
 def test_one_entry_can_stand_for_many_claims(world):

@@ -90,7 +90,7 @@ class SavedFigure:
         alt = self.caption.partition(". ")[0] or self.path.stem
         display(Image(data, width=width, alt=alt))
         if self.caption:
-            display(Markdown(f"*{_name_figure(self.path.stem)}.* {self.caption}"))
+            display(Markdown(f"*{name_figure(self.path.stem)}.* {self.caption}"))
 
 
 def find_figure(stem: str, *, profile: str) -> "SavedFigure | None":
@@ -99,7 +99,7 @@ def find_figure(stem: str, *, profile: str) -> "SavedFigure | None":
     return SavedFigure(path) if path else None
 
 
-def _name_figure(stem: str) -> str:
+def name_figure(stem: str) -> str:
     """`fig10_mnist_policy` is Figure 10, `fig_t8_improvement` Figure T8."""
     return (
         "Figure " + stem.split("_")[1 if stem.startswith("fig_") else 0].removeprefix("fig").upper()

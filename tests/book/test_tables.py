@@ -1,0 +1,199 @@
+"""Tables and figures as a notebook shows them."""
+
+import base64
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import Markdown
+from PIL import Image
+
+from sympo.book import figures
+from sympo.book.figures.files import SavedFigure, name_figure
+from sympo.book.figures.tables import HEADINGS, describe, to_html
+from sympo.studies import profiles
+
+
+def read(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the HTML."""
+    soup = BeautifulSoup(to_html(table), "html.parser")
+    headings = [cell.get_text().strip() for cell in soup.select("thead tr:first-child th")]
+    rows = [[cell.get_text() for cell in row.select("th, td")] for row in soup.select("tbody tr")]
+    return headings, rows
+
+
+def test_headings_and_cells_are_in_words():
+    table = pd.DataFrame(
+        {
+            "method": ["sigmoid", "dpo"],
+            "noise_rate": [0.4, 0.0],
+            "estimate": [0.123456, -0.5],
+            "p_holm": [0.0000123, np.nan],
+            "is_flipped": [True, False],
+            "seeds": [[1, 2], (3,)],
+        }
+    )
+    headings, rows = read(table)
+    assert headings == ["method", "noise rate ε", "estimate", "p (Holm)", "is flipped", "seeds"]
+    assert rows == [
+        ["sigmoid", "0.4", "0.123", "1.2e−05", "yes", "1, 2"],
+        ["DPO", "0", "−0.5", "–", "no", "3"],
+    ]
+
+
+def test_a_table_keeps_its_own_values():
+    table = pd.DataFrame({"noise_rate": [0.123456]})
+    before = table.copy()
+    to_html(table)
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_an_index_that_says_something_is_shown():
+    counted = pd.DataFrame({"a": [1]})
+    named = counted.set_axis(pd.Index(["dpo"], name="method"))
+    assert read(counted) == (["a"], [["1"]])
+    assert read(named)[1] == [["DPO", "1"]]
+
+
+def test_levels_of_headings_stay_apart():
+    wide = pd.DataFrame({("ramp", "mean"): [1.0], ("ramp", "n"): [2], ("dpo", "mean"): [3.0]})
+    soup = BeautifulSoup(to_html(wide), "html.parser")
+    assert [cell.get_text() for cell in soup.select("th[colspan]")] == ["ramp"]
+    assert [cell.get_text() for cell in soup.select("td")] == ["1", "2", "3"]
+
+
+def test_columns_of_one_name_are_all_shown():
+    twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
+    assert read(twice) == (["a", "a"], [["1", "2"]])
+
+
+def test_text_of_data_is_inert():
+    table = pd.DataFrame({"<b>x": ["<script>alert(1)</script>"]}, index=["<i>"])
+    soup = BeautifulSoup(to_html(table), "html.parser")
+    assert not soup.select("script, b, i")
+    assert "<script>alert(1)</script>" in soup.get_text()
+
+
+def test_two_tables_of_a_page_do_not_share_their_looks():
+    texts = [to_html(pd.DataFrame({"a": [value]})) for value in ("x", "y", "x")]
+    ids = [BeautifulSoup(text, "html.parser").table["id"] for text in texts]
+    assert ids[0] != ids[1]
+    assert texts[0] == texts[2]  # and running again changes nothing
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.1 + 0.2, "0.3"),
+        (1.0, "1"),
+        (100.0, "100"),
+        (0.0, "0"),
+        (-0.0004, "−4.0e−04"),
+        (np.float32(0.5), "0.5"),
+        (float("inf"), "∞"),
+        (None, "–"),
+        (pd.NA, "–"),
+        (12, "12"),
+        ({"a": 0.5, "b": [1, 2]}, "a: 0.5; b: 1, 2"),
+        ([], ""),
+        ("text", "text"),
+    ],
+)
+def test_values_in_words(value, expected):
+    assert describe(value) == expected
+
+
+def test_every_heading_is_in_words():
+    assert not [words for words in HEADINGS.values() if "_" in words]
+
+
+def test_a_notebook_that_asks_shows_its_tables_so():
+    shell = InteractiveShell.instance()
+    try:
+        formatter = shell.display_formatter.formatters["text/html"]
+        table = pd.DataFrame({"noise_rate": [0.5]})
+        assert "noise rate ε" not in formatter(table)
+        figures.use_readable_tables()
+        assert "noise rate ε" in formatter(table)
+    finally:
+        InteractiveShell.clear_instance()
+
+
+def test_outside_a_notebook_asking_does_nothing():
+    code = "from sympo.book import figures; figures.use_readable_tables()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What cells display, as pairs of data and metadata."""
+    displayed = []
+
+    def display(thing):
+        if isinstance(thing, Markdown):
+            displayed.append(({"text/markdown": thing.data}, {}))
+        else:
+            displayed.append(thing._repr_mimebundle_())
+
+    monkeypatch.setattr("IPython.display.display", display)
+    return displayed
+
+
+def test_a_notebook_shows_the_file_that_was_saved(shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path / profile)
+    table = pd.DataFrame({"a": [1]})
+    figure, _ = figures.subplots(width=figures.WIDTH, height=2)
+    saved = figures.save(figure, "fig", table, profile="laptop")
+    saved._ipython_display_()
+    (data, metadata), *_ = shown
+    assert base64.b64decode(data["image/png"]) == saved.path.read_bytes()
+    with Image.open(saved.path) as image:
+        # as wide as in print, and sharp where a screen has two dots per pixel
+        assert metadata["image/png"]["width"] == round(figures.WIDTH * 96)
+        assert image.width >= 2 * metadata["image/png"]["width"]
+    assert metadata["image/png"]["alt"]
+
+
+def test_its_caption_is_what_its_function_says(shown, tmp_path):
+    path = tmp_path / "fig2_mnist_noise.png"
+    Image.new("RGB", (1100, 400)).save(path)
+    saved = SavedFigure(path)
+    saved._ipython_display_()
+    (_, picture), (caption, _) = shown
+    first = figures.fig2_mnist_noise.__doc__.split("\n\n")[0]
+    assert caption["text/markdown"] == f"*Figure 2.* {' '.join(first.split())}"
+    assert saved.caption.startswith(picture["image/png"]["alt"])
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("fig10_mnist_policy", "Figure 10"),
+        ("fig_t8_improvement", "Figure T8"),
+        ("fig_t10_axes", "Figure T10"),
+    ],
+)
+def test_figures_are_numbered_by_their_files(stem, name):
+    assert name_figure(stem) == name
+
+
+def test_captions_can_be_read_alone():
+    """Each says more than a title does."""
+    drawn = [name for name in figures.__all__ if name.startswith("fig")]
+    short = {}
+    for stem in drawn:
+        words = SavedFigure(profiles.root() / f"{stem}.png").caption.split()
+        if len(words) < 20:
+            short[stem] = len(words)
+    assert not short, json.dumps(short)
+
+
+def test_a_figure_of_another_notebook_is_found_or_missed(tmp_path, monkeypatch):
+    assert figures.find_figure("fig1_mnist_losses", profile="laptop").path.is_file()
+    monkeypatch.setattr(profiles, "find_result", lambda profile, path: None)
+    assert figures.find_figure("fig1_mnist_losses", profile="laptop") is None
