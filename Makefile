@@ -83,8 +83,10 @@ paper: env  ## run every notebook that is not up to date, into build/; COMMIT=1:
 	if $(MAKE) -q --no-print-directory executed PROFILE=$$profile; then \
 	  echo "nothing to do: every notebook of profile $$profile is up to date (build/$$profile)"; \
 	else \
+	  began=$$(date +%s); \
 	  "$(PYTHON)" -m sympo.book data && \
-	  $(MAKE) --no-print-directory executed PROFILE=$$profile; \
+	  $(MAKE) --no-print-directory executed PROFILE=$$profile && \
+	  "$(PYTHON)" -m sympo.book summary --profile $$profile --since $$began; \
 	fi$(if $(COMMIT), && "$(PYTHON)" -m sympo.book commit --profile $$profile)
 
 executed: $(call executed,$(OTHERS) $(LAST))

@@ -6,13 +6,14 @@ import sys
 
 from sympo._settings import parse_setting
 from sympo.book import execute, staleness
-from sympo.book.twins import stem_of, study_of
+from sympo.book.twins import find_edit, stem_of, study_of
 from sympo.studies import profiles
 
 # In the order in which a person meets them; the Makefile has a target for each.
 _COMMANDS = {
     "inputs": "note what each notebook is made from; prints the profile",
     "run": "execute one notebook",
+    "summary": "a table of what make paper did",
     "commit": "copy the results whose numbers moved to figures/",
     "notebooks": "put the outputs into the committed notebooks",
     "figures": "draw records from elsewhere, and the committed figures and tables again",
@@ -55,6 +56,8 @@ def _build_parser() -> argparse.ArgumentParser:
     commands.choices["figures"].add_argument("--commit", action="store_true", help=draw_in_place)
     only = "only what these notebooks found; all, if none is named"
     commands.choices["commit"].add_argument("names", nargs="*", metavar="NOTEBOOK", help=only)
+    began = "seconds of the epoch: what ended before is up to date"
+    commands.choices["summary"].add_argument("--since", type=float, default=0.0, help=began)
     run = commands.choices["run"]
     run.add_argument("name")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings")
@@ -82,6 +85,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             return _refresh_notebooks(profile)
         case "figures":
             return _redraw_figures(profile, commit=options.commit)
+        case "summary":
+            return _summarise(profile, since=options.since)
         case "html":
             return _bind(profile)
         case _:
@@ -110,6 +115,9 @@ def _fetch_data() -> int:
 def _note_inputs(profile: str) -> int:
     for sentence in staleness.write_inputs(profile):
         _say(sentence)
+    # what runs is the twin
+    for edit in filter(None, map(find_edit, execute.notebooks())):
+        _say(f"not run: {edit}")
     # make reads this line, so nothing else may go to stdout
     print(profile)
     return 0
@@ -189,6 +197,13 @@ def _try_run(name: str, profile: str) -> bool:
         _say(str(error))
         return False
     return True
+
+
+def _summarise(profile: str, *, since: float) -> int:
+    from sympo.book.summary import write_summary
+
+    _say(write_summary(profile, since=since))
+    return 0
 
 
 def _bind(profile: str) -> int:

@@ -16,11 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sympo.book import staleness
+from sympo.book import staleness, summary
 from sympo.book.twins import (
     LAST,
     LEFT_OUT,
+    TEXT,
     check_parameters,
+    find_edit,
+    hash_text,
     is_left_out,
     notebooks,
     output,
@@ -114,7 +117,10 @@ def run(name: str, profile: str, **settings: Any) -> Path:
         # before the rename: a crash between the two makes the notebook stale, not wrong
         staleness.note_results(name, profile, since=since)
     partial.replace(target)
-    _say(f"  {name}: done in {_format_duration(time.monotonic() - started)}")
+    seconds = time.monotonic() - started
+    if not settings:
+        summary.note(name, profile, seconds=seconds)
+    _say(f"  {name}: done in {summary.describe_duration(seconds)}")
     return target
 
 
@@ -243,7 +249,7 @@ def _redraw_bar(path: Path, ended: threading.Event) -> None:
     """Keep one line of the terminal up to date, and clear it at the end."""
     started = time.monotonic()
     while not ended.wait(0.5):
-        text = f"  {_format_duration(time.monotonic() - started)}  {_read_last_line(path)}"
+        text = f"  {summary.describe_duration(time.monotonic() - started)}  {_read_last_line(path)}"
         # a longer line would wrap, and stay on the screen
         text = text[: shutil.get_terminal_size().columns - 1]
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
@@ -270,12 +276,6 @@ def _read_last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _format_duration(seconds: float) -> str:
-    # rounded first, so that 59.6 s is 1 min 0 s
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -290,7 +290,8 @@ def refresh(name: str, profile: str) -> bool:
     notebook stays.
 
     Raises:
-        ValueError: there is no executed copy of the present text.
+        ValueError: there is no executed copy of the present text; or the committed notebook was
+            edited, and its twin was not, so that the edit would be lost.
     """
     import nbformat
 
@@ -309,6 +310,8 @@ def refresh(name: str, profile: str) -> bool:
     if [cell.source for cell in cells] != [cell.source for cell in notebook.cells]:
         raise ValueError(f"{relative(executed)} was made from another text of {name}: {remedy}")
     _put_outputs(notebook, cells)
+    if edit := find_edit(name):
+        raise ValueError(edit)
     path = _committed(name)
     if path.is_file() and _drop_run(nbformat.read(path, as_version=4)) == _drop_run(notebook):
         return False
@@ -328,6 +331,7 @@ def write_outputs(name: str, notebook: "NotebookNode", cells: "list[NotebookNode
 
 
 def _put_outputs(notebook: "NotebookNode", cells: "list[NotebookNode]") -> None:
+    notebook.metadata[TEXT] = hash_text(notebook)
     codes = [pair for pair in zip(notebook.cells, cells, strict=True) if "outputs" in pair[1]]
     # numbered from 1: papermill's cell took a number
     for number, (cell, executed) in enumerate(codes, start=1):

@@ -8,6 +8,7 @@ import ast
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ _READ = {"mnist_policy": "mnist_losses", "gold": "gold_grammar"}
 
 # In the metadata of an output that is only a copy, since its data could not be had: the reason.
 LEFT_OUT = "left_out"
+# In the metadata of a committed notebook: `hash_text` of what was written, to tell a later edit.
+TEXT = "text_sha256"
 
 
 def notebooks() -> list[str]:
@@ -112,6 +115,36 @@ def _fold(cell: "NotebookNode") -> None:
     }
     if any(hidden.values()):
         cell.metadata["jupyter"] = {key: True for key, value in hidden.items() if value}
+
+
+def find_edit(name: str) -> str | None:
+    """What to do about an edit of the committed notebook that its twin lacks; None without one.
+
+    JupyterLab keeps the two together, but not where it was started in another folder, and no other
+    program does.
+    """
+    path = profiles.root() / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        return None
+    # without nbformat, which takes a second to import: make asks at every call
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    written = notebook["metadata"].get(TEXT)
+    # as it was written, or as the twin is: what was edited is the twin
+    if written is None or hash_text(notebook) in (written, hash_text(read_twin(name))):
+        return None
+    sources = f"{relative(path)} was edited, and {relative(twin(name))} lacks the edit"
+    keep = f"`jupytext --sync {relative(path)}` takes it over"
+    return f"{sources}: {keep}, `git checkout {relative(path)}` drops it"
+
+
+def hash_text(notebook: Mapping[str, Any]) -> str:
+    """A digest of what a person can edit: type, source and tags of every cell."""
+    cells = [
+        # a file may hold a source as a list of lines
+        (cell["cell_type"], "".join(cell["source"]), sorted(cell["metadata"].get("tags", [])))
+        for cell in notebook["cells"]
+    ]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
 
 
 def parameters(notebook: "NotebookNode") -> dict[str, Any]:

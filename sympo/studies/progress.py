@@ -22,9 +22,9 @@ def is_main_process() -> bool:
 def progress(iterable_or_total: Iterable[Any] | int, label: str) -> tqdm:
     """A tqdm bar over an iterable, or of a number of steps that its `update` counts.
 
-    A person at a terminal or in a notebook sees it. Where SYMPO_PROGRESS names a file, it is
-    written there instead, so that nothing enters a notebook's outputs. Elsewhere (a log) it is
-    silent.
+    A person at a terminal sees it, and in a notebook under the cell. Where SYMPO_PROGRESS names a
+    file, it is written there instead, so that nothing enters a notebook's outputs. Elsewhere (a
+    log) it is silent.
     """
     is_total = isinstance(iterable_or_total, int)
     steps = {"total" if is_total else "iterable": iterable_or_total}
@@ -33,8 +33,35 @@ def progress(iterable_or_total: Iterable[Any] | int, label: str) -> tqdm:
         return tqdm(**steps, disable=True)
     if path := os.environ.get("SYMPO_PROGRESS"):
         return tqdm(**steps, desc=label, file=_Appender(path), mininterval=0.5)
-    watched = sys.stderr.isatty() or _in_notebook()
-    return tqdm(**steps, desc=label, leave=False, disable=not watched)
+    if _in_notebook():
+        line = _CellLine()
+        return tqdm(**steps, desc=label, file=line, leave=False, mininterval=0.2, ncols=80)
+    return tqdm(**steps, desc=label, leave=False, disable=not sys.stderr.isatty())
+
+
+class _CellLine:
+    """A line under the cell that is running, redrawn in place, and gone when the bar is.
+
+    tqdm's own bar in a notebook is a widget, which stays in the saved notebook and can be drawn by
+    no reader of it; its text on stderr is a pink box.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def write(self, text: str) -> None:
+        from IPython.display import display
+
+        # tqdm returns to the start of the line, and at the end writes blanks over it
+        line = text.strip("\r\n ")
+        data = {"text/plain": line} if line else {}
+        if self._handle is not None:
+            self._handle.update(data, raw=True)
+        elif line:
+            self._handle = display(data, raw=True, display_id=True)
+
+    # tqdm calls it; a display is sent at once.
+    def flush(self) -> None: ...
 
 
 class _Appender:

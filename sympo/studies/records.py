@@ -103,6 +103,19 @@ class Runs:
         return "; ".join(parts)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A person stopped the training: a sentence, where Jupyter would show the stack of threads."""
+
+    def __init__(self, recorded: int, runs: int):
+        super().__init__(
+            f"interrupted: {recorded} of {runs} runs are recorded; "
+            "what is asked for again goes on from there"
+        )
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def run_all(
     runs: Sequence[AnyRun],
     train: Callable[[list[AnyRun]], Iterator[tuple[AnyRun, Result]]],
@@ -125,6 +138,7 @@ def run_all(
     Returns:
         the records, in the order of `runs`.
     Raises:
+        Interrupted: Ctrl-C, or the stop button of Jupyter.
         ValueError: a result for none of the runs asked for, or one that is not metrics and history.
         RuntimeError: `train` ended without a result for some run.
     Check: tests/studies/test_records.py.
@@ -138,15 +152,18 @@ def run_all(
 
     # `train` is a generator, so a run that comes out of it is recorded before the next is trained.
     results = _time_each(train(list(missing.values()))) if missing else ()
-    for seconds, (run, result) in results:
-        path = folder / _file_name(run, version)
-        # Popped, so that what is left at the end has no result, and a second result is refused.
-        if missing.pop(path, None) is None:
-            raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
-        origin = {**(provenance or {}), "seconds": round(seconds, 3)}
-        if phases := getattr(result, "phases", None):
-            origin["phases"] = {name: round(value, 3) for name, value in phases.items()}
-        records[path] = save(run, result, folder=folder, version=version, provenance=origin)
+    try:
+        for seconds, (run, result) in results:
+            path = folder / _file_name(run, version)
+            # Popped, so that what is left at the end has no result, and a second one is refused.
+            if missing.pop(path, None) is None:
+                raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
+            origin = {**(provenance or {}), "seconds": round(seconds, 3)}
+            if phases := getattr(result, "phases", None):
+                origin["phases"] = {name: round(value, 3) for name, value in phases.items()}
+            records[path] = save(run, result, folder=folder, version=version, provenance=origin)
+    except KeyboardInterrupt:
+        raise Interrupted(len(records), len(by_path)) from None
     if missing:
         first = next(iter(missing.values()))
         raise RuntimeError(f"train gave no result for {len(missing)} runs, the first {first}")

@@ -225,7 +225,8 @@ class TestCommitted:
         assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2, 3, 4, 5]
         assert [output.output_type for output in notebook.cells[3].outputs] == ["stream"]
         assert notebook.cells[4].outputs[0].data["text/plain"] == "42"
-        assert set(notebook.metadata) == {"accelerator", "colab", "kernelspec", "language_info"}
+        expected = {"accelerator", "colab", "kernelspec", "language_info", twins.TEXT}
+        assert set(notebook.metadata) == expected
         assert len({cell.id for cell in notebook.cells}) == 6
         assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
         for word in ("papermill", "widget-", "iopub", "injected"):
@@ -255,6 +256,35 @@ class TestCommitted:
         shown = (root / "notebooks/03_three.ipynb").read_text()
         assert "0.82" in shown
         assert '"2\\n"' in shown
+
+    def test_an_edit_of_the_committed_notebook_is_never_lost(self, root, quick, capsys):
+        path = root / "notebooks/03_three.ipynb"
+        execute.run("03_three", "smoke")
+        execute.refresh("03_three", "smoke")
+        before = nbformat.read(path, as_version=4)
+        edits = {
+            "source": lambda cells: cells[-1].update(source="4"),
+            "tags": lambda cells: cells[-1].metadata.update(tags=["check"]),
+            "one cell less": lambda cells: cells.pop(),
+        }
+        for edit in edits.values():
+            edited = nbformat.from_dict(before)
+            edit(edited.cells)
+            nbformat.write(edited, path)
+            text = path.read_text()
+            with pytest.raises(ValueError, match=r"03_three\.ipynb was edited.*jupytext --sync"):
+                execute.refresh("03_three", "smoke")
+            assert path.read_text() == text
+            # make says that it runs the twin
+            assert main(["inputs", "--profile", "smoke"]) == 0
+            assert "not run: notebooks/03_three.ipynb was edited" in capsys.readouterr().err
+        # what Lab alone writes is no edit, and an edit of the twin loses nothing
+        opened = nbformat.from_dict(before)
+        opened.metadata["jupytext"] = {"formats": "ipynb,py:percent"}
+        nbformat.write(opened, path)
+        write_twin(root, "03_three", "5")
+        execute.run("03_three", "smoke")
+        assert execute.refresh("03_three", "smoke")
 
     def test_refresh_refuses_another_text(self, root, quick):
         execute.run("03_three", "smoke")

@@ -17,7 +17,7 @@ from types import ModuleType
 import nbformat
 import pytest
 
-from sympo.book import execute
+from sympo.book import execute, twins
 from sympo.book.twins import study_of
 from sympo.studies import profiles
 
@@ -41,7 +41,10 @@ def code(notebook) -> list:
 
 
 def committed(name: str):
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    # JupyterLab writes this block as soon as it opens a notebook
+    notebook.metadata.pop("jupytext", None)
+    return notebook
 
 
 def test_every_notebook_has_its_twin():
@@ -63,7 +66,11 @@ def test_pair(name):
 @each_notebook
 def test_cells_are_few_and_short(name):
     cells = code(execute.read_twin(name))
-    assert len(cells) <= 35
+    assert len(cells) <= 45
+    # a folded cell only prints a sentence
+    folded = {"hide-input", "hide-cell"}
+    visible = [cell for cell in cells if not folded & {*cell.metadata.get("tags", [])}]
+    assert len(visible) <= 35
     assert not [cell.source for cell in cells if len(code_lines(cell.source)) > 20]
 
 
@@ -288,8 +295,10 @@ def test_theory_is_checked(name):
 def test_committed_outputs(name):
     notebook = committed(name)
     nbformat.validate(notebook)
-    assert set(notebook.metadata) <= {"accelerator", "colab", "kernelspec", "language_info"}
-    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    written = {"accelerator", "colab", "kernelspec", "language_info", twins.TEXT}
+    assert set(notebook.metadata) <= written
+    # beside tags: what JupyterLab folds because of them
+    assert all(set(cell.metadata) <= {"tags", "jupyter"} for cell in notebook.cells)
     outputs = [output for cell in code(notebook) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     text = nbformat.writes(notebook)
@@ -314,7 +323,7 @@ ADD_TANH = """
 
     import torch
 
-    from sympo.book import execute
+    from sympo.book import execute, twins
     from sympo.losses import LOSSES, Loss
 
     LOSSES["tanh"] = Loss(

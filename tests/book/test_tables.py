@@ -60,6 +60,12 @@ def test_an_index_that_says_something_is_shown():
     assert read(named)[1] == [["DPO", "1"]]
 
 
+def test_methods_have_labels_as_headings_too():
+    table = pd.DataFrame({"student_t2": [1]}, index=pd.Index(["sympo_student_t2"], name="loss"))
+    assert read(table)[1] == [["SymPO Student t₂", "1"]]
+    assert "Student t₂" in read(table)[0]
+
+
 def test_levels_of_headings_stay_apart():
     wide = pd.DataFrame({("ramp", "mean"): [1.0], ("ramp", "n"): [2], ("dpo", "mean"): [3.0]})
     soup = BeautifulSoup(to_html(wide), "html.parser")
@@ -174,8 +180,9 @@ def test_its_caption_is_what_its_function_says(shown, tmp_path):
     ("stem", "name"),
     [
         ("fig10_mnist_policy", "Figure 10"),
-        ("fig_t8_improvement", "Figure T8"),
-        ("fig_t10_axes", "Figure T10"),
+        ("fig_t9_gradients", "Figure T9"),
+        ("fig_t10_axes", "Figure T10 (axes)"),
+        ("fig1_learning_curves", "Figure 1 (learning curves)"),
     ],
 )
 def test_figures_are_numbered_by_their_files(stem, name):

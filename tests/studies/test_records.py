@@ -8,8 +8,10 @@ import sys
 import textwrap
 from dataclasses import dataclass
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 from sympo.studies import profiles, progress, provenance, records
 from sympo.studies.records import Result, Run
@@ -110,8 +112,10 @@ def test_an_interrupt_keeps_what_was_finished(run_all, tmp_path):
         raise KeyboardInterrupt
 
     runs = [make_run(seed) for seed in range(3)]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(records.Interrupted, match="1 of 3 runs are recorded") as stopped:
         run_all(runs, interrupted)
+    # what Jupyter shows, in place of the stack
+    assert stopped.value._render_traceback_() == [str(stopped.value)]
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
     trainer = Trainer()
     assert str(run_all(runs, trainer)) == "trained 2, loaded 1"
@@ -373,3 +377,36 @@ def test_progress_is_for_people(monkeypatch):
         shown[person] = stream.getvalue()
     assert shown[False] == ""
     assert "training" in shown[True]
+
+
+NOTEBOOK = """
+import time
+from sympo.studies import progress
+for step in progress.progress(range(3), "training"):
+    time.sleep(0.3)
+print("trained")
+"""
+
+
+@pytest.mark.slow
+def test_progress_in_a_notebook_is_seen_and_leaves_nothing(monkeypatch):
+    """A kernel as JupyterLab starts it; what the cell sends, and what is saved of it."""
+    monkeypatch.delenv("SYMPO_PROGRESS", raising=False)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    sent = []
+
+    class Watching(NotebookClient):
+        def process_message(self, message, cell, index):
+            sent.append(message)
+            return super().process_message(message, cell, index)
+
+    Watching(notebook, kernel_name="python3").execute()
+    shown = [
+        message["content"]["data"].get("text/plain", "")
+        for message in sent
+        if message["msg_type"] in ("display_data", "update_display_data")
+    ]
+    assert any("training" in text and "3/3" in text for text in shown)
+    (line, printed) = notebook.cells[0].outputs
+    assert line.data == {}
+    assert printed.text == "trained\n"

@@ -100,10 +100,23 @@ def find_figure(stem: str, *, profile: str) -> "SavedFigure | None":
 
 
 def name_figure(stem: str) -> str:
-    """`fig10_mnist_policy` is Figure 10, `fig_t8_improvement` Figure T8."""
-    return (
-        "Figure " + stem.split("_")[1 if stem.startswith("fig_") else 0].removeprefix("fig").upper()
-    )
+    """`fig10_mnist_policy` is Figure 10, `fig_t8_improvement` Figure T8.
+
+    Where several bear a number, their words tell them apart: Figure 1 (learning curves).
+    """
+    # every module of figures imports from here
+    from sympo.book import figures
+
+    number, words = _number_figure(stem)
+    others = {each for each in figures.__all__ if each.startswith("fig") and each != stem}
+    shared = number in {_number_figure(each)[0] for each in others}
+    return f"Figure {number} ({words})" if shared else f"Figure {number}"
+
+
+def _number_figure(stem: str) -> tuple[str, str]:
+    """`("1", "learning curves")` of `fig1_learning_curves`."""
+    number, _, words = stem.removeprefix("fig").removeprefix("_").partition("_")
+    return number.upper(), words.replace("_", " ")
 
 
 def draw_from(stem: str, paths: Iterable[Path]) -> Figure | None:

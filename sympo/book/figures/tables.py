@@ -115,9 +115,14 @@ def _label(text: str) -> str:
 def _name_index(index: pd.Index) -> pd.Index:
     names = [None if each is None else name(each) for each in index.names]
     if isinstance(index, pd.MultiIndex):
-        tuples = [tuple(_label(str(name(each))) for each in entry) for entry in index]
+        tuples = [tuple(map(_name_entry, entry)) for entry in index]
         return pd.MultiIndex.from_tuples(tuples, names=names)
-    return pd.Index([_label(str(name(each))) for each in index], name=names[0])
+    return pd.Index([_name_entry(each) for each in index], name=names[0])
+
+
+def _name_entry(entry: Any) -> str:
+    # a method first: its name may have an underscore
+    return METHODS[entry].label if entry in METHODS else str(name(entry))
 
 
 def _counts(index: pd.Index) -> bool:
