@@ -38,7 +38,7 @@ SLOW := slow or pypi or cuda
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env lab paper executed figures notebooks smoke check test lint book verify bench badges clean force
+.PHONY: help env lab paper executed figures notebooks smoke check test e2e lint book verify bench badges clean force
 
 help:  ## list the targets
 	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
@@ -76,7 +76,8 @@ endef
 
 lab: env  ## open JupyterLab on the notebooks; LAB="--no-browser --allow-root" passes options on
 	JUPYTER_PREFER_ENV_PATH=1 "$(PYTHON)" -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
-	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
+	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(LAB)
 
 paper: env  ## run every notebook that is not up to date, into build/; COMMIT=1: and into figures/
 	@profile=$$("$(PYTHON)" -m sympo.book inputs --profile "$(PROFILE)") || exit; \
@@ -112,6 +113,10 @@ check: lint  ## lint, types and the quick tests, in two minutes: before every co
 
 test: lint  ## lint, types and every test; each notebook runs in the smoke profile
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --numprocesses 2
+
+e2e: env  ## run notebooks in JupyterLab under a headless Chromium; E2E="-k 02" chooses
+	@"$(PYTHON)" -m pip install --quiet -c constraints.txt -e ".[e2e]"
+	@"$(PYTHON)" -m pytest -m e2e tests/e2e --timeout=1200 $(E2E)
 
 lint: env  ## ruff's checks and format, mypy's types
 	@"$(PYTHON)" -m ruff check $(CODE)

@@ -16,7 +16,7 @@
 # every example can be written down in two ways. That oddity is what the rest of the paper lives on.
 #
 # - Paper: Section 2.2 (reward modelling as binary classification).
-# - Reads → writes: nothing → nothing.
+# - Reads → writes: nothing → `fig_t1_margin_losses`, `fig_t1_two_ways`.
 # - Time: under a minute in every profile.
 
 # %% tags=["bootstrap", "hide-cell"]
@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
 profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 comparisons = 4000  # simulated comparisons
 first_bonus = 0.5  # what a biased score adds to the answer written first
-beta = 0.1  # DPO's temperature
+beta = 0.1  # DPO's β
 seed = 0
 
 # %%
@@ -54,9 +54,11 @@ from scipy.special import expit
 from torch.nn import functional
 
 from sympo import losses
-from sympo.studies import profiles, provenance
+from sympo.book import figures, story, theory
+from sympo.studies import profiles
 
 profile = profiles.resolve_profile(profile)
+figures.use_readable_tables()
 
 # %% [markdown]
 # ## T1 · Reward modelling is binary classification
@@ -75,23 +77,53 @@ profile = profiles.resolve_profile(profile)
 # $$z = y \cdot g(a_1, a_2) = r(\text{chosen}) - r(\text{rejected}).$$
 #
 # A positive margin means that the reward model agrees with the label. A *margin loss* $\ell(z)$
-# charges for small margins, and the *risk* is its average, $R(g) = \mathbb{E}\,\ell(z)$.
+# charges for small margins, and the *risk* is its average, $R(g) = \mathbb{E}\,\ell(z)$. Training
+# looks for the rewards of the least risk.
 #
-# Where do labels come from? The usual model is **Bradley–Terry**: each answer has a true reward
-# $r^*$, and $a_1$ is preferred with probability
+# Our example is that of notebook 00: four answers to “My bread is stale after a day. What can I
+# do?”, with true rewards that we know because we made them up.
+
+# %%
+story.tabulate_answers()
+
+# %% [markdown]
+# Take a and b. Under the true rewards the label “a is better”, which is right, has the margin
+# $r^*(a) - r^*(b)$; the label “b is better”, which is wrong, has minus that. What does a loss
+# charge for each? The *0–1 loss* $\mathbb{1}[z \le 0]$ counts wrong labels, but it is flat, so that
+# nothing can be learned from its slope. *Logistic*, $\log(1 + e^{-z})$, *hinge*,
+# $\max(0, 1 - z)$, and *sigmoid*, $1/(1 + e^{z})$, have a slope.
+
+# %%
+margins = np.linspace(-4.5, 4.5, 361)
+table = theory.tabulate_losses(["logistic", "hinge", "sigmoid"], margins)
+zero_one = pd.DataFrame({"loss": "zero_one", "margin": margins, "value": 1.0 * (margins <= 0)})
+table = pd.concat([zero_one, table[["loss", "margin", "value"]]], ignore_index=True)
+gap = story.REWARDS["a"] - story.REWARDS["b"]
+table["label"] = table.margin.round(9).map({gap: "right", -gap: "wrong"}).fillna("")
+drawn = figures.fig_t1_margin_losses(table)
+figures.save(drawn, "fig_t1_margin_losses", table, profile=profile)
+
+# %% [markdown]
+# Which of them should it be? Below we find the usual one, logistic, by asking where labels come
+# from. Notebook 03 asks again, for labels that may be wrong.
+#
+# ### Where labels come from
+#
+# The usual model is **Bradley–Terry**: each answer has a true reward $r^*$, and $a_1$ is preferred
+# with probability
 #
 # $$\eta(a_1, a_2) = \frac{e^{r^*(a_1)}}{e^{r^*(a_1)} + e^{r^*(a_2)}} = \sigma\big(r^*(a_1) -
 # r^*(a_2)\big), \qquad \sigma(t) = \frac{1}{1 + e^{-t}}.$$
 #
-# Here is the smallest object that has all of this in it: three answers with known rewards. The
-# answer of a row beats that of a column with the probability in the table. Before you look: what is
+# (The function $\sigma$ is the *sigmoid*; the sigmoid loss is $\sigma(-z)$.) In the table, the
+# answer of a row beats that of a column with the probability in the cell. Before you look: what is
 # the sum of two entries that mirror each other in the diagonal?
 
 # %%
-rewards = pd.Series({"rude": 0.0, "plain": 1.0, "kind": 2.5}, name="r*")
+rewards = pd.Series(story.REWARDS)
 gaps = rewards.to_numpy()[:, None] - rewards.to_numpy()
 wins = pd.DataFrame(expit(gaps), index=rewards.index, columns=rewards.index)
-wins.round(3)
+wins
 
 # %% [markdown]
 # Each mirrored couple sums to 1: somebody must win. That is $\sigma(-t) = 1 - \sigma(t)$, and the
@@ -141,27 +173,29 @@ assert not torch.allclose(thurstone, logistic)
 # Describe each pair by a row with $+1$ for the answer written first, $-1$ for the one written
 # second, and 0 elsewhere. Then $g = r(a_1) - r(a_2)$ is a linear function of that row, with the
 # rewards as weights. So any program for logistic regression can fit rewards. We simulate
-# comparisons of the three answers and hand them to `statsmodels`, which has never heard of
+# comparisons of the four answers and hand them to `statsmodels`, which has never heard of
 # preferences.
 #
 # Two things to expect. The rewards come out right only *up to a constant*: adding 5 to every reward
 # changes no difference, hence no probability. (In linear algebra: the columns of the table sum to
-# zero, so one of them is redundant. We drop "rude", which fixes its reward at 0.) And the estimates
+# zero, so one of them is redundant. We drop d, which fixes its reward at 0.) And the estimates
 # miss by about their standard errors, which the regression reports.
 
 # %% tags=["check", "claim-classification"]
 numbers = np.random.default_rng(seed)
-ordered = np.array(list(permutations(range(3), 2)))
+ordered = np.array(list(permutations(range(len(rewards)), 2)))
 first, second = ordered[numbers.integers(len(ordered), size=comparisons)].T
 labels = np.where(numbers.random(comparisons) < wins.to_numpy()[first, second], 1, -1)
-table = np.eye(3)[first] - np.eye(3)[second]
-assert np.linalg.matrix_rank(table) == 2  # three answers, two free rewards
-fit = sm.Logit(labels > 0, table[:, 1:]).fit(disp=0)
-assert (abs(fit.params - rewards.to_numpy()[1:]) < 4 * fit.bse).all()
-pd.DataFrame({"true": rewards[1:], "fitted": fit.params, "standard error": fit.bse}).round(3)
+table = np.eye(len(rewards))[first] - np.eye(len(rewards))[second]
+assert np.linalg.matrix_rank(table) == len(rewards) - 1  # four answers, three free rewards
+fit = sm.Logit(labels > 0, table[:, :-1]).fit(disp=0)
+true = rewards.iloc[:-1]
+assert (abs(fit.params - true.to_numpy()) < 4 * fit.bse).all()
+fitted = pd.DataFrame({"true": true, "fitted": fit.params, "standard error": fit.bse})
+fitted.rename_axis("reward of").reset_index()
 
-# %%
-worst = np.max(abs(fit.params - rewards.to_numpy()[1:]) / fit.bse)
+# %% tags=["hide-input"]
+worst = np.max(abs(fit.params - true.to_numpy()) / fit.bse)
 Markdown(
     f"**Reading.** From {comparisons} comparisons and not a single rating, the rewards are "
     f"recovered to within {worst:.1f} standard errors, relative to the answer that was set to 0."
@@ -176,7 +210,15 @@ Markdown(
 # $$z' = (-y) \cdot g(a_2, a_1) = (-y) \cdot \big(-g(a_1, a_2)\big) = z.$$
 #
 # The margin is unchanged, and with it *every* margin loss and *every* risk, whichever pairs are
-# swapped. In ordinary classification nothing of the kind holds: there is no way to rewrite the
+# swapped. Here are both labels of a and b, each written in both ways.
+
+# %%
+two_ways = story.write_two_ways("a", "b")
+drawn = figures.fig_t1_two_ways(two_ways)
+figures.save(drawn, "fig_t1_two_ways", two_ways, profile=profile)
+
+# %% [markdown]
+# In ordinary classification nothing of the kind holds: there is no way to rewrite the
 # picture of a cat as a picture of a dog.
 #
 # sympy knows nothing about the function $r$ or the loss $\ell$ below, so the assertion covers all
@@ -203,7 +245,7 @@ sympy.expand(biased_written - biased_swapped)
 # once a bonus for the answer written first enters the score.
 
 # %% tags=["check", "claim-classification"]
-learned = np.array([0.4, -0.2, 1.1])  # any rewards will do
+learned = np.array([0.4, -0.2, 1.1, 0.3])  # any rewards will do
 gap = labels * (learned[first] - learned[second])  # r(chosen) − r(rejected)
 # −1 where the chosen answer is moved to second place
 y = np.where(numbers.random(comparisons) < 0.5, -1, 1)
@@ -218,7 +260,7 @@ for how, z in margins.items():
     risks[how] = [loss.fn(torch.tensor(z)).mean().item() for loss in losses.LOSSES.values()]
 assert np.allclose(risks["chosen first"], risks["half swapped"], rtol=0, atol=1e-12)
 assert not np.isclose(risks["bonus"], risks["bonus, half swapped"], rtol=0, atol=1e-3).any()
-risks.assign(change=risks["half swapped"] - risks["chosen first"]).round(4)
+risks.loc[["logistic", "hinge", "sigmoid", "ramp"]].rename_axis("loss").reset_index()
 
 # %% [markdown]
 # A bonus for the first place is no invention. A reward model that reads both answers in one text,
@@ -236,7 +278,7 @@ risks.assign(change=risks["half swapped"] - risks["chosen first"]).round(4)
 # doubling all rewards, or cubing them, leaves it as it is. With Bradley–Terry labels even the true
 # rewards do not reach accuracy 1, for the label itself is a throw of the dice.
 #
-# With three answers the accuracy is a sum over the table of wins: each of the three pairs is drawn
+# With four answers the accuracy is a sum over the table of wins: each of the six pairs is drawn
 # equally often, and a win counts where the guessed rewards agree with it.
 
 
@@ -251,21 +293,21 @@ def reward_accuracy(wins, guess):
 guesses = {
     "true": rewards,
     "cubed": rewards**3,
-    "first two exchanged": rewards.iloc[[1, 0, 2]],
+    "c and d exchanged": rewards.iloc[[0, 1, 3, 2]],
 }
 accuracy = {
     name: reward_accuracy(wins.to_numpy(), guess.to_numpy()) for name, guess in guesses.items()
 }
 assert accuracy["true"] == accuracy["cubed"]  # the order is the same
-orders = {order: np.array(order) for order in permutations(range(3))}
+orders = {order: np.array(order) for order in permutations(range(len(rewards)))}
 by_order = {order: reward_accuracy(wins.to_numpy(), guess) for order, guess in orders.items()}
-assert max(by_order, key=by_order.get) == (0, 1, 2)  # no other order does better
+assert max(by_order, key=by_order.get) == (3, 2, 1, 0)  # no other order does better
 drawn = (gaps[first, second] * labels > 0).mean()  # the true rewards on the simulated labels
 assert abs(drawn - accuracy["true"]) < 4 * 0.5 / np.sqrt(comparisons)
-pd.Series(accuracy, name="P(z > 0)").round(3).to_frame()
+pd.DataFrame({"rewards": [*accuracy], "reward accuracy P(z > 0)": [*accuracy.values()]})
 
-# %%
-cost = accuracy["true"] - accuracy["first two exchanged"]
+# %% tags=["hide-input"]
+cost = accuracy["true"] - accuracy["c and d exchanged"]
 Markdown(
     f"**Reading.** Of labels drawn from Bradley–Terry, the true rewards agree with "
     f"{accuracy['true']:.1%}; no other rewards do better. One exchanged pair of ranks costs "
@@ -297,23 +339,23 @@ Markdown(
 # counterexample compares answers to two *different* prompts, where the normalisers do not cancel.
 
 # %% tags=["check", "claim-classification"]
-temperature = sympy.Symbol("beta", positive=True)
+beta_symbol = sympy.Symbol("beta", positive=True)
 r = sympy.symbols("r1:4", real=True)  # rewards of three answers to one prompt
 reference = sympy.symbols("q1:4", positive=True)  # π_ref of the three
-weights = [q * sympy.exp(reward / temperature) for q, reward in zip(reference, r, strict=True)]
+weights = [q * sympy.exp(reward / beta_symbol) for q, reward in zip(reference, r, strict=True)]
 policy = [weight / sum(weights) for weight in weights]
 assert sympy.simplify(sum(policy)) == 1
-implicit = [temperature * sympy.log(p / q) for p, q in zip(policy, reference, strict=True)]
+implicit = [beta_symbol * sympy.log(p / q) for p, q in zip(policy, reference, strict=True)]
 h = sympy.expand_log(implicit[0] - implicit[1], force=True)
 assert sympy.simplify(h - (r[0] - r[1])) == 0  # log Z has cancelled
 
 other_weights = 2 * weights[0] + weights[1]  # of another prompt's answers: another normaliser
-other_implicit = temperature * sympy.log(weights[1] / other_weights / reference[1])
-remains = temperature * sympy.log(other_weights / sum(weights))
+other_implicit = beta_symbol * sympy.log(weights[1] / other_weights / reference[1])
+remains = beta_symbol * sympy.log(other_weights / sum(weights))
 gap = implicit[0] - other_implicit - (r[0] - r[1]) - remains
 assert sympy.simplify(sympy.expand_log(gap, force=True)) == 0
 values = dict(zip((*r, *reference), (0.1, 0.2, 0.3, 0.2, 0.3, 0.5), strict=True))
-assert abs(remains.subs(values | {temperature: beta})) > 1e-3
+assert abs(remains.subs(values | {beta_symbol: beta})) > 1e-3
 
 # %% [markdown]
 # ## What to take along
@@ -373,5 +415,5 @@ assert abs(remains.subs(values | {temperature: beta})) > 1e-3
 #
 # ## Provenance
 
-# %%
-pd.Series(provenance.collect()).to_frame("value")
+# %% tags=["hide-output"]
+figures.save_provenance("01_preferences_as_classification", profile=profile)

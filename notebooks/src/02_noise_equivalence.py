@@ -18,8 +18,8 @@
 #
 # - Paper: Section 3.1 (Lemma 1), Section 4 (symmetric losses, SymPO); rDPO is the baseline of
 #   Chowdhury et al. 2024.
-# - Reads → writes: nothing → `fig_t2_tied_order`, `fig_t3_logistic_penalty`, `fig_t4_wrong_rate`
-#   and their data.
+# - Reads → writes: nothing → `fig_t2_tree`, `fig_t2_tied_order`, `fig_t3_logistic_penalty`,
+#   `fig_t4_wrong_rate` and their data.
 # - Time: under a minute in every profile.
 
 # %% tags=["bootstrap", "hide-cell"]
@@ -41,7 +41,7 @@ profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 rate_pos = 0.1  # how often a label +1 is flipped
 rate_neg = 0.4  # how often a label −1 is flipped
 prior = 0.3  # share of pairs that are written down with the better answer first
-first_rate = 0.9  # T2b: how often the longer answer is written first
+first_rate = 0.9  # T2 (b): how often the longer answer is written first
 noise_rate = 0.3  # ε of T3 and T4, below ½
 draws = 200_000  # Monte Carlo sample size
 problems = 400  # T4: random ranking problems (50 in the smoke profile)
@@ -60,10 +60,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from sympo import losses, noise
-from sympo.book import figures, theory
+from sympo.book import explorables, figures, story, theory
 from sympo.studies import profiles
 
 profile = profiles.resolve_profile(profile)
+figures.use_readable_tables()
 problems = 50 if profile == "smoke" else problems
 
 # %% [markdown]
@@ -72,32 +73,46 @@ problems = 50 if profile == "smoke" else problems
 # Two answers to one prompt are written down as a pair $(a_1, a_2)$. The *true label* is $y = +1$ if
 # $a_1$ is the winner and $y = -1$ if $a_2$ is. A reward model $r$ gives the pair the *score*
 # $g(a_1, a_2) = r(a_1) - r(a_2)$, and a *margin loss* charges $\ell(z)$ for the *margin*
-# $z = y \cdot g = r(\text{winner}) - r(\text{loser})$. The *clean risk* is
-# $R = \mathbb{E}\,\ell(y\,g)$.
+# $z = y \cdot g = r(\text{winner}) - r(\text{loser})$. A pair can be written in two ways, and the
+# margin is the same in both ([notebook 01](01_preferences_as_classification.ipynb), Figure T1).
 #
-# Three methods train a language model on such pairs. *DPO* minimises the logistic loss
-# $\log(1 + e^{-z})$ and takes each label at its word. *rDPO* corrects this loss for a noise rate
-# that it must be told. *SymPO*, the paper's method, puts a symmetric loss (T3) in its place and is
-# told nothing.
+# Three losses are enough for now. In all of this $\sigma(t) = 1/(1 + e^{-t})$.
 #
-# We do not see $y$. We see a *noisy label* $\tilde y$ that is sometimes flipped, and can only
-# minimise the *noisy risk* $\tilde R = \mathbb{E}\,\ell(\tilde y\,g)$. The paper's noise has two
-# rates,
+# | loss | $\ell(z)$ | who uses it |
+# | --- | --- | --- |
+# | logistic | $\log(1 + e^{-z})$ | DPO, which takes each label at its word |
+# | sigmoid | $\sigma(-z) = 1/(1 + e^{z})$ | SymPO, the paper's method |
+# | ramp | $\tfrac12 - \tfrac z2$, cut off at 0 and 1 | SymPO |
+#
+# A fourth, of T4, is the logistic loss *corrected* for noise. It is called rDPO, and must be told
+# how frequent the noise is. SymPO is told nothing.
+#
+# **The noise.** We do not see $y$ but a *noisy label* $\tilde y$ that is sometimes flipped. So
+# instead of the *clean risk* $R = \mathbb{E}\,\ell(y\,g)$ we can only minimise the *noisy risk*
+# $\tilde R = \mathbb{E}\,\ell(\tilde y\,g)$. The paper's noise has two rates,
 #
 # $$P(\tilde y = -1 \mid y = +1) = \varepsilon_p, \qquad P(\tilde y = +1 \mid y = -1) =
 # \varepsilon_n, \qquad \varepsilon_p + \varepsilon_n < 1,$$
 #
-# in the code `rate_pos` and `rate_neg`. Note what the label says: *which position* won. So two
-# different rates describe an annotator who favours a position. With $\varepsilon_p = 0.1$ and
-# $\varepsilon_n = 0.4$, a better answer in first place is nearly always recognised and one in
-# second place often is not: this annotator likes what comes first. The noise is *symmetric* when
-# both rates are equal to one $\varepsilon$.
+# with p for a positive label and n for a negative one; in the code they are `rate_pos` and
+# `rate_neg`. A label says *which position* won, so two different rates describe an annotator who
+# favours a position. Ours has $\varepsilon_p = 0.1$ and $\varepsilon_n = 0.4$: a winner in
+# first place is nearly always recognised, and one in second place often is not. This annotator
+# likes what comes first. The noise is *symmetric* when both rates are equal to one $\varepsilon$.
 #
-# The smallest problem with all of this in it has three answers. Their true rewards produce winners
-# by Bradley–Terry, $P(a \text{ beats } b) = \sigma(r^*(a) - r^*(b))$ with
-# $\sigma(t) = 1/(1 + e^{-t})$, and some learned rewards produce margins. The table is the whole
-# population: each pair is drawn equally often, and either answer may win. With six outcomes and
-# their probabilities a risk is a sum and needs no sampling.
+# **The example.** The question is that of notebook 00, about stale bread, and so is the annotator,
+# whose slips now depend on the position. Three of the four answers are the smallest problem that
+# has everything in it.
+
+# %%
+answers = story.tabulate_answers().iloc[1:].reset_index(drop=True)
+answers
+
+# %% [markdown]
+# The true rewards produce winners by Bradley–Terry: $a$ beats $a'$ with probability
+# $\sigma(r^*(a) - r^*(a'))$. Some learned rewards, of a model that still puts $d$ above $c$,
+# produce margins. The table is the whole population: each pair is drawn equally often, and either
+# answer may win. With six outcomes and their probabilities, a risk is a sum and needs no sampling.
 
 
 # %%
@@ -110,17 +125,18 @@ def list_pairs(rewards, scores):
     return pd.DataFrame(columns)
 
 
-rewards = np.array([0.0, 1.0, 2.5])
-learned = np.array([0.4, -0.2, 1.1])
+names = answers.answer.to_numpy()
+rewards = answers["true reward"].to_numpy()
+learned = np.array([1.1, -0.2, 0.4])
 pairs = list_pairs(rewards, learned)
-pairs.round(3)
+pairs.assign(winner=names[pairs.winner], loser=names[pairs.loser])
 
 # %% [markdown]
-# The annotation splits each of these rows in four: the winner is written first (probability $\pi$,
-# in the code `prior`) or second, and the label is kept or flipped. A winner in first place has the
-# label $+1$, which is flipped at `rate_pos`; in second place it has the label $-1$, which is
-# flipped at `rate_neg`. Here is what becomes of the first row. The product of `noisy` and `score`
-# is what the loss gets to see.
+# **From a pair to its noisy label.** The annotation splits each of these rows in four. First, the
+# winner is written in first place, with probability $\pi$, in the code `prior`, or in second. Then
+# the label is kept or flipped: $+1$ is flipped at $\varepsilon_p$, $-1$ at $\varepsilon_n$. The
+# figure follows the first row of the table. ($\pi$ without an argument or index is this share, here
+# and in notebook 06; policies are $\pi(a \mid x)$ or have an index.)
 
 
 # %%
@@ -139,15 +155,17 @@ def annotate(pairs, rate_pos, rate_neg, *, prior):
 
 
 outcomes = annotate(pairs, rate_pos, rate_neg, prior=prior)
-first_row = outcomes[(outcomes.winner == 0) & (outcomes.loser == 1)]
-first_row.assign(**{"ỹ·g": first_row.noisy * first_row.score}).round(4)
+first = outcomes[(outcomes.winner == 0) & (outcomes.loser == 1)]
+tree = first[["label", "noisy"]].assign(winner=names[0], loser=names[1])
+tree["probability"] = first.probability / first.probability.sum()
+figures.save(figures.fig_t2_tree(tree), "fig_t2_tree", tree, profile=profile)
 
 # %% [markdown]
 # ## T2 (a) · Asymmetric noise is symmetric noise in disguise
 #
-# **Why it matters.** Most of what is known about wrong labels is known for symmetric noise. Real
-# annotators have favourite positions. The paper's Lemma 1 says that for preferences this makes no
-# difference.
+# **Why it matters.** Most of what is known about wrong labels is known for symmetric noise, and
+# real annotators have favourite positions. The paper's Lemma 1 says that for preferences this makes
+# no difference.
 #
 # **Statement.** Let the written order be independent of who wins and who loses, with the winner
 # first with probability $\pi$. Then for every margin loss the noisy risk is the one under symmetric
@@ -158,15 +176,17 @@ first_row.assign(**{"ỹ·g": first_row.noisy * first_row.score}).round(4)
 # Moreover, if a fair coin decides for each pair whether to swap it, together with its noisy label,
 # then no risk changes and the label noise itself becomes symmetric with this $\varepsilon$.
 #
-# The paper proves the second part, with the random swap as its tool. The first part, that the risks
-# agree before anything is swapped, is a small sharpening of ours: the swap is a device of the
-# proof, and nobody has to do it.
+# The paper proves the second part. That the risks agree before anything is swapped is a small
+# sharpening of ours: nobody has to do the swap.
 #
-# **Why it is true.** Look at `ỹ·g` in the table. The margin of a pair is
-# $z = r(\text{winner}) - r(\text{loser})$ in either order, because swapping turns both the label
-# and the score around. So the loss sees $z$ if the label was kept and $-z$ if it was flipped, and
-# *that is all it sees*. All that remains of the two rates is how often a flip happens on the whole.
-# The derivation lets sympy add up the four outcomes, for a loss of which it knows nothing.
+# **Why it is true.** Look at the column "the loss sees" of Figure T2. Swapping a pair turns both
+# the label and the score around, so the loss sees $z$ if the label was kept and $-z$ if it was
+# flipped, and *that is all it sees*. All that remains of the two rates is how often a flip happens
+# on the whole.
+#
+# **Derivation.** sympy adds up the four branches of the tree, for a loss of which it knows nothing.
+# In the same loop it tosses the coin, and collects how often each label occurs and is wrong. The
+# output is the factor before $\ell(-z)$.
 
 # %% tags=["check", "claim-noise-equivalence"]
 e_p, e_n, pi, z = sympy.symbols("varepsilon_p varepsilon_n pi z", real=True)
@@ -186,13 +206,13 @@ equivalent = pi * e_p + (1 - pi) * e_n
 assert sympy.expand(risk - ((1 - equivalent) * ell(z) + equivalent * ell(-z))) == 0
 for y in (+1, -1):
     assert sympy.simplify(flipped_as[y] / written_as[y] - equivalent) == 0
-sympy.collect(sympy.expand(risk), [ell(z), ell(-z)])
+sympy.Eq(sympy.Symbol("varepsilon"), equivalent)
 
 # %% [markdown]
-# **Exact check.** Three things to compute from a table of outcomes. The coin of the lemma doubles
-# it: a swapped pair has the opposite labels and, as the score is antisymmetric, the opposite score.
-# The risk $\mathbb{E}\,\ell(\tilde y g)$ is a sum over its rows. And the rates
-# $P(\tilde y \ne y \mid y)$ are what the words "asymmetric noise" mean.
+# ### The check: three kinds of noise, one risk
+#
+# A risk is a sum over a table of outcomes, and the coin of the lemma doubles the table: a swapped
+# pair has the opposite labels and, as the score is antisymmetric, the opposite score.
 
 
 # %%
@@ -217,10 +237,8 @@ def measure_rates(outcomes, *, by="label"):
 
 
 # %% [markdown]
-# On the three answers, with every loss of the registry: the risk under the two rates, the risk
-# under the equivalent symmetric noise, and the risk after swapping a random half. Expect three
-# equal columns. The rates given the label must be `rate_pos` and `rate_neg` before the swap and
-# equal after it.
+# Expect three equal columns. The rates given the label must be `rate_pos` and `rate_neg` before the
+# swap and equal after it. All losses of the package are checked, and six are shown.
 
 # %% tags=["check", "claim-noise-equivalence"]
 epsilon = noise.equivalent_rate(rate_pos, rate_neg, prior)
@@ -230,20 +248,19 @@ tables = {
     "two rates, half swapped": swap_half(outcomes),
 }
 fns = [loss.fn for loss in losses.LOSSES.values()]
-risks = pd.DataFrame(index=list(losses.LOSSES))
+risks = pd.DataFrame(index=pd.Index(losses.LOSSES, name="loss"))
 for how, table in tables.items():
     risks[how] = [measure_risk(table, fn) for fn in fns]
 assert np.allclose(risks["two rates"], risks["symmetric"], rtol=0, atol=1e-12)
 assert np.allclose(risks["two rates"], risks["two rates, half swapped"], rtol=0, atol=1e-12)
 assert np.allclose(measure_rates(outcomes), [rate_neg, rate_pos])
 assert np.allclose(measure_rates(tables["two rates, half swapped"]), epsilon)
-risks.round(4)
+risks.loc[["logistic", "hinge", "square", "sigmoid", "ramp", "unhinged"]].reset_index()
 
 # %% [markdown]
-# **Monte Carlo check.** The table above could share a mistake with the derivation. `noise.flip`,
-# the function that makes the noise of every study in this repository, shares nothing with it: it
-# draws one uniform number per pair and compares it with a rate. Its sample means must lie within
-# four standard errors of the exact risks.
+# The table could share a mistake with the derivation. `noise.flip`, which makes the noise of every
+# study in this repository, shares nothing with it: it compares one uniform number per pair with a
+# rate. Its sample means must lie within four standard errors of the exact risks.
 
 # %% tags=["check", "claim-noise-equivalence"]
 generator = np.random.default_rng(seed)
@@ -259,9 +276,10 @@ for name in ("logistic", "ramp"):
         assert abs(cost.mean() - risks.loc[name, "symmetric"]) < 4 * cost.std() / np.sqrt(draws)
 
 # %% [markdown]
-# **Counterexample.** The argument used that the score is antisymmetric,
-# $g(a_2, a_1) = -g(a_1, a_2)$. Give the answer written first a bonus, as a model that reads both
-# answers in one text may do, and the risks part.
+# ### Where it fails: a score with a bonus for the first place
+#
+# The argument used that the score is antisymmetric, $g(a_2, a_1) = -g(a_1, a_2)$. Give the answer
+# written first a bonus, as a model that reads both answers in one text may do, and the risks part.
 
 # %% tags=["check", "claim-noise-equivalence"]
 bonus = 0.5
@@ -271,7 +289,7 @@ parted = {how: measure_risk(table, ramp) for how, table in with_bonus.items()}
 assert not np.isclose(parted["two rates"], parted["symmetric"], rtol=0, atol=1e-3)
 assert not np.isclose(parted["two rates"], parted["two rates, half swapped"], rtol=0, atol=1e-3)
 
-# %%
+# %% tags=["hide-input"]
 Markdown(
     f"**Reading.** Flips at {rate_pos:g} and {rate_neg:g}, with the winner written first in "
     f"{prior:.0%} of the pairs, act exactly like symmetric flips at ε = {epsilon:.2f}. With a "
@@ -280,27 +298,23 @@ Markdown(
 )
 
 # %% [markdown]
-# ### Chosen first: why the order should be drawn before the annotation
+# ### Draw the order before the annotation
 #
-# The equivalent rate depends on $\pi$. Suppose the better answer always stands first, as when the
-# winner comes from a stronger model that is always listed first. Then $\pi = 1$, every true label
-# is $+1$, $\varepsilon_n$ never acts, and $\varepsilon = \varepsilon_p$. The same happens when
-# noise is *added* to a file that stores the chosen answer first, as preference files do. (For the
-# annotators' own errors, what counts is the order in which they saw the pair, and not how it was
-# filed afterwards.)
+# The equivalent rate depends on $\pi$. Suppose the better answer always stands first, as when noise
+# is *added* to a file that stores the chosen answer first. Then $\pi = 1$, every true label is
+# $+1$, and $\varepsilon = \varepsilon_p$. (For the annotators' own errors, what counts is the order
+# in which they saw the pair, and not how it was filed afterwards.) The condition
+# $\varepsilon_p + \varepsilon_n < 1$ does not help: with rates $(0.6, 0.3)$ it holds, and noisy
+# labels are wrong more often than not. It guarantees $\varepsilon < \tfrac12$ only at
+# $\pi = \tfrac12$; elsewhere an annotator who errs in the more frequent position alone reaches ½
+# with the rate $1/(2\max(\pi, 1-\pi)) < 1$.
 #
-# The condition $\varepsilon_p + \varepsilon_n < 1$ does not help then. With rates $(0.6, 0.3)$ it
-# holds, yet at $\pi = 1$ the equivalent rate is $0.6$: noisy labels point the wrong way more often
-# than not. The condition guarantees $\varepsilon < \tfrac12$ only at $\pi = \tfrac12$: elsewhere an
-# annotator who errs in the more frequent position alone, at the rate $1/(2\max(\pi, 1-\pi)) < 1$,
-# reaches $\tfrac12$. And $\pi = \tfrac12$ can be had for nothing: draw the order of each pair by a
-# coin *before* showing it to the annotator. Then $\varepsilon = (\varepsilon_p + \varepsilon_n)/2$,
-# and the condition of the statement, an order that is independent of the pair, is true for any
-# data.
+# And $\pi = \tfrac12$ can be had for nothing: draw the order of each pair by a coin *before* the
+# annotator sees it. Then $\varepsilon = (\varepsilon_p + \varepsilon_n)/2$, and the order is
+# independent of the pair, as the statement asks, for any data.
 #
-# `noise.equivalent_rate` refuses a rate of ½ or more, with the reason. The check confirms by
-# enumeration that it is right to: at $\pi = 1$ the noisy ramp risk prefers the three answers ranked
-# upside down.
+# `noise.equivalent_rate` refuses a rate of ½ or more. The check confirms that it is right to: at
+# $\pi = 1$ the noisy ramp risk prefers the three answers ranked upside down.
 
 # %% tags=["check", "claim-noise-equivalence"]
 refusal = ""
@@ -321,60 +335,79 @@ for chance in (1.0, 0.5):
     upside_down = measure_risk(table.assign(score=-table.score), ramp)
     preferred[chance] = "upright" if upright < upside_down else "upside down"
 assert preferred == {1.0: "upside down", 0.5: "upright"}
-rate = noise.equivalent_rate(0.6, 0.3, prior=0.5)
-assert np.isclose(rate, 0.45)
-Markdown(f"At π = 1: *{refusal}*.\n\nAt π = ½: ε = {rate:g}, ranked upright.")
+assert np.isclose(noise.equivalent_rate(0.6, 0.3, prior=0.5), 0.45)
 
 # %% [markdown]
-# ## T2 (b) · When the order is tied to the pair
+# > **Take along from T2 (a).** The loss sees $z$ or $-z$, nothing else, so that two rates act
+# > like the one rate $\varepsilon = \pi\,\varepsilon_p + (1-\pi)\,\varepsilon_n$. This takes an
+# > antisymmetric score, and an order that is independent of the pair. Draw the order by a coin
+# > before the annotation, and it is.
+#
+# **Quick check.** An annotator has rates $(0.05, 0.55)$. Is anything lost? Does it matter how the
+# pairs were ordered?
+#
+# <details><summary>Answer</summary>
+#
+# The sum is 0.6, so with a random order $\varepsilon = 0.3$ and all is well. If the better answer
+# stood second in most pairs ($\pi < 0.1$), $\varepsilon = 0.55 - 0.5\pi$ would exceed ½ and the
+# ranking would be learned upside down.
+# </details>
+
+# %% [markdown]
+# ## T2 (b) · An order that is tied to the answers ranks close pairs wrongly
 #
 # **Why it matters.** Files have orders of their own. The longer answer may come first, or the one
 # from the newer model. Then the written order is not independent of *which answers* these are, and
 # the lemma has lost its condition. This part goes beyond the paper.
 #
-# **Statement.** Let the longer answer of a pair be written first with probability $\rho$. Then the
-# pair is flipped at rate
+# **Statement.** Let the longer answer of a pair be written first with probability $\lambda$. If the
+# longer answer wins, the label is $+1$ wherever it stands first, and the pair is flipped at the
+# rate $\varepsilon_+$. If it loses, the label is $+1$ wherever it stands second, and the rate is
+# $\varepsilon_-$:
 #
-# $$\varepsilon_+ = \rho\,\varepsilon_p + (1-\rho)\,\varepsilon_n \ \text{ when the longer answer
-# wins}, \qquad \varepsilon_- = \rho\,\varepsilon_n + (1-\rho)\,\varepsilon_p \ \text{ when it
-# loses.}$$
+# $$\varepsilon_+ = \lambda\,\varepsilon_p + (1-\lambda)\,\varepsilon_n, \qquad
+# \varepsilon_- = (1-\lambda)\,\varepsilon_p + \lambda\,\varepsilon_n .$$
 #
-# These rates are no longer about positions but about *answers*. If the longer one truly wins with
-# probability $\eta$, the noisy labels say so with probability
-# $\tilde\eta = \eta\,(1 - \varepsilon_+) + (1 - \eta)\,\varepsilon_-$. That passes through ½ not at
-# $\eta = \tfrac12$ but at $\eta_0 = \frac{1/2 - \varepsilon_-}{1 - \varepsilon_+ - \varepsilon_-}$,
-# and every pair between the two is *mis-ranked*: the noisy majority is for the worse answer.
+# These rates are no longer about positions but about *answers*. Let the longer one truly win with
+# probability $\eta$. The noisy labels say so with probability $\tilde\eta$, and this passes through
+# ½ not at $\eta = \tfrac12$ but at a threshold $\eta_0$:
 #
-# sympy lists who wins, who stands first and whether the label flips, adds up the outcomes that
-# speak for the longer answer, and solves for the threshold. At $\rho = \tfrac12$ it must return to
-# ½, for any rates.
+# $$\tilde\eta = \eta\,(1 - \varepsilon_+) + (1 - \eta)\,\varepsilon_-, \qquad
+# \eta_0 = \frac{1/2 - \varepsilon_-}{1 - \varepsilon_+ - \varepsilon_-} .$$
+#
+# Every pair between the two is *mis-ranked*: the noisy majority is for the worse answer.
+#
+# **Derivation.** sympy lists who wins, who stands first and whether the label flips, adds up the
+# outcomes that speak for the longer answer, and solves for the threshold. At
+# $\lambda = \tfrac12$ it must return to ½, for any rates.
 
 # %% tags=["check", "claim-tied-order"]
-rho, eta = sympy.symbols("rho eta", real=True)
+lam, eta = sympy.symbols("lambda eta", real=True)
 says_longer = 0
 for longer_wins, chance in ((True, eta), (False, 1 - eta)):
-    for longer_first, written in ((True, rho), (False, 1 - rho)):
+    for longer_first, written in ((True, lam), (False, 1 - lam)):
         # the label is +1 where the winner stands first
         rate = e_p if longer_wins == longer_first else e_n
         says_longer += chance * written * ((1 - rate) if longer_wins else rate)
-plus = rho * e_p + (1 - rho) * e_n
-minus = rho * e_n + (1 - rho) * e_p
+plus = lam * e_p + (1 - lam) * e_n
+minus = (1 - lam) * e_p + lam * e_n
 assert sympy.expand(says_longer - (eta * (1 - plus) + (1 - eta) * minus)) == 0
 (threshold,) = sympy.solve(sympy.Eq(says_longer, half), eta)
 assert sympy.simplify(threshold - (half - minus) / (1 - plus - minus)) == 0
-assert sympy.simplify(threshold.subs(rho, half)) == half
-at = {rho: first_rate, e_p: rate_pos, e_n: rate_neg}
-{"ε₊": plus.subs(at), "ε₋": minus.subs(at), "threshold η₀": threshold.subs(at)}
+assert sympy.simplify(threshold.subs(lam, half)) == half
 
 # %% [markdown]
-# **A pair that is mis-ranked.** A short answer is the better one by half a unit of reward. The
-# annotator likes what comes first, and the longer answer usually does. We enumerate all outcomes of
-# this one pair, and draw the same with `noise.flip_tied`. The one change against T2 (a) is that
-# `prior`, the probability that the winner is written first, is now a number per row: it depends on
-# which answer wins.
+# ### A pair that is mis-ranked
+#
+# Answer $c$ beats $d$ by half a unit of reward. Say that somebody has spun $d$ out: it is now the
+# longer answer, and no better than before. Our annotator likes what comes first, and the longer
+# answer usually does. We enumerate all outcomes of this one pair, and draw the same with
+# `noise.flip_tied`. The one change against T2 (a): `prior`, the probability that the winner is
+# written first, now depends on which answer wins.
 
 # %% tags=["check", "claim-tied-order"]
-two = np.array([0.0, -0.5])  # true rewards: answer 0 is the short one, 1 the long one
+at = {e_p: rate_pos, e_n: rate_neg, lam: first_rate}
+two = rewards[1:]  # answer 0 is the short one, c, and 1 the long one, d
 true_eta = expit(two[1] - two[0])
 pair = list_pairs(two, two)
 winner_first = np.where(pair.winner == 1, first_rate, 1 - first_rate)
@@ -389,59 +422,60 @@ truth = np.where(generator.random(draws) < true_eta, 1, -1)  # +1: the long answ
 noisy = noise.flip_tied(truth, np.ones(draws), rate_pos, rate_neg, generator, first_rate=first_rate)
 assert abs((noisy > 0).mean() - seen) < 4 * 0.5 / np.sqrt(draws)
 assert (true_eta > 0.5) != (seen > 0.5)  # mis-ranked
-shares = {"long wins, truly": true_eta, "noisy label says long": seen}
-pd.Series(shares, name="probability").round(3).to_frame()
+shares = {"d, the longer, truly wins": true_eta, "the noisy label says so": seen}
+pd.Series(shares, name="probability").to_frame()
 
 # %% [markdown]
-# **Swapping afterwards does not repair it.** Lemma 1's coin is now tossed over the finished data.
-# The swap does what it promises: the rates *given the label* come out equal, so a look at the
-# labels alone suggests perfectly symmetric noise. But the rates *given who wins* stay apart, for
-# the flips had already been drawn, and a swap moves a pair together with its flip. Each
-# loss still prefers the wrong order.
+# ### Swapping afterwards does not repair it, randomising before does
 #
-# **Randomising before the annotation does.** With the order drawn by a coin, $\rho = \tfrac12$, the
-# same annotator produces the same rate for both winners, and the pair is ranked as it should be.
+# Now Lemma 1's coin is tossed over the finished data. The rates *given the label* come out equal,
+# as promised, so a look at the labels alone suggests symmetric noise. But the rates *given who
+# wins*, $\varepsilon_+$ and $\varepsilon_-$, stay apart: the flips had already been drawn, and a
+# swap moves a pair together with its flip. Each loss still prefers the wrong order.
+#
+# With the order drawn before the annotation, $\lambda = \tfrac12$, the same annotator errs at one
+# rate whoever wins, and every loss ranks the pair as it should be.
 
 # %% tags=["check", "claim-tied-order"]
 cases = {
-    "tied": tied,
-    "tied, half swapped afterwards": swap_half(tied),
+    "longer mostly first": tied,
+    "half swapped afterwards": swap_half(tied),
     "order drawn before": annotate(pair, rate_pos, rate_neg, prior=0.5),
 }
-report = pd.DataFrame(index=list(cases))
+by_label = ["flipped if y = +1", "if y = −1"]
+by_winner = ["flipped if d wins (ε₊)", "if c wins (ε₋)"]
+right = f"losses (of {len(fns)}) that rank it rightly"
+report = pd.DataFrame(index=pd.Index(cases, name="the data"))
 for how, table in cases.items():
-    report.loc[how, ["rate | y=+1", "rate | y=−1"]] = measure_rates(table)[[1, -1]].tolist()
-    by_winner = measure_rates(table, by="winner")
-    report.loc[how, ["rate | long wins", "rate | short wins"]] = by_winner[[1, 0]].tolist()
-    upside_down = table.assign(score=-table.score)  # the scores of `table` are r* itself
-    right = sum(measure_risk(table, fn) < measure_risk(upside_down, fn) for fn in fns)
-    report.loc[how, "losses that are right"] = right
+    report.loc[how, by_label] = measure_rates(table)[[1, -1]].tolist()
+    report.loc[how, by_winner] = measure_rates(table, by="winner")[[1, 0]].tolist()
+    turned = table.assign(score=-table.score)  # the scores of `table` are r* itself
+    report.loc[how, right] = sum(measure_risk(table, fn) < measure_risk(turned, fn) for fn in fns)
 late, before = (report.loc[how] for how in list(cases)[1:])
-assert np.isclose(late["rate | y=+1"], late["rate | y=−1"])  # it looks symmetric …
-assert np.isclose(late["rate | long wins"], float(plus.subs(at)))  # … and is not repaired
-assert np.isclose(late["rate | short wins"], float(minus.subs(at)))
-assert np.isclose(before["rate | long wins"], before["rate | short wins"])
-assert [late["losses that are right"], before["losses that are right"]] == [0, len(fns)]
-report.round(3)
+assert np.isclose(*late[by_label])  # it looks symmetric …
+assert np.allclose(late[by_winner], [float(plus.subs(at)), float(minus.subs(at))])  # … and is not
+assert np.isclose(*before[by_winner])
+assert [late[right], before[right]] == [0, len(fns)]
+report.reset_index()
 
 # %% [markdown]
-# **The figure.** Across: how often the longer answer of a pair truly wins. Up: how often the noisy
-# labels say so. Where a line crosses the horizontal ½ decides what is learned. Expect a straight
-# line through the centre when the order was drawn by a coin, shallower than the diagonal because of
-# the noise. With the longer answer first, expect the line to be lifted, so that it crosses too
-# early. If the shaded strip had no width, T2 (b) would be refuted.
+# ### The whole range of pairs
+#
+# What to expect of the figure: a straight line through the centre where the order was drawn by a
+# coin, and a higher one, which crosses ½ too early, where the longer answer stands first. If the
+# shaded strip had no width, T2 (b) would be refuted.
 
 # %%
 grid = np.linspace(0, 1, 401)
 noisy_eta = says_longer.subs({e_p: rate_pos, e_n: rate_neg})
 parts = []
 for order, chance in {"drawn before annotation": half, "longer first": first_rate}.items():
-    line = sympy.lambdify(eta, noisy_eta.subs(rho, chance))(grid)
+    line = sympy.lambdify(eta, noisy_eta.subs(lam, chance))(grid)
     parts.append(pd.DataFrame({"eta": grid, "order": order, "noisy_eta": line}))
 table = pd.concat(parts)
 figures.save(figures.fig_t2_tied_order(table), "fig_t2_tied_order", table, profile=profile)
 
-# %%
+# %% tags=["hide-input"]
 low = float(threshold.subs(at))
 Markdown(
     f"**Reading.** With the longer answer first in {first_rate:.0%} of the pairs, every pair whose "
@@ -449,6 +483,30 @@ Markdown(
     f"round, that is, up to a reward gap of {abs(logit(low)):.2f}. More data does not help: the "
     "majority itself is wrong."
 )
+
+# %% [markdown]
+# **Try it.** Put λ at ½ and move the two error rates: the lines tilt, and no strip opens. Then set
+# λ to 1: now the strip opens as soon as the two rates differ, and the more they differ the wider.
+# In a reader without scripts (such as GitHub's) only a description stands here, and the figure
+# above shows the same for fixed values.
+
+# %% tags=["hide-input"]
+explorables.t2_tied_order()
+
+# %% [markdown]
+# > **Take along from T2 (b).** A position bias together with an order that is tied to the
+# > answers becomes a bias for an answer, and close pairs are learned the wrong way round, by every
+# > loss. Swapping the finished data hides this and repairs nothing. Drawing the order before the
+# > annotation prevents it.
+#
+# **Quick check.** Set $\varepsilon_p = \varepsilon_n$. Is a tied order still harmful?
+#
+# <details><summary>Answer</summary>
+#
+# No: $\varepsilon_+ = \varepsilon_- = \varepsilon_p$ whatever $\lambda$ is. An annotator without a
+# favourite position cannot be misled by positions. It takes both, a position bias and an order that
+# is tied to the answers.
+# </details>
 
 # %% [markdown]
 # ## T3 · Symmetric losses do not see symmetric noise
@@ -467,11 +525,7 @@ Markdown(
 #
 # **Derivation.** A pair of clean margin $z$ whose label is flipped with probability $\varepsilon$
 # costs $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$ on average. That is a loss again, made
-# out of a loss; in the code it takes a torch margin or a sympy symbol, whatever $\ell$ takes.
-# Beside it are the loss of DPO and the one that SymPO is most often used with,
-#
-# $$\ell_\text{logistic}(z) = \log\bigl(1 + e^{-z}\bigr), \qquad
-# \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}}.$$
+# out of a loss.
 
 
 # %%
@@ -490,7 +544,7 @@ def sigmoid_loss(z):
 
 # %% [markdown]
 # The rest is algebra: for a loss of which sympy knows nothing, for a symmetric one, and for these
-# two.
+# two. Only the logistic loss gets a gradient of its own from the noise.
 
 # %% tags=["check", "claim-same-minimisers"]
 eps, K = sympy.symbols("varepsilon K", real=True)
@@ -499,29 +553,30 @@ noisy_loss = add_noise(ell, eps)(z)
 assert sympy.expand(noisy_loss - ((1 - 2 * eps) * ell(z) + eps * (ell(z) + ell(-z)))) == 0
 
 symmetric_loss = noisy_loss.subs(ell(-z), K - ell(z))
-assert sympy.expand(symmetric_loss - ((1 - 2 * eps) * ell(z) + eps * K)) == 0
+line = (1 - 2 * eps) * ell(z) + eps * K
+assert sympy.expand(symmetric_loss - line) == 0
 assert sympy.expand(sympy.diff(symmetric_loss, z) - (1 - 2 * eps) * sympy.diff(ell(z), z)) == 0
 
 for loss, name in ((logistic_loss, "logistic"), (sigmoid_loss, "sigmoid")):
     assert sympy.simplify(loss(z) - losses.get(name).expr(z)) == 0  # the package's loss is this one
     extra = sympy.diff(add_noise(loss, eps)(z) - (1 - 2 * eps) * loss(z), z)
     assert (sympy.simplify(extra) == 0) == (name == "sigmoid")  # logistic: a gradient of its own
-sympy.factor(symmetric_loss - eps * K) + eps * K
+sympy.Eq(noisy_loss, line)
 
 # %% [markdown]
-# **Numeric check.** We let the three answers have many learned rewards, all points of a grid, and
-# ask which have the least risk, clean and noisy. For a symmetric loss the noisy risk must be the
-# predicted line over the clean one, at every point of the grid, with the same winners (the ramp
-# loss has many). At $\varepsilon = \tfrac12$ it must be flat, and just below it must not be.
-# **The counterexample is the logistic loss**: no line fits, and its winner moves.
+# ### The check: which rewards have the least risk?
+#
+# We try all rewards on a grid with $r(d) = 0$ and ask which have the least risk, clean and noisy.
+# For a symmetric loss the noisy risk must be $(1 - 2\varepsilon)R + \varepsilon K$ everywhere, with
+# the same winners. At $\varepsilon = \tfrac12$ it must be flat, and just below it must not be.
+# **The counterexample is the logistic loss**: no $K$ fits, and its winner moves.
 
 # %% tags=["check", "claim-same-minimisers"]
-steps = np.linspace(-4, 4, 65)
-# only differences count, so r(a₁) = 0
-candidates = np.array([(0.0, b, c) for b in steps for c in steps])
+# only differences count, so r(d) = 0
+candidates = np.array([(b, c, 0.0) for b, c in product(np.linspace(-4, 4, 65), repeat=2)])
 margins_of = torch.tensor(candidates[:, pairs.winner] - candidates[:, pairs.loser])
-best = {}
-for name in ("sigmoid", "ramp", "unhinged", "logistic"):
+best = pd.DataFrame(columns=["on clean labels: r(b), r(c), r(d)", "on noisy labels"])
+for name in ("logistic", "sigmoid", "ramp", "unhinged"):
     loss = losses.get(name)
     clean, noisy, nearly_blind, blind = (
         (pairs.probability.to_numpy() * add_noise(loss.fn, rate)(margins_of).numpy()).sum(axis=1)
@@ -534,16 +589,21 @@ for name in ("sigmoid", "ramp", "unhinged", "logistic"):
     assert np.ptp(nearly_blind) > 1e-4
     winners = [np.flatnonzero(risk < risk.min() + 1e-12) for risk in (clean, noisy)]
     assert np.array_equal(*winners) == loss.symmetric
-    best[name] = {"clean": candidates[winners[0][0]], "noisy": candidates[winners[1][0]]}
-assert np.array_equal(best["logistic"]["clean"], rewards)  # the true ones
-pd.DataFrame(best).T
+    best.loc[name] = [candidates[least[0]] for least in winners]
+assert np.array_equal(best.iloc[0, 0], rewards)  # logistic, clean: the true ones
+assert all(reward[1] < reward[2] for reward in best.loc["unhinged"])  # c below d
+best
 
 # %% [markdown]
-# The true rewards are 0, 1 and 2.5. On clean labels the logistic loss finds them, and under noise
-# it shrinks them. The sigmoid and the unhinged loss run to the edge of the grid either way, and the
-# ramp loss is content with any steps of at least 1 (the first of its winners is shown): none of
-# them knows *how much* better an answer is. That is the price of ignoring noise; notebook 03 proves
-# that it must be paid.
+# On clean labels the logistic loss finds the true rewards, and under noise it shrinks them. The
+# symmetric losses do not move, but none of them knows *how much* better an answer is. The ramp loss
+# is content with any steps of at least 1 (the first of its many winners is shown), and the sigmoid
+# loss would like steps without end, were it not for the bounds of the grid. That is the price of
+# ignoring noise, and [notebook 03](03_symmetric_losses.ipynb) proves that it must be paid.
+#
+# The unhinged loss, $1 - z$, is a warning. It is symmetric, hence unmoved by noise, but puts $c$
+# below $d$ on clean labels too. [Notebook 04](04_rank_and_policy.ipynb) says which symmetric losses
+# order rightly.
 #
 # Which losses have the property? The spread of $\ell(z) + \ell(-z)$ over the margins tells.
 
@@ -551,7 +611,13 @@ pd.DataFrame(best).T
 table = theory.tabulate_losses(losses.LOSSES, np.linspace(-5, 5, 101))
 spread = table.groupby("loss", sort=False)["sum"].agg(np.ptp)
 assert all((spread[name] < 1e-9) == losses.get(name).symmetric for name in spread.index)
-spread.map("{:.2g}".format).rename("spread of ℓ(z) + ℓ(−z), |z| ≤ 5").to_frame()
+kinds = {"constant": spread < 1e-9, "not constant": spread >= 1e-9}
+rows = {
+    kind: [[figures.label(name) for name in spread.index[which]]] for kind, which in kinds.items()
+}
+pd.DataFrame.from_dict(rows, orient="index", columns=["losses"]).rename_axis(
+    "ℓ(z) + ℓ(−z)"
+).reset_index()
 
 # %% [markdown]
 # ### What noise does to the logistic loss: a penalty on every margin
@@ -586,11 +652,9 @@ assert sympy.simplify(noisy_slope.subs(z, sympy.log((1 - eps) / eps))) == 0
 assert sympy.simplify(sigmoid_loss(z) + sigmoid_loss(-z)) == 1  # a constant, and no penalty
 
 # %% [markdown]
-# **The figure.** Left, at the highest rate: the noisy logistic loss is the sum of a falling curve
-# (its clean part) and of the penalty, a bowl around 0; the sigmoid loss's penalty should be a flat
-# line. Right, a pair that is always won: expect no minimum without noise, and minima that move
-# towards 0 as the rate grows. Were the logistic loss as robust as the sigmoid loss, the dots would
-# not be there.
+# What to expect of the figure: a bowl for the logistic loss and a flat line for the sigmoid loss.
+# On the right, no minimum without noise, and minima that move towards 0 as the rate grows. Were the
+# logistic loss as robust as the sigmoid loss, the dots would not be there.
 
 # %%
 span = np.linspace(-2, 5, 701)
@@ -612,6 +676,8 @@ lowest = best_rows.set_index("noise_rate").margin
 rates = lowest.index[1:].to_numpy()  # without noise there is no minimum: the end of the axis
 assert np.allclose(lowest[rates], -logit(rates), atol=span[1] - span[0])  # log((1−ε)/ε)
 assert lowest[0.0] == span[-1]
+
+# %% tags=["hide-input"]
 Markdown(
     f"**Reading.** With noise of 0.1 the logistic loss wants a margin of {lowest[0.1]:.2f} for a "
     f"pair that is always won, and with noise of 0.4 one of {lowest[0.4]:.2f}. The sign is still "
@@ -621,7 +687,32 @@ Markdown(
 )
 
 # %% [markdown]
-# ## T4 · Correcting a loss, and why a symmetric one corrects itself
+# **Try it.** Raise ε from 0. The minimum of the logistic loss comes in from the right and moves on
+# towards 0, while those of sigmoid and ramp stay where they are: their curves only flatten, and at
+# ε = ½ they would be flat. In a reader without scripts (such as GitHub's) only a description stands
+# here, and the figure above shows the same for fixed values.
+
+# %% tags=["hide-input"]
+explorables.t3_noisy_losses()
+
+# %% [markdown]
+# > **Take along from T3.** For a symmetric loss, symmetric noise is a factor $1 - 2\varepsilon$
+# > on the gradient, and the minimisers stay. For the logistic loss it is also a penalty that pulls
+# > every margin to 0, so that the minimiser depends on the noise rate.
+#
+# **Quick check.** How does a symmetric loss differ from a standard logistic loss in its robustness
+# to label noise?
+#
+# <details><summary>Answer</summary>
+#
+# Under flips at rate $\varepsilon$ its risk becomes $(1-2\varepsilon)R + \varepsilon K$, with the
+# same minimisers. The logistic risk becomes
+# $(1-2\varepsilon)R + \varepsilon\,\mathbb{E}\log(2 + 2\cosh z)$, whose second term pulls margins
+# to 0, so that its minimiser depends on the noise rate.
+# </details>
+
+# %% [markdown]
+# ## T4 · A symmetric loss is its own correction
 #
 # **Why it matters.** There is another way to deal with noise: know its rate and undo it. rDPO does
 # this for the logistic loss. SymPO is the case in which the correction needs no rate.
@@ -629,17 +720,15 @@ Markdown(
 # **Statement.** The *corrected loss*
 #
 # $$\ell_\varepsilon(z) = \frac{(1-\varepsilon)\,\ell(z) - \varepsilon\,\ell(-z)}{1 -
+# 2\varepsilon} = \frac{\ell(z) - \varepsilon\,\big(\ell(z) + \ell(-z)\big)}{1 -
 # 2\varepsilon}$$
 #
 # is *unbiased*: its average over flips at rate $\varepsilon$ is $\ell(z)$, for every loss. For a
-# symmetric loss it is $\ell_\varepsilon(z) = \big(\ell(z) - \varepsilon K\big)/(1 - 2\varepsilon)$,
-# the same loss scaled and shifted, so minimising $\ell$ minimises $\ell_\varepsilon$ *for every
-# $\varepsilon$ at once*. This form belongs to symmetric losses only, since in general
+# symmetric loss the sum in the second form is $K$, so that $\ell_\varepsilon$ is the same loss
+# scaled and shifted, and minimising $\ell$ minimises $\ell_\varepsilon$ *for every $\varepsilon$
+# at once*. For all other losses the sum is a function of $z$, and the rate matters.
 #
-# $$\ell_\varepsilon(z) = \frac{\ell(z) - \varepsilon\,\big(\ell(z) + \ell(-z)\big)}{1 -
-# 2\varepsilon}.$$
-#
-# In code it is, like `add_noise`, a loss made out of a loss. With the logistic loss it is rDPO.
+# With the logistic loss it is rDPO.
 
 
 # %%
@@ -652,7 +741,8 @@ def correct(loss, assumed_rate):
 # %% [markdown]
 # **Derivation.** Where does the formula come from? We look for two numbers, the corrected losses at
 # $z$ and at $-z$, whose averages over the flip are $\ell(z)$ and $\ell(-z)$. Two equations, two
-# unknowns: sympy solves them, so the correction is the only one there is.
+# unknowns: sympy solves them, so the correction is the only one there is. The output is what it
+# becomes for a symmetric loss.
 
 # %% tags=["check", "claim-correction"]
 plain, mirrored = sympy.symbols("A B")  # the corrected loss at z and at −z
@@ -672,14 +762,14 @@ general = (ell(z) - eps * (ell(z) + ell(-z))) / (1 - 2 * eps)
 assert sympy.simplify(corrected - general) == 0
 affine = (ell(z) - eps * K) / (1 - 2 * eps)
 assert sympy.simplify(corrected.subs(ell(-z), K - ell(z)) - affine) == 0  # where ℓ(z) + ℓ(−z) = K
-affine
+sympy.Eq(sympy.Symbol(r"\ell_\varepsilon(z)"), affine)
 
 # %% [markdown]
-# **Numeric check.** For every loss of the registry and three rates: is the correction unbiased, and
-# does it differ from $\ell/(1-2\varepsilon)$ by a constant only? The second answer must be yes for
-# the symmetric losses, and **it fails for all others**. Then the whole of it by sampling: the mean
-# corrected logistic loss on *flipped* labels must meet the mean plain one on *true* labels. Without
-# the correction it does not.
+# **Numeric check.** For every loss of the package and three rates: is the correction unbiased, and
+# does it differ from $\ell/(1-2\varepsilon)$ by a constant only? The second must be so for the
+# symmetric losses, and **fails for all others**. Then by sampling: the mean corrected logistic loss
+# on *flipped* labels must meet the mean plain one on *true* labels. Without the correction it does
+# not.
 
 # %% tags=["check", "claim-correction"]
 axis = torch.linspace(-5, 5, 101, dtype=torch.float64)
@@ -700,27 +790,28 @@ assert abs(told.mean().item() - target) < 4 * error
 assert not abs(fn(seen_margins).mean().item() - target) < 4 * error
 
 # %% [markdown]
-# ### What the correction costs: signal and noise
+# ### What noise costs both: signal and scatter
 #
-# Unbiased is not free. A flipped pair pushes its margin the wrong way, and the correction amplifies
-# the push by $1/(1-2\varepsilon)$. It amplifies the right pushes equally, so the fair comparison is
-# the *signal-to-noise ratio*: the mean of the gradient that a pair sends to its margin over the
-# standard deviation that the flips cause. This comparison is ours. For a pair of clean margin $z$
+# Unbiased is not free. The gradient that a pair sends to its margin pushes the right way if the
+# label was kept, and the wrong way if it was flipped. The mean push is the *signal*, and its
+# standard deviation over the flips is the *scatter*. Their ratio decides what can be learned from a
+# number of pairs: with half the ratio, it takes four times as many. For a pair of clean margin $z$
 # it is
 #
-# $$\text{sigmoid, and every symmetric loss where its slope is not 0: }
-# \frac{1-2\varepsilon}{2\sqrt{\varepsilon(1-\varepsilon)}}, \qquad
-# \text{rDPO: } \frac{1-2\varepsilon}{\sqrt{\varepsilon(1-\varepsilon)}}\;\sigma(-z).$$
+# $$\text{rDPO: } \frac{1-2\varepsilon}{\sqrt{\varepsilon(1-\varepsilon)}}\;\sigma(-z), \qquad
+# \text{any symmetric loss, wherever it has a slope: }
+# \frac{1-2\varepsilon}{\sqrt{\varepsilon(1-\varepsilon)}} \cdot \frac12 .$$
 #
 # Both go to 0 as $\varepsilon \to \tfrac12$: nobody gets around that. They agree at $z = 0$, where
-# training starts. rDPO is the clearer one on pairs that the model still has wrong ($z < 0$, up to
-# twice as clear), SymPO on pairs that it has right.
+# training starts, since $\sigma(0) = \tfrac12$. rDPO is the clearer one on pairs that the model
+# still has wrong ($z < 0$, up to twice as clear), SymPO on pairs that it has right. (This
+# comparison is ours.)
 #
-# **Derivation.** A flip has two outcomes, so the gradient takes two values: that of $\ell(z)$ with
-# probability $1-\varepsilon$ and that of $\ell(-z)$ with probability $\varepsilon$. Its mean and
-# variance are sums of two terms, and sympy derives both formulas from them. It also finds that a
-# factor on the loss leaves the ratio alone and multiplies the variance: **a comparison of raw
-# variances would have called the same method noisier.**
+# **Derivation.** The gradient takes two values: that of $\ell(z)$ with probability $1-\varepsilon$
+# and that of $\ell(-z)$ with probability $\varepsilon$. So its mean and variance are sums of two
+# terms. sympy also finds that a factor on the loss, such as the correction's $1/(1-2\varepsilon)$,
+# leaves the ratio alone and multiplies the variance: **a comparison of variances would call the
+# same method noisier**.
 
 
 # %% tags=["check", "claim-correction"]
@@ -748,10 +839,9 @@ for method, (kept, flipped) in costs.items():
     assert sympy.simplify(scaled_variance - variance) != 0
 
 # %% [markdown]
-# **Numeric check.** The derivation could misread what a gradient is. So we flip labels with
-# `noise.flip`, let autograd differentiate the losses that train, and take the mean and the standard
-# deviation of what comes back. Their ratio must be the formula's, to within the few parts in a
-# hundred that this many draws allow.
+# **Numeric check.** The derivation could misread what a gradient is. So we flip labels, let
+# autograd differentiate the losses that train, and compare the ratio of what comes back with the
+# formula, to within the few parts in a hundred that this many draws allow.
 
 # %% tags=["check", "claim-correction"]
 rows = []
@@ -767,12 +857,12 @@ for rate in (0.1, 0.3, 0.45):
         sampled = abs(slopes.mean().item()) / slopes.std().item()
         exact = math.sqrt(squared_ratio[method].subs({eps: rate, z: margin}))
         assert abs(sampled - exact) < 5 / math.sqrt(draws) + 0.03 * exact
-        rows.append([rate, f"{method}, z = {margin:g}", exact, sampled])
-table = pd.DataFrame(rows, columns=["ε", "method", "derived", "sampled"])
-table.pivot_table(index="method", columns="ε", sort=False).round(3)
+        rows.append([rate, method, margin, exact, sampled])
+table = pd.DataFrame(rows, columns=["ε", "loss", "z", "derived", "sampled"])
+table.pivot_table(index=["loss", "z"], columns="ε", sort=False)
 
 # %% [markdown]
-# ### What a wrong rate costs
+# ### What a wrong rate costs rDPO
 #
 # rDPO has to be *told* the rate, and nobody knows it. Let the truth be $\varepsilon$ and let it be
 # told $\hat\varepsilon$. Then what it minimises is the plain loss under noise of the *residual
@@ -799,25 +889,11 @@ assert sympy.simplify(minimised - ell(z)) != 0  # a wrong rate is not unbiased
 # A symmetric loss keeps a positive factor, hence its minimisers.
 shrunk = sympy.diff(minimised.subs(ell(-z), K - ell(z)), z) / sympy.diff(ell(z), z)
 assert sympy.simplify(shrunk - (1 - 2 * eps) / (1 - 2 * hat)) == 0
-residual
 
 # %% [markdown]
-# **The figure.** Left: the margin that rDPO learns for three pairs of known true margin (0.5, 1 and
-# 2), against the rate that it is told. The dots are *fitted*: `fit_margin` minimises what the noisy
-# labels of the pair cost, without using the formula. The lines are the formula. Expect the dots on
-# the lines, each line to cross its dotted true value at the grey line, the true rate, and to shoot
-# up beyond it; where the formula sees no finite margin, the fit must run to the end of its range.
-# Right: random problems with four answers, infinite
-# data and unevenly sampled pairs; the share in which the best rDPO rewards, kept within ±20 as in
-# the paper's MNIST experiments, get a pair of ranks the wrong way round or tie it at the bounds.
-# Expect zero at the true rate and only there. The ramp loss is told nothing, so it has one value,
-# drawn across: zero, for T3 leaves its clean minimisers as they are, and those order rightly (T7,
-# notebook 04).
-#
-# By the formula above, rDPO that is told $\hat\varepsilon$ minimises the plain logistic risk of
-# pairs that *look as if* they were won with another probability. So one solver of the logistic risk
-# serves for every $\hat\varepsilon$: Newton's method in `theory.fit_logistic`, which raises an
-# error unless it has found the minimum.
+# By this formula one solver of the logistic risk, Newton's method, serves for every
+# $\hat\varepsilon$. To check the formula itself, `fit_margin` minimises what the noisy labels of a
+# pair cost, without using it.
 
 
 # %%
@@ -847,6 +923,17 @@ def count_wrong_orders(problems, *, noise_rate, assumed_rate, clip):
     return [errors.mean() for errors in theory.find_order_errors(problems.reward, learned)]
 
 
+# %% [markdown]
+# What to expect of the figure. First, for three pairs, the margin that rDPO learns, by the formula
+# and fitted: the truth at the true rate, and a steep rise beyond it. Where the formula sees no
+# finite margin, the fit must run to the end of its range.
+#
+# Second, random problems with four answers, infinite data and unevenly sampled pairs. The best rDPO
+# rewards, kept within ±20 as in the paper's MNIST experiments, may reverse a pair or tie it at the
+# bounds. Expect neither at the true rate, and only there. The ramp loss is told nothing and has one
+# value: zero, for T3 leaves its clean minimisers as they are, and those order rightly (T7, notebook
+# 04).
+
 # %%
 told_rates = np.unique([*np.linspace(0, 0.48, 49).round(2), noise_rate])
 generator = np.random.default_rng(seed)
@@ -861,7 +948,7 @@ seen = looks_like(theory.compute_gaps(worlds.reward), noise_rate=noise_rate, ass
 by_ramp = theory.fit_integer("ramp", worlds.sampling, seen)
 ramp_wrong = sum(errors.mean() for errors in theory.find_order_errors(worlds.reward, by_ramp))
 
-# %%
+# %% tags=["hide-input"]
 series = {
     ("order", "rDPO: reversed"): orders.reversed.to_numpy(),
     ("order", "rDPO: tied"): orders.tied.to_numpy(),
@@ -892,11 +979,14 @@ assert (~finite).any()
 assert orders.loc[noise_rate].tolist() == [0, 0]
 assert ramp_wrong == 0
 assert orders.reversed.iloc[0] > 0  # told 0, rDPO is DPO
+
+# %% tags=["hide-input"]
 highest = orders.iloc[-1]
+caveat = f"*{profiles.caveat(profile)}* " if profiles.caveat(profile) else ""
 Markdown(
-    f"**Reading.** Of {problems} problems with a true rate of {noise_rate:g}, rDPO that is told 0 "
-    f"(that is, DPO) reverses some pair in {orders.reversed.iloc[0]:.1%}, and rDPO that is told "
-    f"{orders.index[-1]:g} in {highest.reversed:.1%}, with a tie at the bounds in another "
+    f"{caveat}**Reading.** Of {problems} problems with a true rate of {noise_rate:g}, rDPO that is "
+    f"told 0 (that is, DPO) reverses some pair in {orders.reversed.iloc[0]:.1%}, and rDPO that is "
+    f"told {orders.index[-1]:g} in {highest.reversed:.1%}, with a tie at the bounds in another "
     f"{highest.tied:.1%}. Told the truth, it orders all of them rightly, and so does the ramp "
     "loss, which is told nothing."
 )
@@ -906,48 +996,24 @@ Markdown(
 # symmetric loss does. And the problems of the right panel were drawn uneven on purpose: most of
 # them are ordered rightly by plain DPO too.
 #
-# ## What to take along
+# > **Take along from T4.** Correcting a loss undoes the noise if the rate is right. Told too
+# > little, rDPO shrinks margins; told too much, it lets some grow for ever; wrong orders follow
+# > from both. A symmetric loss is its own correction, for every rate.
 #
-# 1. Position-dependent noise is symmetric noise for any antisymmetric score, provided that the
-#    order was independent of the pair. Draw the order by a coin before the annotation, and it is.
-# 2. For a symmetric loss, symmetric noise is a factor $1 - 2\varepsilon$ on the gradient. For the
-#    logistic loss it is a penalty on every margin.
-# 3. Correcting the logistic loss undoes that if the rate is right. A symmetric loss is its own
-#    correction.
+# **Quick check.** You run rDPO with $\hat\varepsilon = 0.2$, and the labels turn out to be clean.
+# What does it minimise?
+#
+# <details><summary>Answer</summary>
+#
+# The plain logistic loss under noise of the residual rate $\varepsilon' = -0.2/0.6 = -\tfrac13$.
+# The penalty of T3 has the opposite sign: margins are pushed apart. A pair that is truly won with
+# probability $\eta = 0.9$ looks as if it were won with probability
+# $0.5 + 0.4/0.6 = 1.17$, so that its margin has no bound.
+# </details>
 #
 # ## Exercises
 #
-# **1.** How does a symmetric loss differ from a standard logistic loss in its robustness to label
-# noise?
-#
-# <details><summary>Answer</summary>
-#
-# Under flips at rate $\varepsilon$ its risk becomes $(1-2\varepsilon)R + \varepsilon K$, with the
-# same minimisers. The logistic risk becomes
-# $(1-2\varepsilon)R + \varepsilon\,\mathbb{E}\log(2 + 2\cosh z)$, whose second term pulls margins
-# to 0, so that its minimiser depends on the noise rate.
-# </details>
-#
-# **2.** An annotator has rates $(0.05, 0.55)$. Is anything lost? Does it matter how the pairs were
-# ordered?
-#
-# <details><summary>Answer</summary>
-#
-# The sum is 0.6, so with a random order $\varepsilon = 0.3$ and all is well. If the better answer
-# stood second in most pairs ($\pi < 0.1$), $\varepsilon = 0.55 - 0.5\pi$ would exceed ½ and the
-# ranking would be learned upside down.
-# </details>
-#
-# **3.** In T2 (b), set $\varepsilon_p = \varepsilon_n$. Is a tied order still harmful?
-#
-# <details><summary>Answer</summary>
-#
-# No: $\varepsilon_+ = \varepsilon_- = \varepsilon_p$ whatever $\rho$ is. An annotator without a
-# favourite position cannot be misled by positions. It takes both, a position bias and an order that
-# is tied to the answers.
-# </details>
-#
-# **4.** Show that the corrected logistic loss is
+# **1.** Show that the corrected logistic loss is
 # $\log(1 + e^{-z}) - \frac{\varepsilon}{1-2\varepsilon}\,z$. Is it convex? Is it bounded below?
 #
 # <details><summary>Answer</summary>
@@ -958,17 +1024,17 @@ Markdown(
 # resistance, and its margins grow for ever, even with the true rate.
 # </details>
 #
-# **5.** Set `rate_neg` to the value of `rate_pos` above and run all. Which check stops the
+# **2.** Set `rate_neg` to the value of `rate_pos` above and run all. Which check stops the
 # notebook, and is it right to? Comment it out: which is next?
 #
 # <details><summary>Answer</summary>
 #
 # The first counterexample: with equal rates there is nothing to symmetrise, so the risks agree even
-# with the bonus for the first place. Next the mis-ranked pair, by exercise 3. A check that cannot
-# fail would not be worth running.
+# with the bonus for the first place. Next the mis-ranked pair, by the quick check of T2 (b). A
+# check that cannot fail would not be worth running.
 # </details>
 #
 # ## Provenance
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance("02_noise_equivalence", profile=profile)

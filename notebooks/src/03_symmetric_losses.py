@@ -12,13 +12,16 @@
 # %% [markdown]
 # # 03 · Symmetric losses
 #
-# You will build a whole family of symmetric losses out of probability distributions, see which
-# well-known losses do not belong to it, and prove what such a loss can learn (the sign of a
-# preference) and what it never can (its strength).
+# You will blur the 0–1 error into a family of losses that label noise cannot bend, prove that the
+# family is complete, and see what such a loss can learn (which answer is better) and what it never
+# can (by how much).
 #
 # - Paper: Section 4 (symmetric losses), 4.2 (calibration), 4.3 (why reward magnitudes are lost),
 #   open question 3.
-# - Reads → writes: nothing → `fig_t5_losses`, `fig_t6_minimisers` with the data behind them.
+# - Reads → writes: nothing → `fig_t5_blur`, `fig_t5_losses`, `fig_t6_minimisers` with the data
+#   behind them.
+# - Before: [notebook 01](01_preferences_as_classification.ipynb) (margins and losses) and
+#   [notebook 02](02_noise_equivalence.ipynb) (flips, T3).
 # - Time: under a minute in every profile.
 
 # %% tags=["bootstrap", "hide-cell"]
@@ -50,29 +53,79 @@ import pandas as pd
 import scipy.stats
 import sympy
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, Math
 from scipy.special import beta, betainc, expit
 from scipy.stats import binom
 from sympy.stats import Beta, Cauchy, Laplace, Logistic, Normal, StudentT, Uniform, cdf, density
 
 from sympo import losses, noise
-from sympo.book import figures, theory
+from sympo.book import explorables, figures, story, theory
+from sympo.studies import profiles
 
+profile = profiles.resolve_profile(profile)
+figures.use_readable_tables()
 z = sympy.Symbol("z", real=True)
 
 # %% [markdown]
-# ## T5 · A family of losses from distribution functions
+# ## The idea: the 0–1 error, blurred
 #
-# Notebook 02 showed why the sum $\ell(z) + \ell(-z)$ matters. A label that is flipped turns the
-# margin $z$ into $-z$, so noise mixes $\ell(-z)$ into the risk, and if the sum is a constant $K$,
-# then all that this adds is a constant.
+# We want few pairs in the wrong order. For one pair this is the *0–1 error* of its margin $z$: 1 if
+# $z < 0$ and 0 if $z > 0$. Nobody can train with it. It is flat on both sides of 0, so a small
+# change of the model changes nothing, and there is no gradient to follow.
+#
+# The remedy is a hand that shakes. Before we ask on which side of 0 the margin lies, we add a
+# random *tremor* $X$ to it, and charge the probability of ending up on the wrong side:
+#
+# $$\ell(z) = P(z + X \le 0).$$
+#
+# A pair far on the right side costs next to nothing, a pair far on the wrong side costs nearly 1,
+# and in between the cost falls gradually. If the tremor is logistic, that is,
+# $P(X \le t) = \sigma(t) = 1/(1 + e^{-t})$, we get
+#
+# $$\ell(z) = \sigma(-z) = \frac{1}{1 + e^{z}},$$
+#
+# the **sigmoid loss**, the paper's main choice. With $p = \sigma(z)$, the Bradley–Terry probability
+# of the label, it is $1 - p$: SymPO with the sigmoid loss minimises $1 - p$ where DPO minimises
+# $-\log p$.
+#
+# **What to expect.** Three laws of the tremor, each narrow and wide. Below, the narrow one must
+# hug the step. The share that is shaded above is integrated from the density; it must be the height
+# of the dot below, which is the loss.
+
+# %%
+tremors = {"uniform": "ramp", "logistic": "sigmoid", "Cauchy": "cauchy"}
+parts = []
+for (law, name), width in product(tremors.items(), (0.25, 1.0)):
+    # the tremor is `width` times as wide: ℓ(z/width), with the density f(z/width)/width
+    at = theory.tabulate_losses([name], np.linspace(-5, 5, 201) / width)
+    columns = {"margin": at.margin * width, "value": at.value, "density": at.weight / width}
+    parts.append(pd.DataFrame({"law": law, "loss": name, "width": width, **columns}))
+blurred = pd.concat(parts, ignore_index=True)
+figures.save(figures.fig_t5_blur(blurred), "fig_t5_blur", blurred, profile=profile)
+
+# %% [markdown]
+# **Reading.** Each loss is the step, averaged over the tremor; in the words of analysis, the step
+# *convolved* with the tremor's density. The law of the tremor is the only thing to choose.
+#
+# <details><summary><b>Quick check.</b> What does a pair with z = 0 cost, and for which tremors?
+# </summary>
+#
+# One half, for every tremor that is as likely to push up as down (and never leaves the margin at
+# exactly 0). This is the symmetry that all of T5 is about.
+# </details>
+
+# %% [markdown]
+# ## T5 · Right and wrong add up to a constant
+#
+# A label that is flipped turns the margin $z$ into $-z$, so noise mixes $\ell(-z)$ into the risk
+# (notebook 02). If $\ell(z) + \ell(-z)$ is the same number whatever $z$, then all that the noise
+# adds is a constant, and no minimiser moves.
 #
 # **Definition.** A loss is *symmetric* when $\ell(z) + \ell(-z) = K$ for every $z$.
 #
-# In words: what a pair costs when it is right and what it costs when it is equally wrong always add
-# up to the same amount. The smallest object that states it is a short table of margins. The
-# logistic loss, which DPO uses, stands beside the sigmoid loss; only one of the two rightmost
-# columns stands still.
+# In words: what a pair costs when it is right and what it costs when it is equally wrong add up to
+# the same amount. Of the sigmoid loss and the logistic loss $\log(1 + e^{-z})$, which DPO uses,
+# only one has a sum that stands still:
 
 # %%
 margins = torch.linspace(0, 3, 4, dtype=torch.float64)
@@ -80,31 +133,27 @@ sigmoid, logistic = (losses.get(name).fn for name in ("sigmoid", "logistic"))
 sides = {
     "z": margins,
     "sigmoid ℓ(z)": sigmoid(margins),
-    "logistic ℓ(z)": logistic(margins),
     "sigmoid ℓ(−z)": sigmoid(-margins),
-    "logistic ℓ(−z)": logistic(-margins),
     "sigmoid sum": sigmoid(margins) + sigmoid(-margins),
+    "logistic ℓ(z)": logistic(margins),
+    "logistic ℓ(−z)": logistic(-margins),
     "logistic sum": logistic(margins) + logistic(-margins),
 }
 pd.DataFrame(sides)
 
 # %% [markdown]
-# ### Where to find such losses
+# ### Every symmetric tremor gives a symmetric loss
 #
-# One does not have to be clever: there is a symmetric loss for every bell curve.
-#
-# **Statement.** Let $X$ be a random number whose law is symmetric about 0 ($X$ and $-X$ have the
-# same law) and let its distribution function $F(z) = P(X \le z)$ be continuous. Then $\ell(z) =
+# **Statement.** Let the law of $X$ be symmetric about 0 ($X$ and $-X$ have the same law) and let
+# its distribution function $F(z) = P(X \le z)$ be continuous. Then $\ell(z) = P(z + X \le 0) =
 # F(-z)$ is symmetric with $K = 1$.
 #
-# **Why.** $P(X \le -z) = P(X \ge z)$, because $X$ and $-X$ have the same law, and $P(X \le z) + P(X
-# \ge z) = 1$, because no single number has any mass. With calculus, where there is a density $f$:
-# the derivative of $F(z) + F(-z)$ is $f(z) - f(-z) = 0$, so the sum does not move; for large $z$ it
-# is $1 + 0$.
+# **Why.** $P(X \le -z) = P(X \ge z)$, because $X$ and $-X$ have the same law, and $P(X \le z) +
+# P(X \ge z) = 1$, because no single number has any mass.
 #
-# The derivation asks sympy the same about a density of which it knows nothing but its evenness.
-# Every even function of $t$ is a function of $t^2$, so we write $f(t) = \phi(t^2)$ with $\phi$ left
-# open. Right below is the same derivation without evenness, $f(t) = \phi(t)$, which must fail.
+# In calculus: where there is a density $f$, the slope of $F(z) + F(-z)$ is $f(z) - f(-z) = 0$. The
+# check has sympy derive this for a density that is even and otherwise unknown: a function of $t^2$,
+# $f(t) = \phi(t^2)$. Without evenness, $f(t) = \phi(t)$, the sum must move.
 
 # %% tags=["check", "claim-symmetric-family"]
 t = sympy.Symbol("t", real=True)
@@ -116,18 +165,19 @@ any_density = sympy.Integral(phi(t), (t, -sympy.oo, z))
 slope = sympy.diff(any_density + any_density.subs(z, -z), z).doit()
 # without evenness the sum moves
 assert sympy.simplify(slope - (phi(z) - phi(-z))) == 0
-slope
+Math(rf"\text{{without evenness:}}\quad \frac{{d}}{{dz}}\,[F(z) + F(-z)] = {sympy.latex(slope)}")
 
 # %% [markdown]
-# ### Its members
+# ### Six textbook laws, six losses
 #
-# Each row of the next cell takes a textbook law from `sympy.stats`, which knows nothing of our
-# losses, forms $F(-z)$, and demands that it be the loss in our registry, on every interval between
-# the kinks. The paper trains with the first two; the others are ours, obtained by the same recipe.
+# Each row below takes a law from `sympy.stats`, which knows nothing of our losses, forms $F(-z)$,
+# and demands that it be the loss that this package trains with. The paper uses the first two; the
+# others are ours, by the same recipe.
 #
-# Differentiating $\ell(z) = F(-z)$ gives $-\ell'(z) = f(-z) = f(z)$: **the weight that a pair's
-# gradient gets is the density of the law at its margin.** Remember this for the figure: the tails
-# of the law say how far out a pair still gets gradient.
+# The last column is the **weight** $-\ell'(z)$, by which the gradient of a pair is multiplied.
+# Differentiating $\ell(z) = F(-z)$ gives $-\ell'(z) = f(-z) = f(z)$: the weight of a pair is the
+# density of the tremor at its margin. A law that often jumps far, such as Cauchy's, keeps some
+# weight for pairs far from 0. A uniform law drops them altogether.
 
 # %% tags=["check", "claim-symmetric-family"]
 laws = {
@@ -138,25 +188,23 @@ laws = {
     "laplace": Laplace("X", 0, 1),
     "student_t2": StudentT("X", 2),
 }
+rows = []
 for name, law in laws.items():
     loss = losses.get(name).expr(z)
     assert set(theory.split_pieces(cdf(law)(-z) - loss, z)) == {0}  # ℓ(z) = F(−z)
     slope_gaps = theory.split_pieces(sympy.diff(loss, z) + density(law)(z), z)
     assert {sympy.simplify(gap) for gap in slope_gaps} == {0}  # −ℓ′(z) = f(z)
-pd.DataFrame({"−ℓ′(z) = f(z)": {name: str(density(law)(z)) for name, law in laws.items()}})
+    formulas = [sympy.latex(each).replace("|", r"\vert ") for each in (loss, density(law)(z))]
+    rows.append([figures.label(name), *(rf"$\displaystyle {text}$" for text in formulas)])
+table = pd.DataFrame(rows, columns=["loss", "ℓ(z) = F(−z)", "weight −ℓ′(z) = f(z)"])
+Markdown(figures.to_markdown(table, "lll"))
 
 # %% [markdown]
-# ### What such a loss measures
+# ### The same, counted
 #
-# $F(-z) = P(X \le -z)$ is also $P(z + X \le 0)$: the probability that the pair ends up on the wrong
-# side when a random tremor $X$ is added to its margin. So these losses are the 0–1 error itself,
-# seen through a shaking hand, and the law of the shaking is the law of $X$. For the logistic law
-# this is $1 - \sigma(z)$, the Bradley–Terry probability that the *other* answer wins: SymPO with
-# the sigmoid loss minimises $1 - p$ where DPO minimises $-\log p$.
-#
-# The reading can be tested without any formula: draw tremors, count errors. Each count may stray
-# from the loss by a few standard errors and no more. A tremor of the wrong law must be caught by
-# the same count.
+# That the loss is the probability of an error can be tested without any formula: draw tremors,
+# count errors. A count may stray from the loss by a few standard errors and no more. A tremor of
+# the wrong law must be caught by the same count.
 
 # %% tags=["check", "claim-symmetric-family"]
 generator = np.random.default_rng(seed)
@@ -175,27 +223,26 @@ for name, law in scipy_laws.items():
     tremor = law.rvs(size=(draws, 1), random_state=generator)
     errors[name] = (grid + tremor <= 0).mean(axis=0)
     formulas[name] = losses.get(name).fn(torch.tensor(grid)).numpy()
-tolerance = 5 * np.sqrt(0.25 / draws)  # five standard errors at their largest
-assert (errors - formulas).abs().max().max() < tolerance
+gaps = (errors - formulas).abs().max()
+assert gaps.max() < 5 * np.sqrt(0.25 / draws)  # five standard errors at their largest
 # the wrong tremor is caught
-assert not (errors["cauchy"] - formulas["erf"]).abs().max() < tolerance
-pd.concat({"counted": errors, "ℓ": formulas}, axis=1)[::2].round(3)
+assert not (errors["cauchy"] - formulas["erf"]).abs().max() < 5 * np.sqrt(0.25 / draws)
+pd.DataFrame({"counted at z = ½": errors.loc[0.5], "ℓ(½)": formulas.loc[0.5], "largest gap": gaps})
 
 # %% [markdown]
-# ### A counterexample: the centre matters
+# ### The tremor must be centred at 0
 #
-# Drop the condition "symmetric about 0" and keep everything else. Two known losses are distribution
-# functions too, of laws that are centred elsewhere:
+# Drop "symmetric about 0" and keep everything else. Two known losses are blurred steps too, with
+# tremors that are centred elsewhere:
 #
 # - the uniform law on $[-1, 0]$ gives $\text{clip}(1 - z, 0, 1)$, the **truncated hinge**. The
 #   authors' released code calls it `ramp`, next to the symmetric ramp
 #   $\text{clip}(\tfrac12 - \tfrac z2, 0, 1)$. The two differ in a shift and a scale, and the shift
-#   is what breaks the symmetry. Here `ramp` always means the symmetric one.
+#   breaks the symmetry. Here `ramp` always means the symmetric one.
 # - the larger of two logistic tremors has $F = \sigma^2$ and gives the **Savage loss**
-#   $\sigma(-z)^2$. It is bounded, like the sigmoid loss, which shows that being bounded is not
-#   enough.
+#   $\sigma(-z)^2$. It is bounded, like the sigmoid loss: being bounded is not enough.
 #
-# A sum that takes different values at two margins is all it takes to refute a constant.
+# A sum that differs at two margins is all it takes to refute a constant.
 
 # %% tags=["check", "claim-symmetric-family"]
 off_centre = {
@@ -209,10 +256,10 @@ for name, distribution in off_centre.items():
     assert not theory.find_constant(loss, z)  # … but the sum is no constant:
     sums[name] = [float((loss + loss.subs(z, -z)).subs(z, at)) for at in (0, 1, 3)]
     assert abs(sums[name][0] - sums[name][1]) > 0.05
-pd.DataFrame(sums, index=["ℓ(z) + ℓ(−z) at z = 0", "at z = 1", "at z = 3"])
+pd.DataFrame(sums, index=["sum at z = 0", "sum at z = 1", "sum at z = 3"]).T
 
 # %% [markdown]
-# ### Two more members, and a knob
+# ### Two members of another kind
 #
 # The **unhinged** loss $1 - z$ sums to 2 but comes from no law: it has no lower bound, so its
 # minimiser exists only where scores are clipped.
@@ -221,13 +268,8 @@ pd.DataFrame(sums, index=["ℓ(z) + ℓ(−z) at z = 0", "at z = 1", "at z = 3"]
 # \sigma(z)$. Going beyond the paper: its slope in $s$ is minus the density of a Beta($\gamma$, 2)
 # variable $B$, so the loss is $-P(B \le s)$. It is symmetric where the log-odds of $B$ are
 # symmetric about 0, that is, where $B$ is symmetric about ½. The mean of $B$ is $\gamma/(\gamma +
-# 2)$, and this is ½ at $\gamma = 2$ only: **no other $\gamma$ gives a symmetric loss.** At $\gamma
+# 2)$, which is ½ at $\gamma = 2$ only: **no other $\gamma$ gives a symmetric loss.** At $\gamma
 # = 2$ it is $-3s^2 + 2s^3$, with $K = -1$.
-#
-# Beta($a$, $a$) *is* symmetric about ½ for every $a > 0$. So its log-odds give a family with one
-# knob, $\ell_a(z) = P(B \le \sigma(-z))$: the sigmoid loss at $a = 1$, Hölder-DPO at $a = 2$ (plus
-# 1). The weight of a pair is $(s(1-s))^a$ up to a factor, so a small $a$ gives heavy tails. With
-# two different parameters the law is off centre, and the symmetry must fail.
 
 # %% tags=["check", "claim-symmetric-family"]
 assert theory.find_constant(losses.get("unhinged").expr(z), z) == 2
@@ -246,6 +288,15 @@ in_margin = general.subs(s, 1 / (1 + sympy.exp(-z)))
 assert sympy.simplify(in_margin.subs(gamma, 2) - losses.get("holder").expr(z)) == 0
 assert not theory.find_constant(in_margin.subs(gamma, 1), z)  # γ = 1: the same check fails
 
+# %% [markdown]
+# ### A family with one knob
+#
+# Beta($\alpha$, $\alpha$) *is* symmetric about ½ for every $\alpha > 0$. So its log-odds, taken as
+# the tremor, give a symmetric loss for every $\alpha$: $\ell_\alpha(z) = P(B \le \sigma(-z))$. At
+# $\alpha = 1$ it is the sigmoid loss, at $\alpha = 2$ it is Hölder-DPO (plus 1). The weight of a
+# pair is $(s(1-s))^\alpha$ up to a factor: the smaller $\alpha$, the more weight is left for pairs
+# far from 0. With two different parameters the law is off centre, and the symmetry must fail.
+
 
 # %% tags=["check", "claim-symmetric-family"]
 def compute_beta_loss(margins, a, b):
@@ -256,24 +307,25 @@ def compute_beta_loss(margins, a, b):
 grid = np.linspace(-8, 8, 161)
 step = 1e-5
 s = expit(grid)
-knob = {a: compute_beta_loss(grid, a, a) for a in (0.5, 1, 2, 5)}
-for a, loss in knob.items():
+knob = {alpha: compute_beta_loss(grid, alpha, alpha) for alpha in (0.5, 1, 2, 5)}
+for alpha, loss in knob.items():
     assert np.allclose(loss + loss[::-1], 1)
-    after, before = (compute_beta_loss(grid + side, a, a) for side in (step, -step))
+    after, before = (compute_beta_loss(grid + side, alpha, alpha) for side in (step, -step))
     slope = (after - before) / (2 * step)
-    assert np.allclose(-slope, (s * (1 - s)) ** a / beta(a, a), atol=1e-8)
+    assert np.allclose(-slope, (s * (1 - s)) ** alpha / beta(alpha, alpha), atol=1e-8)
 registered = {name: losses.get(name).fn(torch.tensor(grid)).numpy() for name in losses.LOSSES}
 assert np.allclose(knob[1], registered["sigmoid"])
 assert np.allclose(knob[2], registered["holder"] + 1)
 off_centre = compute_beta_loss(grid, 2, 3)
 assert not np.allclose(off_centre + off_centre[::-1], 1)
-pd.DataFrame(knob, index=pd.Index(grid, name="z")).add_prefix("a = ").loc[::20].round(4)
+at = [f"ℓ at z = {margin:g}" for margin in grid[80::20]]
+pd.DataFrame({f"α = {alpha:g}": loss[80::20] for alpha, loss in knob.items()}, index=at).T
 
 # %% [markdown]
-# ### Are there others? The converse
+# ### Among well-behaved losses there are no others: the converse
 #
 # **Statement** (ours). A loss that is symmetric, continuous, nowhere increasing, bounded and not
-# constant *is* $F(-z)$, up to scale and shift, with
+# constant *is* a blurred step: up to scale and shift it is $F(-z)$, with
 #
 # $$F(z) = \frac{\ell(-z) - \ell(\infty)}{\ell(-\infty) - \ell(\infty)}$$
 #
@@ -284,12 +336,10 @@ pd.DataFrame(knob, index=pd.Index(grid, name="z")).add_prefix("a = ").loc[::20].
 # distribution function. Symmetric: in the limit $\ell(-\infty) + \ell(\infty) = K$, so
 # $F(z) + F(-z) = \frac{K - 2\ell(\infty)}{K - 2\ell(\infty)} = 1$. $\square$
 #
-# So nobody need look elsewhere for a well-behaved symmetric loss. What notebook 04 proves about
-# order (T7) holds for every member of the family; it can hold outside too, as for the 0–1 loss
-# below.
+# So what notebook 04 proves about the family (T7) holds for every well-behaved symmetric loss.
 #
-# The check repeats the last step with symbols. Then it takes each member of the family, hides it
-# behind a scale and a shift, and asks the formula for the law.
+# The check repeats the last step with symbols. Then it hides each member behind a scale and a shift
+# and asks the formula for its law.
 
 
 # %% tags=["check", "claim-symmetric-family"]
@@ -321,10 +371,11 @@ assert np.allclose(recovered, 1 - compute_beta_loss(grid, 2, 2))
 # **Every hypothesis is needed.** Five losses, each of which lacks one of them and has the other
 # four. Before you look: what becomes of the fraction in each case?
 #
-# - $\text{clip}(1 - z, 0, 1)$ is not symmetric: $F$ is a distribution function, centred elsewhere.
+# - The truncated hinge is not symmetric: $F$ is a distribution function, centred elsewhere.
 # - The 0–1 loss with ½ at 0 is not continuous: $F(0) = \tfrac12$ in the middle of a jump, where a
 #   distribution function would be 1.
-# - $\tfrac12 - z/(1 + z^2)$ turns up again: both limits are ½, and the denominator is 0.
+# - $\tfrac12 - z/(1 + z^2)$ rises again beyond $z = 1$: both limits are ½, and the denominator
+#   is 0.
 # - The unhinged loss is not bounded: there are no limits.
 # - A constant gives $0/0$.
 
@@ -353,7 +404,8 @@ lacking = {
     "bounded": losses.get("unhinged").expr(z),
     "not constant": half + 0 * z,
 }
-hypotheses = pd.DataFrame({str(loss): list_properties(loss, z) for loss in lacking.values()}).T
+named = ["truncated hinge", "0–1, ½ at 0", "½ − z/(1 + z²)", "unhinged", "the constant ½"]
+hypotheses = pd.DataFrame([list_properties(loss, z) for loss in lacking.values()], index=named)
 for (hypothesis, loss), (_, row) in zip(lacking.items(), hypotheses.iterrows(), strict=True):
     assert list(row.index[~row]) == [hypothesis]  # this one fails, and no other
     defined = not recover_law(loss, z).has(sympy.oo, sympy.zoo, sympy.nan)
@@ -362,27 +414,23 @@ for name in laws:
     assert all(list_properties(losses.get(name).expr(z), z).values())
 off_centre, jumping = (recover_law(lacking[name], z) for name in ("symmetric", "continuous"))
 assert (off_centre + off_centre.subs(z, -z)).subs(z, half) != 1
-assert jumping.subs(z, 0) == half
-assert theory.split_pieces(jumping, z) == [0, 1]
+assert (theory.split_pieces(jumping, z), jumping.subs(z, 0)) == ([0, 1], half)
 hypotheses
 
 # %% [markdown]
-# ### Which losses are symmetric, all of them
+# ### A convex symmetric loss is a straight line
 #
 # A summary of the paper proposes to try the exponential and the squared loss as "other symmetric
-# loss functions". Neither is symmetric. There is a reason that settles both, and the hinge and
-# logistic losses with them.
+# loss functions". Neither is symmetric, for a reason that settles the hinge and logistic losses as
+# well.
 #
-# **Statement.** A convex symmetric loss is a straight line. **Why.** Symmetry at 0 gives
-# $\ell(0) = K/2$, so $\tfrac12(\ell(z) + \ell(-z)) = \ell(0)$ for every $z$: the middle of every
-# chord through $\pm z$ lies *on* the curve. More generally $\ell(z) = K - \ell(-z)$, and the right
-# side is concave where $\ell$ is convex; only a straight line is both.
+# **Statement.** A convex symmetric loss is a straight line. **Why.** $\ell(z) = K - \ell(-z)$: if
+# the left side is convex, the right side is concave, and only a straight line is both.
 #
-# So the unhinged loss, up to scale and an added constant, is the only convex member that falls, and
-# every other symmetric loss pays for its robustness
-# with non-convexity. The table below lists each loss of the registry: the constant that sympy
-# proves, the sum at two margins, and by how much the chord from $-1$ to $1$ passes above the curve
-# at 0.
+# So the unhinged loss, up to scale and an added constant, is the only convex one that falls. Every
+# other symmetric loss pays for its robustness with non-convexity. The table goes through all
+# losses of the package: the constant that sympy proves, the sum at two margins, and by how much the
+# middle of the chord from $-1$ to $1$ lies above the curve, which is 0 for a symmetric loss.
 
 # %% tags=["check", "claim-symmetric-family"]
 rows = {}
@@ -400,19 +448,16 @@ bent = (registry["sum at 0"] - registry["sum at 1"]).abs() > 0.01
 assert list(registry.index[registry["K, proved"].isna() & ~bent]) == ["hinge"]
 for name, pieces in (("square", [2 * z**2 + 2]), ("hinge", [1 - z, 2, 1 + z])):
     assert theory.split_pieces(losses.get(name).expr(z) + losses.get(name).expr(-z), z) == pieces
-registry
+registry.astype({"K, proved": float})
 
 # %% [markdown]
-# The hinge is the one loss whose sums at 0 and at 1 agree although its row has no constant: its sum
-# is flat at 2 on $[-1, 1]$ and climbs outside. This is what a weak check looks like: two margins
-# that happen to agree. The last assertion writes two of the sums out in full.
-
-# %% [markdown]
+# The hinge shows what a weak check looks like: its sums at 0 and at 1 agree, and yet it has no
+# constant. The sum is flat at 2 on $[-1, 1]$ and climbs outside; the last assertion writes it out.
+#
 # ### The formula that trains is the formula that was proved
 #
-# All proofs above are about sympy expressions; training uses torch. So the two forms are compared
-# on a grid. If the registry's two columns were mixed up, as `ramp` and `truncated_hinge` invite,
-# this would show: the last line compares the wrong two and must fail.
+# The proofs are about sympy expressions; training uses torch. So the two forms are compared on a
+# grid. The last line compares the wrong two, ramp and truncated hinge, and must fail.
 
 # %% tags=["check", "claim-symmetric-family"]
 grid = np.linspace(-12, 12, 241)
@@ -425,21 +470,24 @@ gaps = [np.abs(trained[name] - proved[name]) / (1 + np.abs(proved[name])) for na
 assert np.max(gaps) < 1e-12
 
 assert not np.allclose(trained["truncated_hinge"], proved["ramp"])
+
+# %% tags=["hide-input"]
+digit, power = f"{np.max(gaps):.0e}".split("e")
 Markdown(
-    f"Largest relative gap between the two forms, over {len(gaps)} losses: {np.max(gaps):.1e}."
+    f"Over {len(gaps)} losses the two forms nowhere differ by more than "
+    f"${digit} \\cdot 10^{{{int(power)}}}$, relative to the loss: the rounding of double precision."
 )
 
 # %% [markdown]
 # ### The family in one figure
 #
-# **What to expect.** Top: the losses. Middle: each loss plus its mirror image. On the left all
-# these must be flat; a single bent line on the left, or a flat one on the right, would refute what
-# was just derived. Bottom: the weight $-\ell'(z)$ on a log scale. Symmetric losses have weights
-# that are even in $z$: a pair that is very wrong gets as little as one that is very right. Of the
-# others, logistic, hinge, square and exponential give most weight to the pairs that are most wrong,
-# and those are, under noise, the flipped ones. (The square loss is left out of the log scale where
-# it pushes margins back down, beyond $z = 1$.) The cell asserts the same of the
-# numbers that it draws; notebook 04 compares the weights of all methods (T9).
+# **What to expect.** A single bent line in the middle left panel, or a flat one in the middle
+# right, would refute what was just derived.
+#
+# The bottom panels show whom a loss listens to. Under noise, many of the pairs that look most wrong
+# (far left) are flipped ones. Logistic, hinge, square and exponential give these the most weight;
+# symmetric losses give them no more than the pairs that look most right. The cell asserts this of
+# the numbers that it draws; notebook 04 compares the weights of all methods (T9).
 
 # %% tags=["check", "claim-gradient"]
 table = theory.tabulate_losses(losses.LOSSES, np.linspace(-8, 8, 161))
@@ -455,63 +503,101 @@ for name, loss in losses.LOSSES.items():
 figures.save(figures.fig_t5_losses(table), "fig_t5_losses", table, profile=profile)
 
 # %% [markdown]
-# ### Reading: tails
+# ### How far out does a pair still pull?
 #
-# How far out does a pair still get gradient? The table gives the margin at which the weight has
-# fallen to half of its peak and to one hundredth. The last column, their ratio, has no scale: it
-# describes the shape of the tail alone.
+# In the figure all bells look alike. They differ in their *tails*, in how slowly the weight dies
+# away. The table gives the margin at which the weight has fallen to half of its peak, and to one
+# hundredth. The ratio of the two does not depend on the width of the tremor: it describes the shape
+# alone, and the larger it is, the *heavier* the tail.
 
 # %%
 family = [name for name, loss in losses.LOSSES.items() if loss.symmetric and name != "unhinged"]
 reach = pd.DataFrame(index=family)
-for column, share in {"to 1/2": 0.5, "to 1/100": 0.01}.items():
+for column, share in {"half of the peak at z =": 0.5, "a hundredth at z =": 0.01}.items():
     reach[column] = [theory.find_reach(name, share=share) for name in family]
-reach["ratio"] = reach["to 1/100"] / reach["to 1/2"]
-reach.sort_values("ratio").round(2)
+reach["ratio"] = reach.iloc[:, 1] / reach.iloc[:, 0]
+reach.sort_values("ratio")
 
-# %%
+# %% tags=["hide-input"]
 light = reach.ratio.idxmin()
 heavy = reach.ratio.idxmax()
-end = reach["to 1/100"]
+end = reach["a hundredth at z ="]
 Markdown(
-    f"The lightest tail is that of `{light}`: beyond a margin of {end[light]:.2f} a pair gets no "
-    f"gradient, and a pair that starts out that wrong is never repaired. The heaviest is that of "
-    f"`{heavy}`, which still gives a hundredth of its peak at {end[heavy]:.2f}. The sigmoid lies "
-    f"between them with {end['sigmoid']:.2f}. Whether a heavier tail trains better is an "
-    "experiment, not a theorem."
+    f"The lightest tail is that of the {figures.label(light)} loss. Beyond a margin of "
+    f"{end[light]:.2f} its weight is 0, so a pair that starts out that wrong is never put right. "
+    f"The heaviest is that of the {figures.label(heavy)} loss: at a margin of {end[heavy]:.2f} a "
+    f"pair still pulls with a hundredth of the peak. The sigmoid loss lies between them with "
+    f"{end['sigmoid']:.2f}. Whether a heavier tail trains better is an experiment (notebook 12), "
+    "not a theorem."
 )
 
 # %% [markdown]
-# ### Temperature
+# **Try it.** The slider is the knob $\alpha$ of the Beta family. Turn it down from 3: the loss
+# becomes less steep, past Hölder-DPO at 2 and the sigmoid loss at 1, and the weight far from 0
+# falls ever more slowly; on the log scale its slope far out is $\alpha$ itself. In a reader without
+# scripts (such as GitHub's) only a description stands here; Figure T5 above has $\alpha = 1$ and
+# $\alpha = 2$, as sigmoid and Hölder.
+
+# %% tags=["hide-input"]
+explorables.t5_beta_family()
+
+# %% [markdown]
+# ### A temperature is allowed, a shift is not
 #
-# $\ell(z/\tau)$ stays symmetric with the same $K$: the law of $\tau X$ is as symmetric as that of
-# $X$. It stretches the tails by $\tau$ but never changes the ratio above, so **no temperature turns
-# a ramp into a Cauchy loss**. In DPO-like losses $\beta$ multiplies the margin and acts as
-# $1/\tau$. What is *not* allowed is a shift $\ell(z - c)$, a target margin as some preference
-# losses have: the law of $X$ is then centred at $-c$, and the symmetry is gone.
+# A tremor that is $T$ times as wide gives the loss $\ell(z/T)$, symmetric with the same $K$.
+# It changes no ratio of the table, so **no temperature turns a ramp into a Cauchy loss**. In
+# DPO-like losses $\beta$ multiplies the margin and acts as $1/T$.
+#
+# A shift $\ell(z - c)$, the target margin of some preference losses, is another matter: the law of
+# the tremor is then centred at $-c$, and the symmetry is gone.
 
 # %% tags=["check", "claim-symmetric-family"]
-tau = sympy.Rational(5, 2)
+temperature = sympy.Rational(5, 2)
 half = sympy.Rational(1, 2)
 for name in family:
     loss = losses.get(name)
-    assert theory.find_constant(loss.expr(z / tau), z) == loss.constant
+    assert theory.find_constant(loss.expr(z / temperature), z) == loss.constant
     shifted_sum = loss.expr(z - 1) + loss.expr(-z - 1)
     assert sympy.simplify(shifted_sum.subs(z, half) - loss.constant) != 0  # a shift breaks it
 
 # %% [markdown]
+# > **Take along from T5.**
+# > 1. A symmetric loss is the 0–1 error seen through a shaking hand: $\ell(z) = P(z + X \le 0)$.
+# > 2. Right and wrong cost $K$ together, so flips add a constant and bend nothing.
+# > 3. The weight of a pair is the tremor's density at its margin: pairs that look very wrong,
+# >    flipped ones among them, hardly pull.
+# > 4. The price so far: no such loss is convex, and the straight line, which is, has no floor.
+#
+# <details><summary><b>Quick check.</b> Is the sum of two symmetric losses symmetric? And the
+# average of a sigmoid and a ramp loss: which tremor does it belong to?</summary>
+#
+# Yes, with the sum of the two constants. The average belongs to a tremor that is logistic or
+# uniform by the toss of a coin.
+# </details>
+
+# %% [markdown]
 # ## T6 · What a symmetric loss can learn
 #
-# Robustness has a price. To see it, look at one pair of answers in isolation: $a_1$ wins with
-# probability $\eta$, and we choose its margin $z$. The expected loss is the *conditional risk*
+# Robustness has a price. To see it, look at one pair of answers alone: $a_1$ wins with probability
+# $\eta$, and we choose its margin $z$. Among the four answers of notebook 00, one pair of
+# neighbours is nearly a tie and two are nearly certain:
+
+# %%
+gaps = {f"{i} against {j}": story.REWARDS[i] - story.REWARDS[j] for i, j in ("ab", "bc", "cd")}
+pairs = pd.DataFrame({"difference of rewards": gaps})
+pairs.assign(**{"η, probability that the first wins": expit(pairs["difference of rewards"])})
+
+# %% [markdown]
+# Does training with a symmetric loss tell these pairs apart? The expected loss of a pair is its
+# *conditional risk*
 #
 # $$C_\eta(z) = \eta\,\ell(z) + (1-\eta)\,\ell(-z).$$
 #
 # **Statement.** If $\ell$ is symmetric, then $C_\eta(z) = (2\eta - 1)\,\ell(z) + (1-\eta)K$.
 #
-# Only the factor $2\eta - 1$ and a constant depend on $\eta$. The check replaces $\ell(-z)$ by
-# $K - \ell(z)$, with $\ell(z)$ a symbol of its own, so it holds for every symmetric loss. For the
-# logistic loss no constant does the job: the same difference keeps depending on $z$.
+# So $\eta$ stretches the loss by $2\eta - 1$ and moves it up or down, and does nothing else. The
+# check replaces $\ell(-z)$ by $K - \ell(z)$, with $\ell(z)$ a symbol of its own, so it holds for
+# every symmetric loss. For the logistic loss the same difference keeps a slope in $z$:
 
 # %% tags=["check", "claim-calibration"]
 eta, K, value = sympy.symbols("eta K ell", real=True)
@@ -522,12 +608,13 @@ assert sympy.expand(risk - formula) == 0
 logistic = losses.get("logistic").expr(z)
 logistic_risk = eta * logistic + (1 - eta) * logistic.subs(z, -z)
 leftover = sympy.diff(logistic_risk - (2 * eta - 1) * logistic, z)
+remains = (1 - eta) * sympy.tanh(z / 2)
 # not symmetric: what is left over is no constant, but has this slope
-assert sympy.simplify((leftover - (1 - eta) * sympy.tanh(z / 2)).rewrite(sympy.exp)) == 0
-sympy.factor(sympy.simplify(leftover))
+assert sympy.simplify((leftover - remains).rewrite(sympy.exp)) == 0
+Math(rf"\frac{{d}}{{dz}}\,[C_\eta(z) - (2\eta - 1)\,\ell(z)] = {sympy.latex(remains)}")
 
 # %% [markdown]
-# ### When it learns the sign: calibration
+# ### It learns the sign: calibration
 #
 # The least one asks of a loss is that its minimiser ranks the pair correctly, $z > 0$ when
 # $\eta > \tfrac12$. A loss is *classification-calibrated* when a wrong or missing sign always
@@ -540,13 +627,13 @@ sympy.factor(sympy.simplify(leftover))
 #
 # $$\inf_{z > 0} \ell(z) \;<\; \inf_{z \le 0} \ell(z).$$
 #
-# **Derivation.** Let $\eta > \tfrac12$. By the formula above, $C_\eta$ is $\ell$, multiplied by the
-# positive number $2\eta - 1$ and shifted. So the wrong side $z \le 0$ costs
+# **Derivation.** Let $\eta > \tfrac12$. Then $C_\eta$ is $\ell$, multiplied by the positive number
+# $2\eta - 1$ and shifted. So the wrong side $z \le 0$ costs
 # $(2\eta-1)\big(\inf_{z \le 0}\ell - \inf_z \ell\big)$ too much, which is positive if and only if
 # the infimum over all $z$ is that over $z > 0$ and lies strictly lower. For $\eta < \tfrac12$ swap
-# the two answers: $C_\eta(z) = C_{1-\eta}(-z)$, and the first case applies. $\square$
+# the two answers: $C_\eta(z) = C_{1-\eta}(-z)$. $\square$
 #
-# For a loss that never increases there is nothing left to compute: the infimum over $z \le 0$ is
+# For a loss that never increases there is little left to compute: the infimum over $z \le 0$ is
 # $\ell(0) = K/2$, and that over $z > 0$ is the limit at infinity. So **every member of the family
 # is calibrated**: it falls from $K/2$ to 0.
 
@@ -558,19 +645,18 @@ for name, loss in losses.LOSSES.items():
         slopes = theory.split_pieces(sympy.diff(expr, z).rewrite(sympy.exp), z)
         assert all(sympy.factor(slope).is_nonpositive for slope in slopes)  # never increases
         right = sympy.limit(theory.split_pieces(expr, z)[-1], z, sympy.oo)
-        rows[name] = {"inf over z > 0": right, "inf over z ≤ 0": expr.subs(z, 0)}
+        rows[name] = {"infimum over z > 0": right, "infimum over z ≤ 0": expr.subs(z, 0)}
         assert expr.subs(z, 0) == sympy.Rational(loss.constant, 2)
         assert right < expr.subs(z, 0)
-pd.DataFrame.from_dict(rows, orient="index")
+table = pd.DataFrame.from_dict(rows, orient="index")
+table.map(lambda limit: str(limit).replace("oo", "∞").replace("-", "−"))
 
 # %% [markdown]
-# The other losses of the registry are calibrated as well, for other reasons: a convex loss is, if
-# and only if it slopes down at 0 (Bartlett, Jordan and McAuliffe 2006), and the last two can be
-# tested on a grid. So calibration is not what sets SymPO apart.
+# Calibration is not what sets SymPO apart: all losses of the package are calibrated. A convex loss
+# is, if and only if it slopes down at 0 (Bartlett, Jordan and McAuliffe 2006).
 #
-# On a grid of margins both sides of the definition are plain minima: the least $C_\eta$ over all
-# margins, and the least over those with the wrong or a missing sign. Their difference is the price
-# of a wrong sign.
+# On a grid of margins both sides of the definition are plain minima, and their difference is the
+# price of a wrong or missing sign.
 
 
 # %%
@@ -589,9 +675,9 @@ def measure_calibration(loss, margins, etas):
 
 
 # %% [markdown]
-# The next cell measures this price for *all* losses and many $\eta$, by brute force and with no use
-# of the theorems. For the symmetric ones it must come out as $|2\eta - 1|$ times the gap of the
-# table above.
+# The next cell measures this price for all losses, by brute force and with no use of the theorems.
+# For the symmetric ones it must come out as $|2\eta - 1|$ times the gap of the table above. (Shown
+# is $\eta > \tfrac12$; the other half mirrors it.)
 
 # %% tags=["check", "claim-calibration"]
 margins = np.linspace(-30, 30, 6001)
@@ -605,10 +691,10 @@ for name, loss in losses.LOSSES.items():
 # the other symmetric ones are still on their way down at z = 30
 for name in ("sigmoid", "ramp", "erf", "laplace", "holder"):
     assert np.allclose(prices[name], np.abs(2 * etas - 1) / 2, atol=1e-9)
-pd.DataFrame(prices, index=pd.Index(etas, name="η")).T
+pd.DataFrame(prices, index=[f"price at η = {eta:g}" for eta in etas]).T.iloc[:, 4:]
 
 # %% [markdown]
-# ### Counterexamples: symmetric and useless
+# ### Symmetric and useless: three counterexamples
 #
 # Symmetry alone promises nothing. Three symmetric losses, each with $K = 1$, that are not
 # calibrated:
@@ -629,33 +715,34 @@ useless = {
     wave: lambda margin: 0.5 - torch.sin(margin) / 2,
 }
 half_turns = np.arange(-40, 41) * np.pi / 2
-rows = {}
+dearest = []
 for expr, fn in useless.items():
     assert theory.find_constant(expr, z) == 1
     assert np.isclose(float(expr.subs(z, 1)), fn(torch.tensor(1.0, dtype=torch.float64)))
-    rows[str(expr)] = measure_calibration(fn, half_turns, etas)
-    assert np.allclose(rows[str(expr)], 0)  # a wrong sign costs nothing
+    price = measure_calibration(fn, half_turns, etas)
+    assert np.allclose(price, 0)  # a wrong sign costs nothing
+    dearest.append(abs(price).max().round(12))
 assert sympy.diff(wave, z).subs(z, 0) < 0
 assert wave.subs(z, sympy.pi / 2) == wave.subs(z, -3 * sympy.pi / 2) == 0
-pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
+named = pd.Index(["the constant ½", "σ(z)", "½ − ½ sin z"])
+pd.DataFrame({"highest price of a wrong sign, over all η": dearest}, index=named)
 
 # %% [markdown]
-# ### What it never learns: the magnitude
+# ### It never learns the magnitude
 #
-# Can a symmetric loss also estimate class probabilities, so that the reward's magnitude is
+# Can a symmetric loss also estimate probabilities, so that the size of the reward difference is
 # recovered? The paper says no and cites earlier work for it (Section 4.3); open question 3 asks for
 # a construction, or for a proof that there is none. Here is a proof, short enough to keep in one's
 # head.
 #
 # **Definition.** A sequence of margins is *minimising* for $\eta$ when $C_\eta$ tends to its
-# infimum along it. A loss allows *class-probability estimation* (CPE) when there is a link $\psi$,
-# with different values for different $\eta$ ($\pm\infty$ allowed), such that every minimising
-# sequence for $\eta$ tends to $\psi(\eta)$. Then training leads to $\psi(\eta)$, and $\eta$ can be
-# read off.
+# infimum along it. A loss allows *class-probability estimation* (CPE) when there is a function
+# $\psi$, its *link*, with different values for different $\eta$ ($\pm\infty$ allowed), such that
+# every minimising sequence for $\eta$ tends to $\psi(\eta)$. Then training leads to $\psi(\eta)$,
+# and $\eta$ can be read off.
 #
-# Why sequences, and not minimisers? The sigmoid loss has no minimiser: $C_\eta$ falls all the way
-# to infinity. What is asked of *every minimiser* it would satisfy emptily, and it would count as an
-# estimator of probabilities.
+# Why sequences, and not minimisers? The sigmoid loss falls for ever, so $C_\eta$ has no minimiser:
+# the larger $z$, the better. A demand on *every minimiser* would be met by there being none.
 #
 # **Theorem.** No symmetric loss allows CPE, whatever its shape.
 #
@@ -669,13 +756,13 @@ pd.DataFrame(rows, index=pd.Index(etas, name="η")).T.abs().round(12)
 # $\psi(\eta') \ne \psi(\eta)$ at once. $\square$ Clipped to a range of scores, both risks have the
 # same minimisers, for the same reason.
 #
-# The proof uses nothing but the sum, so continuity, boundedness or a clever shape do not help. Nor
-# does leaving margins: it holds for any two costs $\ell_+(v)$, $\ell_-(v)$ of a prediction $v$ with
+# The proof uses nothing but the constant sum, so no clever shape helps. Nor does leaving margins:
+# it holds for any two costs $\ell_+(v)$, $\ell_-(v)$ of a prediction $v$ with
 # $\ell_+(v) + \ell_-(v) = K$. It also shows what is kept: $a < 0$ exactly when $\eta'$ lies on the
 # other side of $\tfrac12$, so the sign survives.
 
 # %% tags=["check", "claim-no-magnitudes"]
-other = sympy.Symbol("eta'", real=True)
+other = sympy.Symbol(r"\eta'", real=True)
 a = (2 * other - 1) / (2 * eta - 1)
 b = sympy.simplify(risk.subs(eta, other) - a * risk)
 assert value not in b.free_symbols  # b does not depend on the margin, for any symmetric loss
@@ -689,13 +776,13 @@ slope = sympy.diff(logistic_risk.subs(eta, other) - a * logistic_risk, z)
 remains = 1 - other - a * (1 - eta)
 assert sympy.simplify((slope - remains * sympy.tanh(z / 2)).rewrite(sympy.exp)) == 0
 assert remains.subs(same_side) != 0
-b
+Math(rf"b = {sympy.latex(b, order='none')}")
 
 # %% [markdown]
-# The sequence $1, 2, 3, \dots$ shows it at work. For each symmetric loss of the registry it must be
-# minimising for $\eta = 0.6$ and for $\eta = 0.9$ alike. For the logistic loss none is: its risk is
-# strictly convex, so what is minimising for 0.6 tends to the one stationary point, $\log 1.5$, and
-# what is minimising for 0.9 to $\log 9$.
+# The sequence $1, 2, 3, \dots$ shows the proof at work. For each symmetric loss of the package it
+# must be minimising for $\eta = 0.6$ and for $\eta = 0.9$ alike. For the logistic loss no sequence
+# is: its risk is strictly convex, so what is minimising for 0.6 tends to the one stationary point,
+# $\log 1.5$, and what is minimising for 0.9 to $\log 9$.
 
 # %% tags=["check", "claim-no-magnitudes"]
 for loss in losses.LOSSES.values():
@@ -716,12 +803,13 @@ for probability in same_side.values():
     assert sympy.solve(condition, z) == [sympy.log(probability / (1 - probability))]
 
 # %% [markdown]
-# Two pairs make it concrete: one is nearly a tie ($\eta = 0.6$), the other nearly certain
-# ($\eta = 0.9$). We draw labels for each, flip some at the noise rate, and minimise the average
-# loss of those labels over all clipped margins. This is training, with a model that has one number
-# per pair. A symmetric loss must give both pairs the same margins. The logistic loss must tell them
-# apart. So must Savage, which is bounded and not convex: it is the constant sum, and neither
-# boundedness nor non-convexity, that erases the magnitude.
+# Now with data, for two pairs of the example: c against d, nearly a tie, and a against b, nearly
+# certain. We draw labels for each, flip some at the noise rate, and minimise the average loss over
+# all margins up to the bound. This is training, with a model that has one number per pair.
+#
+# A symmetric loss must give both pairs the same margins. The logistic loss must tell them apart. So
+# must Savage, which is bounded and not convex: it is the constant sum, and neither boundedness nor
+# non-convexity, that erases the magnitude.
 
 
 # %%
@@ -734,7 +822,8 @@ def find_minimisers(loss, margins, etas):
 # %% tags=["check", "claim-no-magnitudes"]
 margins = np.linspace(-bound, bound, 801)
 shares = []
-for probability in (0.6, 0.9):
+for better, worse in ("cd", "ab"):
+    probability = expit(story.REWARDS[better] - story.REWARDS[worse])
     labels = np.where(generator.random(draws) < probability, 1, -1)
     shares.append((noise.flip(labels, noise_rate, noise_rate, generator) == 1).mean())
 ranges = {}
@@ -742,11 +831,13 @@ equal = {}
 for name, loss in losses.LOSSES.items():
     near_tie, near_certain = find_minimisers(loss.fn, margins, shares)
     equal[name] = np.array_equal(near_tie, near_certain)
-    ranges[name] = [f"{best.min():.2f} … {best.max():.2f}" for best in (near_tie, near_certain)]
+    ends = [(f"{best.min():.2f}", f"{best.max():.2f}") for best in (near_tie, near_certain)]
+    ranges[name] = [low if low == high else f"{low} to {high}" for low, high in ends]
 assert all(equal[name] for name, loss in losses.LOSSES.items() if loss.symmetric)
 assert not any(equal[name] for name in ("logistic", "square", "exponential", "savage"))
 assert equal["hinge"] and equal["truncated_hinge"]  # not symmetric, and no estimators either
-pd.DataFrame.from_dict(ranges, orient="index", columns=["η = 0.6", "η = 0.9"])
+columns = ["best margin, c against d", "best margin, a against b"]
+pd.DataFrame.from_dict(ranges, orient="index", columns=columns)
 
 # %% [markdown]
 # The hinge and the truncated hinge also give both pairs the same margins, without being symmetric.
@@ -756,14 +847,14 @@ pd.DataFrame.from_dict(ranges, orient="index", columns=["η = 0.6", "η = 0.9"])
 #
 # The theorem is about losses. A stronger fact is about data. The noisy labels of a pair speak for
 # $a_1$ with probability $\tilde\eta = (1-2\varepsilon)\eta + \varepsilon$, and nothing else about
-# them depends on $\eta$ and $\varepsilon$. So $(\eta, \varepsilon)$ and $(\eta', \varepsilon')$
-# with the same $\tilde\eta$ give the same data: a sure pair that is misread often ($0.9$, $0.4$)
-# and a near tie that is misread seldom ($0.6$, $0.1$) cannot be told apart by *any* method. In fact
-# every $\eta$ from $\tilde\eta$ to 1 is possible. rDPO gets around this by being told
-# $\varepsilon$; several pairs with a known link get around it because their rewards have to add up.
+# them depends on $\eta$ and $\varepsilon$. A sure pair that is misread often ($\eta = 0.9$,
+# $\varepsilon = 0.4$) and a near tie that is misread seldom ($0.6$, $0.1$) have the same
+# $\tilde\eta$, so they give the same data and cannot be told apart by *any* method. In fact every
+# $\eta$ from $\tilde\eta$ to 1 is possible, each with a noise rate of its own. rDPO gets around
+# this by being told $\varepsilon$.
 #
 # The check counts labels in two stages, first the true ones and then the flips, without the formula
-# for $\tilde\eta$.
+# for $\tilde\eta$. Then it solves for the noise rate that makes a given $\eta$ fit:
 
 
 # %% tags=["check", "claim-no-magnitudes"]
@@ -782,24 +873,27 @@ sure, near_tie = count_labels(0.9, 0.4, 100), count_labels(0.6, 0.1, 100)
 assert np.allclose(sure, near_tie, rtol=0, atol=1e-12)
 assert not np.allclose(sure, count_labels(0.9, 0.1, 100), rtol=0, atol=1e-3)  # another η̃
 
-rate, seen = sympy.symbols("varepsilon s")
+rate, seen = sympy.symbols(r"varepsilon \tilde{\eta}")
 (explains,) = sympy.solve((1 - 2 * rate) * eta + rate - seen, rate)  # the ε for which η fits
 assert sympy.simplify(sympy.diff(explains, eta) * (2 * eta - 1) ** 2 - (2 * seen - 1)) == 0  # rises
 assert explains.subs(eta, seen) == 0
-assert sympy.simplify(explains.subs(eta, 1) - (1 - seen)) == 0  # below ½, as s > ½
-explains
+assert sympy.simplify(explains.subs(eta, 1) - (1 - seen)) == 0  # below ½, as η̃ > ½
+Math(rf"\varepsilon = {sympy.latex(explains, order='none')}")
 
 # %% [markdown]
-# **A caveat.** All this is said of a margin that is free to move, or to move within a range of its
-# own. Where rewards are restricted together, in a box or a class of functions, pairs that share an
-# answer have to compromise, and their weights $2\eta - 1$ say how. So some magnitude leaks in, by
-# the class and not by the loss: one pair alone, in the same box, shows none. Three answers with
-# rewards in $[-1, 1]$, two pairs and the sigmoid loss: the best must go to 1, the worst to $-1$,
-# and the middle one moves *away* from the clearer of its two pairs. Noise, which scales all weights
-# alike, must not move it.
+# ### Several pairs together let some magnitude through
+#
+# All this is said of a margin that is free to move. Where rewards are restricted together, in a box
+# or a class of functions, pairs that share an answer have to compromise, and their weights
+# $2\eta - 1$ say how. So some magnitude leaks in, through the class and not through the loss.
+#
+# The smallest case: three answers with rewards in $[-1, 1]$, two pairs, the sigmoid loss. The best
+# answer must go to 1, the worst to $-1$, and the middle one moves *away* from the clearer of its
+# two pairs. Noise, which scales all weights alike, must not move it. One pair alone, in the same
+# box, must show nothing.
 #
 # What leaks is a *ratio* of weights, from which $1 - 2\varepsilon$ has cancelled. So several pairs
-# know something that one does not, and with a known link they give the magnitudes back: this is
+# know something that one does not, and with a known link they give the magnitudes back. This is
 # what remains possible of the open question, and notebook 13 does it (T14).
 
 # %% tags=["check", "claim-no-magnitudes"]
@@ -814,26 +908,28 @@ for above, below in ((0.9, 0.6), (0.75, 0.75), (0.6, 0.9)):
         compromise = compromise + compute_conditional_risk(fn, middle - worst, [seen_below])
         least = np.unravel_index(compromise.argmin(), compromise.shape)
         assert (best[least], worst[least]) == (1, -1)
-        learned.loc[f"η above {above:g}, below {below:g}", column] = middle[least]
+        learned.loc[f"η = {above:g} above it, {below:g} below it", column] = middle[least]
 assert (learned.clean.diff().dropna() > 0.1).all()  # the magnitude shows,
 alone = find_minimisers(fn, np.linspace(-2, 2, 81), [0.6, 0.9])
 assert np.array_equal(*alone)  # but not in one pair
 assert np.allclose(learned.clean, learned.noisy, rtol=0, atol=grid[1] - grid[0])
-learned
+learned.add_prefix("middle reward, ").add_suffix(" labels")
 
 # %% [markdown]
-# ### For contrast: losses that do read the magnitude, and what noise does to it
+# ### Losses that do read the magnitude, and what noise does to it
 #
 # The minimiser of the logistic risk solves $C_\eta'(z) = 0$, which gives the log-odds
 # $\log\frac{\eta}{1-\eta}$. Under Bradley–Terry this is $r^*(a_1) - r^*(a_2)$ exactly: clean labels
-# reveal the reward difference. With flips at rate $\varepsilon$ the loss sees
-# $\tilde\eta = (1-2\varepsilon)\eta + \varepsilon$ instead and returns *its* log-odds, which never
-# exceed $\log\frac{1-\varepsilon}{\varepsilon}$, however certain the pair. The sign is still right.
-# What is lost is additivity: these shrunken log-odds are no longer differences of any reward, and
+# reveal the reward difference.
+#
+# With flips at rate $\varepsilon$ the loss sees $\tilde\eta = (1-2\varepsilon)\eta + \varepsilon$
+# instead and returns *its* log-odds (below), which never exceed
+# $\log\frac{1-\varepsilon}{\varepsilon}$, however certain the pair. The sign is still right. What
+# is lost is additivity: these shrunken log-odds are no longer differences of any reward, and
 # notebook 04 shows how this can turn a ranking over.
 
 # %% tags=["check", "claim-no-magnitudes"]
-rate, p = sympy.symbols("varepsilon p", positive=True)
+rate, p = sympy.symbols("varepsilon eta", positive=True)
 log_odds = sympy.log(p / (1 - p))
 minimisers = {
     "logistic": log_odds,
@@ -852,17 +948,17 @@ noisy = log_odds.subs(p, seen)
 assert sympy.simplify(noisy.subs(p, 1) - sympy.log((1 - rate) / rate)) == 0  # the cap
 # shrunk by 1 − 2ε
 assert sympy.expand(minimisers["square"].subs(p, seen) - (1 - 2 * rate) * (2 * p - 1)) == 0
-noisy
+Math(rf"\log\frac{{\tilde\eta}}{{1 - \tilde\eta}} = {sympy.latex(noisy)}")
 
 # %% [markdown]
 # ### The minimisers in one figure
 #
 # **What to expect.** On clean labels (left) the logistic and square curves rise with $\eta$: a
 # minimiser from which $\eta$ can be read. The sigmoid and the ramp must be steps: nothing but the
-# side of $\tfrac12$ shows. Where many margins are equally good the range is shaded: the ramp
-# accepts any margin of at least 1. With noise (right) the steps must not move at all, and the
-# curves must be crushed towards 0. A step that moved or a curve that did not would refute the
-# derivation.
+# side of $\tfrac12$ shows. The sigmoid loss falls for ever, so its best margin is the largest one
+# that is allowed; the ramp is content with any margin of at least 1. With noise (right) the steps
+# must not move at all, and the curves must be crushed towards 0. A step that moved or a curve that
+# did not would refute the derivation.
 
 
 # %%
@@ -877,7 +973,7 @@ def tabulate_minimisers(names, *, noise_rates, etas, margins):
     return pd.DataFrame(rows, columns=["loss", "noise_rate", "eta", "low", "high"])
 
 
-shown = ("ramp", "sigmoid", "logistic", "square", "hinge")
+shown = ("ramp", "sigmoid", "logistic", "square")
 rates = [0, noise_rate]
 grid = np.arange(4, 97) / 100
 table = tabulate_minimisers(shown, noise_rates=rates, etas=grid, margins=margins)
@@ -891,21 +987,34 @@ wide = table.set_index(["loss", "noise_rate", "eta"])[["low", "high"]].sort_inde
 for name in ("sigmoid", "ramp"):
     assert np.array_equal(wide.loc[name, 0], wide.loc[name, noise_rate])
 assert not np.array_equal(wide.loc["logistic", 0], wide.loc["logistic", noise_rate])
+
+# %% tags=["hide-input"]
 Markdown(
     f"A pair with η = 0.9: at ε = {noise_rate:g} the logistic minimiser falls from "
     f"{at.loc['logistic', 0]:.2f} to {at.loc['logistic', noise_rate]:.2f} (predicted "
     f"{predicted:.2f}), the square one from {at.loc['square', 0]:.2f} to "
-    f"{at.loc['square', noise_rate]:.2f}; the sigmoid stays at {at.loc['sigmoid', 0]:.2f}, the "
-    f"ramp at any margin from {at.loc['ramp', 0]:.2f}."
+    f"{at.loc['square', noise_rate]:.2f}. The sigmoid stays at the largest margin allowed, "
+    f"{at.loc['sigmoid', 0]:g}, and the ramp at any margin from {at.loc['ramp', 0]:g} up."
 )
 
 # %% [markdown]
-# **Reading.** A reward trained with a symmetric loss is a ranking. Its steps say where the clipping
-# is, not how much better an answer is; two such rewards must not be averaged or compared across
-# prompts as if they had a unit. For improving a policy a ranking is enough, which is what notebook
-# 04 proves.
+# > **Take along from T6.**
+# > 1. A symmetric loss learns which answer is better, with or without noise: it is calibrated if it
+# >    gets lower on the right side of 0 than on the wrong one.
+# > 2. It never learns by how much. A reward trained with it is a ranking: the height of its steps
+# >    tells where scores are clipped, so two such rewards must not be averaged, or compared across
+# >    prompts, as if they had a unit.
+# > 3. For improving a policy a ranking is enough, which is what notebook 04 proves.
 #
 # (The converse, the uniqueness of $\gamma = 2$ and the form of the impossibility proof are ours.)
+#
+# <details><summary><b>Quick check.</b> Two reward models, one trained with the sigmoid loss and one
+# with DPO's, give a pair the margins 8 and 0.3. Which is surer of it?</summary>
+#
+# It cannot be said. The 8 is where the clipping, the step size or the patience of the training
+# stopped a margin that wanted to grow for ever; the 0.3 may be a sure pair whose labels were often
+# flipped.
+# </details>
 #
 # ## Exercises
 #
@@ -940,7 +1049,7 @@ Markdown(
 # $-4z$, the same up to scale. Indeed a loss is symmetric if and only if $\ell(z) - K/2$ is odd.
 # </details>
 #
-# **4.** $\ell(z) = \tfrac12 - z/(1 + z^2)$ is symmetric and turns up again beyond $z = 1$. Is it
+# **4.** $\ell(z) = \tfrac12 - z/(1 + z^2)$ is symmetric and rises again beyond $z = 1$. Is it
 # calibrated? Would you train with it?
 #
 # <details><summary>Answer</summary>
@@ -963,5 +1072,5 @@ Markdown(
 #
 # ## Provenance
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance("03_symmetric_losses", profile=profile)

@@ -12,13 +12,13 @@
 # %% [markdown]
 # # 04 · Rank and policy
 #
-# You will see why learning the right *order* of answers is enough to improve a policy, why a
-# symmetric loss learns that order from noisy labels, and why the logistic loss, which learns it
+# You will see that a policy needs only the right *order* of its answers to improve, that a
+# symmetric loss learns this order from noisy labels, and that the logistic loss, which learns it
 # from clean labels, may not.
 #
 # - Paper: Section 4.2, rank preservation (Theorem 2) and policy improvement. T9 and T15 are ours.
-# - Reads → writes: nothing → `fig_t7_four_actions`, `fig_t7_wrong_orders`, `fig_t8_improvement`,
-#   `fig_t9_gradients` with the data behind them.
+# - Reads → writes: nothing → `fig_t7_four_actions`, `fig_t7_wrong_orders`, `fig_t8_policies`,
+#   `fig_t8_improvement`, `fig_t9_gradients` with the data behind them.
 # - Time: under a minute in every profile.
 
 # %% tags=["bootstrap", "hide-cell"]
@@ -51,26 +51,46 @@ import numpy as np
 import pandas as pd
 import sympy
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, Math
 from scipy.special import expit, logit, rel_entr, softmax
 from torch.nn.functional import logsigmoid, relu
 
 from sympo import losses
-from sympo.book import figures, theory
+from sympo.book import explorables, figures, story, theory
 from sympo.studies import profiles
 
-count = 200 if profiles.resolve_profile(profile) == "smoke" else problems
+profile = profiles.resolve_profile(profile)
+figures.use_readable_tables()
+count = 200 if profile == "smoke" else problems
 
 # %% [markdown]
-# ## T7 · Rank preservation
+# ## Four answers, three questions
 #
-# A policy is trained to prefer answers with higher learned reward. It does not need to know *how
-# much* better an answer is, as T8 below will show; but it must not believe that the worse one is
-# better. So the question to put to a loss is: does its best reward put the answers in the true
-# order, even when labels are noisy?
+# These are the four answers of notebooks 00 to 03 to the question: *My bread is stale after a day.
+# What can I do?* An annotator has compared them in pairs, and some labels are wrong.
+
+# %% tags=["hide-input"]
+story.tabulate_answers()
+
+# %% [markdown]
+# A loss turns the labels into a learned reward, and the learned reward into a policy. So we ask:
 #
-# Drop the prompt and take finitely many actions $a_1, \dots, a_n$ with true reward $r^*$. The pair
-# $(a_i, a_j)$ is compared with probability $q_{ij}$ and $a_i$ wins with probability
+# 1. **T7.** Which losses put a before b before c before d, although labels are wrong?
+# 2. **T8.** Is the right order enough for a better policy, when the steps between the answers are
+#    learned wrong?
+# 3. **T9.** What does a single wrong label do during training?
+#
+# T15, in between, asks what a loss learns where there is no true order.
+
+# %% [markdown]
+# ## T7 · A symmetric loss learns the right order
+#
+# A policy is trained to prefer answers with a higher learned reward. By how much they are better it
+# need not know (T8); but it must not take the worse one for the better. So the question to put to a
+# loss is: does its best reward have the true order, even where labels are noisy?
+#
+# Drop the prompt and take finitely many actions $a_1, \dots, a_n$ with true reward $r^*$. A
+# pair $(a_i, a_j)$ is compared with probability $q_{ij}$ and $a_i$ wins with probability
 # $\eta_{ij} = \sigma(r^*_i - r^*_j)$; labels then flip with probability $\varepsilon < ½$, so that
 # the data show $\tilde\eta = \varepsilon + (1-2\varepsilon)\,\eta$. With infinitely many labels a
 # reward $r$ has the risk
@@ -92,7 +112,7 @@ count = 200 if profiles.resolve_profile(profile) == "smoke" else problems
 # actions as $r^*$ does; and if no reward has it, every sequence of rewards whose risk tends to
 # $R_{\min}$ has the true order from some point on.
 #
-# Condition 3 carries the weight. It is about $\ell$, the noise, and the form $g = r(a_1)-r(a_2)$
+# Condition 3 carries the weight. It is about the loss, the noise, and the form $g = r(a_1)-r(a_2)$
 # *together*; much of T7 is about who meets it. (The explicit condition 3, the sequences, the
 # counterexamples and the search below are ours.)
 #
@@ -115,12 +135,14 @@ count = 200 if profiles.resolve_profile(profile) == "smoke" else problems
 # Bradley–Terry plays no part: it is enough that the noisy majority of every *sampled* pair agrees
 # with $r^*$.
 #
-# ### Who meets condition 3
+# ### Bounded symmetric losses meet condition 3: large margins fit together
 #
-# Every term must come to zero at once. Symmetry alone does not see to it: ½ − z/(1+z²) (notebook
-# 03, exercise 4) is symmetric and calibrated, but wants exactly $z = 1$ from every pair, which a
-# chain of three actions cannot have. A loss that never increases comes to its infimum at *every*
-# large enough margin, at least in the limit, and large margins do fit together:
+# Every pair must come to its least cost at once. Symmetry alone does not see to it: ½ − z/(1+z²)
+# (notebook 03, exercise 4) is symmetric and calibrated, but wants exactly $z = 1$ from every pair,
+# which a chain of three actions cannot have.
+#
+# A loss that never increases comes to its infimum at *every* large enough margin, at least in the
+# limit. And large margins do fit together:
 #
 # - **Ramp**: $\ell(z) = \inf\ell = 0$ for every $z \ge 1$. Any $r$ that climbs by at least 1 from
 #   each rank to the next attains $R_{\min}$; the ranks $0, 1, \dots, n-1$ do.
@@ -154,13 +176,13 @@ assert ramp(sympy.Rational(99, 100)) > 0  # a step below 1 is not
 assert sympy.limit(sigmoid(t), t, sympy.oo) == 0  # sigmoid gets there in the limit …
 # … and nowhere before: no margin is free of cost
 assert not sympy.solveset(sigmoid(z), z, sympy.S.Reals)
-sympy.factor(excess)
+Math(r"\text{cost above the least} = " + sympy.latex(claim))
 
 # %% [markdown]
-# Now with numbers, for many problems at once: the scores $g_{ij}$ of all pairs $i < j$, the noisy
-# probability $\tilde\eta$, and the noisy risk $\tilde R(r)$. A best reward is one of least risk;
-# how it is found is the business of `theory.fit_reward`, which has a solver for each of five
-# losses.
+# Now with numbers, for many problems at once. The cell defines the scores $g_{ij}$ of all pairs
+# $i < j$, the noisy probability $\tilde\eta$, and the noisy risk $\tilde R(r)$. A best reward is
+# one of least risk; how it is found is the business of `theory.fit_reward`, which has a solver for
+# each of five losses.
 
 
 # %%
@@ -190,10 +212,10 @@ def best_reward(name, problems, noise_rate, *, clip=None):
 
 
 # %% [markdown]
-# Each row of `uneven` is a random problem with four actions, and pairs that are sampled very
-# unevenly. The ramp risk is piecewise linear with kinks at $g = \pm1$, so some minimiser has
-# integer entries between 0 and 3, and the solver finds it by trying *all* of them; there is no
-# optimiser to mistrust. It must give the ranks themselves, at every noise rate below ½.
+# Each row of `uneven` is a random problem with four actions, and pairs that are compared very
+# unevenly often. The ramp's risk is piecewise linear with kinks at $g = \pm1$, so some minimiser
+# has integer entries between 0 and 3. The solver tries *all* of them, so there is no optimiser to
+# mistrust. It must give the ranks themselves, at every noise rate below ½.
 
 # %% tags=["check", "claim-rank-preservation"]
 uneven, even = (
@@ -211,9 +233,9 @@ assert (best_reward("ramp", uneven, 0.6) == 3 - ranks).all()
 
 # %% [markdown]
 # And the rest of the family? Take every bounded symmetric loss of the registry, and all integer
-# rewards from 0 to 3, ties included, at a scale that the tails no longer matter. Two things must
-# hold. The ranks come as close to $R_{\min}$ as one likes; and whatever comes closer than $\Delta$
-# has the true order. $\Delta$ cannot be improved: a thousandth more, and in every problem a wrong
+# rewards from 0 to 3, ties included, at a scale where the tails no longer matter. Two things must
+# hold: the ranks come as close to $R_{\min}$ as one likes, and whatever comes closer than $\Delta$
+# has the true order. Nor can $\Delta$ be improved: a thousandth more, and in every problem a wrong
 # order slips through.
 
 # %% tags=["check", "claim-rank-preservation"]
@@ -234,19 +256,19 @@ for loss in bounded:
     assert (noisy_risk(loss.fn, 1e12 * ranks, uneven, noise_rate) - least).max() < 1e-12
     assert not wrong_order[excess < 0.999 * needed].any()
     assert (wrong_order & (excess < 1.001 * needed)).any(axis=0).all()
-", ".join(loss.label for loss in bounded)
+Markdown(f"This holds for {', '.join(loss.label for loss in bounded)}.")
 
 # %% [markdown]
-# ### Where a condition is dropped
+# ### Neighbours in rank must be compared (condition 2)
 #
-# **Neighbours in rank that are never compared** (condition 2). Take $r^* = (3, 2, 1, 0)$ and list
-# *all* integer rewards of least ramp risk. First with every pair sampled, then without the pair of
-# extremes, then without a neighbouring pair. Only the last may harm: the extremes are ordered by
-# the chain between them, but nothing else compares the two neighbours.
+# Take $r^* = (3, 2, 1, 0)$ and list *all* integer rewards of least ramp risk: first with every pair
+# sampled, then without the pair of extremes, then without a pair of neighbours. Only the last may
+# harm. The extremes are ordered by the chain between them; two neighbours have no chain between
+# them, and nothing else compares them.
 
 # %% tags=["check", "claim-rank-preservation"]
 true = np.array([[3.0, 2.0, 1.0, 0.0]])
-left_out = {"no pair": None, "the extremes (a₁, a₄)": 2, "neighbours (a₂, a₃)": 3}
+left_out = {"no pair": None, "the extremes a and d": 2, "the neighbours b and c": 3}
 orders_kept = {}
 for case, pair in left_out.items():
     sampling = np.array([[0.0 if index == pair else 1.0 for index in range(6)]])
@@ -256,19 +278,24 @@ for case, pair in left_out.items():
     reversed_, tied = theory.find_order_errors(true, best)
     orders_kept[case] = not (reversed_ | tied).any()
 assert orders_kept["no pair"]
-assert orders_kept["the extremes (a₁, a₄)"]
-assert not orders_kept["neighbours (a₂, a₃)"]
-report = pd.Series(orders_kept, name="every minimiser has the true order")
-report.rename_axis("never compared").to_frame()
+assert orders_kept["the extremes a and d"]
+assert not orders_kept["the neighbours b and c"]
+report = {"never compared": [*orders_kept], "every best reward in true order": orders_kept.values()}
+pd.DataFrame(report)
 
 # %% [markdown]
-# **A loss without a lower bound.** The unhinged loss $1 - z$ is symmetric, but $\inf\ell = -\infty$
-# and $R_{\min}$ means nothing; the rewards must be held in a set, and the set decides. With
-# $a_{ij} = q_{ij}(2\tilde\eta_{ij} - 1)$ its risk is $1 - \sum_i r_i w_i$, where
-# $w_i = \sum_j a_{ij}$ are the *weighted net wins* of an action. In a box $|r_i| \le B$ the best
-# reward has only two levels, $B$ where $w_i > 0$ and $-B$ elsewhere, so of three actions or more
-# some always tie. In a ball it is $r \propto w$: no ties, but the order of net wins, and an action
-# that is compared often and loses seldom wins more than a better one that is seldom compared.
+# ### The loss must have a lower bound
+#
+# The unhinged loss $1 - z$ is symmetric, but $\inf\ell = -\infty$ and $R_{\min}$ means nothing. The
+# rewards must be held in a set, and the set decides.
+#
+# With $a_{ij} = q_{ij}(2\tilde\eta_{ij} - 1)$ the risk is $1 - \sum_i r_i W_i$, where
+# $W_i = \sum_j a_{ij}$ are the *net wins* of an action: how much more often it wins than loses.
+#
+# - In a box $|r_i| \le C$ the best reward has only two levels, $C$ where $W_i > 0$ and $-C$
+#   elsewhere. So of three actions or more some always tie.
+# - In a ball it is $r \propto W$. That has no ties, but the order of net wins: an action that is
+#   compared often and seldom loses wins more than a better one that is seldom compared.
 
 # %% tags=["check", "claim-rank-preservation"]
 # a pair counts for its first action and against its second
@@ -288,6 +315,8 @@ best_risk = noisy_risk(unhinged, in_ball, uneven, noise_rate)
 assert (best_risk <= noisy_risk(unhinged, others, uneven, noise_rate)).all()
 swapped = theory.find_order_errors(uneven.reward, in_ball, tolerance=0)[0]
 assert swapped.any()
+
+# %% tags=["hide-input"]
 Markdown(
     f"Unhinged, of {count} problems: in a box {(reversed_ | tied).mean():.0%} are wrong "
     f"({reversed_.mean():.1%} reverse a pair, the others only tie); in a ball {swapped.mean():.1%} "
@@ -295,29 +324,39 @@ Markdown(
 )
 
 # %% [markdown]
-# ### The sharp question: logistic is calibrated too, so why not use it?
+# > **To take along.** A bounded symmetric loss sees noise as a factor, and its wish, "every margin
+# > large", can be granted to all pairs at once. So its best reward has the true order.
 #
-# The logistic loss passes every test of notebook 03: it is calibrated, it even recovers $\eta$.
-# *Without* noise it keeps the order by theorem: the best logistic margin of a pair is its log-odds,
-# which under Bradley–Terry is $r^*_i - r^*_j$. This is additive along chains,
-# $g_{ik} = g_{ij} + g_{jk}$, so $r = r^*$ reaches all pairs' best margins at once, and where the
+# ### The logistic loss wants exact margins, which noise puts at odds
+#
+# Logistic passes every test of notebook 03: it is calibrated, and it even recovers $\eta$. Why not
+# use it?
+#
+# *Without* noise it keeps the order by theorem. The best logistic margin of a pair is its log-odds,
+# which under Bradley–Terry is $r^*_i - r^*_j$. These margins add up along chains,
+# $g_{ik} = g_{ij} + g_{jk}$, so $r = r^*$ gives every pair its best margin at once; and where the
 # sampled pairs connect all actions nothing else does.
 #
-# With noise the best margin of a pair of true gap $u$ is
-# $f_\varepsilon(u) = \log\frac{\tilde\eta}{1-\tilde\eta}$. Since $\tanh\frac u2 = 2\sigma(u) - 1$,
-# and symmetric noise multiplies $2\eta - 1$ by $k = 1 - 2\varepsilon$, it obeys a **tanh law**:
+# *With* noise the best margin of a pair with true gap $u$, its **wish**, is $f_\varepsilon(u) =
+# \log\frac{\tilde\eta}{1-\tilde\eta}$. No label is surer than $1-\varepsilon$, so no wish exceeds
+# $\log\frac{1-\varepsilon}{\varepsilon}$, however large the gap: noise cuts down large gaps more
+# than small ones.
+#
+# To be exact: since $\tanh\frac u2 = 2\sigma(u) - 1$, and symmetric noise multiplies $2\eta - 1$ by
+# $k = 1 - 2\varepsilon$, the wish obeys a **tanh law**:
 #
 # $$\tanh\frac{f_\varepsilon(u)}2 = k\,\tanh\frac u2, \qquad
 # f_\varepsilon(u) = 2\operatorname{artanh}\Bigl(k\tanh\frac u2\Bigr), \qquad
 # f'_\varepsilon(u) = \frac{k}{1 + (1-k^2)\sinh^2\frac u2} .$$
 #
 # The slope falls with $u > 0$, so $f_\varepsilon$ is strictly concave there; with
-# $f_\varepsilon(0) = 0$ it is strictly *subadditive*: $f_\varepsilon(u+v) < f_\varepsilon(u) +
-# f_\varepsilon(v)$. A chain of two steps wishes to climb further than the direct pair does. No
-# reward gives all three pairs their wish, at any $\varepsilon$ in $(0, ½)$: condition 3 fails.
+# $f_\varepsilon(0) = 0$ it is strictly *subadditive*:
+# $f_\varepsilon(u+v) < f_\varepsilon(u) + f_\varepsilon(v)$. In words: two steps of a chain
+# together wish to climb further than the direct pair does. No reward gives all three pairs their
+# wish, at any $\varepsilon$ in $(0, ½)$. Condition 3 fails.
 
 # %% tags=["check", "claim-logistic-reverses"]
-u, m, x, y = sympy.symbols("u m x y", positive=True)
+u, x, y = sympy.symbols("u x y", positive=True)
 k = sympy.Symbol("k", positive=True)
 noisy_sigma = noisy_eta.subs({eta: 1 / (1 + sympy.exp(-u)), epsilon: (1 - k) / 2})
 assert sympy.simplify(2 * noisy_sigma - 1 - k * sympy.tanh(u / 2).rewrite(sympy.exp)) == 0
@@ -325,7 +364,7 @@ wish = 2 * sympy.atanh(k * sympy.tanh(u / 2))
 slope = k / (1 + (1 - k**2) * sympy.sinh(u / 2) ** 2)
 assert sympy.simplify((wish.diff(u) - slope).rewrite(sympy.exp)) == 0
 falls = slope.diff(u) * (1 + (1 - k**2) * sympy.sinh(u / 2) ** 2) ** 2
-some_noise = 1 / (1 + m)  # k strictly between 0 and 1
+some_noise = 1 / (1 + t)  # k strictly between 0 and 1
 assert sympy.factor(falls.subs(k, some_noise)).is_negative  # strictly concave
 assert sympy.simplify(falls.subs(k, 1)) == 0  # no noise: a straight line
 
@@ -333,70 +372,102 @@ assert sympy.simplify(falls.subs(k, 1)) == 0  # no noise: a straight line
 chain = (k * x + k * y) / (1 + k * x * k * y)
 direct = k * (x + y) / (1 + x * y)
 assert sympy.factor((chain - direct).subs(k, some_noise)).is_positive  # strictly subadditive
-sympy.factor(chain - direct)
+rest = k * x * y * (1 - k**2) * (x + y) / ((1 + x * y) * (1 + k**2 * x * y))
+assert sympy.simplify(chain - direct - rest) == 0
+Math(r"\text{chain} - \text{direct} = " + sympy.latex(rest))
 
 # %% [markdown]
-# **Four actions suffice to reverse a pair, at an $\varepsilon$ of 1%.** Let
-# $a \succ b \succ c \succ d$ with gaps 3, 3 and ½. Three pairs are compared often, $(a,b)$, $(b,c)$
-# and $(a,d)$; they form a tree, so a reward can give all three what they wish. The others are a
-# thousand times rarer and have next to no say. From $a$ down to $c$ the noisy wishes of two steps
-# of 3 add up; $d$ hangs on one step of 6.5, whose wish is below their sum. So $c$ falls below $d$.
+# ### Four answers and 1% of noise: logistic reverses two of them
 #
-# **Expect** to the right of the graph: clean, the true rewards; at 1% noise the lines of $c$ and
-# $d$ cross for logistic, and for ramp they do not.
+# Back to the bread. From a to d the gaps are 3, 3 and ½. Suppose that three pairs are compared
+# often: (a, b), (b, c) and (a, d). The other three are a thousand times rarer and have next to no
+# say.
+#
+# The three frequent pairs form no cycle, so a reward can give each of them what it wishes. And
+# then:
+#
+# - c hangs below a by *two steps of 3*. Noise shortens each of them a little.
+# - d hangs below a by *one step of 6.5*. Noise shortens it a lot, to less than the two steps of 3
+#   together.
+#
+# So c, which is better, ends up further below a than d does. The pair (c, d) itself would object,
+# if it were compared more often.
+#
+# **Expect** in the figure: for logistic at 1% noise the lines of c and d cross, for ramp they do
+# not. In the table below it the frequent pairs get what they wish, and the rare ones do not.
 
 # %%
-names = ["ab", "ac", "ad", "bc", "bd", "cd"]
-pairs = pd.DataFrame({"better": [p[0] for p in names], "worse": [p[1] for p in names]})
-heavy = np.isin(names, ["ab", "bc", "ad"])
+pairs = story.tabulate_pairs(0)[["better", "worse"]]
+heavy = (pairs.better + pairs.worse).isin(["ab", "bc", "ad"])
 pairs["sampling"] = np.where(heavy, 1, 1e-3) / np.where(heavy, 1, 1e-3).sum()
-graph = theory.Problems(np.array([[6.5, 3.5, 0.5, 0.0]]), pairs.sampling.to_numpy()[None])
+true = np.array([*story.REWARDS.values()])
+graph = theory.Problems(true[None], pairs.sampling.to_numpy()[None])
 slight = 0.01
 fits = {
-    "logistic, ε = 0": best_reward("logistic", graph, 0.0)[0],
+    "true reward": true,
     f"logistic, ε = {slight:g}": best_reward("logistic", graph, slight)[0],
     f"ramp, ε = {slight:g}": best_reward("ramp", graph, slight)[0],
 }
 pairs["wish"] = logit(noisy_preference(gaps(graph.reward), slight))[0]
 pairs["gets"] = gaps(fits[f"logistic, ε = {slight:g}"])
 # only differences of rewards mean anything: d is put at 0
-learned = pd.DataFrame(fits, index=list("abcd")).apply(lambda fit: fit - fit["d"])
+learned = pd.DataFrame(fits, index=[*story.REWARDS]).apply(lambda fit: fit - fit["d"])
 rewards = learned.rename_axis("action").reset_index().melt("action", None, "series", "reward")
 figure = figures.fig_t7_four_actions(pairs, rewards)
 figures.save(figure, "fig_t7_four_actions", {"pairs": pairs, "rewards": rewards}, profile=profile)
 
 # %% tags=["check", "claim-logistic-reverses"]
-clean, noisy, by_ramp = (learned[series] for series in fits)
-np.testing.assert_allclose(clean, graph.reward[0], atol=1e-6)  # clean: r* itself
-assert list(noisy.sort_values().index) == ["c", "d", "b", "a"]  # c and d reversed
+clean = best_reward("logistic", graph, 0.0)[0]
+np.testing.assert_allclose(clean - clean[3], true, atol=1e-6)  # clean: r* itself
+_, by_logistic, by_ramp = (learned[series] for series in fits)
+assert list(by_logistic.sort_values().index) == ["c", "d", "b", "a"]  # c and d reversed
 assert list(by_ramp.sort_values().index) == ["d", "c", "b", "a"]
 np.testing.assert_allclose(pairs.gets[heavy], pairs.wish[heavy], atol=0.05)
 # the risk is convex, and no lazy optimiser is to blame: c and d in the true order cost more
 fn = losses.get("logistic").fn
-unswapped = noisy.to_numpy()[None, [0, 1, 3, 2]]
-assert noisy_risk(fn, noisy.to_numpy()[None], graph, slight) < noisy_risk(
-    fn, unswapped, graph, slight
-)
+best, unswapped = by_logistic.to_numpy()[None], by_logistic.to_numpy()[None, [0, 1, 3, 2]]
+assert noisy_risk(fn, best, graph, slight) < noisy_risk(fn, unswapped, graph, slight)
 # labels without noise, of another link than Bradley–Terry's: F(u) = ½ + arctan(u)/π
 cauchy = 0.5 + np.arctan(gaps(graph.reward)) / np.pi
 linked = theory.fit_reward("logistic", graph.sampling, cauchy)[0]
 assert linked[2] < linked[3]
+columns = {"pair": pairs.better + ", " + pairs.worse, "true gap": gaps(true), "wish": pairs.wish}
+pd.DataFrame({**columns, "learned": pairs.gets, "compared": np.where(heavy, "often", "seldom")})
+
+# %% tags=["hide-input"]
 Markdown(
     f"At ε = {slight:g} logistic learns "
-    + ", ".join(f"{name} = {value:.2f}" for name, value in noisy.items())
-    + f". With clean labels of the Cauchy link: c = {linked[2] - linked[3]:.2f}, d = 0."
+    + ", ".join(f"{name} = {value:.2f}" for name, value in by_logistic.items()).replace("-", "−")
+    + f". With clean labels of the Cauchy link c lies {linked[3] - linked[2]:.2f} below d."
 )
 
 # %% [markdown]
-# So it is not only noise: under *another link* than Bradley–Terry's, uneven sampling alone reverses
-# the same pair. The log-odds of a Cauchy link are subadditive too, and nobody knows the link of
+# **Try it.** Start at ε = 0, where logistic learns the true rewards. One step to the right, at 1%,
+# the lines of c and d cross. Now compare the rare pairs more often, with the second slider: from
+# some point on the order is right at every ε. Then choose ramp, and nothing that you do reverses a
+# pair. In a reader without scripts (such as GitHub's) only a description stands here, and the
+# figure above shows the same for fixed values.
+
+# %% tags=["hide-input"]
+explorables.t7_four_actions()
+
+# %% [markdown]
+# It is not only noise. Under *another link* than Bradley–Terry's, uneven sampling alone reverses
+# the same pair: the log-odds of a Cauchy link are subadditive too, and nobody knows the link of
 # human judgement.
 #
-# ### How often does it happen?
+# <details><summary><b>Quick check.</b> Would logistic reverse c and d if all six pairs were
+# compared equally often?</summary>
+#
+# No: the pair (c, d) then has a say, and so have all others. Below it is shown for every problem
+# with one noise rate.
+# </details>
+#
+# ### It happens in random problems, too
 #
 # One graph could be a curiosity. So we count, for every loss, the random problems in which its best
-# reward misorders the actions; with pairs sampled unevenly, and with all pairs sampled alike. Every
-# fit is global:
+# reward misorders the actions; with pairs compared unevenly often, and with all alike. Every fit is
+# global:
 #
 # | loss | how its minimum is found |
 # |---|---|
@@ -408,13 +479,19 @@ Markdown(
 # A learned *tie* between two actions is a wrong order too, since $r^*$ has none; we count ties
 # apart, because a tie withholds information where a reversal misleads.
 #
-# **Expect** by the theory: ramp never wrong, sigmoid right in a wide box and not in a narrow one,
-# both untouched by $\varepsilon$ (T3: the risk is only scaled). Logistic right at $\varepsilon=0$,
-# in some problems wrong at the noisy rate when sampling is uneven. Square wrong in the *same*
-# problems at every $\varepsilon$: its best margins $2\tilde\eta - 1 = (1-2\varepsilon)(2\eta-1)$
-# are not additive even for clean labels, and noise only shrinks its solution. Hinge wants every
-# margin to be ±1, which a chain of three cannot have ($1 + 1 \ne 1$), and settles for few levels
-# with many actions on each. Any ramp bar, or a logistic bar at $\varepsilon=0$, would refute this.
+# **Expect** by the theory:
+#
+# - **Ramp** is never wrong. **Sigmoid** is right in a wide box and not in a narrow one. Neither
+#   moves with $\varepsilon$ (T3: the risk is only scaled).
+# - **Logistic** is right at $\varepsilon=0$, and in some problems wrong at the noisy rate when
+#   sampling is uneven.
+# - **Square** is wrong in the *same* problems at every $\varepsilon$: its best margins
+#   $2\tilde\eta - 1 = (1-2\varepsilon)(2\eta-1)$ do not add up even for clean labels, and noise
+#   only shrinks its solution.
+# - **Hinge** wants every margin to be ±1, which a chain of three cannot have ($1 + 1 \ne 1$), and
+#   settles for few levels with many actions on each.
+#
+# Any ramp bar, or a logistic bar at $\varepsilon=0$, would refute this.
 
 
 # %%
@@ -450,6 +527,8 @@ at_rates = [best_reward("square", uneven, rate) for rate in (0.0, 0.2, noise_rat
 misled = [theory.find_order_errors(uneven.reward, learned)[0] for learned in at_rates]
 assert misled[0].any()
 assert all((each == misled[0]).all() for each in misled)  # square: the same problems
+
+# %% tags=["hide-input"]
 Markdown(
     f"Of {count} unevenly sampled problems at ε = {noise_rate:g}, logistic misorders "
     f"{noisy.wrong['logistic']:.1%} (at ε = 0 none) and square {noisy.wrong['square']:.1%}, the "
@@ -459,35 +538,43 @@ Markdown(
 )
 
 # %% [markdown]
-# **Even sampling saves logistic and square, as long as all pairs share one $\varepsilon$.** Setting
-# the gradient to zero with equal $q$ gives $\sum_j \sigma(r_i - r_j) = \sum_j \tilde\eta_{ij}$ for
-# every action $i$. The left side is larger for the action with larger $r$, the right side for the
-# one with larger $r^*$: the orders agree. Real preference data has neither comfort. Nobody compares
-# all answers equally often, and some pairs are misjudged more often than others. Let
-# $\varepsilon_{ij} < ½$ differ by pair: then even sampling reverses logistic and square too, with
-# three actions. For ramp it only reweights the pairs, and no majority turns.
+# ### Even sampling saves logistic, until some pairs are noisier than others
+#
+# As long as all pairs share one $\varepsilon$, even sampling keeps logistic and square right.
+# Setting the gradient to zero with equal $q$ gives $\sum_j \sigma(r_i - r_j) = \sum_j
+# \tilde\eta_{ij}$ for every action $i$. The left side is larger for the action with larger $r$, the
+# right side for the one with larger $r^*$: the orders agree.
+#
+# Real preference data has neither comfort. Nobody compares all answers equally often, and some
+# pairs are misjudged more often than others. Let $\varepsilon_{ij} < ½$ differ by pair: then even
+# sampling reverses logistic and square too, with three actions. For ramp it only reweights the
+# pairs, and no majority turns. The cell takes gaps of 0.2 and 1, and noise in (a, c) alone.
 
 # %% tags=["check", "claim-pair-dependent-noise"]
 three = theory.Problems(np.array([[1.2, 1.0, 0.0]]), np.full((1, 3), 1 / 3))  # gaps 0.2 and 1
 a_c_noisy = np.array([[0.0, 0.45, 0.0]])
-lines = []
+rows = {}
 for name in ("logistic", "square", "ramp"):
     a, b, c = best_reward(name, three, a_c_noisy)[0]
     assert (a > b > c) == (name == "ramp")
     assert np.all(np.diff(best_reward(name, three, 0.45)) < 0)  # as noisy everywhere: no harm
-    lines.append(f"{name}: a = {a - c:.3f}, b = {b - c:.3f}")
+    rows[name] = {"a": a - c, "b": b - c, "c": 0.0, "a above b": a > b}
 by_pair = np.random.default_rng(seed).uniform(0, 0.49, uneven.sampling.shape)
 assert (best_reward("ramp", uneven, by_pair) == ranks).all()
-Markdown("With ε = 0.45 for (a, c) alone, and c at 0: " + "; ".join(lines) + ".")
+pd.DataFrame(rows).T.rename_axis("loss")
 
 # %% [markdown]
-# ### What clipping costs
+# ### Sigmoid needs room: what clipping costs
 #
-# In a box condition 3 fails for the sigmoid loss. With too little room, an action whose neighbour
-# matters little is pressed against the wall beside it (a tie), or even past it (a reversal). The
-# cell narrows the box, and checks the optimiser with a second lattice. The last column needs no
-# optimiser: wherever evenly spaced ranks cost less than $\Delta$, *every* minimiser in the box has
-# the true order. That is a proof for that share of the problems.
+# In a box $|r| \le C$ not every step can be large, and condition 3 fails for the sigmoid loss. It
+# spends the room where it pays most: on pairs that are compared often, and whose winner is clear.
+# For a pair that is rare or close little room is left. Two neighbours may then both end up at the
+# same wall of the box, where they tie; or their comparisons with *others* place them, in either
+# order.
+#
+# The cell narrows the box, and checks the optimiser with a second lattice. The last column needs no
+# optimiser: wherever evenly spaced ranks cost less than $\Delta$, *every* best reward in the box
+# has the true order. That is a proof for that share of the problems.
 
 # %% tags=["check", "claim-rank-preservation"]
 eta_true = noisy_preference(gaps(uneven.reward), 0.0)
@@ -509,20 +596,26 @@ for clip in (1, 3, 5, 10, 20):
     rows.append([clip, reversed_.mean(), tied.mean(), wrong.mean(), proven.mean()])
 assert rows[0][1] > 0  # a narrow box does reverse pairs: sigmoid needs the room
 assert rows[-1][4] > 0.5  # and in a wide one the proof covers most problems
-pd.DataFrame(rows, columns=["clip", "reversed", "only tied", "wrong", "proven right"]).round(3)
+pd.DataFrame(rows, columns=["clip C", "reversed", "only tied", "wrong", "proven right"])
 
 # %% [markdown]
 # The ramp needs room too, but a definite amount: $n$ actions need a range of $n-1$, so a clip at
 # ±20 serves up to 41 levels. The sigmoid loss has no such number. How much room it needs depends on
 # the least weight $q\,|2\eta-1|$: rare and close pairs are the first to go.
 #
-# ### What finite data and large models add
+# > **To take along from T7.** Ramp has the true order whenever neighbours in rank are compared, and
+# > sigmoid if it has room. Logistic has it on clean Bradley–Terry labels, or if all pairs are
+# > compared and misjudged alike. What it wishes for a single pair always has the right sign;
+# > added up along chains, these wishes can mislead.
+#
+# ### One label per pair: cycles outvote flips, chains do not
 #
 # So far each pair had infinitely many labels. In practice a pair is labelled once, and a flip is
 # then simply *the* label. What protects us is the form $g = r(a_1) - r(a_2)$: around every cycle of
-# comparisons the margins must add up to zero, so a flip inside many cycles is outvoted. The number
-# of independent cycles is (pairs − actions + connected parts). Where there is none, nothing stops a
-# reward from fitting every label, flips included, whichever loss is used.
+# comparisons the margins must add up to zero, so a flip inside many cycles is outvoted.
+#
+# The number of independent cycles is (pairs − actions + connected parts). Where there is none,
+# nothing stops a reward from fitting every label, flips included, whichever loss is used.
 #
 # The cell labels each pair of 30 actions once, at the noise rate above: all pairs, or only those of
 # a chain, which has no cycle. How many of the labels does the best reward fit, and how many pairs
@@ -561,30 +654,30 @@ table = pd.DataFrame(rows).T.rename_axis("pairs")
 assert table["reward fits labels"]["a chain"] == 1  # every flip is memorised
 assert table["reward fits labels"]["all"] < 0.9  # cycles forbid it …
 assert table["reward agrees with r*"]["all"] > table["labels agree with r*"]["all"] + 0.1
-table.round(3)
+table
 
 # %% [markdown]
-# In the MNIST study of notebook 05 each image that is used appears in exactly one pair: the pairs
-# form no cycle at all, and a network large enough to give each image its own reward *can* memorise
-# every flip, with any loss, symmetric or not; notebook 05 measures how far it goes. The symmetry of
-# a loss is a statement about the risk, not about the fit of one sample. What still differs between
-# losses is how hard each *pulls* at a flipped label on the way, and that is T9.
+# In the MNIST study of notebook 05 each image appears in exactly one pair, so there is no cycle at
+# all. A network that is large enough to give each image its own reward *can* memorise every flip,
+# with any loss, symmetric or not; notebook 05 measures how far it goes.
 #
-# ## T15 · Losses are voting rules
+# The symmetry of a loss is a statement about the risk, not about the fit of one sample. What still
+# differs between losses is how hard each *pulls* at a flipped label on the way, and that is T9.
+#
+# ## T15 · Where there is no true order, a loss is a voting rule
 #
 # What does a loss learn where there is no true order, because majorities run in a circle? A label
 # is a vote, $a_{ij} = q_{ij}(2\tilde\eta_{ij} - 1)$ the weighted majority for $i$ over $j$, and the
-# best reward an election. For $\ell(z) = F(-z)$ a pair's risk is
-# $\frac q2 - a\,(F(g) - ½)$, so the loss maximises $\sum a_{ij}\,(F(r_i - r_j) - ½)$. (T15 is ours,
-# and here in short.)
+# best reward an election. For $\ell(z) = F(-z)$ a pair's risk is $\frac q2 - a\,(F(g) - ½)$, so the
+# loss maximises $\sum a_{ij}\,(F(r_i - r_j) - ½)$. (T15 is ours, and here in short.)
 #
 # - **Ramp elects by Kemeny's rule.** Its greatest value is that of the ranking which wins the most
 #   weighted majorities, $\max \frac12 \sum \pm a_{ij}$; and if one ranking alone does, every best
 #   reward has its order, with steps of at least 1. The other losses here, whose laws have one peak,
 #   come no higher, and tend to it as rewards grow.
-# - **Logistic and square, evenly sampled, elect by Borda count**: by the sum of
-#   $\tilde\eta_{ij}$ over $j$ (the gradient argument above). An action that beats every other can
-#   lose by it, where its wins are narrow.
+# - **Logistic and square, evenly sampled, elect by Borda count**: by the sum of $\tilde\eta_{ij}$
+#   over $j$ (the gradient argument above). An action that beats every other can lose by it, where
+#   its wins are narrow.
 # - **Symmetric noise multiplies every $a_{ij}$ by $1-2\varepsilon$**: Kemeny's ranking and the
 #   order of square stay, whatever the preferences. That of logistic, unevenly sampled, need not.
 #
@@ -616,11 +709,14 @@ steps = score.numpy() * orders[kemeny.argmax(axis=1)][:, None]
 assert steps[ramp_height > top[:, None] - 1e-12].min() == 1
 
 # %% [markdown]
-# Three elections, each pair of $a, b, c$ compared equally often. The first is Bradley–Terry. In the
-# second $a$ beats $b$ and $c$ and so leads the one ranking that wins all majorities (a *Condorcet
-# order*), but narrowly, with 51%; $b$ beats $c$ with 99%. In the third majorities run in a circle:
-# $a$ beats $b$ (60%), $b$ beats $c$ (90%), $c$ beats $a$ (70%). Then noise, on the elections drawn
-# above: whose order moves?
+# Three elections, each pair of $a, b, c$ compared equally often:
+#
+# - *Gaps 1 and 1*: a Bradley–Terry model.
+# - *Narrow wins*: $a$ beats $b$ and $c$, and so leads the one ranking that wins all majorities (a
+#   *Condorcet order*), but only with 51%; $b$ beats $c$ with 99%.
+# - *A circle*: $a$ beats $b$ (60%), $b$ beats $c$ (90%), $c$ beats $a$ (70%).
+#
+# The last column asks how many of the elections drawn above change their order under noise.
 
 # %% tags=["check", "claim-voting-rules"]
 elections = np.array([expit([1, 2, 1]), [0.51, 0.51, 0.99], [0.6, 0.3, 0.9]])
@@ -641,16 +737,19 @@ for name in rules:
     before, after = (theory.fit_reward(name, sampling, share).argsort() for share in (seen, noisy))
     moved[name] = (before != after).any(axis=1).mean()
 assert moved["ramp"] == moved["square"] == 0 < moved["logistic"]
-print(f"at ε = {noise_rate:g} the order of logistic moves in {moved['logistic']:.0%} of elections")
-result.set_axis(["gaps 1 and 1", "narrow wins", "a circle"])
+shown = result.T.set_axis(["gaps 1 and 1", "narrow wins", "a circle"], axis=1).map(" ≻ ".join)
+shown[f"moved by ε = {noise_rate:g}"] = pd.Series(moved).map("{:.0%}".format)
+shown.rename_axis("rule").fillna("as square")
 
 # %% [markdown]
-# ## T8 · Rank preservation suffices for policy improvement
+# ## T8 · The right order is enough to improve a policy
 #
-# Suppose the learned reward has only the right order, its steps being arbitrary. Is a policy
-# trained on it any better? First, which policy is that?
+# Suppose the learned reward has the right order, and its steps are arbitrary. Is a policy trained
+# on it any better? First, which policy is that?
 #
-# **Where the policy comes from (T12).** KL-regularised training on a reward $r$ maximises
+# ### The trained policy is the reference, tilted by the reward (T12)
+#
+# KL-regularised training on a reward $r$ maximises
 # $J^r_\beta(\pi) = \mathbb E_{a\sim\pi}\, r(a) - \beta\,\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})$.
 # Let
 #
@@ -710,11 +809,20 @@ for sign in (1, -1):
     assert is_zero == (sign == 1)
 
 # %% [markdown]
+# <details><summary><b>Quick check.</b> DPO trains no reward model. How can it do without?</summary>
+#
+# Read the formula backwards: a policy $\pi$ is optimal for the reward $\beta\log
+# \frac{\pi}{\pi_{\text{ref}}}$, up to a constant per prompt. In the difference of two answers the
+# constant cancels. So the policy is its own reward model, and a loss on reward differences trains
+# it directly.
+# </details>
+#
 # With numbers: random policies, references and rewards, over a grid of $\beta$ from a tenth to a
-# thousand. The identity must hold, at the tilted policy and elsewhere; $\pi_r$ must beat its own
-# mixture with 1% of another policy, and the policy that takes $2\beta$ for $\beta$. At the ends,
-# far outside the grid, it must be what its formula says: as $\beta \to 0$ everything on the best
-# action of $r$, as $\beta \to \infty$ the reference.
+# thousand. The identity must hold, at the tilted policy and elsewhere. And $\pi_r$ must beat its
+# own mixture with 1% of another policy, and the policy that takes $2\beta$ for $\beta$.
+#
+# At the ends, far outside the grid, it must be what its formula says: as $\beta \to 0$ everything
+# on the best action of $r$, as $\beta \to \infty$ the reference.
 
 # %% tags=["check", "claim-policy-origin"]
 generator = np.random.default_rng(seed)
@@ -737,12 +845,16 @@ np.testing.assert_allclose(tilt_policy(reference, reward, 1e-6), greedy, atol=1e
 np.testing.assert_allclose(tilt_policy(reference, reward, 1e9), reference, atol=1e-8)
 
 # %% [markdown]
+# ### Right order, higher true reward
+#
 # **Statement (T8).** Let $J(\pi) = \mathbb E_{a\sim\pi}\, r^*(a)$ be the true reward of a policy,
 # with no KL term. If $r$ orders the actions as $r^*$ does, then $J(\pi_r) \ge J(\pi_{\text{ref}})$
 # for every $\beta > 0$ and every reference policy, with equality only if $r$ or $r^*$ is constant
 # on the support of $\pi_{\text{ref}}$. It holds prompt by prompt, hence on average over prompts.
 #
-# **Why.** With $w = e^{r/\beta}$ and all expectations under $\pi_{\text{ref}}$,
+# **Why.** A policy gains if it moves probability from worse answers to better ones, and a reward in
+# the right order moves it no other way. In formulas, with $w = e^{r/\beta}$ and all expectations
+# under $\pi_{\text{ref}}$,
 #
 # $$J(\pi_r) - J(\pi_{\text{ref}}) = \frac{\mathbb E[r^* w]}{\mathbb E[w]} - \mathbb E[r^*]
 # = \frac{\operatorname{Cov}(r^*, w)}{\mathbb E[w]}
@@ -788,12 +900,44 @@ for case, arguments in equal.items():
     assert np.abs(measure_improvement(*arguments, each)).max() < 1e-12, case
 
 # %% [markdown]
-# ### Where a condition is dropped
+# ### The four answers again
 #
-# **One swapped pair can make $J$ fall.** Three answers with $r^* = (0, 1, 3)$; the reference
-# already gives the best one 90%. A reward that is right but for the order of the top two moves mass
-# from the best answer to the second. It can, but it need not: with the *bottom* two swapped, $J$
-# still rises for this reference.
+# The reference policy likes a already: it gives it 70%, and the others 10% each. It is tilted, with
+# $\beta = 1$, by three rewards: the true one; what ramp learned of noisy labels in T7, which shares
+# only the order with it; and the true one with a and b swapped.
+#
+# **Expect** a higher $J$, which is the expected true reward, for the first two, and nothing certain
+# for the third.
+
+# %%
+start = np.array([0.7, 0.1, 0.1, 0.1])  # the reference's probabilities of a, b, c, d
+swapped = true[[1, 0, 2, 3]]
+tilts = {"true rewards r*": true, "only the order": by_ramp, "a and b swapped": swapped}
+policies = {"reference": start}
+for name, chosen in tilts.items():
+    policies[name] = tilt_policy(start, chosen, 1.0)
+parts = []
+for name, chosen in policies.items():
+    columns = {"policy": name, "answer": [*story.REWARDS]}
+    parts.append(pd.DataFrame({**columns, "probability": chosen, "value": chosen @ true}))
+tilted_policies = pd.concat(parts, ignore_index=True)
+figure = figures.fig_t8_policies(tilted_policies)
+figures.save(figure, "fig_t8_policies", tilted_policies, profile=profile)
+
+# %% [markdown]
+# **Try it.** Look for a setting at which a reward in the right order loses: there is none. Then
+# make the one with a and b swapped lose, with a small β and a reference that mostly gives a, and
+# let it gain again with a larger β. In a reader without scripts (such as GitHub's) only a
+# description stands here, and the figure above shows the same for fixed values.
+
+# %% tags=["hide-input"]
+explorables.t8_improvement()
+
+# %% [markdown]
+# ### What the statement does not say
+#
+# **One swapped pair can make $J$ fall.** The swap above moves mass from the best answer to the
+# second. It can harm, but it need not: with c and d swapped $J$ still rises for this reference.
 #
 # **T8 is silent about answers that no pair ever ranked.** It asks for the order of *all* answers
 # that $\pi_{\text{ref}}$ can give, and condition 2 of T7 for comparisons of all rank neighbours. An
@@ -801,32 +945,33 @@ for case, arguments in equal.items():
 # that can do.
 #
 # **With a KL term inside $J$ the statement is false.** One may wish that the tilted policy also
-# raise $J^{r^*}_\beta$, the training objective of the true reward. But its KL term punishes steps
-# that are too large, and rank preservation says nothing about the size of steps. The reward $4r^*$
-# has a perfect order and overshoots.
+# raise $J - \beta\,\mathrm{KL}$, the training objective of the true reward. But its KL term
+# punishes steps that are too large, and the right order says nothing about the size of steps. The
+# reward $4r^*$ has a perfect order and overshoots.
 #
-# **Expect** in the figure: on the left both solid lines (right order) above zero at every $\beta$,
-# and the swap of the top two below zero; towards the left end every line comes to what the best
-# action of its reward gains, towards the right end to nothing. On the right $r^*$ itself stays
-# above zero, since $\pi_{r^*}$ *maximises* $J^{r^*}_\beta$ (T12); $4r^*$ does not.
+# **Expect** in the figure, on the left: both solid lines (right order) above zero at every $\beta$.
+# Where $\beta$ is small, every line comes to what the best answer of its reward gains, and so the
+# swap of a and b falls below zero; where $\beta$ is large, to nothing. In between even that swap
+# may gain, since it also moves mass away from c and d. On the right $r^*$ itself stays above zero,
+# since $\pi_{r^*}$ *maximises* that objective (T12); $4r^*$ does not.
 
 # %%
-start, true = np.array([0.05, 0.05, 0.9]), np.array([0.0, 1.0, 3.0])
 rewards = {
     "r*": true,
     "4 r*": 4 * true,
-    "top two swapped": true[[0, 2, 1]],
-    "bottom two swapped": true[[1, 0, 2]],
+    "a and b swapped": swapped,
+    "c and d swapped": true[[0, 1, 3, 2]],
 }
+betas = np.logspace(-1, 4, 51)
 parts = []
 for name, chosen in rewards.items():
     ordered = (chosen.argsort() == true.argsort()).all()
     columns = {"reward": name, "keeps_order": ordered, "beta": betas}
-    gain = measure_improvement(start, true, chosen, every)
+    gain = measure_improvement(start, true, chosen, betas[:, None])
     parts.append(pd.DataFrame({"objective": "J = E r*", **columns, "gain": gain}))
     if ordered:
-        gain = measure_objective(tilt_policy(start, chosen, every), start, true, betas)
-        gain -= start @ true
+        policy = tilt_policy(start, chosen, betas[:, None])
+        gain = measure_objective(policy, start, true, betas) - start @ true
         parts.append(pd.DataFrame({"objective": "J − β·KL", **columns, "gain": gain}))
 improvement = pd.concat(parts, ignore_index=True)
 figure = figures.fig_t8_improvement(improvement)
@@ -834,50 +979,79 @@ figures.save(figure, "fig_t8_improvement", improvement, profile=profile)
 
 # %% tags=["check", "claim-policy-improvement"]
 lowest = improvement.groupby(["objective", "reward"]).gain.min()
-for name in ("r*", "4 r*", "bottom two swapped"):
+for name in ("r*", "4 r*", "c and d swapped"):
     assert lowest["J = E r*", name] > 0  # any steps will do
-assert lowest["J = E r*", "top two swapped"] < 0  # one swapped pair: J falls
+assert lowest["J = E r*", "a and b swapped"] < 0  # one swapped pair: J falls
 assert lowest["J − β·KL", "r*"] > 0
 assert lowest["J − β·KL", "4 r*"] < 0  # right order, and J with KL falls
 for name, chosen in rewards.items():
     gain = improvement[(improvement.objective == "J = E r*") & (improvement.reward == name)].gain
     assert abs(gain.iloc[0] - (true[chosen.argmax()] - start @ true)) < 1e-2  # greedy
     assert abs(gain.iloc[-1]) < 1e-2 < abs(gain.iloc[0])  # the reference
+# what logistic learned in T7, with c and d reversed: it depends on the reference
+only_c_and_d = np.array([0, 0, 0.5, 0.5])
+assert (measure_improvement(start, true, by_logistic, betas[:, None]) > 0).all()
+assert (measure_improvement(only_c_and_d, true, by_logistic, betas[:, None]) < 0).all()
 overshooting = (improvement.objective == "J − β·KL") & (improvement.reward == "4 r*")
 falls = improvement[overshooting & (improvement.gain < 0)]
+
+# %% tags=["hide-input"]
 Markdown(
-    f"With the top two swapped, J falls by up to {-lowest['J = E r*', 'top two swapped']:.2f}; "
+    f"With a and b swapped, J falls by up to {-lowest['J = E r*', 'a and b swapped']:.2f}; "
     f"with the right order its least gain on the grid is "
-    f"{lowest['J = E r*'][['r*', '4 r*']].min():.1e}. With KL inside, 4 r* loses at {len(falls)} "
+    f"{lowest['J = E r*'][['r*', '4 r*']].min():.4f}. With KL inside, 4 r* loses at {len(falls)} "
     f"of {len(betas)} values of β, at worst {-falls.gain.min():.2f}."
 )
 
 # %% [markdown]
-# Put T3, T7 and T8 in a row and you have the paper's argument: a symmetric loss does not see
-# symmetric noise; hence if it is bounded and never increases, its best reward (for sigmoid: its
-# limit, or a wide enough box) keeps the true order; hence the policy tilted by it is better than
-# the reference. What the argument does *not* promise is a small KL, or an optimal policy: only an
-# improvement in true reward.
+# > **To take along.** Put T3, T7 and T8 in a row and you have the paper's argument. A symmetric
+# > loss does not see symmetric noise (T3). If it is bounded and never increases, its best reward
+# > keeps the true order (T7; for sigmoid: in the limit, or a wide enough box). And a policy tilted
+# > by a reward in the true order is better than the reference (T8). *Not* promised are a small KL,
+# > or an optimal policy: only an improvement in true reward.
 #
-# ## T9 · Gradient anatomy
+# <details><summary><b>Quick check.</b> Logistic learned c and d in the wrong order (T7). Must its
+# policy be worse than the reference?</summary>
 #
-# Preference optimisation moves the policy along $\nabla h$, where
-# $h = \beta\,(\text{log-ratio of the chosen answer} - \text{log-ratio of the rejected one})$ is the
-# margin of a pair. The methods differ only in how much *weight* a pair gets:
+# No. The right order is enough, and not necessary. A reference that likes a gains from this reward
+# at every β, since mass goes to a; one that gives only c and d loses at every β. The check above
+# tries both.
+# </details>
+#
+# <details><summary><b>Quick check.</b> Does the reward (3, 2, 1, 0) lose anything against (6.5,
+# 3.5, 0.5, 0), when both have the same order?</summary>
+#
+# It has lost by how much a is better. So it cannot say how far to move from the reference: at one β
+# the first tilts less than the second would. T8 promises that it moves in the right direction.
+# </details>
+#
+# ## T9 · Who pulls at a wrong label
+#
+# Preference optimisation moves the policy so that the margin $h$ of a pair grows. With the chosen
+# answer $a_w$ and the rejected one $a_l$,
+#
+# $$h = \beta\log\frac{\pi(a_w)}{\pi_{\text{ref}}(a_w)} -
+# \beta\log\frac{\pi(a_l)}{\pi_{\text{ref}}(a_l)} .$$
+#
+# The methods differ only in how much *weight* a pair gets:
 #
 # $$-\nabla \ell(h) = \underbrace{-\ell'(h)}_{\text{weight}}\;\nabla h .$$
 #
-# So one curve per method tells everything that happens to a single pair. Large negative $h$ means:
-# the model is sure of the opposite of this label. That is either a lesson to be learned or a
+# So one curve per method tells everything that happens to a single pair. A large negative $h$ means
+# that the model is sure of the opposite of this label. That is either a lesson to be learned or a
 # flipped label, and the loss cannot know which.
 #
-# sympy differentiates the losses of every method in this repository: those of the registry, and
-# SymPO with each of its symmetric losses. Two need a word. **Dr.DPO** takes $-\log$ of the batch
-# mean $\bar s$ of $\sigma(h)$ ($\beta'=1$): pairs are *coupled* through $\bar s$. **RE-PO** weighs
-# each pair with a confidence, its posterior probability that the label is right, which is computed
-# from $h$ but held fixed in the derivative. So both enter after the derivative has been taken. The
-# table shows the weights with ε = 0.2 told to cDPO and rDPO, β = 0.1 in IPO, $\bar s = ½$, and 0.9
-# as RE-PO's prior share of right labels.
+# sympy differentiates the losses of every method in this repository. Two need a word, because part
+# of the weight enters after the derivative has been taken:
+#
+# - **Dr.DPO** takes $-\log$ of the batch mean $\bar s$ of $\sigma(h)$ ($\beta'=1$): pairs are
+#   *coupled* through $\bar s$.
+# - **RE-PO** weighs each pair with a confidence, its posterior probability that the label is right.
+#   It is computed from $h$, but held fixed in the derivative.
+#
+# The table shows the weights with ε = 0.2 told to cDPO and rDPO, β = 0.1 in IPO, $\bar s = ½$, and
+# 0.9 as RE-PO's prior share of right labels. Of the symmetric losses it shows the two that the
+# paper trains with and two with other tails; the checks take all.
 
 
 # %%
@@ -897,15 +1071,16 @@ h = sympy.Symbol("h", real=True)
 settings = {"noise_rate": 0.2, "beta": 0.1}
 methods = losses.pair_losses()
 weights = {name: derive_weight(method, h, **settings) for name, method in methods.items()}
+shown = [*losses.PAIR_LOSSES, *(f"sympo_{name}" for name in ("sigmoid", "ramp", "erf", "cauchy"))]
 lines = ["| method | weight −dℓ/dh | at h = 0 |", "|---|---|---|"]
-for name, weight in weights.items():
-    at_zero = float(weight.subs(h, 0))
-    lines.append(f"| {figures.label(name)} | ${sympy.latex(weight)}$ | {at_zero:.3g} |")
+for name in shown:
+    formula = sympy.latex(weights[name]).replace("|", r"\vert ")
+    lines.append(f"| {figures.label(name)} | ${formula}$ | {float(weights[name].subs(h, 0)):.3g} |")
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# Do the formulas agree with what training computes? The cell writes each baseline again in torch,
-# straight from its definition. Autograd then differentiates these definitions, and also the
+# Do the formulas agree with what training computes? The next cell writes each baseline again in
+# torch, straight from its definition. Autograd then differentiates these definitions, and also the
 # package's own functions, which train. (It has none for IPO and hinge: TRL's own code runs them.)
 # Dr.DPO is a batch loss, coupling included; its weight is compared at this batch's own mean.
 
@@ -955,8 +1130,8 @@ assert not np.allclose(weight, -slope)  # another method's slope: the comparison
 # The list has two surprises. Hölder-DPO is on it (T5). And so is Dr.DPO, as long as its batch mean
 # is held fixed: with $\beta'=1$ its loss is $-\log$ of one minus the *mean sigmoid loss*.
 # Minimising it over the whole data set is minimising the sigmoid loss, and in a batch it is SymPO's
-# gradient divided by the batch mean $\bar s$ of $\sigma(h)$. The last check is the derivative of a
-# batch of three pairs. (This is our observation, not the paper's.)
+# gradient divided by $\bar s$. The last check is the derivative of a batch of three pairs. (This is
+# our observation, not the paper's.)
 
 # %% tags=["check"]
 odd_parts = {name: weight - weight.subs(h, -h) for name, weight in weights.items()}
@@ -972,19 +1147,18 @@ rest = coupled.diff(margins[0]) - sigmoid_losses.diff(margins[0]) / batch_mean
 assert sympy.simplify(rest) == 0
 # another pair's margin changes this weight
 assert sympy.simplify(coupled.diff(margins[0], margins[1])) != 0
-symmetric
+Markdown(f"Even weights: {', '.join(figures.label(name) for name in symmetric)}.")
 
 # %% [markdown]
-# ### The picture
+# ### Which methods still pull at a label that the model finds absurd?
 #
 # Each curve is divided by its own value at $h=0$, where training starts, so that only shapes are
-# compared (the step size takes care of scale). Of the symmetric losses the figure shows the two
-# that the paper trains with and two with other tails. **Expect** two groups, sorted by a number and
-# not by hand: methods whose weight at $h=-6$ is still at least half of that at 0, and methods whose
-# weight has faded by then. Dr.DPO lies under SymPO sigmoid: relative to $h = 0$ the two are equal.
+# compared (the step size takes care of scale). **Expect** two groups, sorted by a number and not by
+# hand: methods whose weight at $h=-6$ is still at least half of that at 0, and methods whose weight
+# has faded by then. All even weights must be in the second group; they have a panel of their own.
+# Dr.DPO and SymPO sigmoid share a curve: relative to $h = 0$ the two are equal.
 
 # %%
-shown = [*losses.PAIR_LOSSES, *(f"sympo_{name}" for name in ("sigmoid", "ramp", "erf", "cauchy"))]
 curves = theory.tabulate_weights({n: weights[n] for n in shown}, h, np.linspace(-6, 6, 241))
 far = curves[curves.margin == -6].set_index("method").relative
 groups = far.map(lambda weight: f"{'still pulls' if weight >= 0.5 else 'has faded'} at h = −6")
@@ -995,7 +1169,8 @@ figures.save(figures.fig_t9_gradients(curves), "fig_t9_gradients", curves, profi
 # %% [markdown]
 # **DPO weighs most where the label disagrees most: it chases flips.** Once the model has learned a
 # pair, a true label of this pair has almost no weight left, and a flipped one has the full weight.
-# Put a number on it: suppose the model is right about every pair, with $|h| = 3$, and 20% of the
+#
+# Put a number on it. Suppose the model is right about every pair, with $|h| = 3$, and 20% of the
 # labels are flipped. Which share of the total weight do the flips take?
 #
 # $$\text{share} = \frac{\varepsilon\,|\text{weight}(-3)|}
@@ -1013,8 +1188,7 @@ pull_of_flips = flip_rate * ends["label flipped (h = −3)"].abs()
 pull_of_true = (1 - flip_rate) * ends["label true (h = 3)"].abs()
 ends["flips' share of the weight"] = pull_of_flips / (pull_of_flips + pull_of_true)
 ends["symmetric"] = ends.index.isin(symmetric)
-ends = ends.loc[figures.in_order(ends.index)]
-ends.rename(index=figures.label).round(3)
+ends.loc[figures.in_order(shown)].rename(index=figures.label)
 
 # %% tags=["check"]
 share = ends["flips' share of the weight"]
@@ -1030,6 +1204,8 @@ assert sympy.limit(weights["rdpo"], h, sympy.oo) > 0
 assert 0 < sympy.limit(weights["ropo"], h, -sympy.oo) < weights["ropo"].subs(h, 0) / 2
 assert at["repo"].idxmax() < 0
 assert at.loc[-6].filter(like="sympo_").idxmax() == "sympo_cauchy"
+
+# %% tags=["hide-input"]
 Markdown(
     f"The flips are {flip_rate:.0%} of the labels. They take {share['dpo']:.0%} of the weight in "
     f"DPO, {share['ropo']:.0%} in ROPO, {share['repo']:.0%} in RE-PO, and "
@@ -1044,16 +1220,19 @@ Markdown(
 #   how sure the model gets of anything, true labels included.
 # - **rDPO** never reaches zero on the right: it keeps pushing learned pairs, and in return the pull
 #   of flips is bounded by a mild factor. This is the price and the benefit of being told ε.
-# - **ROPO** is a mixture of logistic and sigmoid, and keeps a small residue of DPO's pull at
-#   $h \to -\infty$.
+# - **ROPO** is a mixture of logistic and sigmoid, and keeps a small residue of DPO's pull at $h \to
+#   -\infty$.
 # - **RE-PO** has a bump that leans to the left: it still cares most for mild disagreement, and lets
 #   go of strong disagreement.
 # - **Ramp** has a window: beyond $|h| = 1$ a pair is out of the game, right or wrong. **Sigmoid**,
 #   **Cauchy** and **erf** fade at different speeds; Cauchy's tail is the heaviest.
 #
-# The redescending weight has a price, too: a pair that is *truly* and strongly misjudged gets
-# little gradient as well, and so learning can stall. Which effect wins is an empirical question;
-# notebook 05 asks it on MNIST.
+# Letting go has a price, too: a pair that is *truly* and strongly misjudged also gets little
+# gradient, and learning can stall. Which effect wins is an empirical question; notebook 05 asks it
+# on MNIST.
+#
+# > **To take along from T9.** A symmetric loss weighs both sides of 0 alike, so flips get their
+# > share of the gradient and no more. DPO gives a well-trained model's gradient mostly to flips.
 #
 # ## Exercises
 #
@@ -1111,5 +1290,5 @@ Markdown(
 # without bound; and held in a box, the best reward has two levels and ties the rest (T7).
 # </details>
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance("04_rank_and_policy", profile=profile)

@@ -22,6 +22,10 @@
 #   them.
 # - Time: seconds in smoke, about ten minutes on two cores (laptop), two minutes on one H100
 #   (gpu).
+#
+# **Before you press Run All:** the cell under *What to expect* trains every model of the study,
+# which keeps a laptop busy for minutes. It says how far it is, it may be stopped and goes on from
+# there, and a second run loads in seconds what the first has trained.
 
 # %% tags=["bootstrap", "hide-cell"]
 # Colab only: fetch this repository and install it beside Colab's own torch. Elsewhere this does
@@ -49,19 +53,17 @@ import pandas as pd
 import sympy as sp
 import torch
 from IPython.display import Markdown
-from matplotlib import pyplot as plt
 from torch import nn
 from torch.nn import functional
 
 from sympo import losses, noise, stats
-from sympo.book import contrasts as compared
 from sympo.book import figures, theory
 from sympo.book.full_grid import read_full_grid
-from sympo.studies import mnist, records, sources
+from sympo.studies import mnist, profiles, records, sources
 from sympo.studies.profiles import study_config
 
 config = study_config("mnist_losses", profile, **overrides)
-config.table()
+figures.use_readable_tables()
 
 # %% [markdown]
 # ## Why MNIST
@@ -80,11 +82,31 @@ config.table()
 # %%
 data = sources.mnist()
 pairs = mnist.draw_pairs(data.train_labels, config.pairs, seed=0, class_prior=config.class_prior)
-figure, axes = plt.subplots(1, 6, figsize=(7, 0.9))
-for axis, left, right, label in zip(axes, pairs.first, pairs.second, pairs.labels, strict=False):
-    axis.imshow(np.hstack([data.train_images[left], data.train_images[right]]), cmap="gray_r")
-    axis.set_title("left preferred" if label > 0 else "right preferred", fontsize=7)
+first_digit = data.train_labels[pairs.first].astype(int)
+second_digit = data.train_labels[pairs.second].astype(int)
+winner_minus_loser = (first_digit - second_digit) * pairs.labels
+keys = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+many = noise.flip(pairs.labels, 0.4, 0.4, noise.RowGenerator(keys, 0)) != pairs.labels
+
+# %% tags=["hide-input"]
+with figures.style():
+    figure, axes = figures.subplots(1, 2, width=4.6, height=1.5)
+# of the pairs whose larger digit is preferred: one that keeps its label, and one that loses it
+examples = [np.flatnonzero((many == lies) & (winner_minus_loser > 0))[0] for lies in (False, True)]
+for axis, pair, kind in zip(axes, examples, ("kept", "flipped"), strict=True):
+    images = data.train_images[[pairs.first[pair], pairs.second[pair]]]
+    axis.imshow(np.hstack(images), cmap="gray_r")
+    digits = sorted((first_digit[pair], second_digit[pair]), reverse=kind == "kept")
+    axis.set_title(f"{kind}: the label says\n“{digits[0]} is better than {digits[1]}”", fontsize=8)
     axis.axis("off")
+figure.set_label("Two pairs of digits, one with its label kept and one with its label flipped")
+figure
+
+# %% [markdown]
+# Two pairs of handwritten digits, each with what its label says. Left, the label is the
+# annotator's, who prefers the larger digit. Right, the annotator preferred the larger digit too,
+# but the label was flipped, and now says the opposite. The images do not show which of the two has
+# happened.
 
 # %% [markdown]
 # Before anything is trained, we check that the data are what the text says: the digits of a pair
@@ -93,30 +115,38 @@ for axis, left, right, label in zip(axes, pairs.first, pairs.second, pairs.label
 # of one seed then differ in *how many* labels lie, not in which.
 
 # %% tags=["check"]
-first_digit = data.train_labels[pairs.first].astype(int)
-second_digit = data.train_labels[pairs.second].astype(int)
 assert (first_digit != second_digit).all()
 assert len(np.unique(np.concatenate([pairs.first, pairs.second]))) == 2 * config.pairs
 
-winner_minus_loser = (first_digit - second_digit) * pairs.labels
 neighbours = winner_minus_loser[abs(winner_minus_loser) == 1]
 share = stats.wilson(int((neighbours > 0).sum()), len(neighbours), level=0.999)
 expected = 1 / (1 + np.exp(-1))  # σ(1)
 assert share.low < expected < share.high
-Markdown(
-    f"Of {len(neighbours)} pairs of neighbours, the larger digit wins {share.estimate:.1%}; "
-    f"σ(1) = {expected:.1%}."
-)
 
 # %% tags=["check"]
-keys = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
 few = noise.flip(pairs.labels, 0.2, 0.2, noise.RowGenerator(keys, 0)) != pairs.labels
-many = noise.flip(pairs.labels, 0.4, 0.4, noise.RowGenerator(keys, 0)) != pairs.labels
 assert many[few].all()
 assert many.sum() > few.sum()
+
+# %% tags=["hide-input"]
 Markdown(
-    f"Flipped: {few.mean():.1%} of the labels at ε = 0.2; these and others, {many.mean():.1%} in "
-    "all, at ε = 0.4."
+    f"Of {len(neighbours)} pairs of neighbours, the larger digit wins {share.estimate:.1%}; "
+    f"σ(1) = {expected:.1%}. Flipped are {few.mean():.1%} of the labels at ε = 0.2; these and "
+    f"others, {many.mean():.1%} in all, at ε = 0.4."
+)
+
+# %% [markdown]
+# The sizes of this run, from the profile (unfold to read):
+
+# %% tags=["hide-output"]
+config.table()
+
+# %% tags=["hide-input"]
+minutes = profiles.read_profile(config.profile)["minutes"].get("05_mnist_losses")
+usual = f"about {minutes:g} minutes" if minutes else "some minutes"
+Markdown(
+    f"This run has {len(config.runs())} models. Without records of an earlier run, profile "
+    f"{config.profile} takes {usual} on the machine that it was measured on."
 )
 
 # %% [markdown]
@@ -279,6 +309,8 @@ assert sp.simplify(price.subs(acc, sp.Rational(1, 2)) - 1 / (1 - 2 * e) ** 2) ==
 d, delta = sp.symbols("d delta", positive=True)
 paired = (d - ((1 - 2 * e) * delta) ** 2) / (1 - 2 * e) ** 2 / (d - delta**2)
 assert sp.simplify(paired.subs(delta, 0) - 1 / (1 - 2 * e) ** 2) == 0
+
+# %% tags=["hide-input"]
 at_least = float(price.subs({e: 0.4, acc: 0.5}))
 typical = float(price.subs({e: 0.4, acc: 0.8}))
 Markdown(
@@ -337,9 +369,8 @@ final = final[[*model, *metrics]].join(chosen, on=model).join(best, on=model)
 figures.save(figures.fig1_mnist_losses(final), "fig1_mnist_losses", final, profile=profile)
 
 # %% [markdown]
-# **Figure 1.** Reward accuracy against the noise rate, at the last epoch and at the one that noisy
-# held-out pairs choose. Bands are 95% intervals over seeds; with few seeds they are wide, and the
-# paired differences below are the sharper instrument.
+# The numbers behind the figure at the headline rate; those of the other rates are in
+# `table1_mnist_losses`.
 
 # %%
 rows = {"final": "accuracy", "chosen": "chosen_accuracy"}
@@ -351,9 +382,15 @@ summaries = [
 summary = pd.concat(summaries, ignore_index=True)
 summary = summary[["epoch", *summary.columns.drop("epoch")]]
 figures.save_table(summary, "table1_mnist_losses", profile=profile)
+shown = summary[summary.noise_rate == headline].drop(columns="noise_rate")
+shown.rename(columns={"estimate": "mean accuracy"}).reset_index(drop=True)
 
 # %% [markdown]
 # ## The claim, tested
+#
+# Each row of the table is a contrast at the headline rate: a symmetric loss minus another one. The
+# *detectable difference* is the true difference that would have been seen four times in five,
+# before Holm's correction.
 
 # %%
 trained = {*final.method}  # all losses of the profile, unless records are still missing
@@ -384,14 +421,11 @@ def contrast_all(models, noise_rates, expected=1, named=four):
 contrasts = contrast_all(final, noisy_rates)
 assert (contrasts.n == final.seed.nunique()).all()  # no run was dropped
 contrasts = figures.save_table(contrasts, "table1_mnist_contrasts", profile=profile)
-contrasts
+telling = ["epoch", "method", "baseline", "estimate", "low", "high", "p_holm", "detectable"]
+telling = [*telling, "verdict"]
+contrasts.loc[contrasts.noise_rate == headline, telling].reset_index(drop=True)
 
 # %% tags=["hide-input"]
-lines = [
-    f"- {row.epoch} epoch, {row.method} − {row.baseline} = {compared.describe_difference(row)}: "
-    f"**{row.verdict}**."
-    for row in contrasts[contrasts.noise_rate == headline].itertuples()
-]
 counts = []
 for epoch, group in contrasts.groupby("epoch", sort=False):
     found = ", ".join(f"{n} {name}" for name, n in group.verdict.value_counts().items())
@@ -403,7 +437,7 @@ everywhere = (
     f"corrected by itself; over all {len(contrasts)} together, {survive} of the "
     f"{reproduced.sum()} reproduced would remain."
 )
-Markdown("\n".join([f"At ε = {headline:g}:", "", *lines, "", everywhere]))
+Markdown(everywhere)
 
 # %% [markdown]
 # The two rows are two questions. The final epoch asks what happens to somebody who trains on, as
@@ -456,17 +490,13 @@ columns = ["accuracy", "memorised", "fit_flipped", "fit_clean", "train_risk", "t
 curves = curves[[*model, "epoch", *columns, *held_out, *order_of_digits]]
 figures.save(figures.fig1_learning_curves(curves), "fig1_learning_curves", curves, profile=profile)
 
-# %% [markdown]
-# **Figure 1, learning curves.** Above: reward accuracy along training. Below: the share of flipped
-# labels that is memorised. Bands are 95% intervals over seeds.
-
 # %% tags=["hide-input"]
 ends = curves[(curves.epoch == curves.epoch.max()) & (curves.noise_rate == headline)]
 known = ends.groupby("method").memorised.mean().sort_values()
 at_rate = final[final.noise_rate == headline]
 fallen = (at_rate.best_accuracy - at_rate.accuracy).groupby(at_rate.method).mean()
 listed = ", ".join(
-    f"{method} {share:.1%} (accuracy has fallen by {fallen[method]:.3f})"
+    f"{figures.label(method)} {share:.1%} (accuracy has fallen by {fallen[method]:.3f})"
     for method, share in known.items()
 )
 same = [*known.index] == [*fallen.sort_values().index]
@@ -497,6 +527,8 @@ assert ((ends.validation - line).abs() <= 4.5 * error + 1e-6).all()
 # A line that forgets the noise must not pass.
 forgetful = (ends.validation - ends.validation_clean).abs() > 4.5 * error
 assert config.profile == "smoke" or forgetful.any()
+
+# %% tags=["hide-input"]
 Markdown(
     f"All {(rate > 0).sum()} models with flips lie on the line (those of one seed share their "
     f"flips). A line without the noise misses {forgetful.sum()} of them."
@@ -539,6 +571,7 @@ savings = pd.concat(
 ).reset_index(drop=True)
 savings = savings[["noise_rate", "method", "chosen_by", *stats.Interval._fields, "mean_epoch"]]
 figures.save_table(savings, "table1_mnist_stopping", profile=profile)
+savings.pivot(index="method", columns="chosen_by", values="estimate")[[*criteria]]
 
 # %% tags=["hide-input"]
 lines = []
@@ -546,12 +579,7 @@ for loss in savings.method.unique():
     saved = savings[savings.method == loss].set_index("chosen_by")
     ours = saved.loc[everything]
     interval = f" (95% interval {ours.low:+.3f} to {ours.high:+.3f})" if ours.n > 2 else ""
-    rest = ", ".join(f"{saved.estimate[name]:+.3f} with {name}" for name in fewer)
-    lines.append(
-        f"- {loss}: {ours.estimate:+.3f}{interval}; {rest}; at most "
-        f"{saved.estimate['clean test']:+.3f}; by training labels "
-        f"{saved.estimate['training labels']:+.3f}"
-    )
+    lines.append(f"- {figures.label(loss)}: {ours.estimate:+.3f}{interval}")
 late = savings[savings.chosen_by == "training labels"].mean_epoch.mean()
 Markdown(
     "\n".join(
@@ -576,6 +604,7 @@ shown = noisy_curves[noisy_curves.epoch.isin(some)]
 dropout = shown.groupby(["epoch", "method"])[order_of_digits].mean().reset_index()
 dropout["lost"] = dropout.held_out_accuracy - dropout.held_out_accuracy_dropout
 figures.save_table(dropout.assign(noise_rate=headline), "table1_mnist_dropout", profile=profile)
+dropout.rename(columns=dict(zip(order_of_digits, ("dropout off", "dropout on"), strict=True)))
 
 # %% tags=["hide-input"]
 by_method = dropout.set_index(["epoch", "method"])
@@ -600,14 +629,11 @@ Markdown(f"Symmetric minus other losses at ε = {headline:g}, on average: {'; '.
 clean_rates = [rate for rate in config.noise_rates if rate == 0]
 prices = contrast_all(final, clean_rates, expected=-1) if clean_rates else contrasts.iloc[:0]
 prices = figures.save_table(prices, "table1_mnist_clean", profile=profile)
-prices
+prices[telling] if len(prices) else Markdown("No clean labels in this run.")
 
 # %% tags=["hide-input"]
-lines = [
-    f"- Without flips, {row.epoch} epoch, {row.method} − {row.baseline} = "
-    f"{compared.describe_difference(row)}. That {row.method} ends lower: **{row.verdict}**."
-    for row in prices.itertuples()
-]
+found = ", ".join(f"{n} {name}" for name, n in prices.verdict.value_counts().items())
+lines = [f"Without flips, that a symmetric loss ends lower: {found}."] * bool(len(prices))
 against = (winner_minus_loser < 0).mean()
 remark = (
     f"Even at ε = 0, {against:.1%} of the training labels of seed 0 prefer the *smaller* digit."
@@ -630,7 +656,9 @@ Markdown("\n".join([*lines, "", remark]))
 # it repeats the present run.
 #
 # The four contrasts at each rate are those above, and were named before that run. Everything else
-# in this section was written after it, and is a description.
+# in this section was written after it, and is a description. The next figure has the axes of
+# Figure 1, with all losses of the grid; the table below it counts, at each rate, the contrasts that
+# are reproduced.
 
 # %%
 full, origin = final, f"this run, profile {config.profile}"
@@ -643,8 +671,7 @@ figures.fig1_mnist_losses(full)
 assert len(full) == full.method.nunique() * full.noise_rate.nunique() * full.seed.nunique()
 full_rates = sorted(rate for rate in full.noise_rate.unique() if rate > 0)
 all_four = {"methods": ["sigmoid", "ramp"], "baselines": ["logistic", "hinge"]}
-named = four if full is final else all_four
-at_full_size = contrast_all(full, full_rates, named=named)
+at_full_size = contrasts if full is final else contrast_all(full, full_rates, named=all_four)
 sizes = {"this run": contrasts, "full grid": at_full_size}
 pd.concat(
     {
@@ -656,7 +683,7 @@ pd.concat(
         for size, table in sizes.items()
     },
     axis=1,
-).sort_index(level=0, sort_remaining=False).round(3)
+).sort_index(level=0, sort_remaining=False)
 
 # %% tags=["hide-input"]
 won = (at_full_size.verdict == "reproduced").groupby(at_full_size.epoch, sort=False)
@@ -700,7 +727,7 @@ if {"unhinged", "truncated_hinge"} <= {*ends.index}:
     assert known[pull].min() > known[~pull].max()
     assert known.truncated_hinge < known.ramp
     assert ends.filter(like="ties,").idxmax().eq("unhinged").all()
-ends.round(3)
+ends.rename(columns=lambda name: name.replace("-", "−"))
 
 # %% [markdown]
 # A large weight at $-2$ goes with a large share of memorised flips, except for unhinged. Logistic,
@@ -764,7 +791,7 @@ ends.round(3)
 #    all. Does a heavier tail change the picture at five epochs? (`ramp` and `hinge` then drop out
 #    of the tested claims.)
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance(
     "05_mnist_losses", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256
 )

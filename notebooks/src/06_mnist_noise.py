@@ -40,7 +40,6 @@ profile = "auto"  # @param ["auto", "smoke", "laptop", "gpu", "paper"]
 overrides = {}
 
 # %%
-
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -53,7 +52,7 @@ from sympo.studies import mnist, records, sources
 from sympo.studies.profiles import study_config
 
 config = study_config("mnist_noise", profile, **overrides)
-config.table()
+figures.use_readable_tables()
 
 # %% [markdown]
 # ## The claim
@@ -76,7 +75,14 @@ config.table()
 # - **tied**: flips at $(\varepsilon_p, \varepsilon_n)$, but the image with more ink tends to be
 #   written first, as a longer answer may be in a real data set. This breaks the lemma's condition,
 #   and nothing else.
-#
+
+# %% [markdown]
+# The sizes of this run, from the profile (unfold to read):
+
+# %% tags=["hide-output"]
+config.table()
+
+# %% [markdown]
 # First, what each of them does to the labels of one seed: the share that is flipped, overall and in
 # four groups of pairs.
 
@@ -86,7 +92,13 @@ pairs = mnist.draw_pairs(data.train_labels, config.pairs, seed=0, class_prior=co
 ink = data.train_images.mean((1, 2))
 more_ink = np.where(ink[pairs.first] >= ink[pairs.second], 1, -1) == pairs.labels
 
+
 # %%
+def name_rates(noise_pair):
+    """The rates of "0.1-0.5" as a reader writes it: 0.1, 0.5."""
+    return noise_pair.replace("-", ", ")
+
+
 groups = {
     "first wins": pairs.labels > 0,
     "second wins": pairs.labels < 0,
@@ -102,7 +114,7 @@ for run in config.runs():
         kind = {"rates": run.noise_pair, "noise": run.condition}
         rows.append({**kind, "all": flipped.mean(), **shares})
 rates = pd.DataFrame(rows)
-rates.round(3)
+rates.assign(rates=rates.rates.map(name_rates)).rename(columns={"rates": "εₚ, εₙ"})
 
 # %% [markdown]
 # Read the table by columns. Overall, the three kinds flip about equally many labels. The rate of
@@ -170,8 +182,9 @@ tables = {"risks": risks, "rankings": rankings}
 figures.save(figures.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tables, profile=profile)
 
 # %% [markdown]
-# **Figure 2.** Left: clean test risk along training, a line per seed. Right: how alike the rewards
-# rank 1,000 test images, by Kendall's τ (1: the same order; 0: unrelated).
+# The upper panels are the picture of the claim: where blue and orange coincide, a network trained
+# on asymmetric labels is as good as one trained on their symmetric equivalent, at every epoch. Red
+# has the same rates, and as many flips. The lower panel asks whether the networks also *agree*.
 #
 # ## The claims, tested
 
@@ -224,10 +237,11 @@ def test_claims(wide, rankings):
 wide = by_condition(risks)
 assert is_complete(wide)
 claims = figures.save_table(test_claims(wide, rankings), "table2_mnist_noise", profile=profile)
-claims
+claims[["difference", "estimate", "low", "high", "p", "verdict"]]
 
 # %% tags=["hide-input"]
 means = rankings.groupby("comparison").tau.mean()
+means = means.rename({"equivalent, other data": "the yardstick"})
 mean_taus = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
 lines = [
     f"- {row.difference} = {compared.describe_difference(row)}: **{row.verdict}**."
@@ -259,10 +273,13 @@ for (method, rates_pair), models in wide.groupby(["method", "noise_pair"]):
 columns = ["method", "noise_pair", "difference", *stats.Difference._fields]
 by_rates = pd.DataFrame(pieces, columns=columns)
 figures.save_table(by_rates, "table2_mnist_noise_rates", profile=profile)
+shown = by_rates.assign(noise_pair=by_rates.noise_pair.map(name_rates))
+shown = shown.rename(columns={"noise_pair": "εₚ, εₙ"})
+shown[["method", "εₚ, εₙ", "difference", "estimate", "low", "high"]]
 
 # %% tags=["hide-input"]
 falls = (wide.tied - wide.equivalent).groupby(["method", "seed"]).mean().unstack("method")
-by_loss = "; ".join(f"{loss} {fall:+.3f}" for loss, fall in falls.mean().items())
+by_loss = "; ".join(f"{figures.label(loss)} {fall:+.3f}" for loss, fall in falls.mean().items())
 text = f"What tied noise costs, by loss: {by_loss}."
 if {"sigmoid", "logistic"} <= {*falls}:
     more = stats.withhold(stats.paired_difference(falls.sigmoid, falls.logistic))
@@ -290,8 +307,8 @@ if config.profile == "laptop":
 # %% tags=["check"]
 full_wide = by_condition(full)
 assert is_complete(full_wide)
-at_full_size = test_claims(full_wide, full_rankings)
-at_full_size.round(4)
+at_full_size = claims if full is risks else test_claims(full_wide, full_rankings)
+at_full_size[["difference", "estimate", "low", "high", "p", "verdict"]]
 
 # %%
 by_loss = full_wide.groupby(["method", "seed"]).mean()
@@ -302,34 +319,35 @@ for method, models in by_loss.groupby("method"):
         gap = stats.withhold(stats.paired_difference(models[one], models.equivalent))
         row |= {
             f"{one} − equivalent": gap.estimate,
-            f"{one}, low": gap.low,
-            f"{one}, high": gap.high,
+            f"{one}, 95% low": gap.low,
+            f"{one}, 95% high": gap.high,
         }
     pieces.append(row)
 table_by_loss = pd.DataFrame(pieces).set_index("method")
-table_by_loss.round(3)
+headings = {"equivalent": "accuracy, equivalent noise"}
+table_by_loss.rename(columns=headings).reset_index()
 
 # %% tags=["hide-input"]
 lines = [
     f"- {row.difference} = {compared.describe_difference(row)}: **{row.verdict}**."
     for row in at_full_size.itertuples()
 ]
-farthest = table_by_loss[["asymmetric, low", "asymmetric, high"]].abs().max(axis=None)
+farthest = table_by_loss[["asymmetric, 95% low", "asymmetric, 95% high"]].abs().max(axis=None)
 worst = full_wide.groupby(["noise_pair", "method"]).tied.mean().unstack()
 worst = worst.loc[worst.mean(axis=1).idxmin()].sort_values()
-listed = ", ".join(f"{method} {value:.3f}" for method, value in worst.items())
+listed = ", ".join(f"{figures.label(method)} {value:.3f}" for method, value in worst.items())
 Markdown(
     "\n".join([f"{3 * len(full_wide)} models, {origin}.", "", *lines, ""])
     + f"\nBy loss, no interval of asymmetric − equivalent reaches farther than {farthest:.3f}. "
-    f"Under tied noise the least is left at the rates ({worst.name}): {listed}."
+    f"Under tied noise the least is left at the rates ({name_rates(worst.name)}): {listed}."
 )
 
 # %% [markdown]
-# The lemma does not ask whether a loss is symmetric, so the third column is the one to look at: it
-# should hold for each of the seven. (Where a loss has learned little, as unhinged with its many
-# ties, agreement says little.) The tied columns show no protection for the losses that resist
-# symmetric noise best: they learn the order that the labels prefer, and tied labels prefer a wrong
-# one (notebook 02).
+# The lemma does not ask whether a loss is symmetric, so the columns of asymmetric − equivalent are
+# the ones to look at: they should be near 0 for each of the seven. (Where a loss has learned
+# little, as unhinged with its many ties, agreement says little.) The tied columns show no
+# protection for the losses that resist symmetric noise best: they learn the order that the labels
+# prefer, and tied labels prefer a wrong one (notebook 02).
 
 # %% [markdown]
 # ## Where this differs from the paper
@@ -351,7 +369,7 @@ Markdown(
 #    flipped is already settled, and it depends on ink. Notebook 02 shows it by
 #    enumeration.</details>
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance(
     "06_mnist_noise", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256
 )

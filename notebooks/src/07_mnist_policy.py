@@ -47,11 +47,11 @@ from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import Markdown
 
 from sympo import stats
 from sympo.book import contrasts as compared
-from sympo.book import figures
+from sympo.book import explorables, figures
 from sympo.book.full_grid import read_full_grid
 from sympo.studies import mnist, sources
 from sympo.studies.mnist import policy
@@ -59,7 +59,7 @@ from sympo.studies.profiles import section_config, study_config
 
 config = study_config("mnist_losses", profile, **overrides)
 policies = section_config(mnist.PolicyConfig, "mnist_policy", profile)
-policies.table()
+figures.use_readable_tables()
 
 # %% [markdown]
 # ## From a reward to a policy
@@ -86,6 +86,12 @@ policies.table()
 # (The images are the first of MNIST's test set, because the records keep the rewards of these only.
 # Of the policies over the other images nothing is known here; how many of their pairs the models
 # have in the wrong order is known, and stands below.)
+
+# %% [markdown]
+# The policies of this run, from the profile (unfold to read):
+
+# %% tags=["hide-output"]
+policies.table()
 
 # %%
 runs = mnist.run_study(config)
@@ -162,7 +168,7 @@ for beta in (4, 1, 0.25):
     tilted = tilt(few_rewards, beta, even)
     wins, distance = measure_win_rate(tilted, even, few_digits), measure_kl(tilted, even)
     shown[f"β = {beta:g}: win rate {wins:.3f}, KL {distance:.2f}"] = tilted
-shown.round(3)
+shown
 
 # %% [markdown]
 # The package computes the same, faster and for every case: it works in logarithms, so that no
@@ -226,6 +232,8 @@ for rewards, beta in product(learned, policies.betas):
     taken.append(lost / given)
 assert min(taken) > 0  # no trained model has the order quite right
 losing = sum(share > 1 for share in taken)
+
+# %% tags=["hide-input"]
 Markdown(
     f"{len(taken):,} policies: the identity holds for each to 10⁻¹². Wrong pairs take back "
     f"{np.median(taken):.1%} of what right pairs give, in the median; in {losing} policies they "
@@ -311,14 +319,11 @@ star = star.sort_values(["epoch", "noise_rate", "seed"], ascending=[False, True,
 figures.save(figures.fig10_mnist_policy(star), "fig10_mnist_policy", star, profile=profile)
 
 # %% [markdown]
-# **Figure 10.** Win rate against the reference over the noise rate, at equal KL (left) and at equal
-# $\beta$ (middle), and the KL that is spent at equal $\beta$ (right, log scale). The dotted line at
-# the top of the left panels is the policy that the digits themselves give. Bands are 95% intervals
-# over seeds.
-#
-# A reward that ties many images at its top can be followed only so far: its greatest KL is
-# $-\log$ of the share of tied images. Where that is below the KL asked for, the model takes part
-# with the policy that goes as far as it can, and is counted in the column `short`.
+# Below are the numbers at the headline rate and the final epoch, with best of four beside the
+# policies of the figure; `table7_mnist_policy` has the rest. A reward that ties many images at its
+# top can be followed only so far: its greatest KL is $-\log$ of the share of tied images. Where
+# that is below the KL asked for, the model takes part with the policy that goes as far as it can,
+# and is counted in the column `short`.
 
 # %%
 shown = table[table.policy.isin([*named, "n = 4"])]
@@ -330,10 +335,16 @@ rest = shown.groupby(keys).agg(
 summary = figures.save_table(
     summary.merge(rest.reset_index()), "table7_mnist_policy", profile=profile
 )
-summary[(summary.noise_rate == headline) & (summary.epoch == "final")]
+shown = summary[(summary.noise_rate == headline) & (summary.epoch == "final")]
+shown = shown.drop(columns=["noise_rate", "epoch", "n"]).replace({"policy": {"n = 4": "best of 4"}})
+shown = shown.rename(columns={"estimate": "win rate", "digit": "expected digit"})
+shown.reset_index(drop=True)
 
 # %% [markdown]
 # ## The contrasts
+#
+# The table has those at the headline rate: a symmetric loss minus another one, with the 95%
+# interval over seeds and the verdict after Holm's correction.
 
 
 # %% tags=["check"]
@@ -356,7 +367,10 @@ def contrast_all(rows, expected=1):
 contrasts = contrast_all(table[table.noise_rate > 0])
 assert (contrasts.n == models.seed.nunique()).all()  # no run was dropped
 contrasts = figures.save_table(contrasts, "table7_mnist_policy_contrasts", profile=profile)
-contrasts[contrasts.noise_rate == headline]
+headlines = contrasts[contrasts.noise_rate == headline]
+cells = {"index": ["policy", "method", "baseline"], "columns": "epoch"}
+shown = headlines.pivot(**cells, values=["estimate", "low", "high", "verdict"])
+shown.swaplevel(axis=1).sort_index(axis=1, level=0, ascending=False, sort_remaining=False)
 
 
 # %% tags=["hide-input"]
@@ -373,12 +387,10 @@ counts = []
 for (chosen, epoch), group in contrasts.groupby(["policy", "epoch"], sort=False):
     found = ", ".join(f"{n} {name}" for name, n in group.verdict.value_counts().items())
     counts.append(f"- {chosen}, {epoch} epoch: {found}; on average {group.estimate.mean():+.3f}.")
-headlines = contrasts[contrasts.noise_rate == headline]
-lines = [f"At ε = {headline:g}:", "", *describe(headlines)]
 means = headlines[headlines.policy == "KL = 1"].groupby(["baseline", "epoch"], sort=False)
 for (baseline, epoch), mean in means.estimate.mean().items():
     counts.append(f"- At ε = {headline:g} and KL = 1 from {baseline}, {epoch} epoch: {mean:+.3f}.")
-Markdown("\n".join([*lines, "", "Over all noise rates, the verdicts:", "", *counts]))
+Markdown("\n".join(["Over all noise rates, the verdicts:", "", *counts]))
 
 # %% [markdown]
 # ### Was the claim refuted?
@@ -425,8 +437,9 @@ Markdown("\n".join([*read, "", "Without seeds 0 and 1:", "", *describe(fresh), "
 # %%
 later = table[(table.policy == "n = 4") & (table.noise_rate == headline)]
 alone = {epoch: contrast(rows) for epoch, rows in later.groupby("epoch", sort=False)}
-alone = pd.concat(alone, names=["epoch"]).reset_index(level=0).assign(policy="n = 4")
-Markdown("\n".join(describe(alone)))
+alone = pd.concat(alone, names=["epoch"]).reset_index(level=0).reset_index(drop=True)
+telling = ["method", "baseline", "estimate", "low", "high"]
+alone[["epoch", *telling, "p_holm", "verdict"]]
 
 # %% [markdown]
 # ### Without noise
@@ -438,8 +451,12 @@ Markdown("\n".join(describe(alone)))
 # %%
 clean = table[table.noise_rate == 0]
 prices = contrast_all(clean, expected=-1) if len(clean) else contrasts.iloc[:0]
-display(figures.save_table(prices, "table7_mnist_policy_clean", profile=profile))
-reading = ["No clean labels in this run."] if prices.empty else []
+prices = figures.save_table(prices, "table7_mnist_policy_clean", profile=profile)
+at_one = prices.loc[prices.policy == "KL = 1", ["epoch", *telling, "p_holm", "verdict"]]
+at_one.reset_index(drop=True) if len(prices) else Markdown("No clean labels in this run.")
+
+# %% tags=["hide-input"]
+reading = []
 for equality, group in prices.groupby(prices.policy == "β = 1"):
     found = ", ".join(f"{n} {name}" for name, n in group.verdict.value_counts().items())
     reading.append(
@@ -482,15 +499,15 @@ halves = {"first half": slice(None, count // 2), "second half": slice(count // 2
 in_halves = pd.concat(
     {name: measure_in(images) for name, images in halves.items()}, names=["world"]
 )
-in_halves.reset_index(level=0)[
-    ["world", "method", "baseline", "estimate", "low", "high", "verdict"]
-]
+in_halves = in_halves.reset_index(level=0).reset_index(drop=True)
+in_halves[["world", *telling]]
 
 # %% tags=["hide-input"]
 metrics = pd.DataFrame([record["metrics"] for record in runs.records])
 everywhere = (1 - metrics.accuracy - metrics.ties).mean()
 here = policy.share_violated(learned, digits).mean()
-furthest = in_halves.estimate.unstack(level=0).diff(axis=1).iloc[:, 1].abs().max()
+by_world = in_halves.pivot(index=["method", "baseline"], columns="world", values="estimate")
+furthest = by_world.diff(axis=1).iloc[:, 1].abs().max()
 Markdown(
     f"From one half to the other a contrast moves by at most {furthest:.3f}. The models have "
     f"{here:.1%} of the pairs here in the wrong order, and {everywhere:.1%} of those of all test "
@@ -523,10 +540,12 @@ sizes = pd.concat(
 falls = sizes["spread of rewards"][headline] / sizes["spread of rewards"][min(config.noise_rates)]
 if config.profile != "smoke" and not overrides:
     assert falls[others].max() < falls[symmetric].min()
-sizes.round(2)
+sizes
 
 # %% tags=["hide-input"]
-ratios = ", ".join(f"{method} {falls[method]:.2f}" for method in [*others, *symmetric])
+ratios = ", ".join(
+    f"{figures.label(method)} {falls[method]:.2f}" for method in [*others, *symmetric]
+)
 fallen = [f"{method}" for method in symmetric if falls[method] < 0.9]
 kept = f"Against the expectation it falls for {' and '.join(fallen)} too, if less. " * bool(fallen)
 if "hinge" in others and falls["hinge"] < 0.9:
@@ -572,10 +591,6 @@ frontier = {"tilted": tilted, "best_of": best}
 figure = figures.fig11_mnist_frontier(**frontier)
 figures.save(figure, "fig11_mnist_frontier", frontier, profile=profile)
 
-# %% [markdown]
-# **Figure 11.** Expected digit against KL at the headline rate. A line ends where ties stop one of
-# its models. Bands are 95% intervals over seeds.
-
 # %% tags=["check"]
 assert (tilted.digit <= tilted.by_digits + 1e-9).all()  # T12: nothing beats the digits
 lines = tilted[tilted.epoch == "final"].groupby(["kl", "method"]).digit.mean().unstack()
@@ -585,6 +600,8 @@ behind = perfect.digit[lines.index] - lines[symmetric].mean(axis=1)
 farthest = max(policies.kls)
 ends = table[(table.noise_rate == headline) & (table.epoch == "final")]
 stopped = ~ends.reached[ends.policy == f"KL = {farthest:g}"]
+
+# %% tags=["hide-input"]
 Markdown(
     f"At the final epoch the symmetric losses lie above the others by {ahead.iloc[0]:.2f} digits "
     f"at KL = {ahead.index[0]:g} and by {ahead.max():.2f} at KL = {ahead.idxmax():g}; below the "
@@ -594,6 +611,25 @@ Markdown(
     f"lies {np.nanmin(apart):+.2f} to {np.nanmax(apart):+.2f} digits from the line of its own "
     "loss, wherever that line has its KL, over the epochs shown."
 )
+
+# %% [markdown]
+# **Try it.** The expected digit is a mean; the chart shows the whole policy of each loss at the
+# headline rate and the final epoch, averaged over seeds. Start at a KL of 0, where all policies are
+# the reference, and move to the right: look which digits gain, and whether some small ones stay
+# (where ties stop a model, it goes as far as it can). In a reader without scripts (such as
+# GitHub's) only a description stands here; Figure 11 above has the expected digit at every KL.
+
+# %% tags=["hide-input"]
+rows = []
+at_rate = models[models.noise_rate == headline]
+for model, kl in product(at_rate.itertuples(), np.arange(17) / 4):
+    rewards = learned[model.Index]
+    # a KL of 0 is the reference itself
+    beta = policy.solve_beta(rewards, kl, uniform) if kl else np.inf
+    shares = np.bincount(digits, policy.tilt(rewards, beta, uniform), minlength=10)
+    columns = {"digit": range(10), "probability": shares}
+    rows.append(pd.DataFrame({"method": model.method, "kl": kl, **columns}))
+explorables.mnist_policies(pd.concat(rows), profile=profile)
 
 # %% [markdown]
 # ## How far may the order be broken?
@@ -655,6 +691,8 @@ assert (np.array(tilted) @ standing < 0.5).all()
 pairs = np.triu(digits[:, None] != digits).sum()
 wrong, safe = (digits > digits[bad]).sum(), (count - np.bincount(digits).max()) / 2
 assert safe < wrong < 1.2 * safe
+
+# %% tags=["hide-input"]
 Markdown(
     f"Of {pairs:,} pairs, {safe:.0f} may be wrong ({safe / pairs:.2%}) whichever they are. One "
     f"image of a {digits[bad]} on top of all others makes {wrong} wrong, and every policy loses."
@@ -746,13 +784,6 @@ gained["gain"] = at_kl.win_rate - 0.5
 broken = {"learned": gained, "made": made}
 figures.save(figures.fig12_broken_order(**broken), "fig12_broken_order", broken, profile=profile)
 
-# %% [markdown]
-# **Figure 12.** Gain in win rate at KL = 1 against the share of pairs in the wrong order. Left: a
-# point per trained model (and epoch), over the line of orders that are broken at random. Right:
-# that line again, and orders that were broken on purpose: zeros on top of a right order, and nines
-# on top of a reversed one, first one image, then two, and twice as many each time. Lines of one
-# colour are the same orders, with other values.
-
 # %% tags=["check", "claim-broken-order"]
 zero = {case: rows.iloc[1] for case, rows in made.groupby("case") if case.startswith("bad")}
 nine = {case: rows.iloc[-2] for case, rows in made.groupby("case") if case.startswith("good")}
@@ -767,7 +798,13 @@ portions = {"upper": by_digit[count // 2 :], "lower": by_digit[: count // 2]}
 permuted = {name: permute(ranks, images, generator) for name, images in portions.items()}
 cost = {name: made.gain[0] - measure_gain(rewards) for name, rewards in permuted.items()}
 assert cost["upper"] > 2 * cost["lower"]
-gains = "; ".join(f"{case} {row.gain:+.3f}" for case, row in {**zero, **nine}.items())
+
+# %% tags=["hide-input"]
+words = {"bad": "a zero,", "good": "a nine,"}
+gains = "; ".join(
+    f"{words[case.split()[0]]} {case.partition(' ')[2]} {row.gain:+.3f}"
+    for case, row in {**zero, **nine}.items()
+)
 Markdown(
     f"Gain with one image on top: {gains}. Best of four gains {best @ standing - 0.5:+.3f} with "
     f"the bad one. Permuting the upper half of a right order costs {cost['upper']:.3f} of the "
@@ -794,6 +831,8 @@ if config.profile != "smoke" and not overrides:
     assert explained["all but unhinged"] > 0.9
     assert ordered < -0.9
     assert (gained.gain[gained.violated < 0.5] > 0).all()
+
+# %% tags=["hide-input"]
 squares = ", ".join(f"{share:.2f} for {name}" for name, share in explained.items())
 Markdown(
     f"Of {len(gained)} policies of trained models, with {gained.violated.min():.1%} to "
@@ -822,8 +861,10 @@ for row in rows.index:
     tilts.append(np.sort(tilted)[::-1])
     parts.append([lost / (given + lost), policy.share_violated(learned[[row]], digits)[0]])
 weights = pd.DataFrame(parts, index=rows.method, columns=["by weight", "by number"])
-weights = weights.groupby(level=0).mean()
-display(weights.round(3))
+weights = weights.groupby(level=0).mean().rename_axis("method").reset_index()
+weights
+
+# %% tags=["hide-input"]
 even_on = count * np.exp(-policy.measure_kl(tilts, uniform))
 top, lower = (np.array(tilts)[:, part].sum(axis=1) for part in (slice(10), slice(count // 2, None)))
 Markdown(
@@ -852,10 +893,11 @@ for line, method in zip(axes, (others[0], symmetric[0]), strict=True):
     tilted = policy.tilt(rewards, policy.solve_beta(rewards, 1.0, uniform), uniform)
     for axis, image in zip(line, tilted.argsort()[::-1], strict=False):
         axis.imshow(data.test_images[image], cmap="gray_r")
-        axis.set_title(f"{tilted[image]:.1%}", fontsize=6)
+        axis.set_title(f"{tilted[image]:.1%}", fontsize=7)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     line[0].set_ylabel(figures.label(method), fontsize=8)
+figure.set_label("The ten images that each of two policies shows most often")
 figure
 
 # %% [markdown]
@@ -863,7 +905,8 @@ figure
 #
 # Seven losses, 100 epochs and ε up to 0.45, from the records that notebook 05 made on a GPU. In
 # profile laptop this section shows what profile gpu found: this clone's own results, or else the
-# committed ones. In any other profile it repeats the present run. The contrasts are those above.
+# committed ones. In any other profile it repeats the present run. The contrasts are those above,
+# and the figure has the axes of Figure 10.
 
 # %%
 full, tested, broken = star, contrasts, gained
@@ -889,7 +932,9 @@ means = at_rate.groupby("method").equal_kl.mean().sort_values(ascending=False)
 if {"unhinged", "truncated_hinge"} <= {*means.index}:  # as the next paragraph reads
     assert means.index[0] == "truncated_hinge"
     assert means[["ramp", "sigmoid"]].min() > means.unhinged > means[["logistic", "hinge"]].max()
-ranked = ", ".join(f"{method} {mean:.3f}" for method, mean in means.items())
+
+# %% tags=["hide-input"]
+ranked = ", ".join(f"{figures.label(method)} {mean:.3f}" for method, mean in means.items())
 Markdown(
     f"{len(full)} policies, {origin}. Reproduced: {counted}.{missing} Win rates at KL = 1 and "
     f"ε = {full_rate:g}: {ranked}."
@@ -911,7 +956,7 @@ line = np.polyfit(of_others.violated, of_others.gain, 1)
 broken = broken.assign(rest=broken.gain - np.polyval(line, broken.violated))
 at_rate = broken[(broken.noise_rate == full_rate) & (broken.epoch == "final")]
 by_loss = at_rate.groupby("method").rest.mean().sort_values()
-rests = ", ".join(f"{method} {rest:+.3f}" for method, rest in by_loss.items())
+rests = ", ".join(f"{figures.label(method)} {rest:+.3f}" for method, rest in by_loss.items())
 ties = ""
 if "unhinged" in by_loss:
     assert by_loss.index[0] == "unhinged"
@@ -945,7 +990,7 @@ Markdown(f"Above or below the line, at ε = {full_rate:g} and the final epoch: {
 # 4. Set `overrides = {"losses": ["logistic", "sigmoid"], "epochs": 5}`, restart and run all. How
 #    much of the gap at equal KL is there before anything is memorised?
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance(
     "07_mnist_policy", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256
 )

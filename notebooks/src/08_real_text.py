@@ -366,12 +366,6 @@ shown = shown[["corpus", "method", "noise_rate", "seed", "accuracy", "longer", "
 figures.save(figures.fig13_real_text(shown), "fig13_real_text", shown, profile=profile)
 
 # %% [markdown]
-# **Figure 13.** Accuracy on real test pairs against the rate of flips, at each loss's own setting
-# and the last epoch, of the four losses whose contrasts are tested (the csv has all). Dotted: the
-# longer answer. Bands are 95% intervals over seeds, which do not hold the chance in the test
-# prompts. `helpful` is tested on helpful-base. The scales differ.
-
-# %% [markdown]
 # The next table has the same accuracies with their intervals, at both epochs and at the shared
 # setting, and beside each one the accuracy of the longer answer on the same pairs.
 
@@ -638,12 +632,6 @@ by_gap = pd.DataFrame(
 )
 by_gap["pairs"] = by_gap.gap.map(pd.Series(thirds).value_counts())
 figures.save(figures.fig14_score_noise(by_gap), "fig14_score_noise", by_gap, profile=profile)
-
-# %% [markdown]
-# **Figure 14.** Accuracy on UltraFeedback's scored test pairs by how far apart the two scores are,
-# for heads trained without flips, with uniform flips, and with flips near ties at the same mean
-# rate. Bars are 95% intervals over seeds alone: they leave out the chance in the test pairs, which
-# the table below counts. Dotted: chance.
 
 # %%
 rows = []

@@ -334,8 +334,7 @@ drawn = figures.fig3_gold_win_rate(at_paper)
 figures.save(drawn, "fig3_gold_win_rate", at_paper, profile=profile)
 
 # %% [markdown]
-# **Figure 3.** True win rate against the SFT model at the paper's β, a panel per regime. Small
-# points are seeds, and bars are 95% t intervals over seeds. The paired differences below are the
+# The intervals are those of each method alone. The paired differences below are the
 # sharper instrument, and they ask what this figure cannot: at what distance?
 
 # %%
@@ -368,12 +367,6 @@ Markdown(
 noisy = table[(table.noise_rate > lowest) & table.method.isin(config.methods)]
 drawn = noisy.assign(budget=BUDGET)
 figures.save(figures.fig4_gold_frontier(drawn), "fig4_gold_frontier", drawn, profile=profile)
-
-# %% [markdown]
-# **Figure 4.** True win rate against KL to the SFT model. Large points are means over seeds at one
-# β, from the largest β on the left to the paper's on the right; small points are single policies;
-# the dotted line is the budget of the third comparison. The KL is drawn on a square-root scale, on
-# which a gain starts as a straight line.
 
 # %%
 shown = ["kl", "win_rate", "accuracy", "reviews"]

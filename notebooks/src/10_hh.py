@@ -49,21 +49,44 @@ from sympo import judge, preferences
 from sympo.book import contrasts as compared
 from sympo.book import figures
 from sympo.book import offline as results
-from sympo.studies import records
+from sympo.studies import profiles, records
 from sympo.studies.alignment import offline
 from sympo.studies.profiles import study_config
 
-pd.options.display.max_colwidth = None  # dialogues are sentences
+profile = profiles.resolve_profile(profile)
+figures.use_readable_tables()
 config = study_config("hh", profile, **overrides)
+
+# %% [markdown]
+# The sizes of this run, from the profile (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
+# ## One comparison
+#
+# A person chatted with an assistant, saw two answers, and picked the more helpful one. Here is such
+# a comparison. It was picked by a rule and not by hand: the first held-out pair whose last question
+# mentions bread and whose texts are all short, or else the first about bread. Cover the last two
+# columns and decide which answer you would have chosen: that is all the information that a label
+# holds.
+
+# %%
+split, became_of_rows = results.load_pairs(config)
+pair = results.show_pair(split, about="bread", width=240)
+pair if len(pair) else Markdown("The pairs are not at hand, so none is shown.")
+
+# %% [markdown]
+# A flip leaves the texts as they are and exchanges the two labels, as in the last column: the
+# policy is then told that the person preferred the other answer, and nothing in the pair gives the
+# lie away. (This pair is a test pair, whose label stays.)
+#
 # ## Why real preferences are harder to judge
 #
 # In notebook 05 the reward of an image was its digit, and in notebook 09 a lexicon computed the
-# reward of an answer. Anthropic HH has neither. A person chatted with an assistant, saw two
-# answers, and picked the more helpful one. Which of them *really* was more helpful is recorded
-# nowhere, so errors enter in three places, and we control only the second:
+# reward of an answer. Anthropic HH has neither. Which of two answers *really* was more helpful is
+# recorded nowhere, so errors enter in three places, and we control only the second:
 #
 # 1. **The labels are noisy as they come.** Two people often disagree about such a pair. We call
 #    unflipped labels *clean*, but they are clean only of our own flips.
@@ -94,7 +117,7 @@ for noise_rate in config.noise_rates:
     product = (1 - 2 * people) * (1 - 2 * noise_rate)
     assert abs(simulated - product) < 0.01
     signals.append({"ε": noise_rate, "product": product, "simulated": simulated})
-pd.DataFrame(signals).set_index("ε").round(3)
+pd.DataFrame(signals).set_index("ε")
 
 # %% [markdown]
 # If people erred in 30% of the labels, the highest rate would leave eight hundredths of the signal
@@ -110,17 +133,8 @@ pd.DataFrame(signals).set_index("ε").round(3)
 # be cut in exactly one way is refused and **counted**. Two equal answers express no preference and
 # are counted too.
 
-# %%
-split, became_of_rows = results.load_pairs(config)
+# %% tags=["hide-input"]
 Markdown(became_of_rows)
-
-# %% [markdown]
-# Here is one pair, the first held-out one whose last question mentions bread, with its turns
-# shortened. Cover the first column and decide which answer you would have chosen: that is all the
-# information that a label holds.
-
-# %%
-results.show_pair(split, about="bread", width=200)
 
 # %% [markdown]
 # Three checks before training. No prompt is shared between the policies' pairs, the judge's pairs
@@ -217,7 +231,7 @@ at_zero = first_step.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})  # ℓ
 on_gpu = any(record["provenance"]["gpu"] for record in runs.records)
 tolerance = 0.02 if on_gpu else 1e-4  # a GPU rounds more (TF32, or bfloat16)
 assert (abs(first_step.loss - at_zero) < tolerance).all()
-near.round(3)
+near if len(near) else None
 
 # %% tags=["hide-input"]
 sentence = ""
@@ -250,25 +264,29 @@ missing = results.not_measured(source)
 Markdown(f"Shown: {len(table)} policies of profile {source}." if len(table) else missing)
 
 # %%
-figure = Markdown("Figure 5: not measured.")
+figure = None
 if len(table):
     figure = figures.fig5_hh_win_rate(table)
+    if config.profile == "laptop":  # what it shows is committed already
+        figure = figures.find_figure("fig5_hh_win_rate", profile=source) or figure
+    else:
+        figure = figures.save(figure, "fig5_hh_win_rate", table, profile=profile)
 figure
 
 # %% [markdown]
-# **Figure 5.** The judge's win rate, above against the SFT model, and in the middle against the
-# data set's chosen answers, with the SFT model's own. Below: accuracy of the implicit reward on
-# held-out pairs, with the judge's. Small points are seeds, and bars are 95% t intervals over seeds
-# where there are at least three. The paired differences further down are the sharper instrument.
+# The intervals above are those of each method alone. The paired differences further down are the
+# sharper instrument: the methods of one seed share their pairs, flips and prompts.
 
 # %%
 metrics = results.tabulate_metrics(table)
 shown = ["estimate", "win_rate_chosen", "accuracy"]
-metrics.pivot(index="method", columns="noise_rate", values=shown).round(3)
+names = {"estimate": "win rate, SFT", "win_rate_chosen": "win rate, chosen"}
+means = metrics.pivot(index="method", columns="noise_rate", values=shown).rename(columns=names)
+means if len(means) else None
 
 # %% [markdown]
-# **Table 2**, in part: mean win rate against the SFT model (`estimate`) and against the chosen
-# answers, and accuracy. `table_hh_metrics` holds the whole table, with intervals, margin,
+# **Table 2**, in part: mean win rates against the SFT model and against the chosen answers, and
+# accuracy. `table_hh_metrics` holds the whole table, with intervals, margin,
 # `fit_flipped`, reward, KL and length.
 #
 # ## The claim, tested
@@ -282,10 +300,19 @@ assert (claimed.n == table[table.noise_rate == highest].seed.nunique()).all()  #
 # what profile laptop shows is committed already
 if config.profile != "laptop" and len(table):
     contrasts = figures.save_table(contrasts, "table_hh_contrasts", profile=profile)
-contrasts
+
+# %% [markdown]
+# Of these contrasts, those with DPO at the highest rate carry the claim; the others are in the file
+# of the table.
 
 # %% tags=["hide-input"]
 claimed = contrasts.loc[claimed.index]  # with the verdicts as they were saved
+columns = ["value", "method", "baseline", "estimate", "low", "high", "n", "p_holm", "verdict"]
+names = {"value": "measure", "estimate": "difference"}
+shown = claimed[columns].rename(columns=names).assign(measure=claimed.value.str.replace("_", " "))
+shown if len(shown) else None
+
+# %% tags=["hide-input"]
 warning = results.warn_of_judge(table, config, source)
 Markdown(warning + (compared.describe_contrasts(claimed) or missing))
 
@@ -306,7 +333,7 @@ Markdown(warning + (compared.describe_contrasts(claimed) or missing))
 
 # %%
 probe = results.read_results(config, "table_hh_probe", results.tabulate_probe(runs.records))
-probe.round(3) if len(probe) else Markdown("No learning rate was probed.")
+probe if len(probe) else Markdown("No learning rate was probed.")
 
 # %% tags=["check"]
 settings = results.read_results(
@@ -317,7 +344,9 @@ if config.profile != "laptop" and len(settings):
     assert (settings.n == settings.setting.map(seeds)).all()  # every seed has both methods
     probe = figures.save_table(probe, "table_hh_probe", profile=profile)
     settings = figures.save_table(settings, "table_hh_settings", profile=profile)
-settings
+shown = ["setting", "value", "noise_rate", "method", "baseline", "estimate", "low", "high"]
+top = settings[settings.noise_rate == settings.noise_rate.max()] if len(settings) else settings
+top[[*shown, "verdict"]].rename(columns={"estimate": "difference"}).head(12) if len(top) else None
 
 # %% tags=["hide-input"]
 Markdown(results.describe_settings(settings) or "No other setting was run.")
@@ -343,7 +372,12 @@ both_orders = judge.tally(replies)
 assert papers_order == 1
 assert both_orders.win_rate.estimate == 0.5
 assert both_orders.position_bias == -0.5
-print(f"policy second: {papers_order}; in both orders: {both_orders.win_rate.estimate}")
+
+# %% tags=["hide-input"]
+Markdown(
+    f"Win rate of the policy with its answer second: {papers_order:g}; in both orders: "
+    f"{both_orders.win_rate.estimate:g}."
+)
 
 # %% [markdown]
 # In the paper's order this judge lets every policy win everything. In both orders it decides
@@ -363,7 +397,7 @@ verdicts = results.read_results(
 )
 if config.profile != "laptop" and len(verdicts):
     verdicts = figures.save_table(verdicts, "table_hh_judged", profile=profile)
-verdicts.round(3) if len(verdicts) else None
+verdicts.head(12) if len(verdicts) else None
 
 # %% tags=["hide-input"]
 Markdown(results.describe_judged(verdicts, config))
@@ -378,7 +412,7 @@ Markdown(results.describe_judged(verdicts, config))
 
 # %%
 fits = results.tabulate_fits(table)
-fits.sort_values("fit_flipped", ascending=False).round(3)
+fits.sort_values("fit_flipped", ascending=False) if len(fits) else None
 
 # %% [markdown]
 # ## What the judge can see
@@ -413,8 +447,7 @@ Markdown(warning + reading)
 # %%
 # What profile laptop shows is committed already.
 if config.profile != "laptop" and len(table):
-    figures.save(figure, "fig5_hh_win_rate", table, profile=profile)
-    figures.save_table(metrics, "table_hh_metrics", profile=profile)
+    _ = figures.save_table(metrics, "table_hh_metrics", profile=profile)
 
 # %% [markdown]
 # ## Where this differs from the paper
@@ -491,7 +524,7 @@ results.tabulate_sizes("hh")
 #    <details><summary>Answer</summary>Nothing about the losses: the model cannot read, and two
 #    seeds are two values.</details>
 
-# %%
+# %% tags=["hide-output"]
 weights = sorted({record["provenance"]["weights"] for record in runs.records})
 figures.save_provenance(
     "10_hh", runs.records, profile=profile, overrides=overrides, weights=weights

@@ -50,12 +50,18 @@ from sympo import preferences, stats
 from sympo.book import contrasts as compared
 from sympo.book import figures
 from sympo.book import offline as results
-from sympo.studies import records
+from sympo.studies import profiles, records
 from sympo.studies.alignment import offline
 from sympo.studies.profiles import study_config
 
-pd.options.display.max_colwidth = None  # prompts are sentences
+profile = profiles.resolve_profile(profile)
+figures.use_readable_tables()
 config = study_config("ultrafeedback", profile, **overrides)
+
+# %% [markdown]
+# The sizes of this run, from the profile (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
@@ -126,11 +132,13 @@ assert len(kept.dataset) == 2
 Markdown(f"- drop: {dropped.report}\n- keep: {kept.report}")
 
 # %% [markdown]
-# Here is one pair, shortened: the first held-out one that asks about owls, or else the first of
-# all. Which answer would you have chosen?
+# Here is one pair, shortened: the first held-out one that asks about owls, a short one if there is
+# one, or else the first of all. Which answer would you have chosen? The last column is what a flip
+# would make of the label.
 
 # %%
-results.show_pair(split, about="owls", width=400)
+pair = results.show_pair(split, about="owls", width=400)
+pair if len(pair) else None
 
 # %% [markdown]
 # The same checks as in notebook 10: the policies' pairs, the judge's and the test pairs share no
@@ -158,7 +166,7 @@ for name, part in parts.items():
     rows.append([name, *share, np.median(chosen), np.median(rejected)])
 medians = ["median characters, chosen", "rejected"]
 columns = ["pairs", "the longer is chosen", "low", "high", "n", *medians]
-pd.DataFrame(rows, columns=columns).round(3)
+pd.DataFrame(rows, columns=columns).drop(columns="n") if rows else None
 
 # %% [markdown]
 # ## What to expect, before looking
@@ -188,7 +196,7 @@ at_zero = first_step.method.map({"dpo": np.log(2), "sympo_sigmoid": 0.5})  # ℓ
 on_gpu = any(record["provenance"]["gpu"] for record in runs.records)
 tolerance = 0.02 if on_gpu else 1e-4  # a GPU rounds more (TF32, or bfloat16)
 assert (abs(first_step.loss - at_zero) < tolerance).all()
-near.round(3)
+near if len(near) else None
 
 # %% [markdown]
 # These are the first steps of seed 0. In profiles smoke and laptop there are no others: an
@@ -207,25 +215,29 @@ missing = results.not_measured(source)
 Markdown(f"Shown: {len(table)} policies of profile {source}." if len(table) else missing)
 
 # %%
-figure = Markdown("Figure 6: not measured.")
+figure = None
 if len(table):
     figure = figures.fig6_ultrafeedback_win_rate(table)
+    if config.profile == "laptop":  # what it shows is committed already
+        figure = figures.find_figure("fig6_ultrafeedback_win_rate", profile=source) or figure
+    else:
+        figure = figures.save(figure, "fig6_ultrafeedback_win_rate", table, profile=profile)
 figure
 
 # %% [markdown]
-# **Figure 6.** As Figure 5: the judge's win rate against the SFT model, and against the chosen
-# answers with the SFT model's own, and accuracy of the implicit reward on held-out pairs, with the
-# judge's. Small points are seeds; bars are 95% t intervals over seeds, where there are at least
-# three.
+# The intervals above are those of each method alone. The paired differences further down are the
+# sharper instrument: the methods of one seed share their pairs, flips and prompts.
 
 # %%
 metrics = results.tabulate_metrics(table)
 shown = ["estimate", "win_rate_chosen", "accuracy"]
-metrics.pivot(index="method", columns="noise_rate", values=shown).round(3)
+names = {"estimate": "win rate, SFT", "win_rate_chosen": "win rate, chosen"}
+means = metrics.pivot(index="method", columns="noise_rate", values=shown).rename(columns=names)
+means if len(means) else None
 
 # %% [markdown]
-# **Table 3**, in part: mean win rate against the SFT model (`estimate`) and against the chosen
-# answers, and accuracy. `table_ultrafeedback_metrics` holds the whole table, with intervals,
+# **Table 3**, in part: mean win rates against the SFT model and against the chosen answers, and
+# accuracy. `table_ultrafeedback_metrics` holds the whole table, with intervals,
 # margin, `fit_flipped`, reward, KL and length.
 #
 # ## The claim, tested
@@ -239,10 +251,19 @@ assert (claimed.n == table[table.noise_rate == highest].seed.nunique()).all()  #
 # what profile laptop shows is committed already
 if config.profile != "laptop" and len(table):
     contrasts = figures.save_table(contrasts, "table_ultrafeedback_contrasts", profile=profile)
-contrasts
+
+# %% [markdown]
+# Of these contrasts, those with DPO at the highest rate carry the claim; the others are in the file
+# of the table.
 
 # %% tags=["hide-input"]
 claimed = contrasts.loc[claimed.index]  # with the verdicts as they were saved
+columns = ["value", "method", "baseline", "estimate", "low", "high", "n", "p_holm", "verdict"]
+names = {"value": "measure", "estimate": "difference"}
+shown = claimed[columns].rename(columns=names).assign(measure=claimed.value.str.replace("_", " "))
+shown if len(shown) else None
+
+# %% tags=["hide-input"]
 warning = results.warn_of_judge(table, config, source)
 Markdown(warning + (compared.describe_contrasts(claimed) or missing))
 
@@ -265,7 +286,7 @@ Markdown(warning + (compared.describe_contrasts(claimed) or missing))
 probe = results.read_results(
     config, "table_ultrafeedback_probe", results.tabulate_probe(runs.records)
 )
-probe.round(3) if len(probe) else Markdown("No learning rate was probed.")
+probe if len(probe) else Markdown("No learning rate was probed.")
 
 # %% tags=["check"]
 settings = results.read_results(
@@ -276,7 +297,9 @@ if config.profile != "laptop" and len(settings):
     assert (settings.n == settings.setting.map(seeds)).all()  # every seed has both methods
     probe = figures.save_table(probe, "table_ultrafeedback_probe", profile=profile)
     settings = figures.save_table(settings, "table_ultrafeedback_settings", profile=profile)
-settings
+shown = ["setting", "value", "noise_rate", "method", "baseline", "estimate", "low", "high"]
+top = settings[settings.noise_rate == settings.noise_rate.max()] if len(settings) else settings
+top[[*shown, "verdict"]].rename(columns={"estimate": "difference"}).head(12) if len(top) else None
 
 # %% tags=["hide-input"]
 Markdown(results.describe_settings(settings) or "No other setting was run.")
@@ -297,7 +320,7 @@ verdicts = results.read_results(
 )
 if config.profile != "laptop" and len(verdicts):
     verdicts = figures.save_table(verdicts, "table_ultrafeedback_judged", profile=profile)
-verdicts.round(3) if len(verdicts) else None
+verdicts.head(12) if len(verdicts) else None
 
 # %% tags=["hide-input"]
 Markdown(results.describe_judged(verdicts, config))
@@ -334,8 +357,7 @@ Markdown(warning + reading)
 # %%
 # What profile laptop shows is committed already.
 if config.profile != "laptop" and len(table):
-    figures.save(figure, "fig6_ultrafeedback_win_rate", table, profile=profile)
-    figures.save_table(metrics, "table_ultrafeedback_metrics", profile=profile)
+    _ = figures.save_table(metrics, "table_ultrafeedback_metrics", profile=profile)
 
 # %% [markdown]
 # ## Where this differs from the paper
@@ -395,7 +417,7 @@ results.tabulate_sizes("ultrafeedback")
 #    GPT-4's tastes from few pairs, about answers cut short, to prompts of another kind than
 #    people's own.</details>
 
-# %%
+# %% tags=["hide-output"]
 weights = sorted({record["provenance"]["weights"] for record in runs.records})
 figures.save_provenance(
     "11_ultrafeedback", runs.records, profile=profile, overrides=overrides, weights=weights

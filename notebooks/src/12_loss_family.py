@@ -61,36 +61,42 @@ from sympo.studies import mnist, profiles, records, sources
 from sympo.studies.mnist import family
 from sympo.studies.profiles import study_config
 
-pd.options.display.max_colwidth = None  # ten losses make a long list
 config = study_config("loss_family", profile, **overrides)
 seed = 1  # of everything drawn in the theory part
+figures.use_readable_tables()
+
+# %% [markdown]
+# The sizes of this run (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
 # ## The family, and its one knob
 #
 # Notebook 03 builds a symmetric loss from every continuous law that is symmetric about 0, as
-# $\ell(z) = F(-z)$, proves the converse, and ends with a knob: $\ell_a(z) = P(B \le \sigma(-z))$
-# for $B$ of the law Beta$(a, a)$, which is sigmoid at $a = 1$ and Hölder-DPO at $a = 2$. How far
-# does the knob reach? Two limits answer it (they are ours).
+# $\ell(z) = F(-z)$, proves the converse, and ends with a knob: $\ell_\alpha(z) = P(B \le
+# \sigma(-z))$ for $B$ of the law Beta$(\alpha, \alpha)$, which is sigmoid at $\alpha = 1$ and
+# Hölder-DPO at $\alpha = 2$. How far does the knob reach? Two limits answer it (they are ours).
 #
-# - **$a \to \infty$: the normal law.** A Beta$(a,a)$ variable concentrates around ½ with variance
-#   $\tfrac1{4(2a+1)}$, and its log-odds have slope 4 there: scaled by $\sqrt{a/2}$ they become
-#   standard normal, so the loss becomes erf.
-# - **$a \to 0$: the Laplace law.** The log-odds are $\log G_1 - \log G_2$ with two Gamma$(a)$
-#   variables. Since $P(-a\log G > x) = P(G < e^{-x/a}) \to e^{-x}$, each term becomes exponential
-#   when it is scaled by $a$, and the difference of two exponentials is Laplace.
+# - **$\alpha \to \infty$: the normal law.** A Beta$(\alpha, \alpha)$ variable concentrates around
+#   ½ with variance $\tfrac1{4(2\alpha+1)}$, and its log-odds have slope 4 there: scaled by
+#   $\sqrt{\alpha/2}$ they become standard normal, so the loss becomes erf.
+# - **$\alpha \to 0$: the Laplace law.** The log-odds are $\log G_1 - \log G_2$ with two
+#   Gamma$(\alpha)$ variables. Since $P(-\alpha\log G > t) = P(G < e^{-t/\alpha}) \to e^{-t}$, each
+#   term becomes exponential when it is scaled by $\alpha$, and the difference of two exponentials
+#   is Laplace.
 #
 # So one knob, with temperature, leads from Laplace by way of sigmoid and Hölder to erf. Its tails
-# fall as $e^{-a|z|}$: **none is heavier than exponential**, and Cauchy and Student's t lie outside.
-# The check measures the largest gap between the two distribution functions, which must shrink as
-# the knob turns; with another scale it must not.
+# fall as $e^{-\alpha|z|}$: **none is heavier than exponential**, and Cauchy and Student's t lie
+# outside. The check measures the largest gap between the two distribution functions, which must
+# shrink as the knob turns; with another scale it must not.
 
 
 # %% tags=["check", "claim-beta-knob"]
-def compute_beta_law(z, a):
-    """F(z) = I_σ(z)(a, a), the distribution function of the log-odds of Beta(a, a)."""
-    return betainc(a, a, expit(z))
+def compute_beta_law(z, alpha):
+    """F(z) = I_σ(z)(α, α), the distribution function of the log-odds of Beta(α, α)."""
+    return betainc(alpha, alpha, expit(z))
 
 
 grid = np.linspace(-8, 0, 201)  # one side: the other is its mirror image
@@ -104,7 +110,8 @@ for distances in (to_laplace, to_normal):
     assert first > 4 * second > 16 * last
 assert abs(compute_beta_law(2 * grid / np.sqrt(50), 100) - ndtr(grid)).max() > 0.1  # another scale
 assert np.allclose(compute_beta_law(grid, 1), expit(grid))
-pd.DataFrame({"gap to Laplace": to_laplace, "gap to normal": to_normal}).rename_axis("a").round(4)
+gaps = {"largest gap to Laplace": to_laplace, "largest gap to normal": to_normal}
+pd.DataFrame(gaps).rename_axis("α")
 
 # %% [markdown]
 # ### What is not in it
@@ -150,18 +157,19 @@ assert sympy.limit(unhinged(z), z, sympy.oo) == -sympy.oo  # no bound, no law
 #
 # A law has a scale. $\ell(z/T)$ is a member of the family at every *temperature* $T$, and a loss at
 # the wrong one is a straw man. What does $T$ do to a network whose last layer is linear,
-# $r = w\cdot h + b$, clipped to $\pm C$?
+# $r = \theta\cdot\varphi + b$ in the features $\varphi$ that the layers below compute, clipped to
+# $\pm C$?
 #
 # **Statement** (ours). Train one network on $\ell(z/T)$ with clip $C$, and another on $\ell(z)$
-# with clip $C/T$, whose last layer starts at $(w, b)/T$. Let both use Adam, the second with the
-# learning rate divided by $T$ and Adam's constant ϵ multiplied by $T$, *in the last layer only*.
-# Then after every step the second network is the first with its last layer divided by $T$.
+# with clip $C/T$, whose last layer starts at $(\theta, b)/T$. Let both use Adam, the second with
+# the learning rate divided by $T$ and Adam's constant ϵ multiplied by $T$, *in the last layer
+# only*. Then after every step the second network is the first with its last layer divided by $T$.
 #
 # **Why.** The margins of the second are those of the first over $T$, so both losses are equal, and
-# so are their gradients with respect to everything below the last layer. For $w' = w/T$ the chain
-# rule gives $T$ times the gradient. Adam divides a mean of gradients by the root of a mean of their
-# squares, so the factor cancels, once ϵ carries it too, and a step of length $\text{rate}/T$ moves
-# $w'$ to exactly $1/T$ of where $w$ goes.
+# so are their gradients with respect to everything below the last layer. For $\theta' = \theta/T$
+# the chain rule gives $T$ times the gradient. Adam divides a mean of gradients by the root of a
+# mean of their squares, so the factor cancels, once ϵ carries it too, and a step of length
+# $\text{rate}/T$ moves $\theta'$ to exactly $1/T$ of where $\theta$ goes.
 #
 # Three things follow. The functions that can be learned are the same at every $T$, so temperature
 # is not about what is *expressible*. The loss's overall factor is nothing to Adam. And $T$ turns
@@ -221,6 +229,8 @@ dropped = [{"clip": clip}, {"last_step": 1}, {"last_eps": 1e-8}]
 for start, change in [(1, {}), *product([1 / T], dropped)]:  # each part alone
     broken = train_briefly(start_at(start), *common, **{**rescaled, **change})
     assert not torch.allclose(broken, tempered / T, rtol=0, atol=1e-9), change
+
+# %% tags=["hide-input"]
 apart = (other - tempered / T).abs().max().item()
 at_bound = (tempered.abs() == clip).double().mean()
 Markdown(
@@ -270,7 +280,7 @@ for loss in unimodal:
     law = 0.5 + loss.constant / 2 - loss.fn(torch.tensor(at)).numpy()  # F(z) − ½ = K/2 − ℓ(z)
     np.testing.assert_allclose(mixture, law, atol=1e-5)
     rebuilt[loss.label] = mixture
-pd.DataFrame(rebuilt, index=pd.Index(at, name="z")).T.round(4)
+pd.DataFrame(rebuilt, index=at).T.rename_axis(columns="F(z) − ½ at z =")
 
 # %% [markdown]
 # *Step 2, one offset for all.* Given $T$, draw **one** number $U$ uniform on $[0, 1)$ and rank the
@@ -457,6 +467,8 @@ for loss in unimodal:  # one peak: the same election, the same places, at any sc
         for s in np.geomspace(0.01, 1e4, 50)
     ]
     assert max(heights) < optimum + 1e-9
+
+# %% tags=["hide-input"]
 Markdown(
     f"Seven actions: the loss with two peaks reaches V = {height:.2f}, where the best of all "
     f"{len(list(permutations(range(7)))):,} rankings has {optimum:.2f}. No reward has more, and "
@@ -730,7 +742,7 @@ uneven.index = ["from size 4", "from size ¼", "size 4, after logistic"]
 assert (uneven.iloc[2] < uneven.iloc[0]).all()  # it helps from afar
 assert uneven.sigmoid.iloc[2] > 0.05  # and leaves wrong orders
 assert (uneven.iloc[2] > uneven.iloc[1] - 0.03).all()  # and gains nothing over a start near 0
-uneven.round(3)
+uneven.rename_axis(columns="share of wrong orders")
 
 # %% [markdown]
 # So begin near 0, as a network does, and if a start must be far, warm it up knowing what it gives:
@@ -740,9 +752,9 @@ uneven.round(3)
 #
 # Two cautions on reading this. A budget is not a limit: what is not there after so many steps may
 # be there after ten times as many, and only a gradient of exactly 0 is final. And under even
-# sampling the panel on the right could not have come out otherwise, since logistic alone has found
-# the order before any other loss begins; the test of the remedy is the uneven table. There
-# logistic helps far starts, and leaves as many wrong orders as a start near 0, within what so few
+# sampling the warm start could not have come out otherwise, since logistic alone has found the
+# order before any other loss begins; the test of the remedy is the uneven table. There logistic
+# helps far starts, and leaves as many wrong orders as a start near 0, within what so few
 # problems can tell.
 #
 # ## The study: does a heavier tail help, and are ramp and sigmoid special?
@@ -795,10 +807,6 @@ assert (tuning.groupby(cell).chosen.sum() == 1).all()
 tuning["seeds"] = config.tuning_seeds
 figures.save(figures.fig7_temperatures(tuning), "fig7_temperatures", tuning, profile=profile)
 
-# %% [markdown]
-# **Figure 7, temperatures.** The tuning: agreement with noisy held-out labels, on the tuning seeds.
-# A ring at either end of the grid says that the best temperature may lie beyond it.
-
 # %% tags=["hide-input"]
 lines, at_edge = [], {}
 for rate in config.noise_rates:
@@ -820,7 +828,7 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # Where labels are noisy the differences to be seen are as small as the error of so many labels, and
 # part of the choice is luck. That is what tuning on noisy labels can do (T13, notebook 05), and
-# every loss had the same budget. Where a ring is at an edge, the best temperature is *not
+# every loss had the same budget. Where a frame is at an edge, the best temperature is *not
 # bracketed*: the study compares losses at equal effort, and does not find the best of each (profile
 # gpu has a wider grid). A smaller temperature means larger margins in units of $T$: by
 # the statement above, a last layer that moves fast against the rest.
@@ -842,8 +850,8 @@ figures.save_table(summary, "table_loss_family", profile=profile)
 figures.save(figures.fig7_loss_family(summary), "fig7_loss_family", summary, profile=profile)
 
 # %% [markdown]
-# **Figure 7.** Reward accuracy on all pairs of clean test images. The intervals are over seeds,
-# which all losses share, so the paired contrasts below are much sharper than they look.
+# The bars overlap, and yet a difference may be plain: all losses share their seeds. So each is now
+# compared with another seed by seed, which takes out what a seed does to all of them.
 
 
 # %%
@@ -892,19 +900,19 @@ assert (tests.n == config.seeds).all()  # no run was dropped
 tests = figures.save_table(tests, "table_loss_family_contrasts", profile=profile)
 headline = max(config.noise_rates)
 at_end = (tests.noise_rate == headline) & (tests.epoch == "final")
-show_contrasts(tests[at_end].drop(columns=["noise_rate", "epoch"]))
+show_contrasts(tests[at_end].drop(columns=["noise_rate", "epoch", "p", "n"]))
 
 # %% [markdown]
-# The table has the final epoch at the highest rate; every row is a loss minus another. `detectable`
-# is the true difference that so many seeds would have seen four times in five, before Holm's
-# correction.
+# The table has the final epoch at the highest rate; every row is a loss minus another.
+# *Detectable difference* is the true difference that so many seeds would have seen four times in
+# five, before Holm's correction.
 #
 # Read the two parts of the table apart. Against *sigmoid*, a verdict of "no difference larger than
 # 0.02" is evidence that a member is as good, "not seen" is none in either direction. Against
 # *logistic*, what was reproduced survived the correction for all rows of its noise rate and epoch;
 # a row whose own interval lies above 0 and that did not is not counted.
 #
-# The column `claimed` has the direction in which a claim goes: −1 where sigmoid is said to be
+# The column *claimed* has the direction in which a claim goes: −1 where sigmoid is said to be
 # better than another member, +1 where a loss is said to be better than logistic, or heavy tails
 # than light. "Reproduced" means that this is so.
 
@@ -926,10 +934,11 @@ show_contrasts(tests[at_end].drop(columns=["noise_rate", "epoch"]))
 # An expectation that names no rate or epoch is put to the tests of all. As for temperatures, one
 # loss that took a smaller one than 1 refutes the first, and all must have taken a larger one. The
 # table in between has all families of tests: the range of their differences, the outermost ends of
-# their 95% intervals, the median of `detectable`, and how many came to which verdict.
+# their 95% intervals, the median of the detectable ones, and how many came to which verdict.
 
 # %%
 caveat = profiles.caveat(config.profile)  # stands for every verdict where numbers mean nothing
+doubt = f"**{caveat}.** " if caveat else ""
 significant = tests.p_holm < 0.05
 ahead = ("significantly ahead", significant & (tests.estimate > 0))
 behind = ("significantly behind", significant & (tests.estimate < 0))
@@ -979,7 +988,7 @@ Markdown(
 # logistic should change little here, where starts are good already. It is refuted as a remedy that
 # *costs nothing* if it is significantly worse. The last rows are what tuning gave, own temperature
 # minus $T = 1$: over the losses that left 1, averaged within a seed. (A loss that stayed at 1 is
-# the same run twice; its zero says nothing of tuning.) Read the column `detectable` beside each
+# the same run twice; its zero says nothing of tuning.) Read *detectable difference* beside each
 # verdict: where it is wider than the margin, the row could not have shown a small harm or gain, and
 # "not seen" must not be taken for "none".
 
@@ -1003,7 +1012,10 @@ moved = ablation[ablation.knob == "own T"].itertuples()
 gains = ", ".join(f"{row.estimate:+.3f} at ε = {row.noise_rate:g}" for row in moved)
 unbounded = ablation[ablation.knob == "clip ±1000"]
 assert config.profile == "smoke" or (unbounded.estimate == 0).all()  # nothing came near ±20
-show_contrasts(figures.save_table(ablation, "table_loss_family_ablation", profile=profile))
+ablation = figures.save_table(ablation, "table_loss_family_ablation", profile=profile)
+
+# %%
+show_contrasts(ablation.drop(columns=["p", "n"]))
 
 # %% [markdown]
 # ## What a practitioner should do
@@ -1019,8 +1031,8 @@ against = rows[rows.baseline == "sigmoid"]
 shown = ", ".join(against.method[against.p_holm < 0.05].map(figures.label).unique())
 choice = f"but look at {shown}" if shown else "whichever you like"
 Markdown(
-    f"**Start near 0 and take a symmetric loss, {choice}: that it beats logistic was shown for "
-    f"{proven.final:g} of {len(members)} at the last epoch and {proven.chosen:g} at the chosen "
+    f"{doubt}**Start near 0 and take a symmetric loss, {choice}: that it beats logistic was shown "
+    f"for {proven.final:g} of {len(members)} at the last epoch and {proven.chosen:g} at the chosen "
     f"one.** In numbers: at ε = {headline:g} they are on average {lead.final:+.3f} and "
     f"{lead.chosen:+.3f} from logistic and lie within {spread.final:.3f} and {spread.chosen:.3f}, "
     f"{shown or 'none'} was shown better or worse than sigmoid, and differences below "
@@ -1058,7 +1070,7 @@ Markdown(
 #    contradictions, and in short training they resemble the symmetric ones (notebook 05 has
 #    truncated hinge at full length).</details>
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance(
     "12_loss_family", runs.records, profile=profile, overrides=overrides, data_sha256=data.sha256
 )

@@ -53,7 +53,7 @@ from scipy.special import entr, expit
 from scipy.stats import cauchy, laplace, norm
 
 from sympo import audit, losses, noise, stats
-from sympo.book import figures, theory, thermometer
+from sympo.book import explorables, figures, theory, thermometer
 from sympo.book.patterns import (
     contrast_within,
     judge_classes,
@@ -61,10 +61,16 @@ from sympo.book.patterns import (
     read_score_pattern,
     tabulate_flips,
 )
-from sympo.studies import mnist, records, sources
+from sympo.studies import mnist, profiles, records, sources
 from sympo.studies.profiles import study_config
 
 config = study_config("noise_patterns", profile, **overrides)
+figures.use_readable_tables()
+
+# %% [markdown]
+# The sizes of this run (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
@@ -212,6 +218,8 @@ assert 0.999 < learned / best / 4 < 1  # (1 − .2)/(1 − .8) = 4
 two[..., 0, 0] = 0.9998  # the best score costs next to nothing
 worse, best_now = find_excess("ramp", two, sure, np.array([[[0.1, 0.6]]]))
 assert worse / best_now > 1000
+
+# %% tags=["hide-input"]
 Markdown(f"Logistic breaks the bound in {1 - held['logistic'].mean():.1%} of the random classes.")
 
 # %% [markdown]
@@ -314,10 +322,6 @@ drawn = {
 figures.save(figures.fig_t11_band(**drawn), "fig_t11_band", drawn, profile=profile)
 
 # %% [markdown]
-# **The band.** Lines are the formula, points the two pairs as drawn. Flips by position pull every
-# pair towards a toss-up and turn none; the same flips by item shift all pairs in one direction, and
-# what was close lands on the wrong side.
-#
 # **A whole ranking.** Three actions $a \succ b \succ c$, and an annotator whose rate is
 # $\varepsilon_+ = .3$ when the better item of a pair wins and $\varepsilon_- = .1$ when the worse
 # one does, as if he liked what the worse one has more of. With wide gaps no pair lies in the band
@@ -357,7 +361,7 @@ assert (abs(shares - expit(shares.index)) < 4 * 0.5 / np.sqrt(40_000)).all()
 # 05), and then labels flip in one of six patterns, all at the same mean rate:
 #
 # - **symmetric**: the same rate for all pairs; the yardstick;
-# - **near ties**: rate $\sigma(-\text{gap}/T)$ by the gap of the digits;
+# - **near ties**: rate $\sigma(-\text{gap}/T_\text{label})$ by the gap of the digits;
 # - **annotators**: each pair goes to one of five annotators by lot, from a perfect one to one who
 #   is worse than a coin. A lot knows nothing of the pair, so what counts is the mean rate;
 # - **digits**: pairs with a 4 or a 9, which look alike, are wrong nearly half of the time, others
@@ -381,7 +385,7 @@ error = 4 * np.sqrt(config.mean_rate * (1 - config.mean_rate) / config.pairs)
 assert (abs(flips["all"] - config.mean_rate) < 1.5 * error).all()
 tilted = abs(flips["less ink wins"] - flips["more ink wins"]) > 4 * error
 assert [*tilted.index[tilted]] == ["ink"]  # the only one whose rate depends on which image wins
-flips.round(3)
+flips
 
 # %% [markdown]
 # ## What to expect, before looking
@@ -437,6 +441,8 @@ in_band = [step for step in range(1, 10) if bias < expit(-step)]
 reversed_classes = [key for key, row in predicted.iterrows() if row.margin < 0]
 assert sorted(reversed_classes) == [("ink", step, False) for step in in_band]
 assert in_band
+
+# %% tags=["hide-input"]
 Markdown(
     f"By formula the labels are for the smaller digit in {len(in_band)} of {len(predicted)} "
     f"classes: under ink, where the larger digit has less of it and the gap is "
@@ -472,11 +478,6 @@ drawn = {"classes": classes, "costs": costs}
 figures.save(figures.fig8_noise_patterns(**drawn), "fig8_noise_patterns", drawn, profile=profile)
 
 # %% [markdown]
-# **Figure 8. Inattention keeps the order, bias does not.** Left: for each class of pairs, how often
-# the symmetric losses put the larger digit of two test images first, against the lean that T11
-# predicts; in the shaded quarters the learned order is the predicted one. Right: what each pattern
-# costs against symmetric noise of the same mean rate; the band is ±0.02.
-#
 # Under ink, look at the column of squares too. However far apart two digits are, a bias leaves
 # their labels little more than undecided when the larger one has less ink, because so many of the
 # labels that speak for it are turned over. T11 (b) speaks of each pair by itself, and under ink the
@@ -495,7 +496,7 @@ classes = figures.save_table(
 )
 less_ink = classes[(classes.pattern == "ink") & ~classes.more_ink]
 heads = {"margin": "predicted lean", "estimate": "larger digit first"}
-less_ink.drop(columns="more_ink").round(3).set_index("gap").rename(columns=heads)
+less_ink[["gap", *heads, "low", "high", "verdict"]].rename(columns=heads)
 
 # %% tags=["hide-input"]
 lines = []
@@ -529,11 +530,11 @@ Markdown("\n".join([*lines, "", "The cost of each pattern at the final epoch:", 
 # **A correction.** We first gave as the reason for near ties that they are Bradley–Terry noise of
 # another temperature, which the logistic loss is made for. That is **wrong**. It is so where the
 # label before the flip is the true order; here it is drawn by Bradley–Terry, and its lean is
-# $\tanh(g/2)\tanh(g/2T)$ at gap $g$. For the digits to be the logistic minimiser, the log-odds of a
-# label would have to grow in proportion to the gap. The check cell computes them for each step of
-# the gap, and they do not. A reason that may be right: flips on close pairs leave the far ones
-# clean, and it is confident wrong labels on far pairs that cost the logistic loss most. Nothing
-# here tests it.
+# $\tanh(u/2)\tanh(u/2T_\text{label})$ at gap $u$. For the digits to be the logistic minimiser, the
+# log-odds of a label would have to grow in proportion to the gap. The check cell computes them for
+# each step of the gap, and they do not. A reason that may be right: flips on close pairs leave the
+# far ones clean, and it is confident wrong labels on far pairs that cost the logistic loss most.
+# Nothing here tests it.
 
 # %% tags=["check"]
 symmetric = [name for name in ("sigmoid", "ramp") if name in {*final.method}]
@@ -548,6 +549,7 @@ figures.save(
 )
 
 # %% tags=["hide-input"]
+doubt = f"**{caveat}.** " if (caveat := profiles.caveat(config.profile)) else ""
 counts = gains.groupby("epoch", sort=False).verdict.value_counts()
 counted = "; ".join(f"{epoch} epoch: {n} {verdict}" for (epoch, verdict), n in counts.items())
 mean = gains[gains.epoch == "final"].groupby("pattern", sort=False).estimate.mean()
@@ -564,7 +566,7 @@ summary = (
     f"{', '.join(f'{odds:.3f}' for odds in log_odds.head(3))} at gaps of 1, 2, 3."
 )
 listed = list_differences(gains[gains.epoch == "final"])
-Markdown("\n".join(["At the final epoch:", "", listed, "", summary]))
+Markdown("\n".join([f"{doubt}At the final epoch:", "", listed, "", summary]))
 
 # %% [markdown]
 # ## What pattern do real comparisons have?
@@ -572,10 +574,10 @@ Markdown("\n".join(["At the final epoch:", "", listed, "", summary]))
 # UltraFeedback's pairs have scores, and the better scored answer is the chosen one ([notebook
 # 08](08_real_text.ipynb)). Nobody knows which of its labels are wrong. But two things that T11 asks
 # about can be read off. How many pairs are close: that is where inattention at
-# $\sigma(-\text{gap}/T)$ would strike. And whether the *longer* answer is chosen more often where
-# the scores are close than where they are far apart: a bias for length decides close pairs first,
-# and would show there. (A taste for length looks the same. Only ratings that are blind to length
-# would tell, [notebook 15](15_your_data.ipynb).)
+# $\sigma(-\text{gap}/T_\text{label})$ would strike. And whether the *longer* answer is chosen more
+# often where the scores are close than where they are far apart: a bias for length decides close
+# pairs first, and would show there. (A taste for length looks the same. Only ratings that are blind
+# to length would tell, [notebook 15](15_your_data.ipynb).)
 
 # %% tags=["hide-input"]
 try:
@@ -591,8 +593,8 @@ else:
     reading = (
         f"Of {found.pairs:,} pairs, sorted by how far their scores are apart (on a scale of 1 to "
         f"10), the closest third differs by {close.largest:g} at most. Were scorers inattentive at "
-        f"σ(−gap/T) with a mean rate of {config.mean_rate:g}, that third would hold "
-        f"{found.closest:.0%} of the flips. The longer answer is chosen in "
+        f"a rate that falls with the gap like that, and is {config.mean_rate:g} on average, that "
+        f"third would hold {found.closest:.0%} of the flips. The longer answer is chosen in "
         f"{close.estimate:.0%} of the close pairs ({close.low:.0%} to {close.high:.0%}) and in "
         f"{far.estimate:.0%} of the far ones ({far.low:.0%} to {far.high:.0%}); a true difference "
         f"of {visible:.2f} would have been seen four times in five. A difference in how length "
@@ -614,16 +616,16 @@ Markdown(reading)
 # zero; the $\tanh$ of numbers that sum to zero are tied together; and how far the labels miss that
 # tie is $k$.
 #
-# **Statement.** Let $x, y, z$ be the expected noisy labels of $(a,b)$, $(b,c)$, $(c,a)$. If labels
-# follow Bradley–Terry, on any scale, if all three pairs are flipped at the *same* rate
+# **Statement.** Let $m_1, m_2, m_3$ be the expected noisy labels of $(a,b)$, $(b,c)$, $(c,a)$. If
+# labels follow Bradley–Terry, on any scale, if all three pairs are flipped at the *same* rate
 # $\varepsilon < \tfrac12$, and if the three rewards are distinct, then
 #
-# $$(1-2\varepsilon)^2 = -\frac{xyz}{x+y+z}.$$
+# $$(1-2\varepsilon)^2 = -\frac{m_1 m_2 m_3}{m_1 + m_2 + m_3}.$$
 #
-# **Derivation.** By the addition theorem $\tanh(\alpha+\beta) = \frac{\tanh\alpha + \tanh\beta}{1 +
-# \tanh\alpha\tanh\beta}$, three numbers with $\alpha + \beta + \gamma = 0$ satisfy $\tanh\alpha +
-# \tanh\beta + \tanh\gamma = -\tanh\alpha\,\tanh\beta\,\tanh\gamma$. Put $x = k\tanh\alpha$ and so
-# on: the left side is $(x+y+z)/k$, the right side $-xyz/k^3$. $\square$
+# **Derivation.** Write $t_i = \tanh(u_i/2)$ for the three gaps, which sum to 0. By the addition
+# theorem $\tanh(p+q) = \frac{\tanh p + \tanh q}{1 + \tanh p\,\tanh q}$ they satisfy
+# $t_1 + t_2 + t_3 = -t_1 t_2 t_3$. Put $m_i = k\,t_i$: the left side is $(m_1+m_2+m_3)/k$, the
+# right side $-m_1 m_2 m_3/k^3$. $\square$
 #
 # The check lets sympy do the same, and then drops the conditions one by one. A rate of
 # $1-\varepsilon$ reads like $\varepsilon$; equal rewards give $0/0$; and where the three pairs have
@@ -632,9 +634,9 @@ Markdown(reading)
 # %% tags=["check", "claim-thermometer"]
 
 
-def read_thermometer(x, y, z):
+def read_thermometer(m_1, m_2, m_3):
     """(1−2ε)² from the expected labels, as ±1, of the pairs ab, bc and ca."""
-    return -x * y * z / (x + y + z)
+    return -m_1 * m_2 * m_3 / (m_1 + m_2 + m_3)
 
 
 upper, lower, kept = sympy.symbols("u v k", positive=True)
@@ -683,7 +685,7 @@ for scale in (0.5, 1, 2):
     assert abs(drawn.mean() - true_kept**2) < 4 * error
     assert abs(readings[scale][-1] - true_kept**2) > 0.1  # signed labels, not shares
 columns = ["mean reading", "standard error", "read from shares"]
-pd.DataFrame.from_dict(readings, orient="index", columns=columns).rename_axis("scale").round(4)
+pd.DataFrame.from_dict(readings, orient="index", columns=columns).rename_axis("scale")
 
 # %% [markdown]
 # ### How good a thermometer? That depends on the gaps
@@ -722,7 +724,10 @@ assert np.isclose(*[e**6 * find_variance(*np.tanh([e, e, -2 * e])) for e in (0.0
 again = draw_wins(expit(around), true_rate, round(enough), heat, draws=20_000)
 spread = np.sqrt(read_thermometer(*(2 * again / round(enough) - 1).T)).std() / 2  # of ε
 assert np.isclose(1.96 * spread, 0.02, rtol=0.05)
-triangle.drop(columns="variance").loc[[1, 1.5, 2, 3, 4]].round(2)
+
+# %%
+heads = {"low": "5% quantile", "value": "median reading", "high": "95% quantile"}
+triangle.drop(columns="variance").loc[[1, 1.5, 2, 3, 4]].rename(columns=heads)
 
 # %% [markdown]
 # ### Three false thermometers
@@ -760,7 +765,7 @@ false = pd.DataFrame(false)
 assert np.allclose(false.iloc[0], 1) and np.allclose(false.iloc[4], true_kept**2)
 assert list(false.iloc[1:4, 0].round(2)) == [1.08, 0.86, 0.60]
 assert ((false.iloc[5:] - true_kept**2).abs() > 0.1).all(axis=None)
-false.round(2)
+false.rename_axis(columns="(1−2ε)² that is read, at")
 
 # %% [markdown]
 # ### And the obvious thermometer: rating again
@@ -769,8 +774,8 @@ false.round(2)
 # label is the same both times, so that all disagreement is flips: agreement is $1-\varepsilon$ if
 # one of the two ratings is clean, and $(1-\varepsilon)^2 + \varepsilon^2$ if both are noisy. Under
 # Bradley–Terry each rating is a fresh draw. Two clean ones already disagree on close pairs: they
-# agree with probability $\tfrac12 + \tfrac12\,\mathbb{E}\,m^2$, $m = 2\eta - 1$, and with flips on
-# both it is $\tfrac12 + \tfrac12\,(1-2\varepsilon)^2\,\mathbb{E}\,m^2$. **Re-rating takes close
+# agree with probability $\tfrac12 + \tfrac12\,\mathbb{E}\,(2\eta-1)^2$, and with flips on both it
+# is $\tfrac12 + \tfrac12\,(1-2\varepsilon)^2\,\mathbb{E}\,(2\eta-1)^2$. **Re-rating takes close
 # pairs for noise.** Triangles do not, because they know how Bradley–Terry disagrees with itself.
 #
 # So the second and third row of the table must read a rate that is too high, and in the second no
@@ -821,18 +826,18 @@ assert abs(again["same label"][1] - true_rate) < 0.005
 assert again["fresh labels, no flips"][1] > 0.1 and again["fresh labels"][1] > true_rate + 0.1
 one_clean = rate_twice(etas, (0, true_rate), heat, fresh=False)
 assert abs(one_clean - (1 - true_rate)) < 4 * 0.5 / np.sqrt(len(etas))
-pd.DataFrame.from_dict(again, orient="index", columns=["agreement", "ε that it reads"]).round(3)
+pd.DataFrame.from_dict(again, orient="index", columns=["agreement", "ε that it reads"])
 
 # %% [markdown]
 # ### Many triangles
 #
 # One triangle has one reading; prompts with four answers have four each. All of them are read at
-# once by least squares, $\theta = -\sum s\,xyz / \sum s^2$ with $s = x + y + z$, which leaves those
-# with small gaps nearly no weight. Two traps are left. The squares of sample means hold their own
-# sampling error, so with few labels a pair the plain ratio shrinks towards 0 and reads too much
-# noise; `audit.rate_from_triangles`, which notebook 15 uses, has unbiased estimates in their place.
-# And the interval of a ratio whose denominator may be 0 is not $\pm 2$ standard errors but
-# Fieller's.
+# once by least squares, $\hat k^2 = -\sum s\,m_1 m_2 m_3 / \sum s^2$ with $s = m_1 + m_2 + m_3$,
+# which leaves those with small gaps nearly no weight. Two traps are left. The squares of sample
+# means hold their own sampling error, so with few labels a pair the plain ratio shrinks towards 0
+# and reads too much noise; `audit.rate_from_triangles`, which notebook 15 uses, has unbiased
+# estimates in their place. And the interval of a ratio whose denominator may be 0 is not $\pm 2$
+# standard errors but Fieller's.
 #
 # The check draws the data of a small study again and again. The interval must hold the true rate in
 # 95% of the draws, within four standard errors; the plain ratio must be off. Under a Cauchy link,
@@ -851,6 +856,8 @@ held = ((many.low <= true_rate) & (many.high >= true_rate)).mean()
 assert held > 0.95 - 4 * np.sqrt(0.95 * 0.05 / trials) and (many.high - many.low).median() < 0.2
 assert np.mean(plain) < true_kept**2 - 4 * np.std(plain) / np.sqrt(trials)
 assert audit.rate_from_triangles(*draw_prompts(500, 300, 0, heat, cauchy.cdf)).refuted
+
+# %% tags=["hide-input"]
 Markdown(
     f"{prompts} prompts, {ratings} labels on each of their six pairs: the interval holds "
     f"ε = {true_rate:g} in {held:.1%} of {trials} draws and is "
@@ -873,6 +880,8 @@ for spread in (2, 1, 0.5):
     blind[spread] = read.estimate.isna().mean()
     assert ((read.low <= true_rate) & (read.high >= true_rate)).mean() > 0.9
 assert blind[2] == 0 and min(blind[1], blind[0.5]) > 0.5
+
+# %% tags=["hide-input"]
 Markdown(
     "Studies that get no interval: "
     + ", ".join(f"{share:.0%} at a spread of {spread:g}" for spread, share in blind.items())
@@ -922,7 +931,7 @@ least = 0.95 - 4 * holds.std() / np.sqrt(trials)
 assert (holds.mean() > least)[["ε fitted", "ε told"]].all()
 assert holds["ε = 0 assumed"].mean() < 0.05
 assert (widths["ε told"] < widths["ε fitted"]).all()
-pd.DataFrame({"intervals that hold the gap": holds.mean(), "mean width": widths.mean()}).round(3)
+pd.DataFrame({"intervals that hold the gap": holds.mean(), "mean width": widths.mean()})
 
 # %% [markdown]
 # The figure puts the three things side by side: how a reading depends on the gaps, what a wrong
@@ -949,6 +958,16 @@ table = pd.concat([rows.assign(panel=panel) for panel, rows in panels.items()])[
 figures.save(figures.fig_t14_thermometer(table), "fig_t14_thermometer", table, profile=profile)
 
 # %% [markdown]
+# **Try it.** Move ε: the line stays flat, so the reading is right at every gap. Give it more
+# labels: the band narrows, and at small gaps last. Then make the pair (a, c) a little noisier than
+# the other two: the line bends, and the thermometer reads another ε at each gap. In a reader
+# without scripts (such as GitHub's) only a description stands here; the left panel of Figure T14
+# above shows the flat line and its band at one rate.
+
+# %% tags=["hide-input"]
+explorables.t14_thermometer()
+
+# %% [markdown]
 # ## What a practitioner should do
 
 # %% tags=["hide-input"]
@@ -957,8 +976,8 @@ worst = ends.loc[ends[ends.pattern != "ink"].estimate.idxmin()]
 biased = -100 * ends[ends.pattern == "ink"].estimate.mean()
 kept = classes[classes.pattern != "ink"]
 Markdown(
-    "**Show every pair in a random order, look for what favours one kind of answer before you look "
-    "for carelessness, and tell no method a noise rate that you have not measured.**\n\n"
+    f"{doubt}**Show every pair in a random order, look for what favours one kind of answer before "
+    "you look for carelessness, and tell no method a noise rate that you have not measured.**\n\n"
     "Favour shows where a sample is rated again without what might bias a rater; no loss that is "
     f"not told a bias can take it out. At {config.mean_rate:.0%} flips, those that favoured one "
     f"kind of answer cost a symmetric loss {biased:.1f} points of accuracy. Those that did not "
@@ -1008,7 +1027,7 @@ Markdown(
 #    for each of the two winners (T4 with two rates). What cannot be done is to do it without
 #    knowing them, which is the point of a symmetric loss.</details>
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance(
     "13_noise_patterns",
     runs.records,

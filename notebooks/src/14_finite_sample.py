@@ -56,13 +56,20 @@ from scipy.special import expit, softmax
 from scipy.stats import binom, norm
 
 from sympo import losses, stats
-from sympo.book import figures, samples, theory
+from sympo.book import explorables, figures, samples, theory
+from sympo.studies import profiles
 from sympo.studies.mnist import sizes
 from sympo.studies.profiles import study_config
 
 config = study_config("finite_sample", profile, **overrides)
 profile = config.profile
 draws = 2_000 if profile == "smoke" else draws
+figures.use_readable_tables()
+
+# %% [markdown]
+# The sizes of this run (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
@@ -110,16 +117,15 @@ def measure_risks(scores, won, lost, name):
 #
 # **Statement.** Let $n$ pairs be drawn independently, and their labels be flipped independently at
 # one $\varepsilon < \tfrac12$. Let $\ell$ be symmetric, $\ell(z) + \ell(-z) = K$, and
-# $L$-Lipschitz, and let its values on the
-# margins that occur span at most $B$ (1 for the family of
-# [notebook 03](03_symmetric_losses.ipynb)). Let $\hat g$ minimise the
-# mean loss of the noisy labels over a class $G$ of scores. With probability at least $1-\delta$
+# $L$-Lipschitz, and let its values on the margins that occur span at most $\Delta\ell$ (1 for the
+# family of [notebook 03](03_symmetric_losses.ipynb)). Let $\hat g$ minimise the mean loss of the
+# noisy labels over a class $G$ of scores. With probability at least $1-\delta$
 #
 # $$R(\hat g) - \inf_{g \in G} R(g) \;\le\; \frac{1}{1-2\varepsilon}
-# \left(2L\,\mathfrak R_n(G) + 2B\sqrt{\frac{\log(2/\delta)}{2n}}\right), \qquad
-# \mathfrak R_n(G) = \mathbb E \sup_{g \in G} \frac1n \sum_i \sigma_i\, g(X_i),$$
+# \left(2L\,\mathfrak R_n(G) + 2\,\Delta\ell\sqrt{\frac{\log(2/\delta)}{2n}}\right), \qquad
+# \mathfrak R_n(G) = \mathbb E \sup_{g \in G} \frac1n \sum_i s_i\, g(X_i),$$
 #
-# where the $\sigma_i$ are fair coins $\pm1$. The left side is about *clean* labels.
+# where the $s_i$ are fair coins $\pm1$. The left side is about *clean* labels.
 #
 # **Proof, in the parts that we check.**
 #
@@ -129,11 +135,11 @@ def measure_risks(scores, won, lost, name):
 #    $D_n + H_n$, with $D_n = \sup_g(\tilde R - \tilde R_n)$ and $H_n = (\tilde R_n - \tilde
 #    R)(g^*)$, because $\hat g$ minimises $\tilde R_n$.
 # 3. *Mean of $D_n$.* $\mathbb E D_n \le 2L\,\mathfrak R_n(G)$, by symmetrisation and contraction.
-# 4. *Deviations.* One pair moves $D_n$ by at most $B/n$. So $D_n$ exceeds its mean, and $H_n$
-#    exceeds 0, by more than $B\sqrt{\log(2/\delta)/2n}$ with probability at most $\delta/2$ each
-#    (McDiarmid; Hoeffding).
+# 4. *Deviations.* One pair moves $D_n$ by at most $\Delta\ell/n$. So $D_n$ exceeds its mean, and
+#    $H_n$ exceeds 0, by more than $\Delta\ell\sqrt{\log(2/\delta)/2n}$ with probability at most
+#    $\delta/2$ each (McDiarmid; Hoeffding).
 #
-# The coins $\sigma_i$ know nothing of labels, so that $\mathfrak R_n$ does not depend on
+# The coins $s_i$ know nothing of labels, so that $\mathfrak R_n$ does not depend on
 # $\varepsilon$. It follows that the bound is a function of $n(1-2\varepsilon)^2$ alone only where
 # $\mathfrak R_n \le c/\sqrt n$.
 #
@@ -170,15 +176,15 @@ for rate, name in product((0.1, 0.25, 0.4), ("ramp", "sigmoid", "cauchy", "logis
 
 # %%
 def draw_complexity(scores, n, draws, generator):
-    """sup_g (1/n)·Σ σᵢ g(Xᵢ) of each draw of n pairs and coins; its mean is the complexity."""
+    """sup_g (1/n)·Σ sᵢ g(Xᵢ) of each draw of n pairs and coins; its mean is the complexity."""
     size = scores.shape[1]
     counts = generator.multinomial(n, np.full(size, 1 / size), size=draws)
-    coins = 2 * generator.binomial(counts, 0.5) - counts  # Σ σ over the draws of one pair
+    coins = 2 * generator.binomial(counts, 0.5) - counts  # Σ s over the draws of one pair
     return (coins @ scores.T / n).max(axis=1)
 
 
 def bound_parts(complexity, n, delta):
-    """2L·complexity, with L = ½ for ramp, and the allowance of part 4, with B = 1."""
+    """2L·complexity, with L = ½ for ramp, and the allowance of part 4, with Δℓ = 1."""
     return 2 * 0.5 * complexity, np.sqrt(np.log(2 / delta) / (2 * n))
 
 
@@ -198,6 +204,8 @@ for n, drawn in complexity.items():
     assert drawn.mean() > linear / 2  # and they are no idle bounds
 rescaled = [drawn.mean() * np.sqrt(n) for n, drawn in complexity.items()]
 assert abs(rescaled[0] / rescaled[1] - 1) < 0.05  # c/√n
+
+# %% tags=["hide-input"]
 Markdown(f"The complexity times √n: {rescaled[0]:.2f} and {rescaled[1]:.2f}.")
 
 # %% [markdown]
@@ -236,6 +244,8 @@ for rate in (0.0, 0.2, 0.4):
     assert binom.cdf(votes // 2, votes, right) > rare
     shares.append(excess / bound_risk(two_scores, votes, rare, rate))
 assert min(shares) > 0.93 and max(shares) <= 1
+
+# %% tags=["hide-input"]
 Markdown(f"Of the bound memorising reaches {unseen / whole:.2f} and the vote {min(shares):.3f}.")
 
 # %% [markdown]
@@ -271,10 +281,10 @@ for rate, n in product((0.0, 0.2, 0.3, 0.4), complexity):
     rows[-1] += [measured, measured / bound]
 names = ["noise_rate", "n", "mean_ratio", "sup_beyond", "best_beyond", "violated", "bound"]
 risk_table = pd.DataFrame(rows, columns=[*names, "measured", "ratio"])
-heads = {"noise_rate": "ε", "mean_ratio": "mean Dₙ / its bound", "sup_beyond": "Dₙ beyond"}
+heads = {"n": "pairs", "mean_ratio": "mean Dₙ / its bound", "sup_beyond": "Dₙ beyond"}
 heads |= {"best_beyond": "Hₙ beyond", "violated": "bound exceeded", "measured": "excess"}
 heads["ratio"] = "excess / bound"
-figures.save_table(risk_table, "table_t10_risk", profile=profile).round(4).rename(columns=heads)
+figures.save_table(risk_table, "table_t10_risk", profile=profile).rename(columns=heads)
 
 # %% [markdown]
 # The columns: the mean of $D_n$ over its bound; the shares of data sets in which the two deviations
@@ -282,7 +292,7 @@ figures.save_table(risk_table, "table_t10_risk", profile=profile).round(4).renam
 # excess that all but a share $\delta$ of the data sets stay below, alone and over the bound.
 
 # %% tags=["check", "claim-finite-risk"]
-assert (risk_table.bound < 1).all()  # below B, so that the bound says something
+assert (risk_table.bound < 1).all()  # below Δℓ, so that the bound says something
 assert (risk_table.mean_ratio <= 1).all()
 assert (risk_table[["sup_beyond", "best_beyond"]] <= delta / 2).all(axis=None)
 assert (risk_table.violated <= delta).all()
@@ -290,6 +300,8 @@ by_size = risk_table.pivot(index="noise_rate", columns="n")
 growth = by_size.loc[0.4] / by_size.loc[0.0]
 measured, bound = growth["measured"], growth["bound"]
 assert profile == "smoke" or (measured > 2 * bound).all()
+
+# %% tags=["hide-input"]
 Markdown(
     f"From ε = 0 to 0.4 the bound grows {bound[4_000]:.1f} times, which is 1/(1 − 2ε). The excess "
     f"that {1 - delta:.0%} of data sets stay below grows {measured[4_000]:.0f} times with n = "
@@ -363,6 +375,8 @@ z = sympy.Symbol("z", real=True)
 sine = (1 - sympy.sin(z)) / 2
 assert sympy.simplify(sine + sine.subs(z, -z)) == 1
 assert sine.subs(z, -3 * sympy.pi / 2) == 0
+
+# %% tags=["hide-input"]
 reached = ", ".join(loss.label for loss in bounded)
 Markdown(f"Reached by {reached}. (Hölder’s values run from −1 to 0; the sides are for 0 to 1.)")
 
@@ -376,7 +390,7 @@ Markdown(f"Reached by {reached}. (Hölder’s values run from −1 to 0; the sid
 # ## T10 (c) · The finite-sample guarantee
 #
 # Now a reward *table*: one number per answer, ramp loss. (A class that contains all steps of size 1
-# does; rewards clipped at $\pm C$ need $2C \ge k - 1$ for $k$ answers.)
+# does; rewards clipped at $\pm C$ do if $2C$ is at least the number of answers minus 1.)
 #
 # **Statement.** If every rank neighbour is sampled and the majority of its labels is strictly
 # right, and the majority of every other sampled pair is right or tied, then **every** empirical
@@ -459,11 +473,6 @@ drawn = pd.DataFrame(shares, columns=[*names, *stats.Interval._fields, *seen])
 figure = figures.fig_t10_guarantee(curves, drawn)
 figures.save(figure, "fig_t10_guarantee", {"curves": curves, "draws": drawn}, profile=profile)
 
-# %% [markdown]
-# **Figure T10.** The probability that the order of three answers is lost, against the labels for
-# each pair (left) and against those times $(1-2\varepsilon)^2$ (right). Solid: the condition fails,
-# exactly; dotted: the bound; points: some ramp minimiser of a drawn data set lacks the order.
-
 # %% tags=["check", "claim-finite-samples"]
 assert (curves.failure <= curves.bound).all()
 telling = curves[curves.bound.between(0.005, 0.5)]
@@ -485,6 +494,8 @@ for rate in rates:
 assert compute_failure(np.array([9, 9, 0]), margins, neighbours) == 1
 assert bound_failure(np.array([9, 9, 0]), margins) >= 1
 assert samples.find_misordered([[9, 9, 0], [9, 0, 9]]).tolist() == [True, False]
+
+# %% tags=["hide-input"]
 Markdown(
     f"With {example.labels:.0f} labels a pair at ε = 0.1 the condition fails with probability "
     f"{example.failure:.4f}; the bound is {example.bound:.4f}, and without the factor 1 − 2ε it "
@@ -548,8 +559,9 @@ for rate, n in ((0.1, 21), (0.3, 61), (0.4, 201)):
     assert share.low <= bound
     spared = (gains[worse] > 0).mean()
     rows.append([rate, n, *share[:3], bound, *exchanged.mean(axis=0), spared])
-columns = ["ε", "labels", "some policy worse", "low", "high", "bound", "best two exchanged"]
-pd.DataFrame(rows, columns=[*columns, "worst two exchanged", "policies spared"]).round(4)
+columns = ["noise_rate", "labels", "some policy worse", "low", "high", "bound"]
+columns += ["best two exchanged", "worst two exchanged", "policies spared"]
+pd.DataFrame(rows, columns=columns)
 
 # %% [markdown]
 # The shares are of 2,000 data sets, with 95% intervals; “spared” is the share of policies and
@@ -620,9 +632,10 @@ for rate in rates:
 columns = ["noise_rate", "margin", "necessary", "needed", "sufficient", "predicted_price"]
 label_table = pd.DataFrame(rows, columns=columns)
 label_table["price"] = label_table.needed / label_table.needed[0]
-heads = {"noise_rate": "ε", "margin": "m", "needed": "a vote needs", "price": "its price"}
-heads["predicted_price"] = "(1 − 2ε)⁻²"
-figures.save_table(label_table, "table_t10_labels", profile=profile).round(3).rename(columns=heads)
+heads = {"margin": "lead m = 2η̃ − 1", "needed": "a vote needs", "price": "its price"}
+heads |= {"predicted_price": "(1 − 2ε)⁻²", "sufficient": "sufficient by (c)"}
+heads["necessary"] = "necessary by (d)"
+figures.save_table(label_table, "table_t10_labels", profile=profile).rename(columns=heads)
 
 # %% tags=["check", "claim-noise-price"]
 assert (label_table.necessary <= label_table.needed).all()
@@ -635,6 +648,8 @@ for margin in (0.01, 0.1, 0.4):
     assert (vote >= floor / 4).all()
     halves.append((vote >= floor / 2).all())
 assert not all(halves)  # with ½ in place of ¼ it is no bound
+
+# %% tags=["hide-input"]
 last = label_table.iloc[-1]
 Markdown(
     f"For an error of {delta:g} on one pair a vote needs {label_table.needed[0]:.1f} labels "
@@ -676,7 +691,7 @@ spreads = samples.tabulate_spreads(
 )
 spreads = figures.save_table(spreads, "table_t10_axes", profile=profile)
 heads = {"exponent": "−n·log(1 − m²)", "effective": "n(1 − 2ε)²", "clt": "n·m²/(1 − m²)"}
-spreads.round(dict.fromkeys(heads, 2)).rename(columns={"eta": "η", **heads})
+spreads.rename(columns=heads)
 
 # %% tags=["check", "claim-collapse-axis"]
 axes = ["exponent", "effective", "clt"]
@@ -697,7 +712,7 @@ figures.save(figures.fig_t10_axes(votes), "fig_t10_axes", votes, profile=profile
 
 # %% tags=["hide-input"]
 Markdown(
-    "**Figure T10, axes.** The error of one vote of a sure pair. Spread at the errors 0.1, 0.01 "
+    "Spread at the errors 0.1, 0.01 "
     "and 0.001: "
     + "; ".join(
         f"{name} {', '.join(f'{value:.2f}' for value in sure[column])}"
@@ -708,6 +723,15 @@ Markdown(
     f"of the exponent, where −log(1 − m²)/m² is {', '.join(f'{f:.2f}' for f in factor)} at the "
     "least ε that counts. (At the error 0.1 ε = 0 does not: one clean label errs less often.)"
 )
+
+# %% [markdown]
+# **Try it.** Raise ε: the solid curve sinks below the dashed one, that of clean labels. Then raise
+# $n$: it climbs back, for close pairs (left) where $n(1-2\varepsilon)^2$ is about what $n$ was, for
+# sure pairs (right) later than that. In a reader without scripts (such as GitHub's) only a
+# description stands here; Figure T10 above has one $\eta$ at several ε.
+
+# %% tags=["hide-input"]
+explorables.t10_votes()
 
 # %% [markdown]
 # **Reading.** The best axes are those predicted: the exponent at the small errors, the central
@@ -762,8 +786,10 @@ longest = final[final.pairs == final.pairs.max()].memorised.mean()
 noisiest = final[final.noise_rate == final.noise_rate.max()].groupby("pairs")
 agreed = noisiest[["fit_flipped", "fit_clean"]].mean().astype(float)
 assert profile == "smoke" or shortest > longest + 0.1
+
+# %% tags=["hide-input"]
 Markdown(
-    f"**Figure 9.** At ε = {final.noise_rate.max():g} the models agree with "
+    f"At ε = {final.noise_rate.max():g} the models agree with "
     f"{agreed.fit_flipped.iloc[0]:.0%} of the flipped labels of the smallest set and with "
     f"{agreed.fit_flipped.iloc[-1]:.0%} of those of the largest, where they contradict "
     f"{1 - agreed.fit_clean.iloc[-1]:.0%} of the others. Memorised: {shortest:.2f} of the flips of "
@@ -784,8 +810,7 @@ Markdown(
 epochs = {"final": "accuracy", "chosen": "chosen_accuracy"}
 collapse = samples.compare_matched(final, values=epochs)
 collapse = figures.save_table(collapse, "table9_mnist_collapse", profile=profile)
-heads = {"noise_rate": "ε", "clean_pairs": "clean pairs", "p_holm": "p (Holm)"}
-collapse.drop(columns="p").round(4).rename(columns=heads)
+collapse.drop(columns=["p", "n"])
 
 # %% tags=["hide-input"]
 by_epoch = collapse.groupby("epoch", sort=False).estimate.mean()
@@ -881,12 +906,14 @@ measured = ", ".join(
     f"{figures.label(row.method)} at ε = {row.noise_rate:g}"
     for row in known.itertuples()
 )
+caveat = profiles.caveat(profile)
+doubt = f"**{caveat}.** " if caveat else ""
 Markdown(
-    "**Lower ε first if you can, and plan for at least (1 − 2ε)⁻² times as many pairs.** That is "
-    f"{spoken}, and going from 0.4 to 0.3 saves a factor of {(0.4 / 0.2) ** 2:.0f} in theory. On "
-    "one pair every rule pays it, up to a constant. Against clean labels a network at a fixed "
-    f"number of steps may pay more: measured {measured or 'none'}. Between two noisy sets it may "
-    "pay less (above). (Fewer passes over a noisy set were not tried.)"
+    f"{doubt}**Lower ε first if you can, and plan for at least (1 − 2ε)⁻² times as many pairs.** "
+    f"That is {spoken}, and going from 0.4 to 0.3 saves a factor of {(0.4 / 0.2) ** 2:.0f} in "
+    "theory. On one pair every rule pays it, up to a constant. Against clean labels a network at a "
+    f"fixed number of steps may pay more: measured {measured or 'none'}. Between two noisy sets it "
+    "may pay less (above). (Fewer passes over a noisy set were not tried.)"
 )
 
 # %% [markdown]
@@ -904,7 +931,7 @@ Markdown(
 # ## Exercises
 #
 # 1. Why does $\mathfrak R_n$ not depend on $\varepsilon$, although the labels do?
-#    <details><summary>Answer</summary>The coins $\sigma_i$ multiply the labels, and a coin times a
+#    <details><summary>Answer</summary>The coins $s_i$ multiply the labels, and a coin times a
 #    label is a coin. What noise costs enters through part 1 alone.</details>
 # 2. A pair with a tied majority that is no rank neighbour does no harm. Why?
 #    <details><summary>Answer</summary>Its labels cost the same at every score, by symmetry, so the
@@ -919,5 +946,5 @@ Markdown(
 #
 # ## Provenance
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance("14_finite_sample", runs.records, profile=profile, overrides=overrides)

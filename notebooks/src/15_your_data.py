@@ -66,6 +66,12 @@ from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
 config = profiles.section_config(your_data.YourDataConfig, "your_data", profile)
 folder = your_data.find_folder(config)  # of files that can be made again
+figures.use_readable_tables()
+
+# %% [markdown]
+# The sizes of this run (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
@@ -133,8 +139,8 @@ print(pairs.report)
 # - **repeated comparisons**: two independent ratings of a pair agree with probability
 #   $(1-\varepsilon)^2+\varepsilon^2$, *if* its right answer is the same both times;
 # - **triangles** (T14): three answers compared with one another, several times each, obey
-#   $(1-2\varepsilon)^2 = -xyz/(x+y+z)$ in the mean labels $x, y, z$ around the triangle, *if*
-#   labels follow Bradley–Terry;
+#   $(1-2\varepsilon)^2 = -m_1 m_2 m_3/(m_1+m_2+m_3)$ in the mean labels $m_1, m_2, m_3$ around
+#   the triangle, *if* labels follow Bradley–Terry;
 # - **a sample that is rated again**: a rater without errors agrees with probability
 #   $1-\varepsilon$;
 # - **label errors by cross-validation**: no classifier can agree with noisy labels more often than
@@ -275,10 +281,10 @@ def try_routes(noise_rate, seed):
 draws = product(config.noise_rates, range(config.seeds))
 routes = pd.DataFrame([row for noise_rate, seed in draws for row in try_routes(noise_rate, seed)])
 routes["covered"] = routes.noise_rate.between(routes.low, routes.high)
-routes_figure = figures.fig15_noise_routes(routes)
+shown = figures.fig15_noise_routes(routes)
 if not file:
-    figures.save(routes_figure, "fig15_noise_routes", routes, profile=profile)
-routes_figure
+    shown = figures.save(shown, "fig15_noise_routes", routes, profile=profile)
+shown
 
 # %% tags=["check"]
 held = routes.groupby("route").covered.agg(["sum", "size"])
@@ -286,6 +292,8 @@ believable = binom.cdf(held["sum"], held["size"], 0.95) > 0.001
 assert believable[held.index != "estimate, pixels"].all(), held
 cells = routes.groupby(["route", "noise_rate"]).covered.sum()
 missed = routes[~routes.covered & (routes.route == "estimate, pixels")]
+
+# %% tags=["hide-input"]
 Markdown(
     f"{(cells >= 0.9 * config.seeds).sum()} of {len(cells)} routes and rates hold the truth in at "
     f"least 9 of 10 draws, the worst in {cells.min()} of {config.seeds}. Over all rates: "
@@ -362,6 +370,8 @@ longer = {
 if not file:
     assert longer["a bias for length"].interval.low > longer[path.name].interval.high
     assert any(each.differs for each in tasted.dependence)
+
+# %% tags=["hide-input"]
 Markdown(
     "\n".join(
         f"- {name}: the longer answer was chosen in {bias.interval.estimate:.1%} of the pairs "
@@ -595,7 +605,7 @@ if file:
     candidates = candidates.drop(columns="true_accuracy")
 else:
     figures.save_table(candidates, "table15_candidates", profile=profile)
-candidates.round(3)
+candidates
 
 # %% tags=["check"]
 if not file and config.profile != "smoke":
@@ -603,6 +613,8 @@ if not file and config.profile != "smoke":
     margin = 3 * 0.5 / len(test) ** 0.5  # three standard errors of a share
     assert (abs(predicted - candidates.noisy_accuracy) < margin).all()  # T13
 loss_type, learning_rate = grid[best]
+
+# %% tags=["hide-input"]
 Markdown(
     f"Chosen on noisy held-out labels: the **{loss_type}** loss, at a learning rate of "
     f"{learning_rate:g}. That is about this file and this model, and no verdict on the losses."
@@ -701,7 +713,7 @@ def list_agreement(one):
 summary = pd.DataFrame(map(list_agreement, (agreement, between)))
 if not file:
     figures.save_table(summary, "table15_agreement", profile=profile)
-summary.round(3)
+summary.rename(columns={"estimate": "agreement", "n": "pairs"})
 
 # %% [markdown]
 # ## What to take home
@@ -725,6 +737,6 @@ summary.round(3)
 #    <details><summary>Answer</summary>Its minimisers do not depend on it (T4). But the rate says
 #    how many pairs you need, and whether to pay for better labels instead.</details>
 
-# %%
+# %% tags=["hide-output"]
 about = profiles.resolve_profile(profile) if not file else ""
 figures.save_provenance("15_your_data", profile=profile, mnist=mnist.source) if about else file

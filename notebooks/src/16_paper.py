@@ -47,7 +47,7 @@ from sympo.book import claims, figures, paper
 from sympo.studies import profiles
 
 profile = profiles.resolve_profile(profile)
-pd.options.display.max_colwidth = None  # claims are sentences
+figures.use_readable_tables()
 
 # %% [markdown]
 # ## In one paragraph
@@ -67,21 +67,20 @@ pd.options.display.max_colwidth = None  # claims are sentences
 
 # %%
 verdicts = claims.judge_claims(profile)
+
+# %% tags=["hide-input"]
 Markdown(f"In profile {profile}: **{paper.summarise(verdicts.verdict)}**.")
 
 # %% [markdown]
 # ## The argument as a map
 #
-# An arrow leads from what is needed to what needs it: from an assumption to the theorem that asks
-# for it, from a theorem to the cells that check it, and from there to the experiments that put it
-# to the test in trained models. It is dashed where the assumption is enough for the theorem and not
-# needed, and where an experiment asks what the theorem does not say. (Its colour only helps the eye
-# to follow it.) A green frame with ✓ means that all of it came out as claimed, orange with ± that
-# part of it did, red with ✗ that none did and something speaks against it, black with … that
-# nothing has been measured or the measurements could not tell.
+# Read it from left to right. An assumption stands before the theorems that ask for it, and a
+# theorem before the experiments that put it to the test in trained models. In a theorem's box
+# stands how many of the cells that check it pass. (The colour of an arrow only helps the eye to
+# follow it.)
 #
-# **Expect** green in the third column: these are proofs, and a cell that fails there refutes one.
-# In the fourth column the theory promises less than the paper claims. It says which order the best
+# **Expect** green in the second column: these are proofs, and a cell that fails there refutes one.
+# In the third column the theory promises less than the paper claims. It says which order the best
 # reward has, not how far a fixed number of epochs comes, and not that a policy with the better
 # order wins more often at every distance from the reference. A mixed frame there refutes no
 # theorem; it says that the experiments ask for more than the theorems give. The claims of 12, 13
@@ -133,18 +132,19 @@ assert paper.find_section("04_rank_and_policy", "A heading that nobody wrote") =
 # statements that the notebooks derive. T9, on gradients, and T12, on where the policy comes from,
 # carry none of the others, and have no box.
 
-# %%
+# %% tags=["hide-input"]
 Markdown(figures.to_markdown(paper.tabulate_theorems(verdicts), "llll"))
 
 # %% [markdown]
 # ## All verdicts in one figure
 #
-# Each bar is a group of claims in one notebook. **Expect** a different picture in each part of the
-# argument: derivations hold or fail as a whole; on MNIST, the paper's own experiment at the size of
-# the profile, most of the claims about accuracy should be reproduced at high noise; on language
-# models the claims are about win rates, where the paper reports leads of up to 15 points. Red in a
-# bar of notebook 05 would contradict the paper's first experiment. Red in a bar "beyond the paper"
-# contradicts a hypothesis of this companion's, and nothing that the paper says.
+# Each bar is a group of claims in one world, from mathematics to large models. **Expect** a
+# different picture in each part of the argument: derivations hold or fail as a whole; on MNIST, the
+# paper's own experiment at the size of the profile, most of the claims about accuracy should be
+# reproduced at high noise; on language models the claims are about win rates, where the paper
+# reports leads of up to 15 points. Red in a bar of reward accuracy on MNIST would contradict the
+# paper's first experiment. Red in a bar "beyond the paper" contradicts a hypothesis of this
+# companion's, and nothing that the paper says.
 
 # %%
 counts = paper.count_verdicts(verdicts)
@@ -276,7 +276,7 @@ Markdown(paper.write_advice(profile))
 departures = paper.collect_departures()
 Markdown(
     "\n\n".join(
-        f"<details><summary>{row.notebook}</summary>\n\n{row.text}\n</details>"
+        f"<details><summary>{paper.name_notebook(row.notebook)}</summary>\n\n{row.text}\n</details>"
         for row in departures.itertuples()
     )
 )
@@ -291,7 +291,8 @@ Markdown(
 
 # %% tags=["hide-input"]
 minutes = paper.tabulate_minutes(profile)
-shown = minutes.map(lambda value: "–" if pd.isna(value) else value).astype(str)
+named = minutes.assign(notebook=minutes.notebook.map(paper.name_notebook))
+shown = named.map(lambda value: "–" if pd.isna(value) else value).astype(str)
 known = minutes.minutes.notna().any()
 total = f"Together: {minutes.minutes.sum():.0f} minutes" if known else "No minutes are known"
 Markdown(f"{figures.to_markdown(shown, 'lrr')}\n{total} in profile {profile}.")
@@ -312,5 +313,5 @@ Markdown(paper.write_results(profile))
 # %% tags=["hide-input"]
 Markdown(f"```bibtex\n{paper.cite()}\n```")
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance("16_paper", profile=profile)

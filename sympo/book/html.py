@@ -108,10 +108,10 @@ def _write_notebook(name: str, source: Path, profile: str) -> None:
         _describe_pictures(cell)
         if cell.cell_type == "markdown":
             cell.source = _relink(cell.source, source)
-        for place, output in enumerate(cell.get("outputs", [])):
-            _embed(output, f"explorable-{number}-{place}")
-            if "text/markdown" in output.get("data", {}):
-                output.data["text/markdown"] = _relink(output.data["text/markdown"], source)
+        for place, shown in enumerate(cell.get("outputs", [])):
+            _embed(shown, f"explorable-{number}-{place}")
+            if "text/markdown" in shown.get("data", {}):
+                shown.data["text/markdown"] = _relink(shown.data["text/markdown"], source)
     notebook.cells = cells
     write_atomically(source / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
 
@@ -132,6 +132,8 @@ def _relink(text: str, source: Path) -> str:
     text = re.sub(
         r"(\w+\.ipynb)#([^)\s]+)", lambda link: f"{link[1]}#{slug(unquote(link[2]))}", text
     )
+    # docs/ is the book's own folder
+    text = text.replace("../docs/", "../")
     return re.sub(
         r"\.\./((?:figures|build)/[\w./]+\.(?:png|md))",
         lambda link: f"../{_copy_result(link[1], source)}",
@@ -157,8 +159,8 @@ def _tags(cell: "NotebookNode") -> list[str]:
 
 def _describe_pictures(cell: "NotebookNode") -> None:
     """Move width and alt text of a saved figure to where myst-nb looks for them."""
-    for output in cell.get("outputs", []):
-        fields = output.get("metadata", {}).get("image/png", {})
+    for shown in cell.get("outputs", []):
+        fields = shown.get("metadata", {}).get("image/png", {})
         image = {"alt": fields.get("alt"), "width": _in_pixels(fields.get("width"))}
         known = {key: value for key, value in image.items() if value}
         if known:
@@ -169,9 +171,9 @@ def _in_pixels(width: Any) -> str | None:
     return f"{width}px" if width else None
 
 
-def _embed(output: "NotebookNode", identifier: str) -> None:
+def _embed(shown: "NotebookNode", identifier: str) -> None:
     """Let a page draw a Vega-Lite chart, which only JupyterLab draws by itself."""
-    data = output.get("data", {})
+    data = shown.get("data", {})
     if VEGA_LITE not in data:
         return
     # `</script>` in a text would end the script
@@ -206,7 +208,7 @@ def _write_claims(profile: str) -> str:
 def _bundle_vega() -> str:
     import vl_convert
 
-    return str(vl_convert.javascript_bundle(vl_version=_VEGA_LITE_VERSION))
+    return str(vl_convert.javascript_bundle(None, vl_version=_VEGA_LITE_VERSION))
 
 
 def _find_mathjax() -> Path:

@@ -92,24 +92,43 @@ def load_pairs(config: OfflineConfig) -> tuple[preferences.Split | None, str]:
 
 
 def show_pair(split: preferences.Split | None, *, about: str, width: int) -> pd.DataFrame:
-    """The first test pair whose last question mentions a word, or else the first of all.
+    """The first test pair about a word, as a person saw it, and what a flip would make of it.
+
+    Picked by a rule and not by hand: the last question mentions the word, and no text is longer
+    than `width`; else it mentions it; else it is the first pair of all.
 
     Args:
         about: the word.
         width: characters at which each turn is cut.
     Returns:
-        columns who, text; a row per turn of the prompt, then one for each answer. Empty without
-        pairs.
+        the columns of `tabulate_pair`; empty without pairs.
     """
-    turns = []  # also without pairs, so that the notebook goes on
-    if split is not None:
-        questions = [prompt[-1]["content"] for prompt in split.test["prompt"]]
-        index = next((i for i, question in enumerate(questions) if about in question), 0)
-        row = split.test[index]
-        turns = [(turn["role"], turn["content"]) for turn in row["prompt"]]
-        turns += [(side, row[side][0]["content"]) for side in ("chosen", "rejected")]
-    rows = [(who, textwrap.shorten(text, width)) for who, text in turns]
-    return pd.DataFrame(rows, columns=["who", "text"])
+    if split is None:
+        # without pairs, so that the notebook goes on
+        return pd.DataFrame(columns=["who", "text", "label", "after a flip"])
+    sides = zip(*(split.test[side] for side in ("prompt", "chosen", "rejected")), strict=True)
+    texts = [[*prompt, *chosen, *rejected] for prompt, chosen, rejected in sides]
+    # of a pair's turns the last but two is the question
+    mentioned = [i for i, turns in enumerate(texts) if about in turns[-3]["content"]]
+    short = [i for i in mentioned if all(len(turn["content"]) <= width for turn in texts[i])]
+    return tabulate_pair(split.test[[*short, *mentioned, 0][0]], width=width)
+
+
+def tabulate_pair(row: dict[str, Any], *, width: int) -> pd.DataFrame:
+    """A pair as a table: its turns, shortened, with the label as it is and as a flip leaves it.
+
+    Returns:
+        columns who, text, label and "after a flip"; a row per turn of the prompt, then one for each
+        answer.
+    """
+    turns = [(turn["role"], turn["content"], "", "") for turn in row["prompt"]]
+    turns.append(("answer", row["chosen"][-1]["content"], "chosen", "rejected"))
+    turns.append(("answer", row["rejected"][-1]["content"], "rejected", "chosen"))
+    rows = [
+        (who, textwrap.shorten(text, width, placeholder=" …"), *labels)
+        for who, text, *labels in turns
+    ]
+    return pd.DataFrame(rows, columns=["who", "text", "label", "after a flip"])
 
 
 def share_no_prompt(*parts: Dataset) -> bool:

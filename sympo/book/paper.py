@@ -4,10 +4,12 @@ Everything is read from what is committed or was run: claims, tables, notebooks,
 here imports torch.
 """
 
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -16,7 +18,8 @@ import yaml
 
 from sympo._names import unknown_name
 from sympo.book import claims
-from sympo.book.figures.files import to_markdown
+from sympo.book.figures.files import SavedFigure, name_figure, to_markdown
+from sympo.book.figures.style import in_order, label
 from sympo.book.twins import notebooks, read_twin, stem_of, study_of
 from sympo.studies import profiles
 
@@ -313,19 +316,32 @@ def write_group(verdicts: pd.DataFrame, group: str) -> str:
 
 
 def _write_beside(stem: str, rows: pd.DataFrame) -> Iterator[str]:
-    """The figure `stem`, if the claims have one, and their table."""
+    """The figure `stem` with what it shows, if the claims have one, and their table."""
     # the link of a claim ends with its figure and its table
     path = re.search(rf"\(([^)]*/{stem}\.png)\)", rows["decided by"].iloc[0]) if stem else None
     if path:
         # as wide as the text: a figure's own pixels are for print
-        yield f'<img src="{path[1]}" alt="{stem}" width="640">'
+        words = html.escape(describe_result(stem))
+        yield f'<img src="{path[1]}" alt="{words}" width="640">'
+        yield f"*{describe_result(stem)}*"
     columns = ["claim", "paper", "verdict", "evidence", "decided by"]
     table = to_markdown(rows[columns], "l" * len(columns))
     if len(rows) <= FEW:
         yield table
         return
-    title = f"{stem}, {summarise(rows.verdict)}" if stem else summarise(rows.verdict)
-    yield f"<details><summary>{title}</summary>\n\n{table}\n</details>"
+    yield f"<details><summary>{summarise(rows.verdict)}</summary>\n\n{table}\n</details>"
+
+
+def describe_result(stem: str) -> str:
+    """What a reader calls a saved figure or table: `Figure 7: Which temperature each loss takes`.
+
+    A figure is described by the first sentence of its caption, a table by the words of its stem.
+    """
+    if stem.startswith("fig"):
+        first = SavedFigure(Path(stem)).caption.partition(". ")[0].rstrip(".")
+        return f"{name_figure(stem)}: {first}" if first else name_figure(stem)
+    words = re.sub(r"^table(_t?\d+|\d+)?_", "", stem)
+    return f"Table: {words.replace('_', ' ')}"
 
 
 def count_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -367,7 +383,8 @@ def write_results(profile: str) -> str:
     parts = []
     for name, rows in claims.list_results(profile).groupby("notebook", sort=False):
         shown = rows[["result", "profile"]].rename(columns={"profile": "shown of profile"})
-        title = f"{_title(name)}: {len(rows)} saved"
+        shown = shown.assign(result=shown.result.map(describe_result))
+        title = f"{name_notebook(name)}: {len(rows)} saved"
         table = f"[Open the notebook]({name}.ipynb)\n\n{to_markdown(shown, 'll')}"
         parts.append(f"<details><summary>{title}</summary>\n\n{table}\n</details>")
     return "\n\n".join(parts)
@@ -379,8 +396,8 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
     Args:
         verdicts: of `claims.judge_claims`.
     Returns:
-        columns notebook, claims (how many wait), methods, noise rates, runs, and the command that
-        trains them; counted from the claims' rows and the gpu profile.
+        columns notebook (its title), claims (how many wait), methods (their labels), noise rates,
+        runs, and the command that trains them; counted from the claims' rows and the gpu profile.
     """
     waiting = set(verdicts.id[verdicts.verdict == "not measured"])
     cells: dict[str, list[dict[str, Any]]] = {}
@@ -390,13 +407,14 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
     sections = profiles.read_profile("gpu")
     rows = []
     for name, each in cells.items():
-        methods = sorted({row[key] for row in each for key in ("method", "baseline") if key in row})
+        methods = in_order(row[key] for row in each for key in ("method", "baseline") if key in row)
         rates = sorted({row["noise_rate"] for row in each if "noise_rate" in row})
         section = sections.get(study_of(name), {})
         runs = sum(_count_seeds(section, *each) for each in product(methods, rates))
         command = f"python -m sympo run {study_of(name)} --profile gpu"
         rates_text = ", ".join(f"{rate:g}" for rate in rates)
-        rows.append((name, len(each), ", ".join(methods), rates_text, runs, command))
+        labels = ", ".join(map(label, methods))
+        rows.append((name_notebook(name), len(each), labels, rates_text, runs, command))
     columns = ["notebook", "claims", "methods", "noise rates", "runs", "command"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -462,6 +480,11 @@ def write_minutes(profile: str) -> str:
     rows = [[_title(name), "–" if pd.isna(time) else f"{time:g}"] for name, time in pairs]
     rows.append(["together", f"{table.minutes.sum():.0f}"])
     return to_markdown(pd.DataFrame(rows, columns=["notebook", "minutes"]), "lr")
+
+
+def name_notebook(name: str) -> str:
+    """What a reader calls a notebook: its heading, which begins with its number."""
+    return read_twin(name).cells[0].source.partition("\n")[0].removeprefix("# ")
 
 
 def _title(name: str) -> str:

@@ -1,6 +1,7 @@
 """Looks, saved files, and what each figure draws."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.offsetbox import AnnotationBbox
 from scipy import stats as scipy_stats
 
 from sympo import losses
 from sympo.book import figures
+from sympo.book.figures.files import write_figure
+from sympo.book.figures.style import (
+    GREY_NOTE,
+    describe_bands,
+    name_end,
+    note_sample,
+    text_colour,
+)
 from sympo.studies import profiles
 
 GRID = pd.MultiIndex.from_product
@@ -165,8 +175,7 @@ class TestNoEvidence:
         figure = figures.fig1_mnist_losses(history[history.epoch == 3])
         for _ in range(2):
             figures.save(figure, "fig", history, profile=profile)
-        (shown,) = figure.texts
-        assert shown.get_text() == text
+        (shown,) = [each for each in figure.texts if each.get_text() == text]
         figure.draw_without_rendering()
         assert figure.bbox.x0 < shown.get_window_extent().x0
         assert shown.get_window_extent().x1 < figure.bbox.x1
@@ -196,7 +205,7 @@ class TestNoEvidence:
         profiles.study_config("mnist_losses", "laptop")
         figure = figures.fig1_mnist_losses(history)
         figures.save(figure, "fig", history, profile="laptop")
-        assert not figure.texts
+        assert [text.get_text() for text in figure.texts] == ["band: 95% over 3 seeds"]
         assert figures.save_table(CONTRASTS, "table", profile="laptop") is CONTRASTS
         assert "evidence" not in (folder / "table.md").read_text()
 
@@ -243,6 +252,114 @@ def test_an_unknown_name_is_refused():
             refuse("ram")
     with pytest.raises(ValueError, match="unknown loss or method 'sympo_logistic'"):
         figures.look("sympo_logistic")
+
+
+def test_losses_and_methods_that_meet_in_a_panel_have_colours_of_their_own():
+    symmetric = [name for name, loss in losses.LOSSES.items() if loss.symmetric]
+    others = [name for name, loss in losses.LOSSES.items() if not loss.symmetric]
+    studied = [
+        names
+        for profile in ("laptop", "gpu")
+        for section in profiles.read_profile(profile).values()
+        if isinstance(section, dict)
+        for key, names in section.items()
+        if key in ("losses", "methods")
+    ]
+    assert len(studied) > 10
+    for names in (symmetric, others, *studied):
+        colours = [figures.look(name)["color"] for name in names]
+        assert len({*colours}) == len(names), names
+
+
+def measure_contrast(colour):
+    """The contrast with white, as WCAG 2.2 defines it, channel by channel."""
+    luminance = 0.0
+    for share, channel in zip((0.2126, 0.7152, 0.0722), to_rgb(colour), strict=True):
+        linear = channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+        luminance += share * linear
+    return 1.05 / (luminance + 0.05)
+
+
+def test_words_can_be_read_on_white():
+    assert measure_contrast("black") == pytest.approx(21)
+    colours = {*figures.OKABE_ITO.values(), *(look.colour for look in figures.METHODS.values())}
+    for colour in [*colours, "white", "0.62", "yellow"]:
+        words = text_colour(colour)
+        assert measure_contrast(words) >= 4.5
+        # what is dark enough stays, and the rest becomes hardly darker than it must
+        assert words == colour or measure_contrast(words) < 4.7
+    assert measure_contrast(GREY_NOTE["color"]) >= 4.5
+
+
+def test_lines_are_named_in_readable_words_behind_their_markers():
+    with figures.style():
+        figure, axes = figures.subplots()
+        axes.plot([0, 1], [0.2, 0.8])
+        figures.direct_labels(axes, [name_end("laplace", 0.8), (0.2, "plain", "k")])
+    words = {text.get_text(): text for text in axes.texts}
+    assert measure_contrast(words["Laplace"].get_color()) >= 4.5
+    (box,) = [artist for artist in axes.artists if isinstance(artist, AnnotationBbox)]
+    (marker,) = box.offsetbox.get_children()
+    assert (marker.get_color(), marker.get_marker()) == (figures.look("laplace")["color"], "p")
+    figure.draw_without_rendering()
+    assert box.get_window_extent().x1 <= words["Laplace"].get_window_extent().x0
+    # a line without a marker is no line of one point
+    assert len(axes.lines) == 1
+    assert name_end("laplace", 0.8, marked=False).marker == ""
+
+
+def test_the_note_of_the_sample_has_a_line_of_its_own():
+    table = pd.DataFrame({"seed": [0, 1, 2]})
+    assert describe_bands(table, "bar") == "bar: 95% over 3 seeds"
+    assert describe_bands(table[:2]) == "2 seeds, no intervals"
+    assert describe_bands(table[:1]) == "1 seed, no intervals"
+    with figures.style():
+        figure, axes = figures.subplots()
+        axes.set_xlabel("a label that goes on and on " * 3)
+        note_sample(figure, "note of a figure")
+        note_sample(axes, "note of axes")
+    figure.draw_without_rendering()
+    (below,), (inside,) = figure.texts, axes.texts
+    assert below.get_window_extent().y1 <= axes.xaxis.label.get_window_extent().y0 + 1
+    assert figure.bbox.x0 < below.get_window_extent().x0
+    assert axes.bbox.contains(*inside.get_window_extent().min)
+    assert axes.bbox.contains(*inside.get_window_extent().max)
+
+
+HOSTILE = """
+figure.dpi: 37
+savefig.bbox: tight
+savefig.dpi: 50
+font.family: monospace
+axes.grid: True
+lines.linewidth: 7
+text.usetex: False
+pdf.compression: 0
+"""
+DRAW = """
+import sys
+from pathlib import Path
+import pandas as pd
+from sympo.book.figures import fig1_mnist_losses
+from sympo.book.figures.files import write_figure
+table = pd.read_csv(sys.argv[1])
+write_figure(fig1_mnist_losses(table), "fig", Path(sys.argv[2]), caveat="no evidence")
+"""
+
+
+@pytest.mark.parametrize("backend", ["agg", "svg", "module://matplotlib_inline.backend_inline"])
+def test_nothing_that_a_user_has_set_changes_a_byte(tmp_path, history, backend):
+    table = tmp_path / "fig.csv"
+    history[history.epoch == 3].to_csv(table, index=False)
+    write_figure(
+        figures.fig1_mnist_losses(pd.read_csv(table)), "fig", tmp_path, caveat="no evidence"
+    )
+    (tmp_path / "matplotlibrc").write_text(HOSTILE, encoding="utf-8")
+    settings = {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": backend}
+    command = [sys.executable, "-c", DRAW, table, tmp_path / "other"]
+    subprocess.run(command, check=True, env={**os.environ, **settings})
+    for name in ("fig.png", "fig.pdf"):
+        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 class TestAnAddedLoss:
@@ -348,15 +465,29 @@ def test_learning_curves_say_where_nothing_is_flipped(history):
     assert any(np.allclose(line.get_ydata(), expected) for line in noisy.lines)
 
 
-def test_figure_2_draws_a_line_and_a_point_per_seed(noise_tables):
+def test_figure_2_draws_a_mean_per_kind_of_noise_and_a_point_per_seed(noise_tables):
     risks, rankings = noise_tables
-    first, _, right, *_ = figures.fig2_mnist_noise(risks, rankings).axes
-    assert len(first.lines) == 3 * 2
-    points = [line for line in right.lines if line.get_marker() == "o"]
-    drawn = sorted(tau for line in points for tau in line.get_xdata())
+    first, second, *_, below = figures.fig2_mnist_noise(risks, rankings).axes
     # ramp comes before logistic in every figure
-    assert drawn == sorted(rankings.tau[rankings.method == "ramp"])
-    assert [label.get_text() for label in right.get_yticklabels()] == ["same", "tied"]
+    rows = risks[(risks.method == "ramp") & (risks.noise_pair == "0.1-0.3")]
+    expected = rows.groupby(["condition", "epoch"]).test_risk.mean().unstack()
+    drawn = sorted(tuple(line.get_ydata()) for line in first.lines)
+    assert np.array(drawn) == pytest.approx(np.array(sorted(map(tuple, expected.to_numpy()))))
+    assert {"asymmetric", "equivalent", "tied"} == {text.get_text() for text in second.texts}
+    points = [line for line in below.lines if line.get_marker() == "."]
+    drawn = sorted(tau for line in points for tau in line.get_xdata())
+    assert drawn == pytest.approx(sorted(rankings.tau))
+    assert {"same", "tied", "ramp", "logistic"} == {text.get_text() for text in below.texts}
+
+
+def test_figure_2_averages_tau_over_the_pairs_of_rates_of_a_seed(noise_tables):
+    risks, rankings = noise_tables
+    more = rankings.assign(noise_pair="0.2-0.6", tau=rankings.tau + 1)
+    both = pd.concat([rankings.assign(noise_pair="0.1-0.3"), more])
+    below = figures.fig2_mnist_noise(risks, both).axes[-1]
+    points = [line for line in below.lines if line.get_marker() == "."]
+    drawn = sorted(tau for line in points for tau in line.get_xdata())
+    assert drawn == pytest.approx(sorted(rankings.tau + 0.5))
 
 
 @pytest.fixture

@@ -119,14 +119,15 @@ def test_the_knob_is_the_law_of_log_odds():
 # Figures
 
 
-def test_bad_starts_has_a_panel_per_start_and_budget_and_a_line_per_loss():
+def test_bad_starts_has_a_panel_per_start_and_budget_that_fails_and_a_line_per_loss():
     index = pd.MultiIndex.from_product(
         [["with logistic", "with its own loss"], [60, 6000], ["ramp", "cauchy"], [0.5, 2.0]],
         names=["begins", "steps", "loss", "size"],
     )
     table = index.to_frame(index=False).assign(wrong=np.linspace(0, 1, 16), starts=30)
     warm, _, _, cold = figures.fig_t15_bad_starts(table).axes
-    assert cold.get_title() == "begins with its own loss\n6,000 steps"
+    assert cold.get_title() == "after 6,000 steps"
+    assert warm.get_title() == "after 60 steps, begun with logistic"
     drawn = {line.get_label(): line.get_ydata().tolist() for line in cold.get_lines()}
     last = (table.begins == "with its own loss") & (table.steps == 6000)
     ramp = table[last & (table.loss == "ramp")]
@@ -141,12 +142,13 @@ def test_bad_starts_says_where_no_start_went_wrong(wrong):
         names=["begins", "steps", "loss", "size"],
     )
     table = index.to_frame(index=False).assign(wrong=[0.0] * 5 + [wrong], starts=30)
-    (axes,) = figures.fig_t15_bad_starts(pd.concat([table, table.assign(begins="x")])).axes[:1]
-    notes = [text.get_text() for text in axes.texts if "starts" in text.get_text()]
-    assert notes == ([] if wrong else ["each of 3 losses:\n0 of 60 starts"])
+    own = table.assign(begins="with its own loss", wrong=0.5)
+    figure = figures.fig_t15_bad_starts(pd.concat([table, own]))
+    assert len(figure.axes) == (2 if wrong else 1)
+    assert ("each of 3 losses: 0 of 60 starts" in (figure.get_suptitle() or "")) == (not wrong)
 
 
-def test_temperatures_ring_what_is_taken():
+def test_temperatures_frame_what_is_taken():
     index = pd.MultiIndex.from_product(
         [["sigmoid", "logistic"], [0.0, 0.4], [0.25, 1.0, 4.0]],
         names=["method", "noise_rate", "temperature"],
@@ -155,10 +157,15 @@ def test_temperatures_ring_what_is_taken():
     table["chosen"] = table.temperature == 4
     left, right = figures.fig7_temperatures(table).axes
     for axes, rate in ((left, 0.0), (right, 0.4)):
-        *_, rings = axes.get_lines()
-        taken = table[table.chosen & (table.noise_rate == rate)]
-        assert sorted(rings.get_ydata()) == sorted(taken.validation)
-        assert set(rings.get_xdata()) == {4.0}
+        rows = table[table.noise_rate == rate]
+        words = sorted(text.get_text() for text in axes.texts)
+        assert words == sorted(f"{100 * value:.1f}" for value in rows.validation)
+        frames = [patch for patch in axes.patches if patch.get_label() == "taken"]
+        # the last of three columns, once for each loss
+        assert sorted((frame.get_x(), frame.get_y()) for frame in frames) == [
+            (1.53, -0.44),
+            (1.53, 0.56),
+        ]
 
 
 def test_the_family_is_drawn_with_its_intervals():
@@ -328,7 +335,10 @@ def test_ranges_have_a_row_per_family():
 # Mutants: a changed constant, sign or condition makes a check cell fail
 
 MUTANTS = {
-    "beta knob: another scale": ("betainc(a, a, expit(z))", "betainc(a, a, expit(2 * z))"),
+    "beta knob: another scale": (
+        "betainc(alpha, alpha, expit(z))",
+        "betainc(alpha, alpha, expit(2 * z))",
+    ),
     "normal limit: another scale": (
         "grid / np.sqrt(a / 2), a) - ndtr",
         "grid / np.sqrt(a), a) - ndtr",

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from loopback import longer_wins
 from scipy.stats import spearmanr
 from statsmodels.stats.proportion import proportion_confint
@@ -118,10 +118,18 @@ def test_missing_data_is_an_error_only_where_results_are_made(profile, monkeypat
 
 def test_the_pair_that_is_shown_is_about_the_word(split):
     shown = offline.show_pair(split, about="bread", width=30)
-    assert shown.who.tolist() == ["user", "chosen", "rejected"]
-    assert shown.text.tolist() == ["rye bread?", "with with with with with [...]", "a cake"]
+    assert shown.who.tolist() == ["user", "answer", "answer"]
+    assert shown.text.tolist() == ["rye bread?", "with with with with with with …", "a cake"]
+    assert shown.label.tolist() == ["", "chosen", "rejected"]
+    assert shown["after a flip"].tolist() == ["", "rejected", "chosen"]
     assert offline.show_pair(split, about="owls", width=30).text[0] == "how tall?"
     assert offline.show_pair(None, about="bread", width=30).empty
+
+
+def test_of_the_pairs_about_the_word_a_short_one_is_shown(split):
+    short = pairs(("white bread?", "yes", "no"))
+    both = split._replace(test=concatenate_datasets([split.test, short]))
+    assert offline.show_pair(both, about="bread", width=30).text[0] == "white bread?"
 
 
 def test_a_shared_prompt_is_seen_and_so_is_an_empty_part():

@@ -240,8 +240,9 @@ def test_the_band_ends_where_the_labels_by_item_are_even():
     pairs = pd.DataFrame(
         {"series": ["item"], "eta": [0.6], "lean": [-0.08], "draws": [1000], "top": [2 / 3]}
     )
-    (axes,) = figures.fig_t11_band(lines, pairs).axes
-    words = " ".join(text.get_text() for text in axes.texts)
+    figure = figures.fig_t11_band(lines, pairs)
+    (axes,) = figure.axes
+    words = " ".join(text.get_text() for text in [*axes.texts, *figure.texts])
     assert "0.667" in words
     assert "1,000" in words
     (span,) = [patch for patch in axes.patches if patch.get_width() < 0.5]

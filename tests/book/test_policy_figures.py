@@ -95,7 +95,10 @@ def test_figure_10_has_a_row_per_epoch_and_draws_means_with_t_bands(star):
     (band,) = [each for each in axes[0, 2].collections if to_hex(each.get_facecolor()[0]) == colour]
     edge = [y for x, y in band.get_paths()[0].vertices if x == 0.4]
     assert (min(edge), max(edge)) == pytest.approx((low, high))
-    assert figures.fig10_mnist_policy(star).get_supxlabel() == "noise rate ε (n = 3 seeds)"
+    words = {text.get_text() for text in figures.fig10_mnist_policy(star).texts}
+    assert words == {"noise rate ε", "band: 95% over 3 seeds"}
+    # win rates have one scale, and can be compared across
+    assert axes[0, 0].get_ylim() == axes[1, 1].get_ylim()
     # named once in each row, beside its last panel
     for row in axes:
         assert {text.get_text() for text in row[2].texts} == {"sigmoid", "logistic"}
@@ -117,8 +120,8 @@ def test_figure_11_draws_the_most_that_is_possible_and_best_of_n(frontier):
     names = {text.get_text() for text in chosen.texts}
     assert {"sigmoid", "logistic", "the digits", "the reference"} <= names
     assert "open markers: best of 2, 4" in {text.get_text() for text in final.texts}
-    assert final.get_title() == "final epoch, n = 3 seeds"
-    assert chosen.get_ylim() == (2, 9.4)
+    assert final.get_title() == "rewards of the final epoch"
+    assert chosen.get_ylim() == (3.4, 9.4)
 
 
 def test_figure_12_draws_a_point_per_model_and_a_line_per_case(broken):
@@ -135,6 +138,10 @@ def test_figure_12_draws_a_point_per_model_and_a_line_per_case(broken):
     colours = [to_hex(line.get_color()) for line in cases]
     assert colours[1] == colours[2] != colours[3] == colours[4]
     assert [line.get_linestyle() for line in cases] == ["-", ":", "-", ":", "-"]
+    # beside the losses, no line has the colour of one
+    assert not {*colours} & {to_hex(look.colour) for look in figures.METHODS.values()} - {
+        *map(to_hex, ("#882255", "#117777"))
+    }
     names = {text.get_text() for text in left.get_legend().get_texts()}
     assert names == {"sigmoid", "logistic", "broken at random"}
 

@@ -2,34 +2,19 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
+import nbformat
 import pytest
+from browsing import PATIENCE, TOKEN
 
 from sympo.rating import pair_answers, read_ratings
 
-pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
-
-TOKEN = "loopback"
-PATIENCE = 90  # seconds; a busy machine is slow, and not wrong
 # longer than what the widget takes for a double click
 PAUSE = 400  # milliseconds
 
@@ -58,7 +43,6 @@ rate(items, "ratings.jsonl", rater="ann")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Holds the notebook `rate.ipynb`, with one cell."""
-    nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     folder = tmp_path / "notebooks"
@@ -68,66 +52,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lab(folder: Path, repository: Path) -> Iterator[str]:
-    """The address of a JupyterLab on the folder, with settings of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = folder.parent / "jupyter"
-    places = ("CONFIG", "DATA", "RUNTIME")
-    environment = {
-        **os.environ,
-        **{f"JUPYTER_{name}_DIR": str(own / name) for name in places},
-        "IPYTHONDIR": str(own / "ipython"),
-        "PYTHONPATH": str(repository),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-    }
-    command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
-        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
-        *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"),
-        *(f"--LabApp.user_settings_dir={own}/settings", f"--LabApp.workspaces_dir={own}/spaces"),
-        "--LabApp.expose_app_in_browser=True",
-    ]
-    with (folder.parent / "lab.log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(f"{address}/api?token={TOKEN}") or server.poll() is not None)
-        assert server.poll() is None, (folder.parent / "lab.log").read_text()
-        yield address
-    finally:
-        # its kernels end with it
-        server.send_signal(signal.SIGTERM)
-        server.wait(PATIENCE)
+def lab(folder: Path, start_lab: Callable[[Path], str]) -> str:
+    """The address of a JupyterLab on the folder."""
+    return start_lab(folder)
 
 
 @pytest.fixture
-def page(lab: str) -> Iterator[Any]:
+def page(lab: str, browser: Any) -> Iterator[Any]:
     """The notebook, opened."""
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(PATIENCE * 1000)
-        page.goto(f"{lab}/lab/tree/rate.ipynb?token={TOKEN}")
-        yield page
-        browser.close()
-
-
-def answers(address: str) -> bool:
-    try:
-        with urlopen(address, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(PATIENCE * 1000)
+    page.goto(f"{lab}/lab/tree/rate.ipynb?token={TOKEN}")
+    yield page
+    page.close()
 
 
 def run_all(page: Any) -> None:

@@ -29,6 +29,7 @@ from sympo.book.figures.patterns import (
 )
 from sympo.book.figures.policy import fig10_mnist_policy, fig11_mnist_frontier, fig12_broken_order
 from sympo.book.figures.samples import fig9_mnist_sizes, fig_t10_axes, fig_t10_guarantee
+from sympo.book.figures.story import fig_t0_story, fig_t1_margin_losses, fig_t1_two_ways
 
 # `figures.style` is this function; the module of the same name is reached by `from … import`.
 from sympo.book.figures.style import (
@@ -49,9 +50,10 @@ from sympo.book.figures.style import (
 )
 from sympo.book.figures.tables import use_readable_tables
 from sympo.book.figures.text import fig13_real_text, fig14_score_noise
-from sympo.book.figures.theory_losses import fig_t5_losses, fig_t6_minimisers
+from sympo.book.figures.theory_losses import fig_t5_blur, fig_t5_losses, fig_t6_minimisers
 from sympo.book.figures.theory_noise import (
     fig_t2_tied_order,
+    fig_t2_tree,
     fig_t3_logistic_penalty,
     fig_t4_wrong_rate,
 )
@@ -59,6 +61,7 @@ from sympo.book.figures.theory_rank import (
     fig_t7_four_actions,
     fig_t7_wrong_orders,
     fig_t8_improvement,
+    fig_t8_policies,
     fig_t9_gradients,
 )
 from sympo.book.figures.thermometer import fig_t14_thermometer
@@ -90,14 +93,20 @@ __all__ = [
     "fig15_noise_routes",
     "fig16_map",
     "fig16_verdicts",
+    "fig_t0_story",
+    "fig_t1_margin_losses",
+    "fig_t1_two_ways",
     "fig_t2_tied_order",
+    "fig_t2_tree",
     "fig_t3_logistic_penalty",
     "fig_t4_wrong_rate",
+    "fig_t5_blur",
     "fig_t5_losses",
     "fig_t6_minimisers",
     "fig_t7_four_actions",
     "fig_t7_wrong_orders",
     "fig_t8_improvement",
+    "fig_t8_policies",
     "fig_t9_gradients",
     "fig_t10_axes",
     "fig_t10_guarantee",

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sympo.book.figures.style import GUIDE, OKABE_ITO, style, subplots
+from sympo.book.figures.style import GUIDE, OKABE_ITO, note_sample, style, subplots
 
 # how far the outermost of a rate's intervals is moved aside, so that all can be seen
 _SPREAD = 0.035
@@ -13,7 +13,10 @@ _SPREAD = 0.035
 
 @style()
 def fig15_noise_routes(table: pd.DataFrame) -> Figure:
-    """95% intervals of the noise rate against the rate that was put in, a panel per route.
+    """Which routes of the audit find a noise rate that is known. A panel per route; a thin bar is
+    the 95% interval from one draw of the data. Across: the rate that was put in, where the draws
+    stand side by side. Blue bars hold the truth, which is on the dotted line, red ones miss it; the
+    numbers above count those that hold it.
 
     Args:
         table: columns route, noise_rate (the truth), seed, low, high, and covered (whether the
@@ -29,11 +32,10 @@ def fig15_noise_routes(table: pd.DataFrame) -> Figure:
         axis.set_title(route)
     for axis in axes.flat[len(routes) :]:
         axis.set_visible(False)
-    figure.supxlabel(
-        f"noise rate that was put in (dotted: the truth); above: how many of the "
-        f"{table.seed.nunique()} intervals hold it"
-    )
-    figure.supylabel("95% interval of the audit")
+    figure.supxlabel("noise rate that was put in", x=0.3)
+    figure.supylabel("noise rate found, 95% interval")
+    count = table.seed.nunique()
+    note_sample(figure, f"number: how many of {count} bars hold the truth")
     return figure
 
 

@@ -3,10 +3,14 @@
 from typing import Any
 
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from sympo.book.figures.style import (
+    GUIDE,
     METHODS,
     End,
     direct_labels,
@@ -14,6 +18,7 @@ from sympo.book.figures.style import (
     label,
     look,
     name_end,
+    note_sample,
     style,
     subplots,
 )
@@ -33,7 +38,7 @@ _MINUS = {
     "logistic": "losses − logistic",
     "light tails": "heavy − light tails",
 }
-_NOTE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "0.3"}
+_FADED = 0.03  # below the best of its row by so much, a cell is white
 
 
 def show_contrasts(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,64 +79,112 @@ def show_ranges(table: pd.DataFrame) -> pd.DataFrame:
 
 @style()
 def fig_t15_bad_starts(table: pd.DataFrame) -> Figure:
-    """Share of random starts not in the true order after descent, a panel per start and budget.
+    """How often gradient descent from a random start misses the true order, loss by loss. Up: the
+    share of starts not in the true order after so many steps. Across: how far the starts are from
+    0. After more steps the losses with heavy tails (Cauchy, Laplace, Student’s $t_2$) are mostly
+    home, those with light tails less, and ramp, whose slope is 0 far out, is where it was. A kind
+    of start that never fails has no panel, and stands in the note.
 
     Args:
         table: columns begins ("with its own loss", "with logistic"), steps, loss, size, the
             standard deviation of the starting rewards, and wrong; starts, the same in all rows.
     """
     kinds = list(dict.fromkeys(zip(table.begins, table.steps, strict=True)))
-    figure, panels = subplots(1, len(kinds), height=2.8, sharey=True)
-    for axes, (begins, steps) in zip(panels, kinds, strict=True):
-        rows = table[(table.begins == begins) & (table.steps == steps)]
-        ends = [_line(axes, rows, loss, x="size", y="wrong") for loss in in_order(rows.loss)]
+    rows = {kind: _choose_kind(table, *kind) for kind in kinds}
+    # a panel of zeros would show nothing, unless there is nothing else to show
+    drawn = [kind for kind in kinds if rows[kind].wrong.any()] or kinds[:1]
+    figure, panels = subplots(1, len(drawn), height=2.9, sharey=True, squeeze=False)
+    for axes, kind in zip(panels[0], drawn, strict=True):
+        ends = [
+            _line(axes, rows[kind], loss, x="size", y="wrong") for loss in in_order(rows[kind].loss)
+        ]
         axes.set_xscale("log", base=2)
-        sizes = sorted(rows["size"].unique())
+        sizes = sorted(rows[kind]["size"].unique())
         axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-        axes.set(title=f"begins {begins}\n{steps:,} steps", ylim=(-0.03, 1))
+        axes.set(title=_describe_start(*kind), ylim=(-0.03, 1))
         direct_labels(axes, ends)
-        if not rows.wrong.any():
-            count = len(sizes) * rows.starts.iloc[0]
-            note = f"each of {rows.loss.nunique()} losses:\n0 of {count:,} starts"
-            axes.text(0.5, 0.6, note, transform=axes.transAxes, **_NOTE)
-    panels[0].set_ylabel("not in the true order")
+    panels[0, 0].set_ylabel("starts not in the true order")
     figure.supxlabel(f"standard deviation of the {table.starts.iloc[0]:g} random starts")
+    spared = [kind for kind in kinds if kind not in drawn]
+    if spared:
+        notes = [f"{_describe_start(*kind)} ({_count_wrong(rows[kind])})" for kind in spared]
+        words = "not drawn, as none fails: " + "; ".join(notes)
+        figure.suptitle(words, fontsize=7, color="0.3", x=0.01, ha="left")
     return figure
+
+
+def _choose_kind(table: pd.DataFrame, begins: str, steps: int) -> pd.DataFrame:
+    return table[(table.begins == begins) & (table.steps == steps)]
+
+
+def _describe_start(begins: str, steps: int) -> str:
+    own = begins == "with its own loss"
+    return f"after {steps:,} steps" + ("" if own else f", begun {begins}")
+
+
+def _count_wrong(rows: pd.DataFrame) -> str:
+    count = rows["size"].nunique() * rows.starts.iloc[0]
+    return f"each of {rows.loss.nunique()} losses: 0 of {count:,} starts"
 
 
 @style()
 def fig7_temperatures(table: pd.DataFrame) -> Figure:
-    """Agreement with noisy held-out labels against the temperature, on the seeds that choose it.
-
-    A panel per noise rate, a line per loss, a ring at its chosen temperature.
+    """Which temperature each loss takes, by its agreement with noisy held-out labels. A number is
+    that agreement in %, the mean over the tuning seeds; a row is a loss, a column a temperature
+    $T$, a panel a noise rate. Paler is further below the row's best; a frame marks the temperature
+    taken. A frame in an outer column says that the best may lie beyond the grid.
 
     Args:
         table: columns method, noise_rate, temperature, validation (the mean over seeds), chosen
             (bool) and seeds.
     """
     rates = sorted(table.noise_rate.unique())
-    figure, panels = subplots(1, len(rates), height=3, squeeze=False)
+    methods = in_order(table.method)
+    height = 0.75 + 0.19 * len(methods)
+    figure, panels = subplots(1, len(rates), height=height, sharey=True, squeeze=False)
+    # one scale of shades: the same distance from the best looks the same everywhere
+    best = table.groupby(["method", "noise_rate"]).validation.transform("max")
+    shaded = table.assign(below=best - table.validation)
     for axes, rate in zip(panels[0], rates, strict=True):
-        rows = table[table.noise_rate == rate]
-        for loss in in_order(rows.method):
-            _line(axes, rows.assign(loss=rows.method), loss, x="temperature", y="validation")
-        chosen = rows[rows.chosen]
-        ring = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 8}
-        axes.plot(chosen.temperature, chosen.validation, "o", **ring)
-        axes.set_xscale("log", base=2)
-        temperatures = sorted(rows.temperature.unique())
-        axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
-        axes.set(xlabel="temperature T", title=f"ε = {rate:g}")
-    panels[0, 0].set_ylabel("agrees with noisy held-out labels")
-    handles, names = panels[0, 0].get_legend_handles_labels()
-    title = f"mean over {table.seeds.iloc[0]} seeds; ring: the temperature taken"
-    figure.legend(handles, names, ncols=5, loc="outside upper left", title=title)
+        _draw_temperatures(axes, shaded[shaded.noise_rate == rate], methods)
+        axes.set(xlabel="temperature T", title=describe_rate(rate))
+    panels[0, 0].set_yticks(range(len(methods)), [label(method) for method in methods])
+    panels[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    note_sample(figure, f"agreement in %, mean over {table.seeds.iloc[0]} seeds; frame: taken")
     return figure
+
+
+def _draw_temperatures(axes: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
+    temperatures = sorted(rows.temperature.unique())
+    shades = colormaps["Blues"]
+    for row in rows.itertuples():
+        place = (temperatures.index(row.temperature), methods.index(row.method))
+        corner = (place[0] - 0.47, place[1] - 0.44)
+        # never so dark that black letters could not be read
+        colour = shades(0.5 * max(0, 1 - row.below / _FADED))
+        axes.add_patch(Rectangle(corner, 0.94, 0.88, facecolor=colour, linewidth=0))
+        if row.chosen:
+            frame = {"facecolor": "none", "edgecolor": "black", "linewidth": 1.2}
+            axes.add_patch(Rectangle(corner, 0.94, 0.88, label="taken", **frame))
+        axes.text(*place, f"{100 * row.validation:.1f}", ha="center", va="center", fontsize=7)
+    axes.set_xticks(range(len(temperatures)), [f"{each:g}" for each in temperatures])
+    axes.set_xlim(-0.5, len(temperatures) - 0.5)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def describe_rate(rate: float) -> str:
+    """What a panel of one noise rate is called."""
+    return f"{rate:.0%} of the labels flipped" if rate else "no label flipped"
 
 
 @style()
 def fig7_loss_family(table: pd.DataFrame) -> Figure:
-    """Reward accuracy of every loss at its own temperature and at T = 1, a panel per noise rate.
+    """How many held-out pairs each loss puts in order, at its own temperature and at $T = 1$.
+    Filled markers: the loss at its own temperature; open ones: at $T = 1$, both after the last
+    epoch. Small ones: its own temperature, and the epoch that noisy held-out pairs choose. Bars are
+    95% intervals over seeds. All losses share the seeds, so a paired contrast is much sharper than
+    these bars look. Where labels are flipped, compare the symmetric losses with those that are not.
 
     Args:
         table: columns method, noise_rate, setting ("own T", "T = 1"), epoch ("final", "chosen"),
@@ -141,24 +194,39 @@ def fig7_loss_family(table: pd.DataFrame) -> Figure:
     methods = in_order(table.method)
     height = 1.1 + 0.28 * len(methods)
     figure, panels = subplots(1, len(rates), height=height, sharey=True, squeeze=False)
+    # the symmetric ones come first
+    symmetric = sum(METHODS[method].linestyle == "-" for method in methods if method in METHODS)
     for axes, rate in zip(panels[0], rates, strict=True):
         for place, method in enumerate(methods):
             rows = table[(table.noise_rate == rate) & (table.method == method)]
             _draw_rows(axes, rows, method, place)
-        axes.set(xlabel="reward accuracy, clean test pairs", title=f"ε = {rate:g}")
+        axes.set(xlabel="pairs of clean test images in order", title=describe_rate(rate))
         axes.grid(axis="y", color="0.92", linewidth=0.6)
+        if 0 < symmetric < len(methods):
+            axes.axhline(symmetric - 0.5, **GUIDE)
+    if 0 < symmetric < len(methods):
+        beside = {"rotation": 270, "va": "center", "fontsize": 7, "color": "0.3"}
+        across = panels[0, -1].get_yaxis_transform()
+        halves = {"symmetric": (symmetric - 1) / 2}
+        halves["not symmetric"] = (symmetric + len(methods) - 1) / 2
+        for name, middle in halves.items():
+            panels[0, -1].text(1.02, middle, name, transform=across, **beside)
     panels[0, 0].set_yticks(range(len(methods)), [label(method) for method in methods])
     # the first loss at the top
     panels[0, 0].invert_yaxis()
-    seeds = table.n.max()
-    figure.suptitle(
-        f"filled: own T; open: T = 1 (final epoch, 95% interval over n = {seeds} seeds)\n"
-        "small: own T, epoch chosen on noisy pairs",
-        fontsize=7,
-        x=0.01,
-        ha="left",
-    )
+    figure.legend(handles=_list_cases(), ncols=3, loc="outside upper center", handletextpad=0.2)
+    note_sample(figure, f"bar: 95% interval over {table.n.max()} seeds")
     return figure
+
+
+def _list_cases() -> list[Line2D]:
+    """What the three markers of a loss are, for a legend."""
+    grey = {"color": "0.3", "marker": "o", "linestyle": ""}
+    return [
+        Line2D([], [], label="own T, last epoch", **grey),
+        Line2D([], [], label="T = 1, last epoch", markerfacecolor="white", **grey),
+        Line2D([], [], label="own T, epoch chosen on noisy pairs", markersize=2.5, **grey),
+    ]
 
 
 def _draw_rows(axes: Axes, rows: pd.DataFrame, method: str, place: int) -> None:

@@ -1,48 +1,68 @@
 """Figures 1 and 2: rewards learned from pairs of MNIST digits (notebooks 05 and 06)."""
 
-import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from sympo.book.figures.style import (
     OKABE_ITO,
     End,
+    describe_bands,
     direct_labels,
     in_order,
+    interval_table,
     label,
     line_with_band,
     look,
     name_end,
+    note_sample,
     reference_line,
     style,
     subplots,
+    text_colour,
 )
 
-# how a kind of noise looks in Figure 2: colour, line style, name
-_CONDITIONS = {
-    "asymmetric": (OKABE_ITO["blue"], "-", "asymmetric"),
-    "equivalent": (OKABE_ITO["orange"], "--", "its symmetric equivalent"),
-    "tied": (OKABE_ITO["vermillion"], ":", "tied to the written order"),
+# how a kind of noise looks in Figure 2, in the order of drawing: the asymmetric line lies over its
+# equivalent, which is broad so that it can be seen below it
+_CONDITIONS: dict[str, dict[str, Any]] = {
+    "tied": {"color": OKABE_ITO["vermillion"], "linestyle": ":", "linewidth": 1.5},
+    "equivalent": {"color": OKABE_ITO["orange"], "linestyle": "-", "linewidth": 3, "alpha": 0.8},
+    "asymmetric": {"color": OKABE_ITO["blue"], "linestyle": "--", "linewidth": 1.2},
+}
+# what Kendall's τ compares, in words, from above
+_LINE = 8.5 / 72  # inches: a line of small print
+_COMPARISONS = {
+    "asymmetric, equivalent": "asymmetric and equivalent",
+    "equivalent, other data": "yardstick: equivalent and equivalent of another seed",
+    "asymmetric, tied": "asymmetric and tied",
 }
 
 
 @style()
 def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
-    """Reward accuracy on clean test pairs against ε, a line per loss, at two epochs.
+    """Reward accuracy against the noise rate, a line per loss. On the axes the share $ε$ of labels
+    that are flipped and the share of clean test pairs that the learned reward puts in the right
+    order; symmetric losses are solid, others dashed, and bands are 95% intervals over seeds. Left:
+    at the last epoch of training. Right: at the epoch that held-out pairs with noisy labels choose.
+    Look at how far the solid lines lie above the dashed ones as $ε$ grows, and what choosing the
+    epoch leaves of it. With few seeds the bands are wide: the paired differences in the table of
+    contrasts are the sharper instrument.
 
     Args:
         table: columns method, noise_rate, seed, accuracy (at the last epoch) and chosen_accuracy
-            (at the one that noisy held-out pairs choose); bands are 95% t intervals over seeds.
+            (at the one that noisy held-out pairs choose).
     """
     # beside one another and on one scale, so that the two can be compared
     figure, panels = subplots(1, 2, height=2.8, sharey=True, width_ratios=[1, 1.2])
-    titles = {"accuracy": "last epoch", "chosen_accuracy": "epoch chosen on noisy pairs"}
+    titles = {
+        "accuracy": "at the last epoch",
+        "chosen_accuracy": "at the epoch chosen on noisy pairs",
+    }
     for axes, (value, title) in zip(panels, titles.items(), strict=True):
         ends = []
         for method in in_order(table.method):
@@ -58,6 +78,7 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
         # as short as they can be, and small: two of them may be close
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates], fontsize="small")
     panels[0].set_ylabel("reward accuracy, clean test pairs")
+    note_sample(figure, describe_bands(table))
     # there is room for names on the right of the last panel only
     direct_labels(panels[-1], ends)
     return figure
@@ -65,11 +86,16 @@ def fig1_mnist_losses(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig1_learning_curves(table: pd.DataFrame) -> Figure:
-    """Accuracy, and the share of flipped labels memorised, against the epoch, per noise rate.
+    """Reward accuracy and memorised labels along training, a column per noise rate. On the axes the
+    epoch and, at the top, the share of clean test pairs in the right order; at the bottom, the
+    share of flipped labels that is memorised: 0 for a network that has not seen them, 1 for one
+    that knows them by heart. Symmetric losses are solid, others dashed, and bands are 95% intervals
+    over seeds. Look at which lines of the upper row turn down as training goes on, and whether
+    these are the ones that rise fastest in the lower row.
 
     Args:
         table: columns method, noise_rate, seed, epoch, accuracy, memorised (NaN where no label is
-            flipped); bands are 95% t intervals over seeds.
+            flipped).
     """
     rates = sorted(table.noise_rate.unique())
     # a row has one scale, so that columns can be compared
@@ -85,6 +111,7 @@ def fig1_learning_curves(table: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel("reward accuracy,\nclean test pairs")
     axes[1, 0].set_ylabel("flipped labels\nmemorised")
     figure.supxlabel("epoch")
+    note_sample(figure, describe_bands(table))
     # there is room for names on the right of the last column only
     direct_labels(axes[0, -1], top_ends)
     direct_labels(axes[1, -1], bottom_ends)
@@ -114,10 +141,16 @@ def _learning_curves(axes: Axes, table: pd.DataFrame, value: str) -> list[End]:
 
 @style()
 def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
-    """Clean test risk against the epoch under three kinds of noise, and how alike the rewards are.
-
-    A row per loss; a column per noise pair, then one for Kendall's τ between the rewards learned.
-    A line is a seed; a point is a seed and a noise pair; a bar is their mean.
+    """Networks trained on asymmetric noise, on its symmetric equivalent, and on tied noise. Top, a
+    row per loss and a column per pair of rates $(ε_p, ε_n)$: the risk on clean test pairs against
+    the epoch of training. Labels are flipped at these two rates (asymmetric: blue, dashed), at one
+    rate that is equivalent by Lemma 1 (equivalent: orange, broad), or at the two rates where the
+    image with more ink tends to be written first, which breaks the condition of the lemma (tied:
+    red, dotted). If the lemma holds, blue lies on orange, and nothing keeps red there. Bottom: how
+    alike two learned rewards rank test images, by Kendall’s $τ$ (1: the same order; 0: unrelated),
+    averaged over the pairs of rates; a small point is a seed, a large one the mean. The yardstick
+    is two networks of the equivalent noise with different seeds. Bands and bars are 95% intervals
+    over seeds.
 
     Args:
         risks: columns method, noise_pair, condition (asymmetric, equivalent or tied), seed, epoch,
@@ -127,60 +160,92 @@ def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
     methods = in_order(risks.method)
     # in the order of the profile, which goes from mild to strong
     pairs = list(dict.fromkeys(risks.noise_pair))
-    # the column of τ is a little wider, for the names beside it
-    widths = [1] * len(pairs) + [1.1]
-    figure, axes = subplots(
-        len(methods),
-        len(widths),
-        height=0.9 + 1.2 * len(methods),
-        sharex="col",
-        width_ratios=widths,
-        squeeze=False,
-    )
-    for row, method in zip(axes, methods, strict=True):
-        _risk_curves(row[:-1], risks[risks.method == method], pairs)
-        _ranking_points(row[-1], rankings[rankings.method == method])
+    # the rankings have a line of small print per comparison and loss
+    inches = [1.2] * len(methods) + [_LINE * len(_COMPARISONS) * (len(methods) + 1)]
+    options: dict[str, Any] = {"height_ratios": inches, "squeeze": False}
+    figure, axes = subplots(len(inches), len(pairs), height=sum(inches) + 1.3, **options)
+    for row, method in zip(axes, methods, strict=False):
+        _risk_curves(row, risks[risks.method == method], pairs)
         row[0].set_ylabel(f"{label(method)}:\nclean test risk")
-    # the last column has no pair and no title
-    for axis, pair in zip(axes[0], pairs, strict=False):
-        axis.set_title(f"({pair.replace('-', ', ')})")
-        axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes[-1, 0].set_xlabel("epoch")
-    axes[-1, -1].set_xlabel("Kendall's τ")
-    names = [
-        # drawn for the legend alone: the axes hold a line per seed, all unnamed
-        Line2D([], [], color=colour, linestyle=linestyle, label=name)
-        for colour, linestyle, name in _CONDITIONS.values()
-    ]
-    title = {"title": "label noise at the rates (εₚ, εₙ)", "alignment": "left"}
-    figure.legend(handles=names, ncols=3, loc="outside upper left", **title)
+    for axis, pair in zip(axes[0], pairs, strict=True):
+        positive, negative = pair.split("-")
+        # many columns are narrow
+        between = ", " if len(pairs) < 4 else "\n"
+        title = f"$ε_p$ = {positive}{between}$ε_n$ = {negative}"
+        axis.set_title(title, fontsize=8)
+    for axis in axes[-2]:
+        axis.set_xlabel("epoch")
+    _ranking_points(_join(axes[-1]), rankings)
+    note_sample(figure, describe_bands(risks, "bands, bars"))
+    # last, because they depend on the layout; there is room on the right of the last column only
+    for row, method in zip(axes, methods, strict=False):
+        last = risks[(risks.method == method) & (risks.noise_pair == pairs[-1])]
+        direct_labels(row[-1], _condition_ends(last))
     return figure
+
+
+def _join(row: Sequence[Axes]) -> Axes:
+    """One axes in place of a row of them."""
+    grid = row[0].get_gridspec()
+    figure = row[0].figure
+    for axis in row:
+        axis.remove()
+    return figure.add_subplot(grid[-1, :])
 
 
 def _risk_curves(axes: Sequence[Axes], risks: pd.DataFrame, pairs: list[str]) -> None:
     for axis, pair in zip(axes, pairs, strict=True):
-        for (condition, _), rows in risks[risks.noise_pair == pair].groupby(["condition", "seed"]):
-            colour, linestyle, _ = _CONDITIONS[condition]
-            axis.plot(rows.epoch, rows.test_risk, color=colour, linestyle=linestyle, linewidth=1)
-    # One loss has one scale. `subplots(sharey="row")` would have joined the column of τ as well.
+        for condition, options in _CONDITIONS.items():
+            rows = risks[(risks.noise_pair == pair) & (risks.condition == condition)]
+            line_with_band(axis, rows, x="epoch", value="test_risk", **options)
+        axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    # One loss has one scale, so that its columns can be compared.
     for axis in axes[1:]:
         axis.sharey(axes[0])
         axis.tick_params(labelleft=False)
 
 
+def _condition_ends(risks: pd.DataFrame) -> list[End]:
+    last = risks[risks.epoch == risks.epoch.max()].groupby("condition").test_risk.mean()
+    return [End(last[name], name, str(_CONDITIONS[name]["color"])) for name in last.index]
+
+
 def _ranking_points(axes: Axes, rankings: pd.DataFrame) -> None:
-    comparisons = list(dict.fromkeys(rankings.comparison))
-    points = {"color": "black", "markersize": 3, "alpha": 0.5, "markeredgewidth": 0}
-    for height, comparison in enumerate(comparisons):
-        taus = rankings.tau[rankings.comparison == comparison]
-        axes.plot(taus, np.full(len(taus), height), "o", **points)
-        # a bar across, so that it cannot be taken for one more seed
-        axes.plot(taus.mean(), height, "|", color="black", markersize=12)
-    names = [textwrap.fill(comparison, 18) for comparison in comparisons]
+    """A block per comparison: its name, and a line per loss of seeds, mean and interval."""
+    methods = in_order(rankings.method)
+    # one number per seed: the pairs of rates share its images and weights
+    by_seed = rankings.groupby(["comparison", "method", "seed"]).tau.mean().reset_index()
+    comparisons = [name for name in _COMPARISONS if name in {*by_seed.comparison}]
+    comparisons += [name for name in by_seed.comparison.unique() if name not in comparisons]
+    lines = len(methods) + 1
+    for block, comparison in enumerate(comparisons):
+        name = _COMPARISONS.get(comparison, comparison)
+        words = {"fontsize": 7, "va": "center", "xycoords": ("axes fraction", "data")}
+        axes.annotate(name, (0, block * lines), **words)
+        rows = by_seed[by_seed.comparison == comparison]
+        for place, method in enumerate(methods, start=1):
+            end = _seeds_and_mean(axes, rows[rows.method == method], block * lines + place)
+            # named once, in the first block, right of all that is drawn in its line
+            if block == 0:
+                _name_beside(axes, method, end)
     # the first comparison at the top
-    limits = (len(comparisons) - 0.5, -0.5)
-    axes.set(yticks=range(len(comparisons)), yticklabels=names, ylim=limits)
-    # on the left they would run into the curves
-    axes.yaxis.tick_right()
-    axes.spines[["left", "right"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    limits = (len(comparisons) * lines - 0.2, -0.7)
+    axes.set(ylim=limits, yticks=[], xlabel="Kendall’s τ: how alike the rankings are")
+    axes.spines["left"].set_visible(False)
+
+
+def _seeds_and_mean(axes: Axes, rows: pd.DataFrame, height: float) -> tuple[float, float]:
+    """Draw a line of one loss; its right end."""
+    (method,) = rows.method.unique()
+    (mean,) = interval_table(rows, by="method", value="tau").itertuples()
+    colour = look(method)["color"]
+    small = {"color": colour, "marker": ".", "linestyle": "none", "alpha": 0.5}
+    axes.plot(rows.tau, np.full(len(rows), height), **small, markeredgewidth=0, markersize=6)
+    axes.plot([mean.low, mean.high], [height, height], color=colour, linewidth=1)
+    axes.plot(mean.estimate, height, **look(method), markersize=5)
+    return np.nanmax([mean.high, rows.tau.max()]), height
+
+
+def _name_beside(axes: Axes, method: str, end: tuple[float, float]) -> None:
+    words = {"color": text_colour(look(method)["color"]), "fontsize": 7, "va": "center"}
+    axes.annotate(label(method), end, (6, 0), textcoords="offset points", **words)

@@ -13,10 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from sympo.book.figures.style import (
     GUIDE,
     OKABE_ITO,
+    End,
     direct_labels,
     in_order,
     label,
     look,
+    note_sample,
     style,
     subplots,
 )
@@ -33,11 +35,16 @@ _SERIES = {
     "position": (OKABE_ITO["blue"], "--", "by position"),
     "item": (OKABE_ITO["vermillion"], "-", "by item"),
 }
+_SHAPES = {"none": "D", "position": "o", "item": "s"}
 
 
 @style()
 def fig_t11_band(lines: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
-    """How far the noisy labels lean, 2η̃ − 1, against η: by item a band leans the wrong way.
+    r"""Flips that follow the item turn close pairs over; flips by position turn none. Across: how
+    often the first item truly wins, η. Up: how far the noisy labels lean towards it, $2\tilde\eta -
+    1$. Lines are the formula, points are sampled labels. Flips by position pull every pair towards
+    a toss-up. The same two rates tied to the item shift all pairs in one direction: in the grey
+    band the item that truly wins more often loses the vote.
 
     Args:
         lines: columns series (none, position or item), eta, lean.
@@ -53,14 +60,13 @@ def fig_t11_band(lines: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     for name, (colour, linestyle, text) in _SERIES.items():
         rows = lines[lines.series == name]
         axes.plot(rows.eta, rows.lean, color=colour, linestyle=linestyle)
-        ends.append((rows.lean.iloc[-1], text, colour))
         sampled = pairs[pairs.series == name]
-        marker = "s" if name == "item" else "o"
+        marker = _SHAPES[name]
+        ends.append(End(rows.lean.iloc[-1], text, colour, marker))
         axes.plot(sampled.eta, sampled.lean, marker, color=colour, clip_on=False)
     note = f"mis-ranked by item:\n½ < η < {top:.3f}"
     axes.text(0.48, 0.95, note, ha="right", va="top", **_SMALL)
-    note = f"points: {pairs.draws.iloc[0]:,}\nsampled labels each"
-    axes.text(0.98, -0.95, note, ha="right", va="bottom", **_SMALL)
+    note_sample(figure, f"point: {pairs.draws.iloc[0]:,} sampled labels")
     axes.set(
         xlabel="η: how often the first item truly wins",
         ylabel="lean of the noisy labels, 2η̃ − 1",
@@ -73,7 +79,12 @@ def fig_t11_band(lines: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
 
 @style()
 def fig8_noise_patterns(classes: pd.DataFrame, costs: pd.DataFrame) -> Figure:
-    """Inattention keeps the order, bias does not: orders learned and predicted, and the accuracy.
+    """The order that networks learn under each noise pattern, and what the pattern costs. Left: a
+    point is a class of test pairs under one pattern, by the gap of its digits and by which digit
+    has more ink. Across: how far the noisy labels should lean to the larger digit, by formula. Up:
+    how often sigmoid and ramp learn to put it first. In the shaded quarters the order learned is
+    the one predicted. Right: the accuracy of each loss minus its accuracy under symmetric noise of
+    the same mean rate; the band is ±0.02. Bars are 95% intervals over seeds.
 
     Args:
         classes: a row per pattern and class of pairs; columns pattern, gap, more_ink, margin (the
@@ -88,7 +99,7 @@ def fig8_noise_patterns(classes: pd.DataFrame, costs: pd.DataFrame) -> Figure:
     _draw_rows(right, final, list(dict.fromkeys(final.pattern)))
     right.legend(loc="center left")
     right.set(xlabel="accuracy minus that under\nsymmetric noise", title="what the pattern costs")
-    figure.supxlabel(_describe_intervals(final), **_SMALL)
+    note_sample(figure, _describe_intervals(final))
     return figure
 
 
@@ -115,7 +126,7 @@ def _draw_classes(axes: Axes, classes: pd.DataFrame) -> None:
     axes.set(
         xlabel="predicted lean 2η̃ − 1 of a class",
         ylabel="test pairs with the larger digit first",
-        title="the order learned",
+        title="the order learned, by class",
         xlim=(low, 1.02),
         ylim=(0.1, 1.03),
     )
@@ -131,7 +142,11 @@ def _draw_classes(axes: Axes, classes: pd.DataFrame) -> None:
 
 @style()
 def fig8_pattern_contrasts(table: pd.DataFrame) -> Figure:
-    """What a symmetric loss gains over the logistic one under each pattern, at both epochs.
+    """What a symmetric loss gains over the logistic loss under each noise pattern. Across: reward
+    accuracy minus that of logistic, paired by seed, at the last epoch and at the one that noisy
+    held-out pairs choose. Bars are 95% intervals over seeds; in the grey band, ±0.02, a difference
+    is too small to matter. A point to the right of it is a gain. Look at the row
+    "ink": a bias, which no loss is expected to repair.
 
     Args:
         table: columns epoch, pattern, method, baseline, estimate, low, high, n.
@@ -144,9 +159,9 @@ def fig8_pattern_contrasts(table: pd.DataFrame) -> Figure:
         axes.set_title(title)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     handles, names = panels[0].get_legend_handles_labels()
-    title = _describe_intervals(table)
-    figure.legend(handles, names, ncols=2, loc="outside upper right", title=title)
-    figure.supxlabel("reward accuracy, symmetric loss minus logistic")
+    figure.legend(handles, names, ncols=2, loc="outside upper right")
+    figure.supxlabel("reward accuracy, symmetric loss minus logistic", x=0.4)
+    note_sample(figure, _describe_intervals(table))
     return figure
 
 
@@ -169,4 +184,4 @@ def _draw_rows(axes: Axes, table: pd.DataFrame, patterns: Sequence[str]) -> None
 
 
 def _describe_intervals(table: pd.DataFrame) -> str:
-    return f"95% intervals, n = {table.n.max()} seeds"
+    return f"bar: 95% over {table.n.max()} seeds"

@@ -11,6 +11,7 @@ from sympo.book.figures.style import (
     in_order,
     label,
     line_with_band,
+    note_sample,
     reference_line,
     style,
     subplots,
@@ -29,6 +30,11 @@ _AXES = {
     "exponent": "−n·log(1 − m²)",
     "effective": "n·(1 − 2ε)²",
     "clt": "n·m²/(1 − m²)",
+}
+_TITLES = {
+    "exponent": "Chernoff’s exponent",
+    "effective": "what the bound says",
+    "clt": "central limit",
 }
 
 
@@ -55,10 +61,11 @@ def _thin_log_axis(axes: Axes, ticks: list[float]) -> None:
 
 @style()
 def fig_t10_guarantee(curves: pd.DataFrame, draws: pd.DataFrame) -> Figure:
-    """How often the order is lost, against labels a pair, and against those labels × (1 − 2ε)².
-
-    Lines are exact failure probabilities of the condition, dotted ones their bound; a point with
-    its 95% interval is the share of drawn data sets in which some ramp minimiser lacks the order.
+    """How often the order of three answers is lost, by the number of labels for each pair. Left:
+    against the labels a pair, $n$, a curve per noise rate ε. Right: against $n(1-2ε)^2$, what those
+    labels are worth by T10, where the curves should fall into one. Solid: how often the condition
+    of the statement fails, exactly. Dotted: its bound. A point with its 95% interval is the share
+    of drawn data sets in which some minimiser of the ramp loss lacks the order.
 
     Args:
         curves: columns noise_rate, labels, effective, failure, bound.
@@ -76,6 +83,8 @@ def fig_t10_guarantee(curves: pd.DataFrame, draws: pd.DataFrame) -> Figure:
             axes.errorbar(drawn[x], drawn.estimate, misses, linestyle="", **shown)
     panels[0].set(yscale="log", ylim=(1e-3, 1.3), ylabel="P(the order is lost)")
     panels[0].set_xlabel("labels a pair, n")
+    panels[0].set_title("noise costs labels …")
+    panels[1].set_title("… by the same factor throughout")
     panels[1].set_xlabel("n·(1 − 2ε)²")
     _thin_log_axis(panels[0], [10, 100, 1000])
     _thin_log_axis(panels[1], [3, 10, 30, 100])
@@ -84,15 +93,20 @@ def fig_t10_guarantee(curves: pd.DataFrame, draws: pd.DataFrame) -> Figure:
     kinds = [
         Line2D([], [], color="0.3", linewidth=1, label="exact"),
         Line2D([], [], color="0.3", linewidth=1, linestyle=":", label="bound"),
-        Line2D([], [], color="0.3", marker="o", linestyle="", label=f"{draws.n.min():,} draws"),
+        Line2D([], [], color="0.3", marker="o", linestyle="", label="drawn"),
     ]
+    note_sample(figure, f"point: 95% interval over {draws.n.min():,} data sets")
     figure.legend(handles=names + kinds, ncols=4, loc="outside upper center")
     return figure
 
 
 @style()
 def fig_t10_axes(table: pd.DataFrame) -> Figure:
-    """The exact error of one majority vote against three axes, a line per noise rate.
+    """On which axis the error of one majority vote is the same at every noise rate. Up: how often
+    the vote on one sure pair is wrong, exactly. Across: three ways to count what its $n$ noisy
+    labels are worth, with $m = (1-2ε)(2η-1)$. A line is a noise rate ε. Where the lines lie on one
+    another the axis has taken in the noise. At the dotted heights, 0.1, 0.01 and 0.001, the table
+    compares them.
 
     Args:
         table: columns eta, noise_rate, labels, error, exponent, effective, clt; one η.
@@ -104,7 +118,7 @@ def fig_t10_axes(table: pd.DataFrame) -> Figure:
             axes.plot(rows[x], rows.error, **_rate_look(number), **few)
         for error in (0.1, 0.01, 0.001):
             reference_line(axes, error, "")
-        axes.set(xlabel=name, yscale="log", ylim=(5e-4, 0.5))
+        axes.set(xlabel=name, title=_TITLES[x], yscale="log", ylim=(5e-4, 0.5))
         # as far as the last line has an error that is shown
         axes.set_xlim(0, 1.04 * table[x][table.error > 5e-4].max())
     panels[0].set_ylabel(f"error of the vote, η = {table.eta.iloc[0]:g}")
@@ -115,9 +129,10 @@ def fig_t10_axes(table: pd.DataFrame) -> Figure:
 
 @style()
 def fig9_mnist_sizes(table: pd.DataFrame) -> Figure:
-    """Reward accuracy and memorised flips against pairs, and accuracy against pairs × (1 − 2ε)².
-
-    A row per loss, a line per noise rate; bands are 95% t intervals over seeds.
+    """What noise costs networks: accuracy by the number of training pairs, at equal steps. A row
+    per loss, a line per noise rate ε. Left: accuracy on clean test pairs against the pairs, $n$.
+    Middle: against $n(1-2ε)^2$; were noise paid for at that rate, the lines would be one. Right:
+    the share of flipped labels that are memorised. Bands are 95% intervals over seeds.
 
     Args:
         table: columns method, noise_rate, seed, pairs, effective, accuracy, memorised (NaN without
@@ -142,8 +157,11 @@ def fig9_mnist_sizes(table: pd.DataFrame) -> Figure:
     for axes in panels.flat:
         _thin_log_axis(axes, [100, 1000, 10000])
     names = _name_rates(table)
-    title = f"equal steps; mean and 95% interval of {table.seed.nunique()} seeds"
-    figure.legend(handles=names, ncols=len(names), title=title, loc="outside upper center")
+    titles = ("accuracy by size", "by what they are worth", "flips memorised")
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(title)
+    figure.legend(handles=names, ncols=len(names), loc="outside upper center")
+    note_sample(figure, f"band: 95% over {table.seed.nunique()} seeds; equal steps")
     return figure
 
 

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that figures can be redrawn from their csv alone.
 """
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import cycle, product
@@ -11,9 +12,12 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, DrawingArea
 from scipy.optimize import isotonic_regression
 
 from sympo import stats
@@ -32,6 +36,17 @@ OKABE_ITO = {
     "vermillion": "#D55E00",
     "purple": "#CC79A7",
 }
+
+# Dark colours beyond Okabe and Ito's, for panels of many losses: of two in one panel, a reader who
+# is blind to red or to green can tell which is which, too.
+_DARK = {
+    "wine": "#882255",
+    "indigo": "#332288",
+    "forest": "#1B5E20",
+    "teal": "#117777",
+    "crimson": "#B2182B",
+}
+_PALETTE = {**OKABE_ITO, **_DARK}
 
 STYLE = {
     "figure.constrained_layout.use": True,
@@ -60,8 +75,10 @@ STYLE = {
     "ps.fonttype": 42,
 }
 
+_READABLE = 4.5  # least contrast of words
+_GREY_WORDS = "0.4"
 # small print beside a reference line
-GREY_NOTE = {"color": "0.4", "fontsize": 7, "ha": "left", "va": "bottom"}
+GREY_NOTE = {"color": _GREY_WORDS, "fontsize": 7, "ha": "left", "va": "bottom"}
 # a line that only helps the eye: chance, a true value, the axis of a symmetry
 GUIDE = {"color": "0.5", "linewidth": 0.8, "linestyle": ":", "zorder": 0}
 
@@ -76,11 +93,11 @@ class Method(NamedTuple):
 
 
 def _symmetric(colour: str, marker: str, label: str) -> Method:
-    return Method(OKABE_ITO[colour], marker, "-", label)
+    return Method(_PALETTE[colour], marker, "-", label)
 
 
 def _other(colour: str, marker: str, label: str) -> Method:
-    return Method(OKABE_ITO[colour], marker, "--", label)
+    return Method(_PALETTE[colour], marker, "--", label)
 
 
 # The labels of the paper's losses and methods are written here as well as in the registry of
@@ -89,24 +106,24 @@ _PAPER_LOOKS = {
     "sigmoid": _symmetric("blue", "o", "sigmoid"),
     "ramp": _symmetric("vermillion", "s", "ramp"),
     "unhinged": _symmetric("sky", "X", "unhinged"),
-    "erf": _symmetric("purple", "<", "erf"),
-    "cauchy": _symmetric("black", ">", "Cauchy"),
+    "erf": _symmetric("wine", "<", "erf"),
+    "cauchy": _symmetric("indigo", ">", "Cauchy"),
     "laplace": _symmetric("orange", "p", "Laplace"),
-    "student_t2": _symmetric("sky", "h", "Student t₂"),
-    "holder": _symmetric("green", "*", "Hölder"),
+    "student_t2": _symmetric("green", "h", "Student t₂"),
+    "holder": _symmetric("forest", "*", "Hölder"),
     "logistic": _other("black", "^", "logistic"),
     "hinge": _other("green", "v", "hinge"),
     "square": _other("purple", "D", "square"),
     "truncated_hinge": _other("orange", "P", "truncated hinge"),
-    "exponential": _other("vermillion", "d", "exponential"),
+    "exponential": _other("sky", "d", "exponential"),
     "savage": _other("blue", "H", "Savage"),
     "dpo": _other("black", "^", "DPO"),
     "cdpo": _other("sky", "<", "cDPO"),
     "rdpo": _other("orange", "P", "rDPO"),
     "ipo": _other("purple", "D", "IPO"),
-    "ropo": _other("blue", "X", "ROPO"),
-    "drdpo": _other("vermillion", "d", "Dr.DPO"),
-    "repo": _other("sky", "h", "RE-PO"),
+    "ropo": _other("teal", "X", "ROPO"),
+    "drdpo": _other("crimson", "d", "Dr.DPO"),
+    "repo": _other("indigo", "h", "RE-PO"),
 }
 
 
@@ -123,25 +140,79 @@ def _add_sympo(looks: dict[str, Method]) -> dict[str, Method]:
 METHODS: dict[str, Method] = _add_sympo(_PAPER_LOOKS)
 
 # What a loss that is added to the registry can look like. Yellow is too faint for a line on white.
-_COLOURS = [colour for name, colour in OKABE_ITO.items() if name != "yellow"]
+_COLOURS = [colour for name, colour in _PALETTE.items() if name != "yellow"]
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">")
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The style of every figure, as a context (`with style():`) and as a decorator (`@style()`)."""
-    with mpl.rc_context(STYLE):
+    """The style of every figure, as a context (`with style():`) and as a decorator (`@style()`).
+
+    What the user has set, in a matplotlibrc or before, does not count: the same data give the same
+    bytes for everyone.
+    """
+    with mpl.rc_context():
+        # all but the backend and what else has no effect on a figure
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
         yield
+
+
+class _ShownFigure(Figure):
+    """A figure that a notebook shows as it is saved: in the size of print, sharp.
+
+    Its label, if it has one, is what a reader hears who cannot see it.
+    """
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Image, display
+
+        buffer = io.BytesIO()
+        with style():
+            self.savefig(buffer, format="png", metadata={"Software": None})
+        # an inch of print is 96 pixels of a page
+        width = round(self.get_figwidth() * 96)
+        display(Image(buffer.getvalue(), width=width, alt=self.get_label() or None))
 
 
 def subplots(
     rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 2.4, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure of `width` × `height` inches and its axes, as `pyplot.subplots` returns them."""
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
-    # pyplot forgets it, so that a notebook shows it once, as the value of its cell
-    plt.close(figure)
-    return figure, axes
+    """A figure of `width` × `height` inches and its axes, as `pyplot.subplots` returns them.
+
+    pyplot does not know of it: a notebook shows it once, as the value of its cell, and no backend
+    has a say in how it is drawn.
+    """
+    figure = _ShownFigure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def text_colour(colour: str) -> str:
+    """The colour for words in `colour`: itself, or darkened until it can be read on white.
+
+    Returns:
+        a colour whose contrast with white is 4.5:1 or more.
+    Source: WCAG 2.2, success criterion 1.4.3. Check: tests/book/test_figures.py.
+    """
+    red, green, blue = to_rgb(colour)
+    for share in np.linspace(1, 0, 101):
+        # the hue stays; of the digits that are returned
+        darker = to_hex((share * red, share * green, share * blue))
+        if contrast_on_white(darker) >= _READABLE:
+            break
+    return colour if share == 1 else darker
+
+
+def contrast_on_white(colour: str) -> float:
+    """The contrast of `colour` with white, from 1 (none) to 21 (black).
+
+    Source: WCAG 2.2, the definitions of relative luminance and of contrast ratio.
+    """
+    channels = np.array(to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    return float(1.05 / (luminance + 0.05))
 
 
 def look(method: str) -> dict[str, Any]:
@@ -254,6 +325,37 @@ def line_with_band(
     return drawn
 
 
+def note_sample(place: Figure | Axes, text: str) -> None:
+    """Write what the bands are and of how many seeds, small and grey, at the lower right.
+
+    Args:
+        place: a figure, whose last line it becomes, or axes whose lower right is empty.
+        text: as "band: 95% interval over 5 seeds".
+    """
+    small = {"color": _GREY_WORDS, "fontsize": 7, "ha": "right", "va": "bottom"}
+    if isinstance(place, Figure):
+        place.text(0.995, 0.005, text, **small)
+        # beside a label of all columns there is room; otherwise a line is kept free below the axes
+        if not place.get_supxlabel():
+            line = 9 / 72 / place.get_figheight()
+            place.get_layout_engine().set(rect=(0, line, 1, 1 - line))
+        return
+    beside = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    place.annotate(text, (1, 0), (-2, 2), **beside, **small)
+
+
+def describe_bands(table: pd.DataFrame, what: str = "band") -> str:
+    """What `note_sample` says of 95% intervals over the seeds of `table`; none where there are two.
+
+    Args:
+        what: what shows the interval, as "bar".
+    """
+    seeds = table.seed.nunique()
+    if seeds < 3:
+        return f"{seeds} seed{'s' * (seeds > 1)}, no intervals"
+    return f"{what}: 95% over {seeds} seeds"
+
+
 def reference_line(axes: Axes, y: float, text: str) -> None:
     """A thin grey horizontal line at `y`, named at its left end: chance, a bound, a true value."""
     axes.axhline(y, **GUIDE)
@@ -270,25 +372,30 @@ class End(NamedTuple):
     height: float
     text: str
     colour: str
+    marker: str = ""
 
 
-def name_end(method: str, height: float) -> End:
-    """The end of a method's line: at `height`, in data units, with its label and colour."""
+def name_end(method: str, height: float, *, marked: bool = True) -> End:
+    """The end of a method's line: at `height`, in data units, with its label and colour.
+
+    Args:
+        marked: whether its marker stands before the name; not where the line has none.
+    """
     chosen = _find(method)
-    return End(height, chosen.label, chosen.colour)
+    return End(height, chosen.label, chosen.colour, chosen.marker if marked else "")
 
 
-def direct_labels(axes: Axes, ends: Iterable[tuple[float, str, str]], *, points: float = 9) -> None:
+def direct_labels(axes: Axes, ends: Iterable[End | tuple], *, points: float = 9) -> None:
     """Write the names of lines beside their right ends, moved just far enough apart not to touch.
 
     Call it last: the room for the names depends on the limits of the axes.
 
     Args:
-        ends: (height of the line's end in data units, text, colour) per line; an end that is not
-            finite is left out.
+        ends: (height of the line's end in data units, text, colour) per line, and its marker where
+            it has one; an end that is not finite is left out. The words are in `text_colour`.
         points: the least distance between two names, in points.
     """
-    named = sorted(end for end in ends if np.isfinite(end[0]))
+    named = sorted(End(*end) for end in ends if np.isfinite(end[0]))
     if not named:
         return
     # settles the layout, which the distances depend on
@@ -297,10 +404,23 @@ def direct_labels(axes: Axes, ends: Iterable[tuple[float, str, str]], *, points:
     heights = axes.transData.transform([(right, end[0]) for end in named])[:, 1]
     pixels = axes.figure.dpi / 72  # per point
     offsets = (_spread(heights, points * pixels, axes) - heights) / pixels
-    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    for (height, text, colour), offset in zip(named, offsets, strict=True):
-        words = {"color": colour, "va": "center", "annotation_clip": False}
-        axes.annotate(text, (1, height), (3, offset), **beside, **words)
+    beside = {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
+    # the names start below one another, whether there is a marker or not
+    indent = 11 if any(end.marker for end in named) else 3
+    for end, offset in zip(named, offsets, strict=True):
+        words = {"color": text_colour(end.colour), "va": "center", "textcoords": "offset points"}
+        axes.annotate(end.text, (1, end.height), (indent, offset), **beside, **words)
+        if end.marker:
+            box = {"xybox": (6, offset), "boxcoords": "offset points", "frameon": False, "pad": 0}
+            axes.add_artist(AnnotationBbox(_draw_marker(end), (1, end.height), **beside, **box))
+
+
+def _draw_marker(end: End) -> DrawingArea:
+    # in a box of its own: among the lines of the axes it would be a line of one point
+    size = mpl.rcParams["lines.markersize"]
+    area = DrawingArea(size, size)
+    area.add_artist(Line2D([size / 2], [size / 2], marker=end.marker, color=end.colour))
+    return area
 
 
 def _spread(heights: np.ndarray, step: float, axes: Axes) -> np.ndarray:

@@ -19,16 +19,22 @@ HEADINGS = {
     "accuracy_true": "true accuracy",
     "baseline": "against",
     "beta": "β",
+    "clean_pairs": "clean pairs",
     "detectable": "detectable difference",
     "eta": "η",
     "high": "95% high",
+    "kappa_estimate": "κ",
+    "kappa_high": "κ 95% high",
+    "kappa_low": "κ 95% low",
     "kl": "KL (nats)",
     "low": "95% low",
     "margin_true": "true margin",
     "n": "seeds",
     "noise_rate": "noise rate ε",
+    "noisy_accuracy": "agreement with noisy labels",
     "p": "p",
     "p_holm": "p (Holm)",
+    "rates": "rates compared",
     "tau": "Kendall’s τ",
 }
 # Columns and index levels that name a loss or a method, whose label is shown.
@@ -67,6 +73,9 @@ def to_html(table: pd.DataFrame) -> str:
     ]
     styler = shown.style.format(escape="html").format_index(escape="html", axis=1)
     styler = styler.format_index(escape="html", axis=0).set_properties(subset=texts, **_LEFT)
+    # the heading of a column of text stands above its text
+    heads = {heading: [{"selector": "th", "props": [*_LEFT.items()]}] for heading in texts}
+    styler = styler.set_table_styles(heads, overwrite=False)
     if _counts(table.index):
         styler = styler.hide(axis="index")
     # ids that are random would change the notebook at every run, and equal ones mix up two tables

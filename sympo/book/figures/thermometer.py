@@ -19,7 +19,11 @@ _FITS = {"ε fitted": ("blue", "o"), "ε = 0 assumed": ("vermillion", "s")}
 
 @style()
 def fig_t14_thermometer(table: pd.DataFrame) -> Figure:
-    """What one triangle reads, what it reads under a wrong link, and the gaps that come back.
+    """What a triangle of pairs reads of the noise rate, and which gaps come back with it. Left:
+    $(1-2ε)^2$ as one triangle reads it, against the gap of its neighbours: median and middle 90% of
+    many draws; small gaps read anything. Middle: the same of infinitely many labels without a flip,
+    where 1 is right: a wrong link is read as noise. Right: gaps between five answers, fitted with ε
+    from the labels alone or with ε = 0 assumed, with 95% limits; the diagonal is the truth.
 
     Args:
         table: columns panel, series, noise_rate, labels (a pair; NaN: infinitely many), draws (of
@@ -45,7 +49,7 @@ def _draw_reading(axes: Axes, table: pd.DataFrame) -> None:
     axes.plot(rows.gap, rows.value, color=colour)
     axes.fill_between(rows.gap, rows.low, rows.high, color=colour, alpha=0.15, linewidth=0)
     axes.axhline((1 - 2 * rows.noise_rate.iloc[0]) ** 2, **GUIDE)
-    axes.set(title="one triangle", ylim=(0, 1.3), xlim=(rows.gap.min(), rows.gap.max()))
+    axes.set(title="one triangle’s reading", ylim=(0, 1.3), xlim=(rows.gap.min(), rows.gap.max()))
     first = rows.iloc[0]
     words = f"5–95% of {first.draws:,.0f} draws,\n{first.labels:.0f} labels a pair"
     words += "\ndotted: the truth"
@@ -57,7 +61,7 @@ def _draw_links(axes: Axes, table: pd.DataFrame) -> None:
         rows = rows.sort_values("gap")
         options = {**look(_LAWS[series]), "markevery": 4, "markersize": 3, "label": series}
         axes.plot(rows.gap, rows.value, **options)
-    axes.set(title="a wrong link, ε = 0", xlim=(table.gap.min(), table.gap.max()))
+    axes.set(title="a wrong link, no flips", xlim=(table.gap.min(), table.gap.max()))
     # the lines meet at their right ends, where names could not be told apart
     axes.legend(loc="lower right", title="infinitely many labels", title_fontsize=7)
 
@@ -71,6 +75,8 @@ def _draw_magnitudes(axes: Axes, table: pd.DataFrame) -> None:
         options = {"color": OKABE_ITO[colour], "marker": marker, "linestyle": "none"}
         axes.errorbar(rows.gap, rows.value, **bars, **options, markersize=3, label=series)
     # room for the legend above the longest gap
-    axes.set(title="gaps, fitted", xlabel="true gap", ylabel="fitted gap", ylim=(0, 1.8 * longest))
+    axes.set(
+        title="gaps that come back", xlabel="true gap", ylabel="fitted gap", ylim=(0, 1.8 * longest)
+    )
     words = f"{table.labels.iloc[0]:.0f} labels a pair,\n95% limits"
     axes.legend(loc="upper left", title=words, title_fontsize=7, handletextpad=0.2)
