@@ -56,6 +56,12 @@ from sympo.studies import records, text
 from sympo.studies.profiles import study_config
 
 config = study_config("real_text", profile, **overrides)
+figures.use_readable_tables()
+
+# %% [markdown]
+# The sizes of this run, from the profile (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
@@ -110,6 +116,8 @@ sizes = np.array(
         )
     ]
 )
+
+# %% tags=["hide-input"]
 Markdown(show_pair(first_corpus.train, int(sizes.argmin()), flipped=False))
 
 # %% [markdown]
@@ -119,6 +127,8 @@ Markdown(show_pair(first_corpus.train, int(sizes.argmin()), flipped=False))
 # %%
 highest = max(config.noise_rates)
 flipped = text.draw_numbers(first_corpus.train, seed=0) < highest
+
+# %% tags=["hide-input"]
 Markdown(
     show_pair(first_corpus.train, int(np.where(flipped, sizes, np.inf).argmin()), flipped=True)
 )
@@ -578,6 +588,8 @@ for name in ("sigmoid", "ramp", "unhinged", "logistic", "hinge"):
     departs[name] = float(rest.max() - rest.min())
 assert max(departs[name] for name in ("sigmoid", "ramp", "unhinged")) < 1e-9
 assert min(departs[name] for name in ("logistic", "hinge")) > 1
+
+# %% tags=["hide-input"]
 Markdown(
     f"At a mean rate of {mean_rate:g}, pairs one apart on a scale to ten flip at "
     f"{np.interp(1, gaps, rates):.1%}, and those four apart at {np.interp(4, gaps, rates):.1%}."
@@ -719,7 +731,7 @@ Markdown(
 # 4. Set `overrides = {"features": ["length"], "shared_features": "length"}`, restart and run all.
 #    What is left of the differences with four features?
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance(
     "08_real_text",
     runs.records,

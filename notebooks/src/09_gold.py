@@ -60,8 +60,13 @@ from sympo.studies.alignment import gold, grammar, training
 from sympo.studies.profiles import study_config
 from sympo.trainer import SymPOConfig, SymPOTrainer
 
-pd.options.display.max_colwidth = None  # answers are sentences
 config = study_config("gold_grammar", profile, **overrides)
+figures.use_readable_tables()
+
+# %% [markdown]
+# The sizes of this run, from the profile (unfold to read):
+
+# %% tags=["hide-output"]
 config.table()
 
 # %% [markdown]
@@ -118,6 +123,8 @@ uniform = np.random.default_rng(0).random(20_000)
 wins = gold.prefer_first(better, worse, uniform).sum()
 share = stats.wilson(int(wins), len(uniform), level=0.999)
 assert share.low < 1 / (1 + np.exp((worse - better) / gold.TEMPERATURE)) < share.high
+
+# %% tags=["hide-input"]
 Markdown(
     f"T = {gold.TEMPERATURE}: an answer that is better by {better - worse:.1f} is preferred in "
     f"{share.estimate:.1%} of the cases."
@@ -136,6 +143,8 @@ assert many[few].all()
 assert many.sum() > few.sum() > 0
 
 wrong = np.less(pairs["gold_chosen"], pairs["gold_rejected"]).mean()
+
+# %% tags=["hide-input"]
 Markdown(
     f"{wrong:.0%} of the *unflipped* labels already prefer the worse answer: Bradley–Terry is "
     "random by itself."
@@ -352,6 +361,8 @@ clean = at_paper[(at_paper.noise_rate == lowest) & (at_paper.method == "dpo")]
 learned = clean.groupby("regime").accuracy.mean()
 # smoke trains too little to learn anything
 assert config.profile == "smoke" or learned["fresh"] >= 0.75
+
+# %% tags=["hide-input"]
 Markdown(
     f"Was the reward learned? Accuracy of DPO on clean labels: {learned['fresh']:.2f} with fresh "
     f"pairs, {learned['memorised']:.2f} with memorised ones."
@@ -440,6 +451,8 @@ headline = by_value["win_rate"]
 headline = headline[headline.noise_rate > lowest]
 detectable = headline.groupby(["comparison", "regime"], sort=False).detectable.max()
 powerful = detectable <= 0.03
+
+# %% tags=["hide-input"]
 Markdown(
     f"The smallest true difference that would have been seen four times in five is at most 0.03 in "
     f"{powerful.sum()} of {len(powerful)} combinations of comparison and regime, and "
@@ -691,5 +704,5 @@ Markdown(source)
 #    all. Which of the three comparisons moves most? (The claims are then those of another
 #    experiment.)
 
-# %%
+# %% tags=["hide-output"]
 figures.save_provenance("09_gold", runs.records, profile=profile, overrides=overrides)

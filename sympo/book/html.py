@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 VEGA_LITE = "application/vnd.vegalite.v5+json"
 # what `sympo.book.explorables` draws, in the versions that Altair 5 writes for
 _VEGA_LITE_VERSION = "5.20"
+_EXPORT = "window.vegaEmbed = vegaEmbed;"
 _MATHJAX = "tex-svg-full.js"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HEAD = """# The claims
@@ -208,7 +209,7 @@ def _write_claims(profile: str) -> str:
 def _bundle_vega() -> str:
     import vl_convert
 
-    return str(vl_convert.javascript_bundle(None, vl_version=_VEGA_LITE_VERSION))
+    return str(vl_convert.javascript_bundle(_EXPORT, vl_version=_VEGA_LITE_VERSION))
 
 
 def _find_mathjax() -> Path:

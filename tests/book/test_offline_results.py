@@ -119,7 +119,7 @@ def test_missing_data_is_an_error_only_where_results_are_made(profile, monkeypat
 def test_the_pair_that_is_shown_is_about_the_word(split):
     shown = offline.show_pair(split, about="bread", width=30)
     assert shown.who.tolist() == ["user", "answer", "answer"]
-    assert shown.text.tolist() == ["rye bread?", "with with with with with with …", "a cake"]
+    assert shown.text.tolist() == ["rye bread?", "with with with with with …", "a cake"]
     assert shown.label.tolist() == ["", "chosen", "rejected"]
     assert shown["after a flip"].tolist() == ["", "rejected", "chosen"]
     assert offline.show_pair(split, about="owls", width=30).text[0] == "how tall?"
