@@ -83,6 +83,12 @@ def train_here(runs, *, build_world):
 
 def run_cells(name, profile, **overrides):
     """What the cells of a notebook show, run one after the other in this process."""
+    _, shown = run_in_scope(name, profile, **overrides)
+    return shown
+
+
+def run_in_scope(name, profile, **overrides):
+    """What its cells leave behind, by name, and what they show."""
     scope, shown = {}, []
     for cell in execute.read_twin(name).cells:
         if cell.cell_type == "code":
@@ -94,7 +100,7 @@ def run_cells(name, profile, **overrides):
             shown.append(eval(compile(last, name, "eval"), scope))
         if "parameters" in cell.metadata.get("tags", []):
             scope.update(profile=profile, overrides=overrides)
-    return shown
+    return scope, shown
 
 
 def texts(shown):
@@ -199,9 +205,9 @@ def test_laptop_shows_the_committed_records(name, root, no_data):
     table.to_csv(path, index=False)
     judged = path.with_name(f"{NOTEBOOKS[name][-1]}.csv")
     invent_verdicts(table).to_csv(judged, index=False)
-    shown = run_cells(name, "laptop")
+    scope, shown = run_in_scope(name, "laptop")
     assert len([each for each in shown if isinstance(each, Figure)]) == 1
-    contrasts, *_ = [each for each in shown if isinstance(each, pd.DataFrame) and "verdict" in each]
+    contrasts = scope["contrasts"]
     assert set(contrasts.noise_rate) == {0.0, 0.4}
     for row in contrasts.itertuples():
         values = table[table.noise_rate == row.noise_rate].pivot(index="seed", columns="method")
@@ -219,6 +225,9 @@ def test_laptop_shows_the_committed_records(name, root, no_data):
         ("accuracy", "sympo_ramp"): "not seen at this scale",
         ("accuracy", "sympo_sigmoid"): "no difference larger than 0.02",
     }
+    # the claimed ones are those that a reader sees
+    claimed, *_ = [each for each in shown if isinstance(each, pd.DataFrame) and "verdict" in each]
+    assert claimed.verdict.to_list() == contrasts.verdict[contrasts.noise_rate == 0.4].to_list()
     sentences = texts(shown)
     assert sentences.count("would have been seen four times in five") == 6 + 2
     assert "**m, against chosen**: 24 policies, 40 pairs each; without a verdict 5.0%" in sentences
