@@ -209,7 +209,9 @@ def _write_claims(profile: str) -> str:
 def _bundle_vega() -> str:
     import vl_convert
 
-    return str(vl_convert.javascript_bundle(_EXPORT, vl_version=_VEGA_LITE_VERSION))
+    bundle = vl_convert.javascript_bundle(_EXPORT, vl_version=_VEGA_LITE_VERSION)
+    # a function of its own: the theme's scripts use some of its short names, too
+    return f"(() => {{{bundle}}})();\n"
 
 
 def _find_mathjax() -> Path:
