@@ -42,7 +42,7 @@ SLOW := slow or pypi or cuda
 
 help:  ## list the targets
 	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-9s  %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-9s  %s\n", $$1, $$2 }'
 
 env: $(STAMP)  ## install the exact versions of constraints.txt, into the active environment or .venv
 

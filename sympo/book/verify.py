@@ -137,8 +137,9 @@ def layer_of(stem: str, columns: pd.Index) -> str:
     "theory" if its notebook trains nothing, and no profile has sizes for it; else "means" if it has
     estimates with intervals; else "verdicts" if it has verdicts; else "runs".
     """
-    # LAST sum up what the others trained
-    if not any(name in LAST or _has_sizes(name) for name in _makers(stem)):
+    # LAST sum up what the others trained, but for the arithmetic of a figure T
+    sums_up = not stem.startswith("fig_t")
+    if not any((name in LAST and sums_up) or _has_sizes(name) for name in _makers(stem)):
         return "theory"
     if {"estimate", "low", "high", "n"} <= {*columns}:
         return "means"
