@@ -38,7 +38,7 @@ SLOW := slow or pypi or cuda
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env lab paper executed figures notebooks smoke check test e2e lint book verify bench badges clean force
+.PHONY: help env lab paper executed figures notebooks smoke check test e2e lint book pdf verify bench badges clean force
 
 help:  ## list the targets
 	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
@@ -123,8 +123,11 @@ lint: env  ## ruff's checks and format, mypy's types
 	@"$(PYTHON)" -m ruff format --check $(CODE)
 	@"$(PYTHON)" -m mypy
 
-book: env  ## the notebooks as an HTML book in build/book, with their last outputs; a PDF with Chromium
+book: env  ## the notebooks as an HTML book in build/book, with their last outputs
 	@"$(PYTHON)" -m sympo.book html --profile "$(PROFILE)"
+
+pdf: env  ## the same as a PDF, in three minutes; needs Chromium
+	@"$(PYTHON)" -m sympo.book pdf --profile "$(PROFILE)"
 
 verify: env  ## compare your run with the committed one: which conclusions held here
 	@"$(PYTHON)" -m sympo.book verify --profile "$(PROFILE)"

@@ -17,7 +17,8 @@ _COMMANDS = {
     "commit": "copy the results whose numbers moved to figures/",
     "notebooks": "put the outputs into the committed notebooks",
     "figures": "draw records from elsewhere, and the committed figures and tables again",
-    "html": "bind the notebooks into an HTML book, and a PDF where Chromium is there",
+    "html": "bind the notebooks into an HTML book",
+    "pdf": "print the book into a PDF, which needs Chromium",
     "verify": "compare this clone's results with the committed ones",
     "data": "fetch the data, where a person can see the download",
     "badges": "write the repository's address",
@@ -89,6 +90,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             return _summarise(profile, since=options.since)
         case "html":
             return _bind(profile)
+        case "pdf":
+            return _print_book(profile)
         case _:
             return _verify_data(profile)
 
@@ -209,10 +212,14 @@ def _summarise(profile: str, *, since: float) -> int:
 def _bind(profile: str) -> int:
     from sympo.book import html
 
-    page = html.build(profile)
-    _say(f"book: {execute.relative(page)}")
-    pdf = html.build_pdf(profile)
-    _say(f"pdf: {execute.relative(pdf) if pdf else 'left out, because there is no Chromium'}")
+    _say(f"book: {execute.relative(html.build(profile))}")
+    return 0
+
+
+def _print_book(profile: str) -> int:
+    from sympo.book import html
+
+    _say(f"book: {execute.relative(html.build_pdf(profile))}")
     return 0
 
 

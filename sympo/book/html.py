@@ -1,4 +1,4 @@
-"""`make book`: the notebooks as they were last run, bound into an HTML book, and a PDF of it.
+"""`make book` and `make pdf`: the notebooks as they were last run, bound into a book.
 
 The sources of the book are made first, in build/book/<profile>/source: `docs/` of the repository,
 the notebooks, a page of claims, and the scripts that formulas and sliders need, so that a page asks
@@ -65,23 +65,27 @@ def prepare(source: Path, profile: str) -> None:
     shutil.copy(_find_mathjax(), static / _MATHJAX)
 
 
-def build_pdf(profile: str) -> Path | None:
-    """Print the book of `profile` into one PDF; None where there is no Chromium.
+def build_pdf(profile: str) -> Path:
+    """Print the book of `profile` into one PDF; its path.
 
     Raises:
-        RuntimeError: as `build`.
+        RuntimeError: there is no Chromium, or it failed; or as `build`.
     """
+    profile = profiles.resolve_profile(profile)
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
-        return None
+        raise RuntimeError("a PDF is printed by Chromium: install it, so that `chromium` is found")
     folder = profiles.root() / "build" / "book" / profile
+    prepare(folder / "source", profile)
     _run_sphinx("singlehtml", folder / "source", folder / "single")
     target = folder / "sympo-companion.pdf"
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer")
     # formulas are typeset by a script: it is given this much of the page's own time, in ms
-    patience = "--virtual-time-budget=120000"
+    patience = "--virtual-time-budget=10000"
     page = (folder / "single" / "index.html").as_uri()
     command = [browser, *options, patience, f"--print-to-pdf={target}", page]
+    # one that an earlier run left would pass for this one's
+    target.unlink(missing_ok=True)
     printed = subprocess.run(command, capture_output=True, text=True, check=False)
     if printed.returncode or not target.is_file():
         raise RuntimeError(f"{browser} could not print the book: {printed.stderr.strip()[-500:]}")

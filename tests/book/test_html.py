@@ -23,7 +23,9 @@ def book(tmp_path_factory):
         patch.setattr(html, "output", lambda name, profile: folder / "none")
         html.prepare(folder / "source", "laptop")
     html._run_sphinx("html", folder / "source", folder / "html")
-    pages = (folder / "html").rglob("*.html")
+    # the theme keeps templates among its files
+    rendered = (folder / "html").rglob("*.html")
+    pages = [path for path in rendered if "_static" not in path.parts]
     texts = {path: path.read_text(encoding="utf-8") for path in pages}
     return {path: BeautifulSoup(text, "html.parser") for path, text in texts.items()}
 
@@ -180,3 +182,9 @@ def test_a_book_that_cannot_be_built_says_why(tmp_path):
     (source / "index.md").write_text("# One\n\n[lost](nowhere.md)\n")
     with pytest.raises(RuntimeError, match=r"could not be built[\s\S]*nowhere"):
         html._run_sphinx("html", source, tmp_path / "html")
+
+
+def test_without_chromium_a_pdf_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(html.shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match="printed by Chromium: install it"):
+        html.build_pdf("laptop")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from sympo.book import figures, story, theory
+from sympo.book import figures, story, theory, twins
 
 RIGHT, WRONG = figures.OKABE_ITO["blue"], figures.OKABE_ITO["vermillion"]
 
@@ -17,6 +17,15 @@ def test_answers_are_in_the_order_of_their_rewards():
     table = story.tabulate_answers()
     assert [*table.answer] == [*story.ANSWERS] == [*story.REWARDS]
     assert (table["true reward"].diff().dropna() < 0).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["00_start_here", "01_preferences_as_classification", "04_rank_and_policy"]
+)
+def test_notebooks_ask_the_same_question(name):
+    lines = twins.twin(name).read_text().splitlines()
+    prose = " ".join(line.removeprefix("#").strip() for line in lines)
+    assert story.QUESTION in prose
 
 
 def test_pairs_by_hand():

@@ -90,8 +90,8 @@ def thermometer(build):
     ("old", "new"),
     [
         # the formula: its sign, its parts, k² and not k
-        ("return -x * y * z", "return x * y * z"),
-        ("return -x * y * z / (x + y + z)", "return -x * y * z / (x + y - z)"),
+        ("return -m_1 * m_2 * m_3", "return m_1 * m_2 * m_3"),
+        ("m_2 * m_3 / (m_1 + m_2 + m_3)\n", "m_2 * m_3 / (m_1 + m_2 - m_3)\n"),
         ("read_thermometer(*sides) - kept**2", "read_thermometer(*sides) - kept"),
         # its conditions: distinct rewards, rates of their own
         ("part.subs(lower, 0)", "part.subs(lower, 1)"),

@@ -19,9 +19,8 @@ _LEGEND = {
 }
 _TITLE = {"anchor": "start", "fontSize": 13, "subtitleFontSize": 12, "subtitleColor": "#333"}
 _HEADER = {"labelFontSize": 12, "title": None}
-# a line that only helps the eye, and words beside the drawing
+# a line that only helps the eye
 GUIDE = {"color": "#777", "strokeDash": [2, 3], "strokeWidth": 1}
-QUIET = "#444"
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _draw_frontier(axes: Axes, table: pd.DataFrame) -> int:
     axes.set_xscale("function", functions=(np.sqrt, np.square))
     # Few policies lie far beyond all means, and would press these together. The root has no values
     # below 0, where margins would reach.
-    most = 1.3 * farthest
+    most = max(1.3 * farthest, 1.1 * table.budget.iloc[0])  # the budget is always in view
     axes.set_xlim(0, most)
     axes.xaxis.set_major_locator(FixedLocator(_square_ticks(most)))
     axes.xaxis.set_major_formatter("{x:g}")

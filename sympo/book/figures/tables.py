@@ -32,7 +32,6 @@ HEADINGS = {
     "n": "seeds",
     "noise_rate": "noise rate ε",
     "noisy_accuracy": "agreement with noisy labels",
-    "p": "p",
     "p_holm": "p (Holm)",
     "rates": "rates compared",
     "tau": "Kendall’s τ",
