@@ -18,7 +18,7 @@ import pandas as pd
 import PIL.Image
 from matplotlib.figure import Figure
 
-from sympo.book.figures.style import STYLE, style
+from sympo.book.figures.style import STYLE, display_png, style
 from sympo.studies import profiles, provenance
 from sympo.studies.records import write_atomically
 
@@ -81,14 +81,12 @@ class SavedFigure:
         return " ".join(text.partition("\n\n")[0].split())
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Image, Markdown, display
+        from IPython.display import Markdown, display
 
-        data = self.path.read_bytes()
-        # an inch of print is 96 pixels of a page
         with PIL.Image.open(self.path) as image:
-            width = round(image.width / STYLE["savefig.dpi"] * 96)
+            inches = image.width / STYLE["savefig.dpi"]
         alt = self.caption.partition(". ")[0] or self.path.stem
-        display(Image(data, width=width, alt=alt))
+        display_png(self.path.read_bytes(), inches=inches, alt=alt)
         if self.caption:
             display(Markdown(f"*{name_figure(self.path.stem)}.* {self.caption}"))
 

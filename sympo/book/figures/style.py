@@ -165,14 +165,18 @@ class _ShownFigure(Figure):
     """
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Image, display
-
         buffer = io.BytesIO()
         with style():
             self.savefig(buffer, format="png", metadata={"Software": None})
-        # an inch of print is 96 pixels of a page
-        width = round(self.get_figwidth() * 96)
-        display(Image(buffer.getvalue(), width=width, alt=self.get_label() or None))
+        display_png(buffer.getvalue(), inches=self.get_figwidth(), alt=self.get_label())
+
+
+def display_png(data: bytes, *, inches: float, alt: str) -> None:
+    """Show a picture under the running cell, as wide as in print; `alt` may be empty."""
+    from IPython.display import Image, display
+
+    # an inch of print is 96 pixels of a page
+    display(Image(data, width=round(inches * 96), alt=alt or None))
 
 
 def subplots(
