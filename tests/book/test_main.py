@@ -197,7 +197,8 @@ def test_run_all_ends_in_time_and_goes_on_from_there(clone):
     assert trained == count_records(clone) > 0
     # a line for each, with its seconds and what is left
     lines = re.findall(r"(.*) seed \d: .*: [\d.]+ s(?: \([^)]*\))?; \d+ runs, \d+ s left", output)
-    assert len(lines) == trained
+    # but for a last one, whose record may be written as the time ends and its line is not
+    assert trained - 1 <= len(lines) <= trained
     assert left > 0
     assert "headline contrasts" in lines[0]
 
