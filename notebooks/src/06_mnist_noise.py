@@ -319,8 +319,8 @@ for method, models in by_loss.groupby("method"):
         gap = stats.withhold(stats.paired_difference(models[one], models.equivalent))
         row |= {
             f"{one} − equivalent": gap.estimate,
-            f"{one}, 95% low": gap.low,
-            f"{one}, 95% high": gap.high,
+            f"{one} − equivalent, low": gap.low,
+            f"{one} − equivalent, high": gap.high,
         }
     pieces.append(row)
 table_by_loss = pd.DataFrame(pieces).set_index("method")
@@ -332,7 +332,8 @@ lines = [
     f"- {row.difference} = {compared.describe_difference(row)}: **{row.verdict}**."
     for row in at_full_size.itertuples()
 ]
-farthest = table_by_loss[["asymmetric, 95% low", "asymmetric, 95% high"]].abs().max(axis=None)
+ends = [f"asymmetric − equivalent, {end}" for end in ("low", "high")]
+farthest = table_by_loss[ends].abs().max(axis=None)
 worst = full_wide.groupby(["noise_pair", "method"]).tied.mean().unstack()
 worst = worst.loc[worst.mean(axis=1).idxmin()].sort_values()
 listed = ", ".join(f"{figures.label(method)} {value:.3f}" for method, value in worst.items())

@@ -368,9 +368,8 @@ contrasts = contrast_all(table[table.noise_rate > 0])
 assert (contrasts.n == models.seed.nunique()).all()  # no run was dropped
 contrasts = figures.save_table(contrasts, "table7_mnist_policy_contrasts", profile=profile)
 headlines = contrasts[contrasts.noise_rate == headline]
-cells = {"index": ["policy", "method", "baseline"], "columns": "epoch"}
-shown = headlines.pivot(**cells, values=["estimate", "low", "high", "verdict"])
-shown.swaplevel(axis=1).sort_index(axis=1, level=0, ascending=False, sort_remaining=False)
+telling = ["policy", "epoch", "method", "baseline", "estimate", "low", "high", "verdict"]
+headlines[telling].reset_index(drop=True)
 
 
 # %% tags=["hide-input"]
@@ -438,8 +437,7 @@ Markdown("\n".join([*read, "", "Without seeds 0 and 1:", "", *describe(fresh), "
 later = table[(table.policy == "n = 4") & (table.noise_rate == headline)]
 alone = {epoch: contrast(rows) for epoch, rows in later.groupby("epoch", sort=False)}
 alone = pd.concat(alone, names=["epoch"]).reset_index(level=0).reset_index(drop=True)
-telling = ["method", "baseline", "estimate", "low", "high"]
-alone[["epoch", *telling, "p_holm", "verdict"]]
+alone[["epoch", "method", "baseline", "estimate", "low", "high", "p_holm", "verdict"]]
 
 # %% [markdown]
 # ### Without noise
@@ -638,15 +636,15 @@ explorables.mnist_policies(pd.concat(rows), profile=profile)
 # give minus what wrong pairs take, so the number of wrong pairs cannot be the whole answer; but it
 # gives a bound.
 #
-# **Statement (ours).** Let $K$ images be equally likely under the reference, at most $m$ of them
-# with the same digit. If at most $(K-m)/2$ pairs of different digits are in the wrong order, then
+# **Statement (ours).** Let $N$ images be equally likely under the reference, at most $M$ of them
+# with the same digit. If at most $(N-M)/2$ pairs of different digits are in the wrong order, then
 # the tilted policy wins at least as often as the reference, at every $\beta$, and so does every
 # best-of-n.
 #
 # **Why.** The weights $w$ rise with the reward, so they are a mixture of *top sets*, "every image
-# with a reward above a level", and the gain is a mixture of theirs. Say that a top set $T$ has a
-# loss. Then, of the pairs with one image inside $T$ and one outside, more are wrong than right; so
-# the wrong ones are more than half of those with different digits. And there are at least $K-m$
+# with a reward above a level", and the gain is a mixture of theirs. Say that a top set $S$ has a
+# loss. Then, of the pairs with one image inside $S$ and one outside, more are wrong than right; so
+# the wrong ones are more than half of those with different digits. And there are at least $N-M$
 # of these: join any two images with different digits by an edge. Whoever cuts this graph in two
 # cuts at least as many edges as its least connected image has, as in every graph in which any two
 # points are neighbours or have a neighbour in common.
@@ -699,7 +697,7 @@ Markdown(
 )
 
 # %% [markdown]
-# So against an adversary who also chooses the *values*, about one pair in $K$ is all that is safe,
+# So against an adversary who also chooses the *values*, about one pair in $N$ is all that is safe,
 # and the more images there are, the smaller that share. At the other end, a reward may have *nearly
 # every* pair wrong and still gain: turn the order around but for a few nines far above. The bad
 # image hurts because it stands far above all others. Would it, one step above the next?
@@ -842,7 +840,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **In short.** For the worst choice of values about one pair in $K$ is enough to lose. Among
+# **In short.** For the worst choice of values about one pair in $N$ is enough to lose. Among
 # trained models the share of wrong pairs predicts the gain almost completely, as long as few
 # rewards tie.
 #
@@ -976,9 +974,9 @@ Markdown(f"Above or below the line, at ε = {full_rate:g} and the final epoch: {
 #
 # ## Exercises
 #
-# 1. Why can no policy have a KL above $\log K$ here, and what is the win rate at that end?
-#    <details><summary>Answer</summary>With everything on one of K equally likely images the KL is
-#    log K. The win rate is then the standing of the image that the reward likes best: at most 1
+# 1. Why can no policy have a KL above $\log N$ here, and what is the win rate at that end?
+#    <details><summary>Answer</summary>With everything on one of N equally likely images the KL is
+#    log N. The win rate is then the standing of the image that the reward likes best: at most 1
 #    minus half the share of nines.</details>
 # 2. Multiply all rewards by ten. Which columns of the first figure change?
 #    <details><summary>Answer</summary>At equal KL nothing, since the β that is solved for grows by

@@ -51,7 +51,7 @@ from IPython.display import Markdown
 
 from sympo import losses, preferences, stats
 from sympo.book import contrasts as compared
-from sympo.book import figures, heads
+from sympo.book import figures, heads, offline
 from sympo.studies import records, text
 from sympo.studies.profiles import study_config
 
@@ -82,6 +82,7 @@ config.table()
 # %%
 corpora = {name: text.load(name, most=config.pairs) for name in config.corpora}
 bench = text.Bench(config.pairs, folder=text.features_folder(config.profile))
+highest = max(config.noise_rates)
 headline_subset = {"helpful": "helpful-base", "harmless": "harmless-base"}
 print(*(f"{name}: {corpus.report}" for name, corpus in corpora.items()), sep="\n")
 
@@ -89,18 +90,9 @@ print(*(f"{name}: {corpus.report}" for name, corpus in corpora.items()), sep="\n
 # Texts of real people are not always polite, so the pair below was picked by a rule that looks at
 # lengths alone: of the training pairs of `helpful` with one question, two answers of at least 40
 # characters, the shortest.
-
-
-# %%
-def show_pair(dataset, row, flipped):
-    """A pair as an annotator saw it, with the label that a head is given."""
-    question, chosen, rejected = (
-        dataset[row][side][-1]["content"] for side in ("prompt", "chosen", "rejected")
-    )
-    answers = (rejected, chosen) if flipped else (chosen, rejected)
-    quoted = "\n".join(f"> {line}" for line in question.splitlines())
-    return f"{quoted}\n\n**Preferred:** {answers[0]}\n\n**Not preferred:** {answers[1]}"
-
+#
+# The last column is what a head is told when the label is flipped: the contrary of what a person
+# said.
 
 # %%
 first_corpus = corpora[config.corpora[0]]
@@ -116,22 +108,7 @@ sizes = np.array(
         )
     ]
 )
-
-# %% tags=["hide-input"]
-Markdown(show_pair(first_corpus.train, int(sizes.argmin()), flipped=False))
-
-# %% [markdown]
-# A flip exchanges the two. Among the pairs that flip at the highest rate of this study with seed 0,
-# the same rule picks this one; the head is told the contrary of what a person said:
-
-# %%
-highest = max(config.noise_rates)
-flipped = text.draw_numbers(first_corpus.train, seed=0) < highest
-
-# %% tags=["hide-input"]
-Markdown(
-    show_pair(first_corpus.train, int(np.where(flipped, sizes, np.inf).argmin()), flipped=True)
-)
+offline.tabulate_pair(first_corpus.train[int(sizes.argmin())], width=400)
 
 # %% [markdown]
 # ## Rules that learn nothing
@@ -192,8 +169,8 @@ Markdown(
 #
 # A reward model of the paper's kind is a language model with a linear head on its last hidden
 # state. We keep the head and replace the language model by something that needs no GPU: a fixed
-# vector $\varphi(x, a)$ per answer, computed once. The reward is $r(x, a) = w\cdot\varphi(x, a)$,
-# and the margin of a pair is $y\,w\cdot(\varphi(x, a_1) - \varphi(x, a_2))$: it needs only the
+# vector $\varphi(x, a)$ per answer, computed once. The reward is $r(x, a) = \theta\cdot\varphi(x, a)$,
+# and the margin of a pair is $y\,\theta\cdot(\varphi(x, a_1) - \varphi(x, a_2))$: it needs only the
 # difference of two vectors. We write the chosen answer first, so $y = +1$ unless the label is
 # flipped.
 #
@@ -240,7 +217,8 @@ def train_head(inputs, labels, loss, run):
 # %% tags=["check"]
 inputs = bench.differences(first_corpus.name, "length").train[:400]
 inputs = torch.from_numpy(inputs).double()
-labels = torch.where(torch.from_numpy(flipped[:400]), -1.0, 1.0).double()
+flipped = torch.from_numpy(text.draw_numbers(first_corpus.train, seed=0)[:400] < highest)
+labels = torch.where(flipped, -1.0, 1.0).double()
 torch.set_default_dtype(torch.float64)
 columns = [text.Head(name, rate, 1.0) for name, rate in product(config.losses, (1e-3, 1e-2))]
 together = text.train_heads(
@@ -376,8 +354,8 @@ shown = shown[["corpus", "method", "noise_rate", "seed", "accuracy", "longer", "
 figures.save(figures.fig13_real_text(shown), "fig13_real_text", shown, profile=profile)
 
 # %% [markdown]
-# The next table has the same accuracies with their intervals, at both epochs and at the shared
-# setting, and beside each one the accuracy of the longer answer on the same pairs.
+# The next table, folded, has the same accuracies with their intervals, at both epochs and at the
+# shared setting, and beside each one the accuracy of the longer answer on the same pairs.
 
 # %%
 cells = ["corpus", "noise_rate", "method", "setting", "epoch"]
@@ -389,10 +367,11 @@ figures.save_table(summary, "table8_real_text", profile=profile)
 # %% [markdown]
 # ## The contrasts, tested
 #
-# `estimate` is the mean difference in accuracy, `low` and `high` the ends of the interval with both
-# sources of chance; the intervals of either alone follow (`seeds_low` to `prompts_high`).
-# `detectable` is the true difference that would have been seen four times in five. All of them are
-# about agreement with these labels: against the truth, differences would be larger.
+# The estimate is the mean difference in accuracy, in the interval with both sources of chance. The
+# table has the highest rate at the last epoch, each loss with its own setting; the whole one, with
+# the intervals of either source alone, is `table8_real_text_contrasts`. The *detectable
+# difference* is the true one that would have been seen four times in five. All of them are about
+# agreement with these labels: against the truth, differences would be larger.
 
 # %%
 symmetric = [loss for loss in ("sigmoid", "ramp") if loss in losses_here]
@@ -425,7 +404,9 @@ assert (contrasts.low <= contrasts[["seeds_low", "prompts_low"]].min(axis=1)).al
     config.seeds < stats.FEWEST
 )
 contrasts = figures.save_table(contrasts, "table8_real_text_contrasts", profile=profile)
-contrasts[contrasts.setting == "own"]
+at_highest = contrasts[(contrasts.noise_rate == highest) & (contrasts.epoch == "final")]
+telling = ["corpus", "method", "baseline", "estimate", "low", "high", "p_holm", "detectable"]
+at_highest.loc[at_highest.setting == "own", [*telling, "verdict"]].reset_index(drop=True)
 
 # %% tags=["hide-input"]
 lines = []
@@ -458,7 +439,6 @@ Markdown("\n".join(["Over all corpora and rates:", "", *counts]))
 # pairs, and says nothing of other pairs.
 
 # %% tags=["hide-input"]
-at_highest = contrasts[(contrasts.noise_rate == highest) & (contrasts.epoch == "final")]
 ahead = at_highest.groupby("setting").estimate.mean()
 seen = at_highest.assign(seen=at_highest.verdict == "reproduced")
 seen = seen.pivot(index=["corpus", "method", "baseline"], columns="setting", values="seen")
@@ -560,7 +540,7 @@ Markdown(
 #
 # Uniform flips are an assumption. Annotators rather err where two answers are close. UltraFeedback
 # has scores, so this can be tried: take the better scored answer as the truth, and flip each label
-# with probability $\sigma(-|\text{gap}|/T)$, with $T$ such that the mean rate is the one wanted.
+# with probability $\sigma(-|\text{gap}|/T_\text{label})$, with $T_\text{label}$ such that the mean rate is the one wanted.
 #
 # T11: if the flip rate $\varepsilon(x)$ depends on the pair and not on who wins, the noisy risk of
 # a symmetric loss is $\mathbb E[(1-2\varepsilon(x))\,\ell(z)]$ plus a constant. Each pair keeps its
@@ -662,10 +642,21 @@ score_noise["verdict"] = [
     for row in score_noise.itertuples()
 ]
 score_noise = figures.save_table(score_noise, "table8_score_noise", profile=profile)
-score_noise[score_noise.gap == "far"]
+telling = ["method", "compared_with", "estimate", "low", "high", "p_holm", "detectable", "verdict"]
+score_noise.loc[score_noise.gap == "far", telling].reset_index(drop=True)
 
 # %% tags=["hide-input"]
-far = score_noise[score_noise.gap == "far"]
+far = telling = [
+    "method",
+    "compared_with",
+    "estimate",
+    "low",
+    "high",
+    "p_holm",
+    "detectable",
+    "verdict",
+]
+score_noise.loc[score_noise.gap == "far", telling].reset_index(drop=True)
 lines = [
     f"- far pairs, {row.method}, flips near ties − {row.compared_with.replace('none', 'no')} flips "
     f"= {compared.describe_difference(row)}: **{row.verdict}**."
@@ -721,7 +712,7 @@ Markdown(
 #    <details><summary>Answer</summary>If it is symmetric and knows nothing of the heads, every
 #    accuracy moves by the same increasing line (T13). If annotators err on particular pairs, it
 #    may.</details>
-# 2. The loss `unhinged`, $1 - z$, has a constant gradient. Which $w$ does it learn without weight
+# 2. The loss `unhinged`, $1 - z$, has a constant gradient. Which $\theta$ does it learn without weight
 #    decay?
 #    <details><summary>Answer</summary>Its gradient is minus the mean difference of features, so it
 #    goes on growing in that direction (Adam takes equal steps in every coordinate): the head that

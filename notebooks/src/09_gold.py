@@ -92,8 +92,9 @@ answers = [
 pd.DataFrame({"answer": answers, "gold reward": map(gold.reward, answers)})
 
 # %% [markdown]
-# The annotator of this world compares two answers $a_1, a_2$ by Bradley–Terry with temperature $T$,
-# $$P(a_1 \succ a_2) = \sigma\!\left(\frac{r^*(a_1) - r^*(a_2)}{T}\right),$$
+# The annotator of this world compares two answers $a_1, a_2$ by Bradley–Terry with temperature
+# $T_\text{label}$,
+# $$P(a_1 \succ a_2) = \sigma\!\left(\frac{r^*(a_1) - r^*(a_2)}{T_\text{label}}\right),$$
 # and then each label is flipped with probability $\varepsilon$. The policy never sees $r^*$;
 # afterwards $r^*$ itself judges the policy.
 #
@@ -126,8 +127,8 @@ assert share.low < 1 / (1 + np.exp((worse - better) / gold.TEMPERATURE)) < share
 
 # %% tags=["hide-input"]
 Markdown(
-    f"T = {gold.TEMPERATURE}: an answer that is better by {better - worse:.1f} is preferred in "
-    f"{share.estimate:.1%} of the cases."
+    f"At a temperature of {gold.TEMPERATURE} an answer that is better by {better - worse:.1f} is "
+    f"preferred in {share.estimate:.1%} of the cases."
 )
 
 # %% tags=["check"]
@@ -154,10 +155,10 @@ Markdown(
 # ## The method, on 64 pairs
 #
 # Alignment reads the policy's log-ratios as rewards. The margin of a pair with the chosen answer
-# $y_w$ and the rejected answer $y_l$ is
+# $a_w$ and the rejected answer $a_l$ is
 #
-# $$h = \beta\log\frac{\pi(y_w\mid x)}{\pi_{\mathrm{ref}}(y_w\mid x)}
-#   - \beta\log\frac{\pi(y_l\mid x)}{\pi_{\mathrm{ref}}(y_l\mid x)},$$
+# $$h = \beta\log\frac{\pi(a_w\mid x)}{\pi_{\mathrm{ref}}(a_w\mid x)}
+#   - \beta\log\frac{\pi(a_l\mid x)}{\pi_{\mathrm{ref}}(a_l\mid x)},$$
 #
 # and SymPO minimises the mean of $\ell(h)$ over the pairs with a symmetric loss $\ell$, here the
 # sigmoid loss $\ell(h) = 1/(1 + e^h)$. `SymPOTrainer` is TRL's `DPOTrainer` with this loss: it
@@ -275,24 +276,24 @@ def spend(rows, budget):
 
 # %% [markdown]
 # Between two values of β we interpolate along $\sqrt{\mathrm{KL}}$ and not along the KL. Near the
-# reference a small tilt $\delta$ gains $\delta\,\mathrm{Var}(r)$ for
-# $\mathrm{KL} \approx \delta^2\,\mathrm{Var}(r)/2$ (T8, T12), so the gain grows like the root: a
-# straight line in the KL would put whoever has no policy near the budget too low. A method that
-# never spends the budget is taken where it went farthest. We check the root on a policy over 100
-# answers, where both sides are sums:
+# reference, where β is large, the policy gains about $\mathrm{Var}(r)/\beta$ for a KL of about
+# $\mathrm{Var}(r)/(2\beta^2)$ (T8, T12), so the gain grows like the root: a straight line in the KL
+# would put whoever has no policy near the budget too low. A method that never spends the budget is
+# taken where it went farthest. We check the root on a policy over 100 answers, where both sides are
+# sums:
 
 # %% tags=["check"]
 rewards = np.random.default_rng(1).normal(size=100)
 
 
-def tilt(delta):
-    """Gain in expected reward and KL of p ∝ exp(δ·r), against the uniform distribution."""
-    p = np.exp(delta * rewards)
+def tilt(beta):
+    """Gain in expected reward and KL of p ∝ exp(r/β), against the uniform distribution."""
+    p = np.exp(rewards / beta)
     p /= p.sum()
     return p @ rewards - rewards.mean(), p @ np.log(100 * p)
 
 
-(near, near_kl), (far, far_kl), (half, half_kl) = map(tilt, (0.1, 0.8, 0.4))
+(near, near_kl), (far, far_kl), (half, half_kl) = map(tilt, (10, 1.25, 2.5))
 by_root = np.interp(np.sqrt(half_kl), np.sqrt([near_kl, far_kl]), [near, far])
 by_kl = np.interp(half_kl, [near_kl, far_kl], [near, far])
 assert abs(near / np.sqrt(2 * near_kl * rewards.var()) - 1) < 0.02
@@ -477,14 +478,14 @@ for budget in (BUDGET, 0.5, 1, 2):
     beyond = (reach["min"] > budget).groupby(cell).mean().unstack("method")
     for method in config.methods[1:]:
         lead = (wins[method] - wins.dpo).groupby(cell[:2]).mean()
-        parts = {"lead": lead, "all beyond": beyond[method], "dpo, all nearer": nearer.dpo}
+        parts = {"lead": lead, "all beyond": beyond[method], "DPO, all nearer": nearer.dpo}
         rows.append(pd.DataFrame(parts).assign(method=method, budget=budget).reset_index())
 budgets = pd.concat(rows).sort_values(["regime", "noise_rate", "method"], kind="stable")
 figures.save_table(budgets.reset_index(drop=True), "table_gold_budgets", profile=profile)
 
 # %% [markdown]
 # `lead` is the mean win rate of the method minus that of DPO at the budget, `all beyond` the share
-# of seeds in which all policies of the method went farther than the budget, `dpo, all nearer` the
+# of seeds in which all policies of the method went farther than the budget, `DPO, all nearer` the
 # share in which none of DPO's went so far. How much does a line from the reference err? DPO has
 # policies on both sides: without its larger β, what would its curve have said of them?
 
@@ -539,11 +540,12 @@ spared
 # %% tags=["hide-input"]
 clean_lead = by_value["win_rate"][by_value["win_rate"].noise_rate == lowest]
 listed = "; ".join(
-    f"{row.regime} pairs, {row.method} {row.estimate:+.3f}" for row in clean_lead.itertuples()
+    f"{row.regime} pairs, {figures.label(row.method)} {row.estimate:+.3f}"
+    for row in clean_lead.itertuples()
 )
 alike = clean_lead.verdict.str.startswith("no difference").all()
 lost = "; ".join(
-    f"{row.regime} pairs, {row.method} {row.estimate:+.3f}, {row.verdict}"
+    f"{row.regime} pairs, {figures.label(row.method)} {row.estimate:+.3f}, {row.verdict}"
     for row in spared.itertuples()
 )
 Markdown(
@@ -555,11 +557,11 @@ Markdown(
 # %% [markdown]
 # ## Do they memorise the flips, and do they still write reviews?
 #
-# `fit_flipped` in the table of win rates is the share of *flipped* training pairs whose wrong label
-# the policy agrees with. A policy that knew the truth and nothing else would agree with few of
-# them, one that knows its training set by heart with all, and a coin with half; `fit_clean` is the
-# same for the right labels. If a policy's order does not depend on which labels lie, the two add up
-# to 1, and what they exceed it by was learned by heart.
+# *Agreement with flipped labels*, in the table of win rates, is the share of the flipped training
+# pairs whose wrong label the policy agrees with. A policy that knew the truth and nothing else would
+# agree with few of them, one that knows its training set by heart with all, and a coin with half;
+# the last column is the same for the right labels. If a policy's order does not depend on which
+# labels lie, the two add up to 1, and what they exceed it by was learned by heart.
 #
 # A lexicon can be pleased by text that nobody would write. A policy has **left the grammar** if
 # fewer than half as many of its answers are reviews as of its SFT model's. Such policies stay in
@@ -598,7 +600,7 @@ signed = worst.estimate.map("{:+.3f}, ".format) + worst.verdict
 by = ["comparison", "regime"]
 told = worst.assign(told=signed).pivot(index=by, columns="method", values="told")
 told = told.loc[list(dict.fromkeys(zip(worst.comparison, worst.regime, strict=True)))]
-told = told.add_suffix(" − dpo").reset_index()
+told = told.rename(columns=lambda method: f"{figures.label(method)} − DPO").reset_index()
 Markdown(
     f"**Reading.** Profile {config.profile}, {config.seeds} seeds, ε = {highest:g}, win rates:\n\n"
     + figures.to_markdown(told, "l" * told.shape[1])
@@ -612,7 +614,7 @@ liked = own_highest.beta.agg(
 )
 spent = at_highest.groupby(["regime", "method"]).kl.mean().map("{:.2f}".format)
 distance = spent + " / " + own_highest.kl.mean().map("{:.2f}".format) + "; β = " + liked
-distance = distance.unstack("method").reset_index()
+distance = distance.unstack("method").rename(columns=figures.label).reset_index()
 excess = at_highest.eval("fit_flipped + fit_clean - 1").groupby(at_highest.regime).mean()
 Markdown(
     "What the policies spend at the paper's β / at their own, nats, and how often noisy validation "

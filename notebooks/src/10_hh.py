@@ -97,12 +97,12 @@ pair if len(pair) else Markdown("The pairs are not at hand, so none is shown.")
 #    policy sees, and its own accuracy on held-out labels, `judge_accuracy`, is in every record. The
 #    paper asks GPT-4o-mini; so can you, about the answers that the records keep (below).
 #
-# All three act alike. Let a source of error reverse a binary answer with probability $e$,
-# independently of everything else. It leaves a signal of $1 - 2e$, the factor of T3. Two such
+# All three act alike. Let a source of error reverse a binary answer with probability $\rho$,
+# independently of everything else. It leaves a signal of $1 - 2\rho$, the factor of T3. Two such
 # sources in a row leave the product of their signals, since the answer ends up wrong only if
 # exactly one of them reverses it:
 #
-# $$1 - 2\,P(\text{reversed once}) = (1 - 2e_1)(1 - 2e_2).$$
+# $$1 - 2\,P(\text{reversed once}) = (1 - 2\rho_1)(1 - 2\rho_2).$$
 #
 # So flips come on top of disagreement, and a judge pulls every win rate towards ½ by a factor of
 # its own.
@@ -418,8 +418,9 @@ fits.sort_values("fit_flipped", ascending=False) if len(fits) else None
 # ## What the judge can see
 #
 # If the judge's errors had nothing to do with the method, they would shrink a policy's true lead by
-# the factor $2q - 1$, where $q$ is the share of pairs that the judge gets right. All we know is how
-# often it agrees with the held-out labels; where these are wrong themselves, $q$ is higher. And if
+# the factor $1 - 2\rho$, where $\rho$ is the share of pairs that the judge gets wrong. All we know
+# is how often it disagrees with the held-out labels; where these are wrong themselves, $\rho$ is
+# lower. And if
 # policies with longer answers, or further from the SFT model, have higher win rates without higher
 # accuracy, the judge may be rewarding just that.
 

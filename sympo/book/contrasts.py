@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from sympo import stats
-from sympo.book.figures.style import in_order
+from sympo.book.figures.style import in_order, label
+from sympo.book.figures.tables import name as heading
 
 # What the paper compares with, and at ε = 0 what is left of it: told that no label is flipped,
 # cDPO and rDPO are DPO, and a test against them would be the same test again.
@@ -64,6 +65,17 @@ def contrast_comparisons(
     return pd.concat(contrasts, names=names).reset_index(names).reset_index(drop=True)
 
 
+def name_difference(row: Any) -> str:
+    """What is subtracted from what, by their labels: "SymPO ramp − DPO".
+
+    Args:
+        row: of `stats.contrasts` over losses or methods.
+    Raises:
+        ValueError: neither `METHODS` nor the registry of losses knows one of them.
+    """
+    return f"{label(row.method)} − {label(row.baseline)}"
+
+
 def describe_difference(row: Any) -> str:
     """A difference in words: its interval, n and p, and what could have been seen.
 
@@ -83,8 +95,8 @@ def describe_difference(row: Any) -> str:
 def describe_contrasts(contrasts: pd.DataFrame) -> str:
     """A list item per row of `contrast_policies`, in Markdown: the difference and its verdict."""
     lines = [
-        f"- At ε = {row.noise_rate:g}, {row.value.replace('_', ' ')} of {row.method} − "
-        f"{row.baseline} = {describe_difference(row)}: **{row.verdict}**."
+        f"- At ε = {row.noise_rate:g}, {heading(row.value)} of {name_difference(row)} = "
+        f"{describe_difference(row)}: **{row.verdict}**."
         for row in contrasts.itertuples()
     ]
     return "\n".join(lines)

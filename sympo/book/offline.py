@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sympo import preferences, stats
 from sympo.book import contrasts as compared
 from sympo.book import figures
+from sympo.book.figures.tables import name as heading
 from sympo.studies import profiles, records, sources
 from sympo.studies.alignment import judging
 from sympo.studies.alignment.config import PROBE_SEED, choose_learning_rates
@@ -270,7 +271,7 @@ def describe_settings(settings: pd.DataFrame) -> str:
     highest = settings.noise_rate == settings.noise_rate.max()
     shown = settings[highest & (settings.baseline == "dpo")]
     return "\n".join(
-        f"- {row.setting}, {row.value.replace('_', ' ')} of {row.method} − dpo = "
+        f"- {row.setting}, {heading(row.value)} of {compared.name_difference(row)} = "
         f"{compared.describe_difference(row)}, at a KL of {row.kl_method:.1f} against "
         f"{row.kl_baseline:.1f} nats: **{row.verdict}**."
         for row in shown.itertuples()

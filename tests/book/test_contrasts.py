@@ -93,7 +93,7 @@ def test_a_contrast_is_described_with_its_verdict_and_what_could_have_been_seen(
     ).splitlines()
     detectable = stats.detectable_difference(0.001, 3)
     assert line == (
-        "- At ε = 0.4, win rate of sympo_ramp − dpo = +0.201 (95% interval +0.199 to +0.203, "
+        "- At ε = 0.4, win rate of SymPO ramp − DPO = +0.201 (95% interval +0.199 to +0.203, "
         f"n = 3, Holm p = 8.3e-06; a true difference of {detectable:.3f} would have been seen four "
         "times in five, before Holm’s correction): **reproduced**."
     )

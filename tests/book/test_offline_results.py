@@ -283,7 +283,7 @@ def test_other_settings_are_contrasted_apart_with_the_kl_of_both(config):
     assert (table.kl_baseline == 2).all()
     lines = offline.describe_settings(table).splitlines()
     assert len(lines) == 4
-    assert "β = 1, win rate of sympo_sigmoid − dpo = -0.201" in "".join(lines)
+    assert "β = 1, win rate of SymPO sigmoid − DPO = -0.201" in "".join(lines)
     assert "at a KL of 6.0 against 2.0 nats" in lines[0]
 
 
@@ -428,7 +428,7 @@ def test_verdicts_are_contrasted_by_seed(config, ask):
     assert text.startswith(
         "**m, against chosen**: 6 policies, 4 pairs each; without a verdict 0.0%"
     )
-    assert "- At ε = 0.4, win rate of sympo_sigmoid − dpo = +0.250" in text
+    assert "- At ε = 0.4, win rate of SymPO sigmoid − DPO = +0.250" in text
     assert command not in text
 
 

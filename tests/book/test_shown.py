@@ -15,7 +15,7 @@ from PIL import Image
 
 from sympo.book import figures
 from sympo.book.figures.files import SavedFigure, name_figure
-from sympo.book.figures.tables import HEADINGS, describe, to_html
+from sympo.book.figures.tables import HEADINGS, MOST_ROWS, describe, to_html
 from sympo.studies import profiles
 
 
@@ -71,6 +71,42 @@ def test_levels_of_headings_stay_apart():
     soup = BeautifulSoup(to_html(wide), "html.parser")
     assert [cell.get_text() for cell in soup.select("th[colspan]")] == ["ramp"]
     assert [cell.get_text() for cell in soup.select("td")] == ["1", "2", "3"]
+
+
+def test_the_ends_of_an_interval_stand_beside_what_they_are_about():
+    table = pd.DataFrame(
+        {
+            "loss": ["ramp", "hinge"],
+            "low": [-0.5, np.nan],
+            "estimate": [0.25, 0.5],
+            "high": [1.0, np.nan],
+            "seeds_low": [0.1, 0.2],
+            "seeds_high": [0.3, 0.4],
+            "win_rate": [0.6, 0.7],
+            "win_rate_low": [0.55, 0.65],
+            "win_rate_high": [0.65, 0.75],
+            "below": [1, 2],
+        }
+    )
+    assert read(table) == (
+        [
+            *("loss", "estimate (95% interval)", "seeds 95% interval"),
+            *("win rate (95% interval)", "below"),
+        ],
+        [
+            ["ramp", "0.25 (−0.5 to 1)", "0.1 to 0.3", "0.6 (0.55 to 0.65)", "1"],
+            ["hinge", "0.5 (–)", "0.2 to 0.4", "0.7 (0.65 to 0.75)", "2"],
+        ],
+    )
+    assert read(table[["low"]])[0] == ["95% low"]
+
+
+def test_a_long_table_is_folded():
+    table = pd.DataFrame({"a": range(MOST_ROWS + 1)})
+    assert not BeautifulSoup(to_html(table[:-1]), "html.parser").select("details")
+    folded = BeautifulSoup(to_html(table), "html.parser")
+    assert folded.select_one("details > summary").get_text() == f"A table of {MOST_ROWS + 1} rows"
+    assert len(folded.select("details tbody tr")) == MOST_ROWS + 1
 
 
 def test_columns_of_one_name_are_all_shown():

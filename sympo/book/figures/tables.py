@@ -22,11 +22,15 @@ HEADINGS = {
     "clean_pairs": "clean pairs",
     "detectable": "detectable difference",
     "eta": "η",
+    "fit_clean": "agreement with unflipped labels",
+    "fit_flipped": "agreement with flipped labels",
+    "flipped_fit": "agreement with flipped labels",
+    "grad_norm": "gradient norm",
     "high": "95% high",
     "kappa_estimate": "κ",
-    "kappa_high": "κ 95% high",
-    "kappa_low": "κ 95% low",
     "kl": "KL (nats)",
+    "kl_baseline": "KL of the other (nats)",
+    "kl_method": "KL (nats)",
     "low": "95% low",
     "margin_true": "true margin",
     "n": "seeds",
@@ -34,11 +38,17 @@ HEADINGS = {
     "noisy_accuracy": "agreement with noisy labels",
     "p_holm": "p (Holm)",
     "rates": "rates compared",
+    "swayed": "swayed by the order",
     "tau": "Kendall’s τ",
+    "unparsed": "replies not understood",
+    "win_rate_second": "win rate, always second",
 }
 # Columns and index levels that name a loss or a method, whose label is shown.
 _METHOD_COLUMNS = {"method", "loss", "baseline", "against"}
 _LEFT = {"text-align": "left"}
+_INTERVAL = "95% interval"
+# Ours: a table with more rows than these is folded, so that what follows it is found.
+MOST_ROWS = 24
 
 
 def use_readable_tables() -> None:
@@ -52,8 +62,16 @@ def use_readable_tables() -> None:
 def to_html(table: pd.DataFrame) -> str:
     """A data frame as an HTML table: whole, with the headings and cells of `name` and `describe`.
 
-    An index that only counts the rows is left out.
+    The ends of an interval stand in one column with their estimate, an index that only counts the
+    rows is left out, and a table of more than `MOST_ROWS` rows is folded.
     """
+    html = _render(_join_intervals(table))
+    if len(table) <= MOST_ROWS:
+        return html
+    return f"<details><summary>A table of {len(table)} rows</summary>\n{html}\n</details>"
+
+
+def _render(table: pd.DataFrame) -> str:
     shown = pd.DataFrame(
         [[describe(value) for value in row] for row in table.itertuples(index=False, name=None)],
         index=_name_index(table.index),
@@ -80,6 +98,37 @@ def to_html(table: pd.DataFrame) -> str:
     # ids that are random would change the notebook at every run, and equal ones mix up two tables
     digest = hashlib.sha256(shown.to_csv().encode()).hexdigest()[:12]
     return styler.set_uuid(digest).to_html(table_attributes='class="dataframe"', cell_ids=False)
+
+
+def _join_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with each pair of columns `…low` and `…high` as one, in words.
+
+    A column of what the interval is about takes it in: `…estimate`, or `win_rate` of
+    `win_rate_low`, as "0.1 (−0.02 to 0.22)".
+    """
+    if table.columns.nlevels > 1 or not table.columns.is_unique:
+        return table
+    texts = [column for column in table.columns if isinstance(column, str)]
+    stems = [column.removesuffix("low") for column in texts if column.endswith("low")]
+    for stem in [stem for stem in stems if f"{stem}high" in texts]:
+        low, high = f"{stem}low", f"{stem}high"
+        ends = [_describe_ends(*pair) for pair in zip(table[low], table[high], strict=True)]
+        inside = next(
+            (each for each in (f"{stem}estimate", stem.rstrip("_, ")) if each in texts), ""
+        )
+        if inside:
+            pairs = zip(table[inside], ends, strict=True)
+            joined = [f"{describe(value)} ({interval})" for value, interval in pairs]
+            table = table.assign(**{inside: joined}).drop(columns=[low, high])
+            table = table.rename(columns={inside: f"{name(inside)} ({_INTERVAL})"})
+        else:
+            table = table.assign(**{low: ends}).drop(columns=high)
+            table = table.rename(columns={low: f"{name(stem)}{_INTERVAL}"})
+    return table
+
+
+def _describe_ends(low: Any, high: Any) -> str:
+    return "–" if pd.isna(low) and pd.isna(high) else f"{describe(low)} to {describe(high)}"
 
 
 def name(column: Any) -> Any:
