@@ -16,7 +16,7 @@
 # symmetric loss learns this order from noisy labels, and that the logistic loss, which learns it
 # from clean labels, may not.
 #
-# - Paper: Section 4.2, rank preservation (Theorem 2) and policy improvement. T9 and T15 are ours.
+# - Paper: Section 4.2, rank preservation (Theorem 2) and policy improvement. T9 is ours.
 # - Reads → writes: nothing → `fig_t7_four_actions`, `fig_t7_wrong_orders`, `fig_t8_policies`,
 #   `fig_t8_improvement`, `fig_t9_gradients` with the data behind them.
 # - Time: under a minute in every profile.
@@ -45,7 +45,7 @@ unevenness = 2.0
 seed = 0
 
 # %%
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -80,25 +80,28 @@ story.tabulate_answers()
 #    learned wrong?
 # 3. **T9.** What does a single wrong label do during training?
 #
-# T15, in between, asks what a loss learns where there is no true order.
+# (T1 to T15 number the statements of this book. A cell of checks that prints nothing has found
+# that they hold; otherwise it would stop the notebook.)
 
 # %% [markdown]
 # ## T7 · A symmetric loss learns the right order
 #
-# A policy is trained to prefer answers with a higher learned reward. By how much they are better it
-# need not know (T8); but it must not take the worse one for the better. So the question to put to a
-# loss is: does its best reward have the true order, even where labels are noisy?
+# A policy is trained to prefer answers with a higher learned reward. It need not know by how much
+# they are better (T8), but it must not mistake the worse for the better. So the question to put to
+# a loss is: does its best reward have the true order, even where labels are noisy?
 #
 # Drop the prompt and take finitely many actions $a_1, \dots, a_n$ with true reward $r^*$. A
 # pair $(a_i, a_j)$ is compared with probability $q_{ij}$ and $a_i$ wins with probability
-# $\eta_{ij} = \sigma(r^*_i - r^*_j)$; labels then flip with probability $\varepsilon < ½$, so that
-# the data show $\tilde\eta = \varepsilon + (1-2\varepsilon)\,\eta$. With infinitely many labels a
-# reward $r$ has the risk
+# $\eta_{ij} = \sigma(r^*_i - r^*_j)$, where $\sigma(t) = 1/(1+e^{-t})$: only the difference of the
+# two rewards counts. This is the **Bradley–Terry model**. Labels then flip with probability
+# $\varepsilon < ½$, so that the data show $\tilde\eta = \varepsilon + (1-2\varepsilon)\,\eta$. With
+# infinitely many labels a reward $r$ has the risk
 #
 # $$\tilde R(r) = \sum_{i<j} q_{ij}\,\bigl[\tilde\eta_{ij}\,\ell(g_{ij}) +
 # (1-\tilde\eta_{ij})\,\ell(-g_{ij})\bigr], \qquad g_{ij} = r_i - r_j ,$$
 #
-# which is never below $R_{\min}$, the sum of the least risks that the pairs have one by one.
+# where $g_{ij}$ is the **score** of the pair. It is never below $R_{\min}$, the sum of the least
+# risks that the pairs have one by one.
 #
 # **Statement (the paper's Theorem 2, for finite actions).** Suppose
 #
@@ -107,14 +110,15 @@ story.tabulate_answers()
 # 3. the best margins of all sampled pairs can be reached, or approached, by one reward:
 #    $\inf_r \tilde R(r) = R_{\min}$.
 #
-# Then for a symmetric loss that is continuous, non-increasing, bounded and not constant (T5's
-# family $F(-z)$, up to scale and shift) every reward with $\tilde R(r) = R_{\min}$ orders the
-# actions as $r^*$ does; and if no reward has it, every sequence of rewards whose risk tends to
-# $R_{\min}$ has the true order from some point on.
+# Then for a symmetric loss, $\ell(z) + \ell(-z) = K$, that is continuous, non-increasing, bounded
+# and not constant, as ramp and sigmoid are, every reward with $\tilde R(r) = R_{\min}$ has the
+# **true order**: $r_i > r_j$ exactly where $r^*_i > r^*_j$. And if no reward has that risk, every
+# sequence of rewards whose risk tends to $R_{\min}$ has the true order from some point on.
 #
 # Condition 3 carries the weight. It is about the loss, the noise, and the form $g = r(a_1)-r(a_2)$
-# *together*; much of T7 is about who meets it. (The explicit condition 3, the sequences, the
-# counterexamples and the search below are ours.)
+# *together*. The losses of the statement meet it by themselves, unless rewards are held in a box;
+# the logistic loss does not. (The explicit condition 3, the sequences, the counterexamples and the
+# search below are ours.)
 #
 # **Proof.** For a symmetric loss, $\ell(-z) = K - \ell(z)$. Let $z$ be the score that $r$ gives to
 # the *better* of two actions over the other, so that $\eta > ½$, and write $\inf\ell$ for the least
@@ -123,17 +127,19 @@ story.tabulate_answers()
 # $$\tilde\eta\,\ell(z) + (1-\tilde\eta)\,\ell(-z) - \text{least}
 # = (1-2\varepsilon)\,(2\eta-1)\,\bigl(\ell(z) - \inf\ell\bigr):$$
 #
-# noise is one common factor. A pair that is tied or reversed has $z \le 0$, hence $\ell(z) \ge
+# noise is one common factor (T3). A pair that is tied or reversed has $z \le 0$, hence $\ell(z) \ge
 # \ell(0) = K/2$, and a loss that is not constant has $K/2 > \inf\ell$. So a reward with a wrong
-# order, which has at least one pair of rank neighbours wrong, costs at least
+# order costs at least
 #
 # $$\Delta = (1-2\varepsilon)\,\bigl(\tfrac K2 - \inf\ell\bigr)
 # \min_{\text{neighbours}} q\,(2\eta-1) > 0$$
 #
-# more than $R_{\min}$; whatever comes closer than $\Delta$ has the true order. ∎
+# more than $R_{\min}$, since at least one pair of rank neighbours is wrong: if all of these were
+# right, so would be all pairs, along the chain. Whatever comes closer than $\Delta$ has the true
+# order. ∎
 #
-# Bradley–Terry plays no part: it is enough that the noisy majority of every *sampled* pair agrees
-# with $r^*$.
+# Of Bradley–Terry the proof needs only that the better action wins more often. So any preferences
+# will do in which the noisy majority of every sampled pair agrees with $r^*$.
 #
 # ### Bounded symmetric losses meet condition 3: large margins fit together
 #
@@ -147,9 +153,9 @@ story.tabulate_answers()
 # - **Ramp**: $\ell(z) = \inf\ell = 0$ for every $z \ge 1$. Any $r$ that climbs by at least 1 from
 #   each rank to the next attains $R_{\min}$; the ranks $0, 1, \dots, n-1$ do.
 # - **Sigmoid**: $\ell(z) > 0$ everywhere and $\ell \to 0$. Ranks scaled by $t$ come to $R_{\min}$
-#   only as $t\to\infty$: there *is* no minimiser. This is why rewards are clipped in practice (the
-#   authors clip at ±20 on MNIST; for language models at ±10 in their current code, and not at all
-#   in its first release).
+#   only as $t\to\infty$: there *is* no minimiser. Clipping the rewards supplies one. (The authors
+#   clip at ±20 on MNIST; for language models at ±10 in their current code, and not at all in its
+#   first release.)
 #
 # The cell derives the excess with $\ell(z)$ and $\inf\ell$ as free symbols, shows that for the
 # logistic loss the same formula is false, and where ramp and sigmoid come to their infimum.
@@ -215,7 +221,8 @@ def best_reward(name, problems, noise_rate, *, clip=None):
 # Each row of `uneven` is a random problem with four actions, and pairs that are compared very
 # unevenly often. The ramp's risk is piecewise linear with kinks at $g = \pm1$, so some minimiser
 # has integer entries between 0 and 3. The solver tries *all* of them, so there is no optimiser to
-# mistrust. It must give the ranks themselves, at every noise rate below ½.
+# mistrust. It must give the ranks themselves, at every noise rate below ½. (That their steps are
+# exactly 1 is the solver's choice; larger ones cost the ramp no less.)
 
 # %% tags=["check", "claim-rank-preservation"]
 uneven, even = (
@@ -289,8 +296,8 @@ pd.DataFrame(report)
 # The unhinged loss $1 - z$ is symmetric, but $\inf\ell = -\infty$ and $R_{\min}$ means nothing. The
 # rewards must be held in a set, and the set decides.
 #
-# With $a_{ij} = q_{ij}(2\tilde\eta_{ij} - 1)$ the risk is $1 - \sum_i r_i W_i$, where
-# $W_i = \sum_j a_{ij}$ are the *net wins* of an action: how much more often it wins than loses.
+# The risk is $1 - \sum_i r_i W_i$, where $W_i = \sum_j q_{ij}(2\tilde\eta_{ij} - 1)$ are the *net
+# wins* of an action: how much more often it wins than loses.
 #
 # - In a box $|r_i| \le C$ the best reward has only two levels, $C$ where $W_i > 0$ and $-C$
 #   elsewhere. So of three actions or more some always tie.
@@ -324,13 +331,13 @@ Markdown(
 )
 
 # %% [markdown]
-# > **To take along.** A bounded symmetric loss sees noise as a factor, and its wish, "every margin
+# > **Takeaway.** A bounded symmetric loss sees noise as a factor, and its wish, "every margin
 # > large", can be granted to all pairs at once. So its best reward has the true order.
 #
 # ### The logistic loss wants exact margins, which noise puts at odds
 #
-# Logistic passes every test of notebook 03: it is calibrated, and it even recovers $\eta$. Why not
-# use it?
+# Logistic passes every test of notebook 03: for a single pair its best margin has the right sign
+# (it is *calibrated*), and even recovers $\eta$. Why not use it?
 #
 # *Without* noise it keeps the order by theorem. The best logistic margin of a pair is its log-odds,
 # which under Bradley–Terry is $r^*_i - r^*_j$. These margins add up along chains,
@@ -342,7 +349,9 @@ Markdown(
 # $\log\frac{1-\varepsilon}{\varepsilon}$, however large the gap: noise cuts down large gaps more
 # than small ones.
 #
-# To be exact: since $\tanh\frac u2 = 2\sigma(u) - 1$, and symmetric noise multiplies $2\eta - 1$ by
+# <details><summary>To be exact: the law of a wish, and why no chain can fulfil it</summary>
+#
+# Since $\tanh\frac u2 = 2\sigma(u) - 1$, and symmetric noise multiplies $2\eta - 1$ by
 # $k = 1 - 2\varepsilon$, the wish obeys a **tanh law**:
 #
 # $$\tanh\frac{f_\varepsilon(u)}2 = k\,\tanh\frac u2, \qquad
@@ -351,9 +360,11 @@ Markdown(
 #
 # The slope falls with $u > 0$, so $f_\varepsilon$ is strictly concave there; with
 # $f_\varepsilon(0) = 0$ it is strictly *subadditive*:
-# $f_\varepsilon(u+v) < f_\varepsilon(u) + f_\varepsilon(v)$. In words: two steps of a chain
-# together wish to climb further than the direct pair does. No reward gives all three pairs their
-# wish, at any $\varepsilon$ in $(0, ½)$. Condition 3 fails.
+# $f_\varepsilon(u+v) < f_\varepsilon(u) + f_\varepsilon(v)$.
+# </details>
+#
+# In words: two steps of a chain together wish to climb further than the direct pair does. No reward
+# gives all three pairs their wish, at any $\varepsilon$ in $(0, ½)$. Condition 3 fails.
 
 # %% tags=["check", "claim-logistic-reverses"]
 u, x, y = sympy.symbols("u x y", positive=True)
@@ -380,8 +391,7 @@ Math(r"\text{chain} - \text{direct} = " + sympy.latex(rest))
 # ### Four answers and 1% of noise: logistic reverses two of them
 #
 # Back to the bread. From a to d the gaps are 3, 3 and ½. Suppose that three pairs are compared
-# often: (a, b), (b, c) and (a, d). The other three are a thousand times rarer and have next to no
-# say.
+# often: (a, b), (b, c) and (a, d). The other three are a thousand times rarer and hardly count.
 #
 # The three frequent pairs form no cycle, so a reward can give each of them what it wishes. And
 # then:
@@ -423,7 +433,7 @@ _, by_logistic, by_ramp = (learned[series] for series in fits)
 assert list(by_logistic.sort_values().index) == ["c", "d", "b", "a"]  # c and d reversed
 assert list(by_ramp.sort_values().index) == ["d", "c", "b", "a"]
 np.testing.assert_allclose(pairs.gets[heavy], pairs.wish[heavy], atol=0.05)
-# the risk is convex, and no lazy optimiser is to blame: c and d in the true order cost more
+# the risk is convex, so the optimiser is not to blame: c and d in the true order cost more
 fn = losses.get("logistic").fn
 best, unswapped = by_logistic.to_numpy()[None], by_logistic.to_numpy()[None, [0, 1, 3, 2]]
 assert noisy_risk(fn, best, graph, slight) < noisy_risk(fn, unswapped, graph, slight)
@@ -445,16 +455,16 @@ Markdown(
 # **Try it.** Start at ε = 0, where logistic learns the true rewards. One step to the right, at 1%,
 # the lines of c and d cross. Now compare the rare pairs more often, with the second slider: from
 # some point on the order is right at every ε. Then choose ramp, and nothing that you do reverses a
-# pair. In a reader without scripts (such as GitHub's) only a description stands here, and the
+# pair. In a viewer without scripts (such as GitHub's) only a description stands here, and the
 # figure above shows the same for fixed values.
 
 # %% tags=["hide-input"]
 explorables.t7_four_actions()
 
 # %% [markdown]
-# It is not only noise. Under *another link* than Bradley–Terry's, uneven sampling alone reverses
-# the same pair: the log-odds of a Cauchy link are subadditive too, and nobody knows the link of
-# human judgement.
+# It is not only noise. The *link* is the function that makes a preference out of a gap, σ in
+# Bradley–Terry. Under another one, uneven sampling alone reverses the same pair: the log-odds of a
+# Cauchy link are subadditive too, and nobody knows the link of human judgement.
 #
 # <details><summary><b>Quick check.</b> Would logistic reverse c and d if all six pairs were
 # compared equally often?</summary>
@@ -545,7 +555,7 @@ Markdown(
 # \tilde\eta_{ij}$ for every action $i$. The left side is larger for the action with larger $r$, the
 # right side for the one with larger $r^*$: the orders agree.
 #
-# Real preference data has neither comfort. Nobody compares all answers equally often, and some
+# Real preference data offers neither. Nobody compares all answers equally often, and some
 # pairs are misjudged more often than others. Let $\varepsilon_{ij} < ½$ differ by pair: then even
 # sampling reverses logistic and square too, with three actions. For ramp it only reweights the
 # pairs, and no majority turns. The cell takes gaps of 0.2 and 1, and noise in (a, c) alone.
@@ -603,7 +613,7 @@ pd.DataFrame(rows, columns=["clip C", "reversed", "only tied", "wrong", "proven 
 # ±20 serves up to 41 levels. The sigmoid loss has no such number. How much room it needs depends on
 # the least weight $q\,|2\eta-1|$: rare and close pairs are the first to go.
 #
-# > **To take along from T7.** Ramp has the true order whenever neighbours in rank are compared, and
+# > **Takeaway from T7.** Ramp has the true order whenever neighbours in rank are compared, and
 # > sigmoid if it has room. Logistic has it on clean Bradley–Terry labels, or if all pairs are
 # > compared and misjudged alike. What it wishes for a single pair always has the right sign;
 # > added up along chains, these wishes can mislead.
@@ -619,7 +629,8 @@ pd.DataFrame(rows, columns=["clip C", "reversed", "only tied", "wrong", "proven 
 #
 # The cell labels each pair of 30 actions once, at the noise rate above: all pairs, or only those of
 # a chain, which has no cycle. How many of the labels does the best reward fit, and how many pairs
-# does it order as $r^*$ does?
+# does it order as $r^*$ does? (Fewer labels than $1 - \varepsilon$ agree with $r^*$: under
+# Bradley–Terry the worse answer wins at times without any flip.)
 
 
 # %%
@@ -663,83 +674,6 @@ table
 #
 # The symmetry of a loss is a statement about the risk, not about the fit of one sample. What still
 # differs between losses is how hard each *pulls* at a flipped label on the way, and that is T9.
-#
-# ## T15 · Where there is no true order, a loss is a voting rule
-#
-# What does a loss learn where there is no true order, because majorities run in a circle? A label
-# is a vote, $a_{ij} = q_{ij}(2\tilde\eta_{ij} - 1)$ the weighted majority for $i$ over $j$, and the
-# best reward an election. For $\ell(z) = F(-z)$ a pair's risk is $\frac q2 - a\,(F(g) - ½)$, so the
-# loss maximises $\sum a_{ij}\,(F(r_i - r_j) - ½)$. (T15 is ours, and here in short.)
-#
-# - **Ramp elects by Kemeny's rule.** Its greatest value is that of the ranking which wins the most
-#   weighted majorities, $\max \frac12 \sum \pm a_{ij}$; and if one ranking alone does, every best
-#   reward has its order, with steps of at least 1. The other losses here, whose laws have one peak,
-#   come no higher, and tend to it as rewards grow.
-# - **Logistic and square, evenly sampled, elect by Borda count**: by the sum of $\tilde\eta_{ij}$
-#   over $j$ (the gradient argument above). An action that beats every other can lose by it, where
-#   its wins are narrow.
-# - **Symmetric noise multiplies every $a_{ij}$ by $1-2\varepsilon$**: Kemeny's ranking and the
-#   order of square stay, whatever the preferences. That of logistic, unevenly sampled, need not.
-#
-# The first cell draws votes with no true reward behind them. The ramp is maximised over all rewards
-# on a grid of step ¼, Kemeny's score over the 24 rankings; neither knows of the other.
-
-# %% tags=["check", "claim-voting-rules"]
-q, seen, law = sympy.symbols("q etatilde F", real=True)  # F(−g) = 1 − F
-votes = q * (2 * seen - 1) * (law - sympy.Rational(1, 2))
-assert sympy.expand(q * (seen * (1 - law) + (1 - seen) * law) - (q / 2 - votes)) == 0
-
-generator = np.random.default_rng(seed)
-sampling, seen = generator.dirichlet(np.ones(6), 100), generator.uniform(size=(100, 6))
-majority = sampling * (2 * seen - 1)
-orders = np.sign(gaps(np.array(list(permutations(range(4))))))
-kemeny = majority @ orders.T / 2
-top = kemeny.max(axis=1)
-assert (top < np.abs(majority).sum(axis=1) / 2 - 1e-12).any()  # some majorities run in a circle
-grid = np.array([point for point in product(np.arange(0, 3.25, 0.25), repeat=4) if min(point) == 0])
-score = gaps(torch.from_numpy(grid))
-for loss in bounded:
-    heights = [majority @ (loss.constant / 2 - loss.fn(s * score)).numpy().T for s in (1, 3, 1e6)]
-    assert max((height.max(axis=1) - top).max() for height in heights) < 1e-9
-    np.testing.assert_allclose(heights[-1].max(axis=1), top, atol=1e-5)
-ramp_height = majority @ (0.5 - losses.get("ramp").fn(score)).numpy().T
-np.testing.assert_allclose(ramp_height.max(axis=1), top, atol=1e-12)
-steps = score.numpy() * orders[kemeny.argmax(axis=1)][:, None]
-# Kemeny's order, and no step below 1
-assert steps[ramp_height > top[:, None] - 1e-12].min() == 1
-
-# %% [markdown]
-# Three elections, each pair of $a, b, c$ compared equally often:
-#
-# - *Gaps 1 and 1*: a Bradley–Terry model.
-# - *Narrow wins*: $a$ beats $b$ and $c$, and so leads the one ranking that wins all majorities (a
-#   *Condorcet order*), but only with 51%; $b$ beats $c$ with 99%.
-# - *A circle*: $a$ beats $b$ (60%), $b$ beats $c$ (90%), $c$ beats $a$ (70%).
-#
-# The last column asks how many of the elections drawn above change their order under noise.
-
-# %% tags=["check", "claim-voting-rules"]
-elections = np.array([expit([1, 2, 1]), [0.51, 0.51, 0.99], [0.6, 0.3, 0.9]])
-rules = ("ramp", "square", "logistic")
-won = {name: theory.fit_reward(name, np.full((3, 3), 1 / 3), elections) for name in rules}
-ab, ac, bc = elections.T  # the share of votes for the first of each pair
-won["Borda"] = np.stack([ab + ac, 1 - ab + bc, 2 - ac - bc], axis=1)
-np.testing.assert_allclose(won["square"], (2 * won["Borda"] - 2) / 3)  # net wins, over 3 actions
-ranked = {rule: np.array([*"abc"])[(-points).argsort(axis=1)] for rule, points in won.items()}
-result = pd.DataFrame({rule: ["".join(row) for row in rows] for rule, rows in ranked.items()})
-assert list(result["ramp"]) == ["abc", "abc", "bca"]  # the circle: its weakest majority gives way
-for rule in ("Borda", "square", "logistic"):
-    assert list(result[rule]) == ["abc", "bac", "bac"]
-
-noisy = noise_rate + (1 - 2 * noise_rate) * seen
-moved = {}
-for name in rules:
-    before, after = (theory.fit_reward(name, sampling, share).argsort() for share in (seen, noisy))
-    moved[name] = (before != after).any(axis=1).mean()
-assert moved["ramp"] == moved["square"] == 0 < moved["logistic"]
-shown = result.T.set_axis(["gaps 1 and 1", "narrow wins", "a circle"], axis=1).map(" ≻ ".join)
-shown[f"moved by ε = {noise_rate:g}"] = pd.Series(moved).map("{:.0%}".format)
-shown.rename_axis("rule").fillna("as square")
 
 # %% [markdown]
 # ## T8 · The right order is enough to improve a policy
@@ -750,8 +684,8 @@ shown.rename_axis("rule").fillna("as square")
 # ### The trained policy is the reference, tilted by the reward (T12)
 #
 # KL-regularised training on a reward $r$ maximises
-# $J^r_\beta(\pi) = \mathbb E_{a\sim\pi}\, r(a) - \beta\,\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})$.
-# Let
+# $J^r_\beta(\pi) = \mathbb E_{a\sim\pi}\, r(a) - \beta\,\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})$:
+# β is the price of leaving the reference policy. Let
 #
 # $$\pi_r(a) = \frac{\pi_{\text{ref}}(a)\,e^{r(a)/\beta}}{Z},
 # \qquad Z = \sum_a \pi_{\text{ref}}(a)\,e^{r(a)/\beta} .$$
@@ -762,7 +696,8 @@ shown.rename_axis("rule").fillna("as square")
 # \log\frac{\pi}{\pi_{\text{ref}}}\Bigr] + \beta\log Z
 # = \beta\log Z - \beta\,\mathrm{KL}(\pi\,\|\,\pi_r) .$$
 #
-# The divergence is 0 at $\pi = \pi_r$ and positive elsewhere: $\pi_r$ is the one maximiser.
+# The divergence is 0 at $\pi = \pi_r$ and positive elsewhere: $\pi_r$ is the one maximiser. Only
+# $r/\beta$ counts in it: rewards twice as large are a price half as high.
 #
 # For the numbers we need $\pi_r$, what it gains in true reward, and KL, straight from their
 # definitions. Logarithms keep the exponential from overflowing where $\beta$ is small.
@@ -848,9 +783,10 @@ np.testing.assert_allclose(tilt_policy(reference, reward, 1e9), reference, atol=
 # ### Right order, higher true reward
 #
 # **Statement (T8).** Let $J(\pi) = \mathbb E_{a\sim\pi}\, r^*(a)$ be the true reward of a policy,
-# with no KL term. If $r$ orders the actions as $r^*$ does, then $J(\pi_r) \ge J(\pi_{\text{ref}})$
-# for every $\beta > 0$ and every reference policy, with equality only if $r$ or $r^*$ is constant
-# on the support of $\pi_{\text{ref}}$. It holds prompt by prompt, hence on average over prompts.
+# with no KL term. If $r$ puts no two actions in the wrong order (it may tie some), then
+# $J(\pi_r) \ge J(\pi_{\text{ref}})$ for every $\beta > 0$ and every reference policy, with equality
+# only if $r$ or $r^*$ is constant on the support of $\pi_{\text{ref}}$. It holds prompt by prompt,
+# hence on average over prompts.
 #
 # **Why.** A policy gains if it moves probability from worse answers to better ones, and a reward in
 # the right order moves it no other way. In formulas, with $w = e^{r/\beta}$ and all expectations
@@ -860,11 +796,11 @@ np.testing.assert_allclose(tilt_policy(reference, reward, 1e9), reference, atol=
 # = \frac{\operatorname{Cov}(r^*, w)}{\mathbb E[w]}
 # = \frac{\tfrac12\sum_{i,j} p_i p_j\,(r^*_i - r^*_j)(w_i - w_j)}{\mathbb E[w]} .$$
 #
-# The exponential is increasing, so $w$ is ordered as $r$, hence as $r^*$: each product is at least
-# 0, and so is the sum. (If all products vanish while $r^*_i < r^*_j$ for some pair, then
-# $w_i = w_j$; any third $k$ has $r^*_k \ne r^*_i$ or $r^*_k \ne r^*_j$, so $w_k$ equals them too:
-# $w$ is constant.) sympy checks the identity for three actions, with a free reference policy,
-# reward and weight.
+# The exponential is increasing, so $w$ rises with $r$, and no pair has it against $r^*$: each
+# product is at least 0, and so is the sum. (If all products vanish while $r^*_i < r^*_j$ for some
+# pair, then $w_i = w_j$; any third $k$ has $r^*_k \ne r^*_i$ or $r^*_k \ne r^*_j$, so $w_k$ equals
+# them too: $w$ is constant.) sympy checks the identity for three actions, with a free reference
+# policy, reward and weight.
 
 # %% tags=["check", "claim-policy-improvement"]
 w = sympy.symbols("w1:4", positive=True)
@@ -906,8 +842,8 @@ for case, arguments in equal.items():
 # $\beta = 1$, by three rewards: the true one; what ramp learned of noisy labels in T7, which shares
 # only the order with it; and the true one with a and b swapped.
 #
-# **Expect** a higher $J$, which is the expected true reward, for the first two, and nothing certain
-# for the third.
+# **Expect** a higher $J$, which is the expected true reward, for the first two, and no promise for
+# the third.
 
 # %%
 start = np.array([0.7, 0.1, 0.1, 0.1])  # the reference's probabilities of a, b, c, d
@@ -927,7 +863,7 @@ figures.save(figure, "fig_t8_policies", tilted_policies, profile=profile)
 # %% [markdown]
 # **Try it.** Look for a setting at which a reward in the right order loses: there is none. Then
 # make the one with a and b swapped lose, with a small β and a reference that mostly gives a, and
-# let it gain again with a larger β. In a reader without scripts (such as GitHub's) only a
+# let it gain again with a larger β. In a viewer without scripts (such as GitHub's) only a
 # description stands here, and the figure above shows the same for fixed values.
 
 # %% tags=["hide-input"]
@@ -944,10 +880,12 @@ explorables.t8_improvement()
 # answer that no annotator saw may land anywhere in the learned order, and the swap above is what
 # that can do.
 #
-# **With a KL term inside $J$ the statement is false.** One may wish that the tilted policy also
-# raise $J - \beta\,\mathrm{KL}$, the training objective of the true reward. But its KL term
+# **It is about the exact $\pi_r$.** A policy that is trained on finitely many pairs comes near it
+# at best.
+#
+# **The training objective of the true reward, $J - \beta\,\mathrm{KL}$, may fall.** Its KL term
 # punishes steps that are too large, and the right order says nothing about the size of steps. The
-# reward $4r^*$ has a perfect order and overshoots.
+# reward $4r^*$ has a perfect order and overshoots: it acts like $r^*$ at a quarter of the price.
 #
 # **Expect** in the figure, on the left: both solid lines (right order) above zero at every $\beta$.
 # Where $\beta$ is small, every line comes to what the best answer of its reward gains, and so the
@@ -1004,11 +942,12 @@ Markdown(
 )
 
 # %% [markdown]
-# > **To take along.** Put T3, T7 and T8 in a row and you have the paper's argument. A symmetric
-# > loss does not see symmetric noise (T3). If it is bounded and never increases, its best reward
-# > keeps the true order (T7; for sigmoid: in the limit, or a wide enough box). And a policy tilted
-# > by a reward in the true order is better than the reference (T8). *Not* promised are a small KL,
-# > or an optimal policy: only an improvement in true reward.
+# > **Takeaway.** Put T3, T7 and T8 in a row and you have the paper's argument. A symmetric loss
+# > does not see symmetric noise, $\tilde R = (1-2\varepsilon)R + \varepsilon K$ (T3). If it is
+# > bounded and never increases, its best reward keeps the true order (T7; for sigmoid: in the
+# > limit, or a wide enough box). And a policy tilted by a reward in the true order is better than
+# > the reference (T8). *Not* promised are a small KL, or an optimal policy: only an improvement in
+# > true reward.
 #
 # <details><summary><b>Quick check.</b> Logistic learned c and d in the wrong order (T7). Must its
 # policy be worse than the reference?</summary>
@@ -1021,17 +960,24 @@ Markdown(
 # <details><summary><b>Quick check.</b> Does the reward (3, 2, 1, 0) lose anything against (6.5,
 # 3.5, 0.5, 0), when both have the same order?</summary>
 #
-# It has lost by how much a is better. So it cannot say how far to move from the reference: at one β
-# the first tilts less than the second would. T8 promises that it moves in the right direction.
+# It has lost by how much a is better. So it cannot say how far to move from the reference: at the
+# same β it tilts less towards a. T8 promises that it moves in the right direction.
 # </details>
 #
 # ## T9 · Who pulls at a wrong label
 #
-# Preference optimisation moves the policy so that the margin $h$ of a pair grows. With the chosen
-# answer $a_w$ and the rejected one $a_l$,
+# T12, read backwards, makes a policy its own reward model: $\beta\log\frac{\pi}{\pi_{\text{ref}}}$
+# is its reward, up to a constant that cancels in a difference. Of a pair with the chosen answer
+# $a_w$ and the rejected one $a_l$ the margin is then
 #
 # $$h = \beta\log\frac{\pi(a_w)}{\pi_{\text{ref}}(a_w)} -
-# \beta\log\frac{\pi(a_l)}{\pi_{\text{ref}}(a_l)} .$$
+# \beta\log\frac{\pi(a_l)}{\pi_{\text{ref}}(a_l)} ,$$
+#
+# and a loss $\ell(h)$ trains the policy directly. **DPO** takes the logistic loss,
+# $-\log\sigma(h)$; **SymPO**, the paper's method, a symmetric one, such as sigmoid or ramp. Others
+# have been proposed against noise or overfitting: cDPO and rDPO are told ε, IPO aims at a fixed
+# margin, ROPO mixes DPO with the sigmoid loss, and so on. (Their formulas are in the second cell
+# below.)
 #
 # The methods differ only in how much *weight* a pair gets:
 #
@@ -1153,9 +1099,9 @@ Markdown(f"Even weights: {', '.join(figures.label(name) for name in symmetric)}.
 # ### Which methods still pull at a label that the model finds absurd?
 #
 # Each curve is divided by its own value at $h=0$, where training starts, so that only shapes are
-# compared (the step size takes care of scale). **Expect** two groups, sorted by a number and not by
-# hand: methods whose weight at $h=-6$ is still at least half of that at 0, and methods whose weight
-# has faded by then. All even weights must be in the second group; they have a panel of their own.
+# compared (the step size takes care of scale). **Expect** two groups, told apart by a number:
+# methods whose weight at $h=-6$ is still at least half of that at 0, and methods whose weight has
+# faded by then. All even weights must be in the second group; they have a panel of their own.
 # Dr.DPO and SymPO sigmoid share a curve: relative to $h = 0$ the two are equal.
 
 # %%
@@ -1173,20 +1119,21 @@ figures.save(figures.fig_t9_gradients(curves), "fig_t9_gradients", curves, profi
 # Put a number on it. Suppose the model is right about every pair, with $|h| = 3$, and 20% of the
 # labels are flipped. Which share of the total weight do the flips take?
 #
-# $$\text{share} = \frac{\varepsilon\,|\text{weight}(-3)|}
-# {\varepsilon\,|\text{weight}(-3)| + (1-\varepsilon)\,|\text{weight}(3)|}$$
+# $$\text{share} = \frac{\varepsilon\,\text{weight}(-3)}
+# {\varepsilon\,\text{weight}(-3) + (1-\varepsilon)\,\text{weight}(3)}$$
 #
 # For an even weight the two are equal and the share is $\varepsilon$, no more: the flips are
-# outvoted.
+# outvoted. It is no share where a method pulls true labels *back*, as cDPO and IPO do at $h = 3$.
 
 # %%
 flip_rate = settings["noise_rate"]
 ends = theory.tabulate_weights(weights, h, [-3, 3])
 ends = ends.pivot_table(index="method", columns="margin", values="relative")
 ends.columns = ["label flipped (h = −3)", "label true (h = 3)"]
-pull_of_flips = flip_rate * ends["label flipped (h = −3)"].abs()
-pull_of_true = (1 - flip_rate) * ends["label true (h = 3)"].abs()
-ends["flips' share of the weight"] = pull_of_flips / (pull_of_flips + pull_of_true)
+pull_of_flips = flip_rate * ends["label flipped (h = −3)"]
+pull_of_true = (1 - flip_rate) * ends["label true (h = 3)"]
+share = pull_of_flips / (pull_of_flips + pull_of_true)
+ends["flips' share of the weight"] = share.where(pull_of_true >= 0)
 ends["symmetric"] = ends.index.isin(symmetric)
 ends.loc[figures.in_order(shown)].rename(index=figures.label)
 
@@ -1195,7 +1142,8 @@ share = ends["flips' share of the weight"]
 # ramp: both weights are 0 at |h| = 3, and the share is undefined
 even_shares = share[ends.symmetric].dropna()
 np.testing.assert_allclose(even_shares, flip_rate)
-assert (share[~ends.symmetric] > flip_rate).all()
+assert set(share.index[pull_of_true < 0]) == {"cdpo", "ipo"}
+assert (share[~ends.symmetric].dropna() > flip_rate).all()
 assert not share["dpo"] < 0.5  # the flips, a fifth of the labels, take most of DPO's gradient
 # what the figure shows besides, for the reading below
 at = curves.pivot(index="margin", columns="method", values="relative")
@@ -1214,7 +1162,7 @@ Markdown(
 )
 
 # %% [markdown]
-# How to read the rest of the figure:
+# <details><summary>How to read the rest of the figure</summary>
 #
 # - **cDPO** and **IPO** cross zero: they pull a margin *back* once it is large enough. This limits
 #   how sure the model gets of anything, true labels included.
@@ -1226,31 +1174,18 @@ Markdown(
 #   go of strong disagreement.
 # - **Ramp** has a window: beyond $|h| = 1$ a pair is out of the game, right or wrong. **Sigmoid**,
 #   **Cauchy** and **erf** fade at different speeds; Cauchy's tail is the heaviest.
+# </details>
 #
 # Letting go has a price, too: a pair that is *truly* and strongly misjudged also gets little
 # gradient, and learning can stall. Which effect wins is an empirical question; notebook 05 asks it
 # on MNIST.
 #
-# > **To take along from T9.** A symmetric loss weighs both sides of 0 alike, so flips get their
+# > **Takeaway from T9.** A symmetric loss weighs both sides of 0 alike, so flips get their
 # > share of the gradient and no more. DPO gives a well-trained model's gradient mostly to flips.
 #
 # ## Exercises
 #
-# **1.** The graph of T7 has four actions. Would three be enough for logistic to reverse a pair, if
-# all pairs share one $\varepsilon$?
-#
-# <details><summary>Answer</summary>
-#
-# No. Let $a \succ b \succ c$. At the optimum the residuals $q\,(\tilde\eta - \sigma(g))$ sum to
-# zero at every action, so on a triangle they form a flow around it: $\varphi$ on $(a,b)$ and
-# $(b,c)$, $-\varphi$ on $(a,c)$. If $\varphi \le 0$, the margins of $(a,b)$ and $(b,c)$ are at
-# least what they wish for, hence positive: the order is right. If $\varphi > 0$, the margin of
-# $(a,c)$ exceeds its wish, which is above the wishes of $(a,b)$ and $(b,c)$, which exceed their
-# margins: so $g_{ac} > g_{ab}$, that is $r_b > r_c$, and $g_{ac} > g_{bc}$, that is $r_a > r_b$.
-# Try it: `theory.draw_problems(100_000, actions=3, …)`.
-# </details>
-#
-# **2.** *A quick check question of the paper's summary:* how does a symmetric loss differ from the
+# **1.** *A quick check question of the paper's summary:* how does a symmetric loss differ from the
 # standard logistic loss in its robustness to label noise?
 #
 # <details><summary>Answer</summary>
@@ -1261,7 +1196,7 @@ Markdown(
 # gradient of a good model and no more; logistic gives them most of it (T9).
 # </details>
 #
-# **3.** Rewards are clipped at ±10, as for language models. With how many levels of reward can the
+# **2.** Rewards are clipped at ±10, as for language models. With how many levels of reward can the
 # ramp loss still attain its least risk?
 #
 # <details><summary>Answer</summary>
@@ -1271,17 +1206,17 @@ Markdown(
 # a few answers.
 # </details>
 #
-# **4.** In T8 let $\beta \to 0$. Which part of the order matters in the limit, and what does one
+# **3.** In T8 let $\beta \to 0$. Which part of the order matters in the limit, and what does one
 # swapped pair cost then?
 #
 # <details><summary>Answer</summary>
 #
 # $\pi_r$ puts everything on the top action of $r$ in the support of $\pi_{\text{ref}}$. Only the
-# top matters: swapping the top two costs their difference in $r^*$, any other swap costs nothing.
-# The left end of the T8 figure shows both.
+# top matters: a swap that puts another action there costs the difference of the two in $r^*$, and
+# one that leaves the top alone costs nothing. The left end of the T8 figure shows both.
 # </details>
 #
-# **5.** Is the constant weight of the unhinged loss $1 - z$ robust in the sense of T9? Why is it
+# **4.** Is the constant weight of the unhinged loss $1 - z$ robust in the sense of T9? Why is it
 # not the end of the story?
 #
 # <details><summary>Answer</summary>

@@ -169,10 +169,10 @@ Markdown(
 #
 # A reward model of the paper's kind is a language model with a linear head on its last hidden
 # state. We keep the head and replace the language model by something that needs no GPU: a fixed
-# vector $\varphi(x, a)$ per answer, computed once. The reward is $r(x, a) = \theta\cdot\varphi(x, a)$,
-# and the margin of a pair is $y\,\theta\cdot(\varphi(x, a_1) - \varphi(x, a_2))$: it needs only the
-# difference of two vectors. We write the chosen answer first, so $y = +1$ unless the label is
-# flipped.
+# vector $\varphi(x, a)$ per answer, computed once. The reward is
+# $r(x, a) = \theta\cdot\varphi(x, a)$, and the margin of a pair is
+# $y\,\theta\cdot(\varphi(x, a_1) - \varphi(x, a_2))$: it needs only the difference of two vectors.
+# We write the chosen answer first, so $y = +1$ unless the label is flipped.
 #
 # | set | what stands in the vector |
 # |---|---|
@@ -540,7 +540,8 @@ Markdown(
 #
 # Uniform flips are an assumption. Annotators rather err where two answers are close. UltraFeedback
 # has scores, so this can be tried: take the better scored answer as the truth, and flip each label
-# with probability $\sigma(-|\text{gap}|/T_\text{label})$, with $T_\text{label}$ such that the mean rate is the one wanted.
+# with probability $\sigma(-|\text{gap}|/T_\text{label})$, with $T_\text{label}$ such that the mean
+# rate is the one wanted.
 #
 # T11: if the flip rate $\varepsilon(x)$ depends on the pair and not on who wins, the noisy risk of
 # a symmetric loss is $\mathbb E[(1-2\varepsilon(x))\,\ell(z)]$ plus a constant. Each pair keeps its
@@ -712,11 +713,10 @@ Markdown(
 #    <details><summary>Answer</summary>If it is symmetric and knows nothing of the heads, every
 #    accuracy moves by the same increasing line (T13). If annotators err on particular pairs, it
 #    may.</details>
-# 2. The loss `unhinged`, $1 - z$, has a constant gradient. Which $\theta$ does it learn without weight
-#    decay?
-#    <details><summary>Answer</summary>Its gradient is minus the mean difference of features, so it
-#    goes on growing in that direction (Adam takes equal steps in every coordinate): the head that
-#    weighs each feature by how often it points the right way.</details>
+# 2. The loss `unhinged`, $1 - z$, has a constant gradient. Which $\theta$ does it learn without
+#    weight decay? <details><summary>Answer</summary>Its gradient is minus the mean difference of
+#    features, so it goes on growing in that direction (Adam takes equal steps in every coordinate):
+#    the head that weighs each feature by how often it points the right way.</details>
 # 3. Why is the interval over prompts not made narrower by more seeds?
 #    <details><summary>Answer</summary>All seeds are tested on the same prompts.</details>
 # 4. Set `overrides = {"features": ["length"], "shared_features": "length"}`, restart and run all.

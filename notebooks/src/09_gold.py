@@ -558,10 +558,10 @@ Markdown(
 # ## Do they memorise the flips, and do they still write reviews?
 #
 # *Agreement with flipped labels*, in the table of win rates, is the share of the flipped training
-# pairs whose wrong label the policy agrees with. A policy that knew the truth and nothing else would
-# agree with few of them, one that knows its training set by heart with all, and a coin with half;
-# the last column is the same for the right labels. If a policy's order does not depend on which
-# labels lie, the two add up to 1, and what they exceed it by was learned by heart.
+# pairs whose wrong label the policy agrees with. A policy that knew the truth and nothing else
+# would agree with few of them, one that knows its training set by heart with all, and a coin with
+# half; the last column is the same for the right labels. If a policy's order does not depend on
+# which labels lie, the two add up to 1, and what they exceed it by was learned by heart.
 #
 # A lexicon can be pleased by text that nobody would write. A policy has **left the grammar** if
 # fewer than half as many of its answers are reviews as of its SFT model's. Such policies stay in

@@ -327,7 +327,7 @@ figures.save(figures.fig_t11_band(**drawn), "fig_t11_band", drawn, profile=profi
 # one does, as if he liked what the worse one has more of. With wide gaps no pair lies in the band
 # and the order survives. With narrow gaps the neighbours lie in it and the outer pair does not, so
 # that the noisy majorities run in a *circle*: no reward can meet them all, and which pair gives way
-# is a question of weights (T15, notebook 04). Tied to position, the same rates do no harm to
+# is a question of weights (T15, notebook 12). Tied to position, the same rates do no harm to
 # either.
 #
 # And one more thing that part (a) covers: **Bradley–Terry is itself such noise.** Let the label be

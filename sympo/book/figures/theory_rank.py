@@ -42,8 +42,8 @@ def fig_t7_wrong_orders(table: pd.DataFrame) -> Figure:
     """How often the best reward of each loss has a wrong order. A bar is the share of random
     problems with four answers in which a pair is reversed (dark) or none is, and one is tied
     (pale); a panel for pairs that are compared unevenly often, one for equally often. Ramp is never
-    wrong, nor sigmoid with room enough for its rewards. Noise does not move their bars; those of
-    logistic and hinge it does.
+    wrong, nor sigmoid with room enough for its rewards. Noise does not move their bars, but does
+    move those of logistic and hinge.
 
     Args:
         table: columns sampling ("uneven", …), loss, clip, noise_rate, problems, reversed, tied,
