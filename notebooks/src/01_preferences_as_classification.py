@@ -358,7 +358,7 @@ values = dict(zip((*r, *reference), (0.1, 0.2, 0.3, 0.2, 0.3, 0.5), strict=True)
 assert abs(remains.subs(values | {beta_symbol: beta})) > 1e-3
 
 # %% [markdown]
-# ## What to take along
+# ## Takeaways
 #
 # 1. Fitting a reward to preferences is binary classification, usually with the logistic loss.
 # 2. Nothing forces that loss. Any margin loss may stand in its place, and notebook 03 asks which

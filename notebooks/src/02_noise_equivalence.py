@@ -74,18 +74,24 @@ problems = 50 if profile == "smoke" else problems
 # $a_1$ is the winner and $y = -1$ if $a_2$ is. A reward model $r$ gives the pair the *score*
 # $g(a_1, a_2) = r(a_1) - r(a_2)$, and a *margin loss* charges $\ell(z)$ for the *margin*
 # $z = y \cdot g = r(\text{winner}) - r(\text{loser})$. A pair can be written in two ways, and the
-# margin is the same in both ([notebook 01](01_preferences_as_classification.ipynb), Figure T1).
+# margin is the same in both ([notebook 01](01_preferences_as_classification.ipynb), Figure T1). (T1
+# to T15 number the statements of this book, and its figures go by them. A cell of checks that
+# prints nothing has found that they hold; otherwise it would stop the notebook.)
+#
+# Training a language model by DPO (direct preference optimisation) or SymPO is a case of this: the
+# reward $r$ of an answer is then β times how much more probable the model makes it than a reference
+# model does, as a logarithm. What follows holds for any $r$.
 #
 # Three losses are enough for now. In all of this $\sigma(t) = 1/(1 + e^{-t})$.
 #
 # | loss | $\ell(z)$ | who uses it |
 # | --- | --- | --- |
-# | logistic | $\log(1 + e^{-z})$ | DPO, which takes each label at its word |
+# | logistic | $\log(1 + e^{-z})$ | DPO: it takes each label at its word |
 # | sigmoid | $\sigma(-z) = 1/(1 + e^{z})$ | SymPO, the paper's method |
-# | ramp | $\tfrac12 - \tfrac z2$, cut off at 0 and 1 | SymPO |
+# | ramp | $\tfrac12 - \tfrac z2$, clipped to $[0, 1]$ | SymPO |
 #
-# A fourth, of T4, is the logistic loss *corrected* for noise. It is called rDPO, and must be told
-# how frequent the noise is. SymPO is told nothing.
+# A fourth, of T4, is the logistic loss *corrected* for noise. It is called rDPO (robust DPO), and
+# must be told how frequent the noise is. SymPO is told nothing.
 #
 # **The noise.** We do not see $y$ but a *noisy label* $\tilde y$ that is sometimes flipped. So
 # instead of the *clean risk* $R = \mathbb{E}\,\ell(y\,g)$ we can only minimise the *noisy risk*
@@ -100,19 +106,20 @@ problems = 50 if profile == "smoke" else problems
 # first place is nearly always recognised, and one in second place often is not. This annotator
 # likes what comes first. The noise is *symmetric* when both rates are equal to one $\varepsilon$.
 #
-# **The example.** The question is that of notebook 00, about stale bread, and so is the annotator,
-# whose slips now depend on the position. Three of the four answers are the smallest problem that
-# has everything in it.
+# **The example.** As in notebook 00 somebody asks: *My bread is stale after a day. What can I do?*
+# The annotator is the one of that notebook as well, but now slips depend on the position. Of the
+# four answers there, a to d, we take the last three.
 
 # %%
 answers = story.tabulate_answers().iloc[1:].reset_index(drop=True)
 answers
 
 # %% [markdown]
-# The true rewards produce winners by Bradley–Terry: $a$ beats $a'$ with probability
-# $\sigma(r^*(a) - r^*(a'))$. Some learned rewards, of a model that still puts $d$ above $c$,
-# produce margins. The table is the whole population: each pair is drawn equally often, and either
-# answer may win. With six outcomes and their probabilities, a risk is a sum and needs no sampling.
+# Who wins is decided by Bradley–Terry: $a$ beats $a'$ with probability $\sigma(r^*(a) - r^*(a'))$.
+# Only the difference of the two true rewards counts; a pair without one is a coin toss, and a close
+# pair nearly is. The margins come from learned rewards, here of a model that still puts $d$ above
+# $c$. The next table is the whole population: each pair is drawn equally often, and either answer
+# may win. With six outcomes and their probabilities, a risk is a sum and needs no sampling.
 
 
 # %%
@@ -135,8 +142,7 @@ pairs.assign(winner=names[pairs.winner], loser=names[pairs.loser])
 # **From a pair to its noisy label.** The annotation splits each of these rows in four. First, the
 # winner is written in first place, with probability $\pi$, in the code `prior`, or in second. Then
 # the label is kept or flipped: $+1$ is flipped at $\varepsilon_p$, $-1$ at $\varepsilon_n$. The
-# figure follows the first row of the table. ($\pi$ without an argument or index is this share, here
-# and in notebook 06; policies are $\pi(a \mid x)$ or have an index.)
+# figure follows the first row of the table.
 
 
 # %%
@@ -168,8 +174,8 @@ figures.save(figures.fig_t2_tree(tree), "fig_t2_tree", tree, profile=profile)
 # no difference.
 #
 # **Statement.** Let the written order be independent of who wins and who loses, with the winner
-# first with probability $\pi$. Then for every margin loss the noisy risk is the one under symmetric
-# noise of rate
+# first with probability $\pi$, and let the two rates be the same for every pair. Then for every
+# margin loss the noisy risk is the one under symmetric noise of rate
 #
 # $$\varepsilon = \pi\,\varepsilon_p + (1 - \pi)\,\varepsilon_n .$$
 #
@@ -184,9 +190,9 @@ figures.save(figures.fig_t2_tree(tree), "fig_t2_tree", tree, profile=profile)
 # flipped, and *that is all it sees*. All that remains of the two rates is how often a flip happens
 # on the whole.
 #
-# **Derivation.** sympy adds up the four branches of the tree, for a loss of which it knows nothing.
-# In the same loop it tosses the coin, and collects how often each label occurs and is wrong. The
-# output is the factor before $\ell(-z)$.
+# **Derivation.** sympy adds up the four branches of the tree, for an arbitrary loss. In the same
+# loop it tosses the coin, and collects how often each label occurs and is wrong. The output is the
+# factor before $\ell(-z)$, once the sum has been found to have it.
 
 # %% tags=["check", "claim-noise-equivalence"]
 e_p, e_n, pi, z = sympy.symbols("varepsilon_p varepsilon_n pi z", real=True)
@@ -259,8 +265,8 @@ risks.loc[["logistic", "hinge", "square", "sigmoid", "ramp", "unhinged"]].reset_
 
 # %% [markdown]
 # The table could share a mistake with the derivation. `noise.flip`, which makes the noise of every
-# study in this repository, shares nothing with it: it compares one uniform number per pair with a
-# rate. Its sample means must lie within four standard errors of the exact risks.
+# study here, shares nothing with it. Its sample means must lie within four standard errors of the
+# exact risks.
 
 # %% tags=["check", "claim-noise-equivalence"]
 generator = np.random.default_rng(seed)
@@ -302,12 +308,12 @@ Markdown(
 #
 # The equivalent rate depends on $\pi$. Suppose the better answer always stands first, as when noise
 # is *added* to a file that stores the chosen answer first. Then $\pi = 1$, every true label is
-# $+1$, and $\varepsilon = \varepsilon_p$. (For the annotators' own errors, what counts is the order
-# in which they saw the pair, and not how it was filed afterwards.) The condition
+# $+1$, and $\varepsilon = \varepsilon_p$. For the annotators' own errors, however, what counts is
+# the order in which they *saw* the pair, and not how it was filed afterwards. The condition
 # $\varepsilon_p + \varepsilon_n < 1$ does not help: with rates $(0.6, 0.3)$ it holds, and noisy
 # labels are wrong more often than not. It guarantees $\varepsilon < \tfrac12$ only at
-# $\pi = \tfrac12$; elsewhere an annotator who errs in the more frequent position alone reaches ½
-# with the rate $1/(2\max(\pi, 1-\pi)) < 1$.
+# $\pi = \tfrac12$. Elsewhere, if somebody errs only where the winner stands in the more common
+# position, a rate of $1/(2\max(\pi, 1-\pi)) < 1$ is enough for $\varepsilon = \tfrac12$.
 #
 # And $\pi = \tfrac12$ can be had for nothing: draw the order of each pair by a coin *before* the
 # annotator sees it. Then $\varepsilon = (\varepsilon_p + \varepsilon_n)/2$, and the order is
@@ -338,19 +344,21 @@ assert preferred == {1.0: "upside down", 0.5: "upright"}
 assert np.isclose(noise.equivalent_rate(0.6, 0.3, prior=0.5), 0.45)
 
 # %% [markdown]
-# > **Take along from T2 (a).** The loss sees $z$ or $-z$, nothing else, so that two rates act
-# > like the one rate $\varepsilon = \pi\,\varepsilon_p + (1-\pi)\,\varepsilon_n$. This takes an
-# > antisymmetric score, and an order that is independent of the pair. Draw the order by a coin
-# > before the annotation, and it is.
+# > **Takeaway from T2 (a).** The loss sees $z$ or $-z$, nothing else, so that two rates act like
+# > the one rate $\varepsilon = \pi\,\varepsilon_p + (1-\pi)\,\varepsilon_n$. This takes an
+# > antisymmetric score, rates that are the same for every pair, and an order that is independent of
+# > the pair; draw it by a coin before the annotation, and it is. To be harmless, ε must be below ½.
+# > (Where close pairs are flipped more often, each pair has a rate of its own: notebook 13.)
 #
 # **Quick check.** An annotator has rates $(0.05, 0.55)$. Is anything lost? Does it matter how the
 # pairs were ordered?
 #
 # <details><summary>Answer</summary>
 #
-# The sum is 0.6, so with a random order $\varepsilon = 0.3$ and all is well. If the better answer
-# stood second in most pairs ($\pi < 0.1$), $\varepsilon = 0.55 - 0.5\pi$ would exceed ½ and the
-# ranking would be learned upside down.
+# The sum is 0.6, so with a random order $\varepsilon = 0.3$: no minimiser of a symmetric loss is
+# lost (T3), but signal is. If the better answer stood second in more than 90% of the pairs
+# ($\pi < 0.1$), $\varepsilon = 0.55 - 0.5\pi$ would exceed ½ and the ranking would be learned
+# upside down. And if the order hangs on which answers these are, T2 (b) applies.
 # </details>
 
 # %% [markdown]
@@ -360,22 +368,25 @@ assert np.isclose(noise.equivalent_rate(0.6, 0.3, prior=0.5), 0.45)
 # from the newer model. Then the written order is not independent of *which answers* these are, and
 # the lemma has lost its condition. This part goes beyond the paper.
 #
-# **Statement.** Let the longer answer of a pair be written first with probability $\lambda$. If the
-# longer answer wins, the label is $+1$ wherever it stands first, and the pair is flipped at the
-# rate $\varepsilon_+$. If it loses, the label is $+1$ wherever it stands second, and the rate is
+# **Statement.** Let the longer answer of a pair be written first with probability $\lambda$. If it
+# wins, the label is $+1$ when it stands first, $-1$ when it stands second, and the pair is flipped
+# at the rate $\varepsilon_+$. If it loses, the labels are the other way round, and the rate is
 # $\varepsilon_-$:
 #
 # $$\varepsilon_+ = \lambda\,\varepsilon_p + (1-\lambda)\,\varepsilon_n, \qquad
 # \varepsilon_- = (1-\lambda)\,\varepsilon_p + \lambda\,\varepsilon_n .$$
 #
-# These rates are no longer about positions but about *answers*. Let the longer one truly win with
-# probability $\eta$. The noisy labels say so with probability $\tilde\eta$, and this passes through
-# ½ not at $\eta = \tfrac12$ but at a threshold $\eta_0$:
+# These rates are no longer about positions but about *answers*: $\varepsilon_p$ and $\varepsilon_n$
+# belong to a label, $\varepsilon_+$ and $\varepsilon_-$ to the longer answer. (Other texts write
+# $\varepsilon_\pm$ for the former.) Let the longer one truly win with probability $\eta$. The noisy
+# labels say so with probability $\tilde\eta$, and this passes through ½ not at $\eta = \tfrac12$
+# but at a threshold $\eta_0$:
 #
 # $$\tilde\eta = \eta\,(1 - \varepsilon_+) + (1 - \eta)\,\varepsilon_-, \qquad
 # \eta_0 = \frac{1/2 - \varepsilon_-}{1 - \varepsilon_+ - \varepsilon_-} .$$
 #
-# Every pair between the two is *mis-ranked*: the noisy majority is for the worse answer.
+# Every pair with an $\eta$ between $\eta_0$ and ½ is *mis-ranked*: the noisy majority is for the
+# worse answer.
 #
 # **Derivation.** sympy lists who wins, who stands first and whether the label flips, adds up the
 # outcomes that speak for the longer answer, and solves for the threshold. At
@@ -487,14 +498,14 @@ Markdown(
 # %% [markdown]
 # **Try it.** Put λ at ½ and move the two error rates: the lines tilt, and no strip opens. Then set
 # λ to 1: now the strip opens as soon as the two rates differ, and the more they differ the wider.
-# In a reader without scripts (such as GitHub's) only a description stands here, and the figure
+# In a viewer without scripts (such as GitHub's) only a description stands here, and the figure
 # above shows the same for fixed values.
 
 # %% tags=["hide-input"]
 explorables.t2_tied_order()
 
 # %% [markdown]
-# > **Take along from T2 (b).** A position bias together with an order that is tied to the
+# > **Takeaway from T2 (b).** A position bias together with an order that is tied to the
 # > answers becomes a bias for an answer, and close pairs are learned the wrong way round, by every
 # > loss. Swapping the finished data hides this and repairs nothing. Drawing the order before the
 # > annotation prevents it.
@@ -511,7 +522,8 @@ explorables.t2_tied_order()
 # %% [markdown]
 # ## T3 · Symmetric losses do not see symmetric noise
 #
-# **Why it matters.** By T2 we may think of one rate $\varepsilon < \tfrac12$. What does minimising
+# **Why it matters.** With the order drawn by a coin we may think of one rate
+# $\varepsilon < \tfrac12$ (T2). What does minimising
 # $\tilde R$ instead of $R$ do to the solution? It depends on one property of the loss.
 #
 # **Statement.** For any loss,
@@ -524,8 +536,8 @@ explorables.t2_tied_order()
 # before, everything is lost.
 #
 # **Derivation.** A pair of clean margin $z$ whose label is flipped with probability $\varepsilon$
-# costs $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$ on average. That is a loss again, made
-# out of a loss.
+# costs $(1-\varepsilon)\,\ell(z) + \varepsilon\,\ell(-z)$ on average: a function of $z$, and so a
+# loss again.
 
 
 # %%
@@ -543,8 +555,9 @@ def sigmoid_loss(z):
 
 
 # %% [markdown]
-# The rest is algebra: for a loss of which sympy knows nothing, for a symmetric one, and for these
-# two. Only the logistic loss gets a gradient of its own from the noise.
+# The rest is algebra: for an arbitrary loss, for a symmetric one, and for these two. Only the
+# logistic loss gets a gradient of its own from the noise. The output is what a symmetric loss
+# becomes.
 
 # %% tags=["check", "claim-same-minimisers"]
 eps, K = sympy.symbols("varepsilon K", real=True)
@@ -573,7 +586,7 @@ sympy.Eq(noisy_loss, line)
 
 # %% tags=["check", "claim-same-minimisers"]
 # only differences count, so r(d) = 0
-candidates = np.array([(b, c, 0.0) for b, c in product(np.linspace(-4, 4, 65), repeat=2)])
+candidates = np.array([(b, c, 0.0) for b, c in product(np.linspace(-4, 4, 257), repeat=2)])
 margins_of = torch.tensor(candidates[:, pairs.winner] - candidates[:, pairs.loser])
 best = pd.DataFrame(columns=["on clean labels: r(b), r(c), r(d)", "on noisy labels"])
 for name in ("logistic", "sigmoid", "ramp", "unhinged"):
@@ -595,14 +608,16 @@ assert all(reward[1] < reward[2] for reward in best.loc["unhinged"])  # c below 
 best
 
 # %% [markdown]
-# On clean labels the logistic loss finds the true rewards, and under noise it shrinks them. The
-# symmetric losses do not move, but none of them knows *how much* better an answer is. The ramp loss
-# is content with any steps of at least 1 (the first of its many winners is shown), and the sigmoid
-# loss would like steps without end, were it not for the bounds of the grid. That is the price of
-# ignoring noise, and [notebook 03](03_symmetric_losses.ipynb) proves that it must be paid.
+# On clean labels the logistic loss finds the true rewards, and under noise it shrinks them, the
+# large step more than the small one. The symmetric losses do not move, but none of them knows *how
+# much* better an answer is. The ramp loss is content with any steps of at least 1 (the first of its
+# many winners is shown), and the sigmoid loss would like steps without end: b stands at the bound
+# of the grid, and c as far from it as that allows. That is the price of ignoring noise, and
+# [notebook 03](03_symmetric_losses.ipynb) proves that it must be paid.
 #
-# The unhinged loss, $1 - z$, is a warning. It is symmetric, hence unmoved by noise, but puts $c$
-# below $d$ on clean labels too. [Notebook 04](04_rank_and_policy.ipynb) says which symmetric losses
+# The unhinged loss, $1 - z$, is a warning. It is symmetric, hence unmoved by noise, but counts wins
+# minus losses, and puts $c$, which loses to $b$ more often than it beats $d$, below $d$ on clean
+# labels too. [Notebook 04](04_rank_and_policy.ipynb) says which symmetric losses
 # order rightly.
 #
 # Which losses have the property? The spread of $\ell(z) + \ell(-z)$ over the margins tells.
@@ -628,7 +643,7 @@ pd.DataFrame.from_dict(rows, orient="index", columns=["losses"]).rename_axis(
 # $$\ell(z) + \ell(-z) = \log(2 + 2\cosh z), \qquad \text{slope } \tanh\tfrac z2, \qquad
 # \text{curvature } \tfrac12 \operatorname{sech}^2\tfrac z2 > 0 .$$
 #
-# It is least at 0, grows like $2\log 2 + z^2/4$ near it, as weight decay does, and like $|z|$ far
+# It is least at 0, is about $2\log 2 + z^2/4$ near it, as weight decay does, and like $|z|$ far
 # out. It pulls *every* margin to 0, the right ones too. How far? Take a pair that is always won,
 # for which clean labels ask for an infinite margin. Under noise its minimum lies at
 # $z = \log\frac{1-\varepsilon}{\varepsilon}$.
@@ -689,14 +704,13 @@ Markdown(
 # %% [markdown]
 # **Try it.** Raise ε from 0. The minimum of the logistic loss comes in from the right and moves on
 # towards 0, while those of sigmoid and ramp stay where they are: their curves only flatten, and at
-# ε = ½ they would be flat. In a reader without scripts (such as GitHub's) only a description stands
-# here, and the figure above shows the same for fixed values.
+# ε = ½ they would be flat.
 
 # %% tags=["hide-input"]
 explorables.t3_noisy_losses()
 
 # %% [markdown]
-# > **Take along from T3.** For a symmetric loss, symmetric noise is a factor $1 - 2\varepsilon$
+# > **Takeaway from T3.** For a symmetric loss, symmetric noise is a factor $1 - 2\varepsilon$
 # > on the gradient, and the minimisers stay. For the logistic loss it is also a penalty that pulls
 # > every margin to 0, so that the minimiser depends on the noise rate.
 #
@@ -762,7 +776,7 @@ general = (ell(z) - eps * (ell(z) + ell(-z))) / (1 - 2 * eps)
 assert sympy.simplify(corrected - general) == 0
 affine = (ell(z) - eps * K) / (1 - 2 * eps)
 assert sympy.simplify(corrected.subs(ell(-z), K - ell(z)) - affine) == 0  # where ℓ(z) + ℓ(−z) = K
-sympy.Eq(sympy.Symbol(r"\ell_\varepsilon(z)"), affine)
+sympy.Eq(sympy.Function(r"\ell_\varepsilon")(z), affine)
 
 # %% [markdown]
 # **Numeric check.** For every loss of the package and three rates: is the correction unbiased, and
@@ -871,8 +885,8 @@ table.pivot_table(index=["loss", "z"], columns="ε", sort=False)
 # $$\varepsilon' = \frac{\varepsilon - \hat\varepsilon}{1 - 2\hat\varepsilon}.$$
 #
 # Told too little, $\varepsilon' > 0$: some noise is left, and with it some of the penalty of T3.
-# Told too much, $\varepsilon' < 0$: the penalty changes sign and *pushes margins apart*. It makes a
-# pair won with probability $\eta$ look like one won with probability
+# Told too much, $\varepsilon' < 0$: the penalty changes sign and *pushes margins apart*. A residual
+# rate below 0 makes a pair won with probability $\eta$ look like one won with probability
 # $\tfrac12 + \frac{1-2\varepsilon}{1-2\hat\varepsilon}(\eta - \tfrac12)$, which may exceed 1. Then
 # no finite margin is large enough. (The formula and the figure are ours.)
 #
@@ -891,9 +905,8 @@ shrunk = sympy.diff(minimised.subs(ell(-z), K - ell(z)), z) / sympy.diff(ell(z),
 assert sympy.simplify(shrunk - (1 - 2 * eps) / (1 - 2 * hat)) == 0
 
 # %% [markdown]
-# By this formula one solver of the logistic risk, Newton's method, serves for every
-# $\hat\varepsilon$. To check the formula itself, `fit_margin` minimises what the noisy labels of a
-# pair cost, without using it.
+# To check the formula, `fit_margin` minimises what the noisy labels of a pair cost, without using
+# it.
 
 
 # %%
@@ -930,9 +943,10 @@ def count_wrong_orders(problems, *, noise_rate, assumed_rate, clip):
 #
 # Second, random problems with four answers, infinite data and unevenly sampled pairs. The best rDPO
 # rewards, kept within ±20 as in the paper's MNIST experiments, may reverse a pair or tie it at the
-# bounds. Expect neither at the true rate, and only there. The ramp loss is told nothing and has one
-# value: zero, for T3 leaves its clean minimisers as they are, and those order rightly (T7, notebook
-# 04).
+# bounds, since pairs that share answers are shrunk or stretched unevenly (notebook 04 has an
+# example with four answers). Only at the true rate expect neither. The ramp loss is told nothing
+# and has one value: zero, for T3 leaves its clean minimisers as they are, and those order rightly
+# (T7, notebook 04).
 
 # %%
 told_rates = np.unique([*np.linspace(0, 0.48, 49).round(2), noise_rate])
@@ -996,7 +1010,7 @@ Markdown(
 # symmetric loss does. And the problems of the right panel were drawn uneven on purpose: most of
 # them are ordered rightly by plain DPO too.
 #
-# > **Take along from T4.** Correcting a loss undoes the noise if the rate is right. Told too
+# > **Takeaway from T4.** Correcting a loss undoes the noise if the rate is right. Told too
 # > little, rDPO shrinks margins; told too much, it lets some grow for ever; wrong orders follow
 # > from both. A symmetric loss is its own correction, for every rate.
 #
@@ -1010,6 +1024,17 @@ Markdown(
 # probability $\eta = 0.9$ looks as if it were won with probability
 # $0.5 + 0.4/0.6 = 1.17$, so that its margin has no bound.
 # </details>
+#
+# ## What to do with it
+#
+# - **Draw the order of each pair by a coin before annotators see it.** Swapping afterwards does not
+#   help: where the order was tied to the answers, it is too late.
+# - **Keep the score antisymmetric.** A reward model's is, and so is DPO's margin; a bonus for the
+#   first place is not.
+# - **Rate unknown:** a symmetric loss with a lower bound, such as sigmoid or ramp. It learns the
+#   order of the answers and not how far apart they are.
+# - **Rate well known, and the sizes of rewards needed:** rDPO.
+# - **Either way noise costs pairs.** [Notebook 14](14_finite_sample.ipynb) counts how many.
 #
 # ## Exercises
 #
@@ -1025,13 +1050,15 @@ Markdown(
 # </details>
 #
 # **2.** Set `rate_neg` to the value of `rate_pos` above and run all. Which check stops the
-# notebook, and is it right to? Comment it out: which is next?
+# notebook, and is it right to? Comment its line out: which is next?
 #
 # <details><summary>Answer</summary>
 #
-# The first counterexample: with equal rates there is nothing to symmetrise, so the risks agree even
-# with the bonus for the first place. Next the mis-ranked pair, by the quick check of T2 (b). A
-# check that cannot fail would not be worth running.
+# The first counterexample: with equal rates there is nothing to symmetrise, so the risks under two
+# rates and under their equivalent are the same, even with the bonus for the first place. (The
+# swapped table still differs: with the bonus it matters who is written first, and a swap changes
+# that.) Next the mis-ranked pair, by the quick check of T2 (b). A check that cannot fail would not
+# be worth running.
 # </details>
 #
 # ## Provenance

@@ -561,7 +561,7 @@ for name in family:
     assert sympy.simplify(shifted_sum.subs(z, half) - loss.constant) != 0  # a shift breaks it
 
 # %% [markdown]
-# > **Take along from T5.**
+# > **Takeaway from T5.**
 # > 1. A symmetric loss is the 0–1 error seen through a shaking hand: $\ell(z) = P(z + X \le 0)$.
 # > 2. Right and wrong cost $K$ together, so flips add a constant and bend nothing.
 # > 3. The weight of a pair is the tremor's density at its margin: pairs that look very wrong,
@@ -998,7 +998,7 @@ Markdown(
 )
 
 # %% [markdown]
-# > **Take along from T6.**
+# > **Takeaway from T6.**
 # > 1. A symmetric loss learns which answer is better, with or without noise: it is calibrated if it
 # >    gets lower on the right side of 0 than on the wrong one.
 # > 2. It never learns by how much. A reward trained with it is a ranking: the height of its steps
