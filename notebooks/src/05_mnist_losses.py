@@ -771,22 +771,33 @@ ends.rename(columns=lambda name: name.replace("-", "−"))
 # ## Exercises
 #
 # 1. Why does the metric not change if all rewards are multiplied by 2, or shifted by 5?
-#    <details><summary>Answer</summary>It asks for the order alone. Of a symmetric loss no more can
-#    be asked: it says nothing about magnitudes (T6).</details>
+#    <details><summary>Answer</summary>
+#
+#    It asks for the order alone. Of a symmetric loss no more can be asked: it says nothing about
+#    magnitudes (T6).
+#    </details>
 # 2. The best possible reward model would agree with a share of the *unflipped* labels below 100%.
 #    Why?
-#    <details><summary>Answer</summary>Bradley–Terry labels are random even without flips: the
-#    smaller of two neighbouring digits wins 27% of the time.</details>
+#    <details><summary>Answer</summary>
+#
+#    Bradley–Terry labels are random even without flips: the smaller of two neighbouring digits wins
+#    27% of the time.
+#    </details>
 # 3. What is a symmetric loss robust against that the logistic loss is not, and where in the figure
 #    do you see it?
-#    <details><summary>Answer</summary>Symmetric label noise: it changes the risk of a symmetric
-#    loss by a factor and a constant (T3), so its gradient is, on average over the flips, the clean
-#    one times 1 − 2ε. That is in the upper row of the learning curves. The lower row is about one
-#    data set and not the average: what is memorised there, no symmetry forbids.</details>
+#    <details><summary>Answer</summary>
+#
+#    Symmetric label noise: it changes the risk of a symmetric loss by a factor and a constant (T3),
+#    so its gradient is, on average over the flips, the clean one times 1 − 2ε. That is in the upper
+#    row of the learning curves. The lower row is about one data set and not the average: what is
+#    memorised there, no symmetry forbids.
+#    </details>
 # 4. Why can the chosen epoch be worse than the last one, and for which losses would you expect it?
-#    <details><summary>Answer</summary>It is the best of many noisy measurements, and the luckiest
-#    looks best. Where a curve is flat there is nothing to gain, and luck may cost a
-#    little.</details>
+#    <details><summary>Answer</summary>
+#
+#    It is the best of many noisy measurements, and the luckiest looks best. Where a curve is flat
+#    there is nothing to gain, and luck may cost a little.
+#    </details>
 # 5. Set `overrides = {"epochs": 5, "losses": ["logistic", "cauchy", "sigmoid"]}`, restart and run
 #    all. Does a heavier tail change the picture at five epochs? (`ramp` and `hinge` then drop out
 #    of the tested claims.)

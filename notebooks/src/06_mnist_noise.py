@@ -359,16 +359,24 @@ Markdown(
 # ## Exercises
 #
 # 1. Data is often stored with the chosen answer first. What is π then, and which rate acts?
-#    <details><summary>Answer</summary>π = 1, so ε = ε_p: the first answer is always the better one,
-#    so these are the only errors that can happen.</details>
+#    <details><summary>Answer</summary>
+#
+#    π = 1, so ε = ε_p: the first answer is always the better one, so these are the only errors that
+#    can happen.
+#    </details>
 # 2. The rates (0.6, 0.3) sum to less than 1. Why does `noise.equivalent_rate(0.6, 0.3, 1.0)` refuse
 #    them?
-#    <details><summary>Answer</summary>At π = 1 they are equivalent to ε = 0.6 ≥ ½: labels that are
-#    wrong more often than right. Randomising the order before annotation makes it 0.45.</details>
+#    <details><summary>Answer</summary>
+#
+#    At π = 1 they are equivalent to ε = 0.6 ≥ ½: labels that are wrong more often than right.
+#    Randomising the order before annotation makes it 0.45.
+#    </details>
 # 3. Could you repair tied noise by swapping a random half of the pairs after annotation?
-#    <details><summary>Answer</summary>No. The swap makes labels look balanced, but which pairs were
-#    flipped is already settled, and it depends on ink. Notebook 02 shows it by
-#    enumeration.</details>
+#    <details><summary>Answer</summary>
+#
+#    No. The swap makes labels look balanced, but which pairs were flipped is already settled, and
+#    it depends on ink. Notebook 02 shows it by enumeration.
+#    </details>
 
 # %% tags=["hide-output"]
 figures.save_provenance(

@@ -975,16 +975,23 @@ Markdown(f"Above or below the line, at ε = {full_rate:g} and the final epoch: {
 # ## Exercises
 #
 # 1. Why can no policy have a KL above $\log N$ here, and what is the win rate at that end?
-#    <details><summary>Answer</summary>With everything on one of N equally likely images the KL is
-#    log N. The win rate is then the standing of the image that the reward likes best: at most 1
-#    minus half the share of nines.</details>
+#    <details><summary>Answer</summary>
+#
+#    With everything on one of N equally likely images the KL is log N. The win rate is then the
+#    standing of the image that the reward likes best: at most 1 minus half the share of nines.
+#    </details>
 # 2. Multiply all rewards by ten. Which columns of the first figure change?
-#    <details><summary>Answer</summary>At equal KL nothing, since the β that is solved for grows by
-#    the same factor. At β = 1 the policy goes farther, as if β were a tenth.</details>
+#    <details><summary>Answer</summary>
+#
+#    At equal KL nothing, since the β that is solved for grows by the same factor. At β = 1 the
+#    policy goes farther, as if β were a tenth.
+#    </details>
 # 3. Is the best policy at a given KL the one with the best win rate?
-#    <details><summary>Answer</summary>The tilted digits have the largest expected digit (T12). For
-#    the win rate the true reward is the standing, so the policy tilted by standings is at least as
-#    good, and slightly different.</details>
+#    <details><summary>Answer</summary>
+#
+#    The tilted digits have the largest expected digit (T12). For the win rate the true reward is
+#    the standing, so the policy tilted by standings is at least as good, and slightly different.
+#    </details>
 # 4. Set `overrides = {"losses": ["logistic", "sigmoid"], "epochs": 5}`, restart and run all. How
 #    much of the gap at equal KL is there before anything is memorised?
 

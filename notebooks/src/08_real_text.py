@@ -710,15 +710,20 @@ Markdown(
 # ## Exercises
 #
 # 1. Why does the noise that is already in the test labels not change which loss is ahead?
-#    <details><summary>Answer</summary>If it is symmetric and knows nothing of the heads, every
-#    accuracy moves by the same increasing line (T13). If annotators err on particular pairs, it
-#    may.</details>
+#    <details><summary>Answer</summary>
+#
+#    If it is symmetric and knows nothing of the heads, every accuracy moves by the same increasing
+#    line (T13). If annotators err on particular pairs, it may.
+#    </details>
 # 2. The loss `unhinged`, $1 - z$, has a constant gradient. Which $\theta$ does it learn without
 #    weight decay? <details><summary>Answer</summary>Its gradient is minus the mean difference of
 #    features, so it goes on growing in that direction (Adam takes equal steps in every coordinate):
 #    the head that weighs each feature by how often it points the right way.</details>
 # 3. Why is the interval over prompts not made narrower by more seeds?
-#    <details><summary>Answer</summary>All seeds are tested on the same prompts.</details>
+#    <details><summary>Answer</summary>
+#
+#    All seeds are tested on the same prompts.
+#    </details>
 # 4. Set `overrides = {"features": ["length"], "shared_features": "length"}`, restart and run all.
 #    What is left of the differences with four features?
 

@@ -684,24 +684,37 @@ Markdown(source)
 # ## Exercises
 #
 # 1. At ε = 0.5, what is the best win rate that any method could have?
-#    <details><summary>Answer</summary>½ in expectation. The labels are coin tosses, so nothing
-#    about r* can be learned from them (T3: the factor 1 − 2ε is 0).</details>
+#    <details><summary>Answer</summary>
+#
+#    ½ in expectation. The labels are coin tosses, so nothing about r* can be learned from them (T3:
+#    the factor 1 − 2ε is 0).
+#    </details>
 # 2. Under the Bradley–Terry model, what determines the probability of preferring one answer over
 #    another, and why are some of the unflipped labels above already wrong?
-#    <details><summary>Answer</summary>The difference of the two rewards, divided by the
-#    temperature, through σ. Answers of nearly equal reward are preferred nearly at
-#    random.</details>
+#    <details><summary>Answer</summary>
+#
+#    The difference of the two rewards, divided by the temperature, through σ. Answers of nearly
+#    equal reward are preferred nearly at random.
+#    </details>
 # 3. How does DPO avoid a separate reward model, and what is its counterpart of the reward here?
-#    <details><summary>Answer</summary>It reads β·log(π/π_ref) as the reward, because the policy
-#    that maximises reward minus β·KL is π_ref·exp(r/β) up to a factor. `accuracy` above measures
-#    that implicit reward.</details>
+#    <details><summary>Answer</summary>
+#
+#    It reads β·log(π/π_ref) as the reward, because the policy that maximises reward minus β·KL is
+#    π_ref·exp(r/β) up to a factor. `accuracy` above measures that implicit reward.
+#    </details>
 # 4. Why does the KL here sum exact divergences of single steps instead of averaging log π/π_ref?
-#    <details><summary>Answer</summary>Both are unbiased. The first takes the expectation over the
-#    next token in closed form and leaves less to chance; it is also never negative.</details>
+#    <details><summary>Answer</summary>
+#
+#    Both are unbiased. The first takes the expectation over the next token in closed form and
+#    leaves less to chance; it is also never negative.
+#    </details>
 # 5. You are told that a method wins 55% against the SFT model at β = 0.1 and another 52%. What else
 #    do you ask?
-#    <details><summary>Answer</summary>The KL of both. If the first went four times as far, the root
-#    law says that the second would win about 54% at that distance.</details>
+#    <details><summary>Answer</summary>
+#
+#    The KL of both. If the first went four times as far, the root law says that the second would
+#    win about 54% at that distance.
+#    </details>
 # 6. Set `overrides = {"noise_rates": [0.0, 0.45], "seeds": 4, "other_seeds": 0}`, restart and run
 #    all. Which of the three comparisons moves most? (The claims are then those of another
 #    experiment.)

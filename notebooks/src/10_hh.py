@@ -498,32 +498,46 @@ results.tabulate_sizes("hh")
 #
 # 1. How does a symmetric loss differ from the logistic loss in its robustness to label noise, and
 #    why might a single pass over HH not show it?
-#    <details><summary>Answer</summary>Flips change the risk of a symmetric loss by a factor and a
-#    constant, so that its minimisers stay; the logistic loss gets a penalty on large margins, and
-#    pulls hardest at labels that look wrong (T3, T9). In one pass with a small learning rate the
-#    margins stay near 0, where all these losses are nearly straight lines, and a straight line is
-#    symmetric itself.</details>
+#    <details><summary>Answer</summary>
+#
+#    Flips change the risk of a symmetric loss by a factor and a constant, so that its minimisers
+#    stay; the logistic loss gets a penalty on large margins, and pulls hardest at labels that look
+#    wrong (T3, T9). In one pass with a small learning rate the margins stay near 0, where all these
+#    losses are nearly straight lines, and a straight line is symmetric itself.
+#    </details>
 # 2. People err in 30% of the labels, and you flip 40%. Which signal is left, and how many times
 #    more labels would you need than with perfect ones?
-#    <details><summary>Answer</summary>(1 − 2·0.3)(1 − 2·0.4) = 0.08. Bounds on the error depend on
-#    n times the square of the signal: 1/0.08², about 156 times as many.</details>
+#    <details><summary>Answer</summary>
+#
+#    (1 − 2·0.3)(1 − 2·0.4) = 0.08. Bounds on the error depend on n times the square of the signal:
+#    1/0.08², about 156 times as many.
+#    </details>
 # 3. The true win rate is 0.70 and the judge is right in 60% of the pairs, whatever the method. What
 #    does it report?
-#    <details><summary>Answer</summary>½ + 0.2·0.2 = 0.54. A difference of two methods shrinks by
-#    the same factor, and its noise does not.</details>
+#    <details><summary>Answer</summary>
+#
+#    ½ + 0.2·0.2 = 0.54. A difference of two methods shrinks by the same factor, and its noise does
+#    not.
+#    </details>
 # 4. A policy learns to write longer answers, and the judge likes them. Which numbers of Table 2
 #    would tell you?
-#    <details><summary>Answer</summary>`length`, and a win rate that rises while `accuracy`, which
-#    no judge touches, does not. To be sure, ask people, or a judge that was trained on pairs of
-#    equal length.</details>
+#    <details><summary>Answer</summary>
+#
+#    `length`, and a win rate that rises while `accuracy`, which no judge touches, does not. To be
+#    sure, ask people, or a judge that was trained on pairs of equal length.
+#    </details>
 # 5. Why is the judge not simply trained on the policies' pairs? There would be more of them.
-#    <details><summary>Answer</summary>It would share what they memorised: accidents of those pairs
-#    would look like quality to both. Disjoint prompts do not cure what they share beyond that, such
-#    as their pretrained weights.</details>
+#    <details><summary>Answer</summary>
+#
+#    It would share what they memorised: accidents of those pairs would look like quality to both.
+#    Disjoint prompts do not cure what they share beyond that, such as their pretrained weights.
+#    </details>
 # 6. Set `overrides = {"pairs": 256, "noise_rates": [0.0, 0.4]}`, restart and run all. The laptop
 #    now trains sixteen steps, with and without flips. What may you conclude from a difference?
-#    <details><summary>Answer</summary>Nothing about the losses: the model cannot read, and two
-#    seeds are two values.</details>
+#    <details><summary>Answer</summary>
+#
+#    Nothing about the losses: the model cannot read, and two seeds are two values.
+#    </details>
 
 # %% tags=["hide-output"]
 weights = sorted({record["provenance"]["weights"] for record in runs.records})

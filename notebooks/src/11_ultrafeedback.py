@@ -398,24 +398,37 @@ results.tabulate_sizes("ultrafeedback")
 #
 # 1. The noise model of the paper flips every label with the same probability. Name a pair of
 #    UltraFeedback where that is plausible, and one where it is not.
-#    <details><summary>Answer</summary>Plausible: two answers that score nearly alike for reasons of
-#    chance. Not: a short correct answer against a long one that sounds sure; whether the label is
-#    right depends on who should have won.</details>
+#    <details><summary>Answer</summary>
+#
+#    Plausible: two answers that score nearly alike for reasons of chance. Not: a short correct
+#    answer against a long one that sounds sure; whether the label is right depends on who should
+#    have won.
+#    </details>
 # 2. Could rDPO, told the true rate of our flips, undo the taste for length of the first check cell?
-#    <details><summary>Answer</summary>No. It corrects flips that do not depend on the winner, at
-#    the rate it is told. After the correction the majority is still on the wrong side.</details>
+#    <details><summary>Answer</summary>
+#
+#    No. It corrects flips that do not depend on the winner, at the rate it is told. After the
+#    correction the majority is still on the wrong side.
+#    </details>
 # 3. Why are ties worse than no data, even for a symmetric loss?
-#    <details><summary>Answer</summary>At ε = ½ the factor 1 − 2ε is 0: on average ties add nothing
-#    to the gradient, but they add to its noise.</details>
+#    <details><summary>Answer</summary>
+#
+#    At ε = ½ the factor 1 − 2ε is 0: on average ties add nothing to the gradient, but they add to
+#    its noise.
+#    </details>
 # 4. Look up one claim of each answer of the pair above. Is its label a flip, a taste, or right?
-#    <details><summary>Answer</summary>No flip of ours: test labels are never flipped. If the chosen
-#    answer is the less correct one, confidence and courtesy have won over facts, and no noise rate
-#    that we set accounts for that.</details>
+#    <details><summary>Answer</summary>
+#
+#    No flip of ours: test labels are never flipped. If the chosen answer is the less correct one,
+#    confidence and courtesy have won over facts, and no noise rate that we set accounts for that.
+#    </details>
 # 5. The summary of the paper asks for human verification of win rates at high noise. Which column
 #    here would you trust least without it?
-#    <details><summary>Answer</summary>The win rate: it comes from a reward model that learned
-#    GPT-4's tastes from few pairs, about answers cut short, to prompts of another kind than
-#    people's own.</details>
+#    <details><summary>Answer</summary>
+#
+#    The win rate: it comes from a reward model that learned GPT-4's tastes from few pairs, about
+#    answers cut short, to prompts of another kind than people's own.
+#    </details>
 
 # %% tags=["hide-output"]
 weights = sorted({record["provenance"]["weights"] for record in runs.records})

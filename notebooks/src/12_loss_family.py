@@ -1063,23 +1063,33 @@ Markdown(
 #
 # 1. By the identity of the temperature: which single number of Adam's would you change to train
 #    $\ell(z/4)$ without touching the loss?
-#    <details><summary>Answer</summary>None is enough. Divide the last layer's start, its learning
-#    rate and the clip by 4, and multiply its ϵ by 4; all layers below keep theirs.</details>
+#    <details><summary>Answer</summary>
+#
+#    None is enough. Divide the last layer's start, its learning rate and the clip by 4, and
+#    multiply its ϵ by 4; all layers below keep theirs.
+#    </details>
 # 2. Why does random rounding need *one* offset for all actions?
-#    <details><summary>Answer</summary>With an offset each, $P(i \text{ before } j)$ is smoothed by
-#    the difference of two uniform numbers and is no longer $F(r_i - r_j)$; the check shows by how
-#    much.</details>
+#    <details><summary>Answer</summary>
+#
+#    With an offset each, $P(i \text{ before } j)$ is smoothed by the difference of two uniform
+#    numbers and is no longer $F(r_i - r_j)$; the check shows by how much.
+#    </details>
 # 3. A warm start begins with the order that logistic prefers. When does the loss that follows
 #    inherit logistic's faults?
-#    <details><summary>Answer</summary>If $f > 0$ and there is a Condorcet order, not for ever,
-#    since nothing is stationary; but it can take longer than you have. On a plateau of ramp's, for
-#    ever: the graph above. Where logistic is right, with even sampling under Bradley–Terry, there
-#    is nothing to inherit, and no need of another loss.</details>
+#    <details><summary>Answer</summary>
+#
+#    If $f > 0$ and there is a Condorcet order, not for ever, since nothing is stationary; but it
+#    can take longer than you have. On a plateau of ramp's, for ever: the graph above. Where
+#    logistic is right, with even sampling under Bradley–Terry, there is nothing to inherit, and no
+#    need of another loss.
+#    </details>
 # 4. Set `overrides = {"losses": ["logistic", "sigmoid", "ramp", "savage", "truncated_hinge"]}`,
 #    restart and run all. Is symmetry what separates the losses?
-#    <details><summary>Answer</summary>Not alone: both are bounded and let go of strong
-#    contradictions, and in short training they resemble the symmetric ones (notebook 05 has
-#    truncated hinge at full length).</details>
+#    <details><summary>Answer</summary>
+#
+#    Not alone: both are bounded and let go of strong contradictions, and in short training they
+#    resemble the symmetric ones (notebook 05 has truncated hinge at full length).
+#    </details>
 
 # %% tags=["hide-output"]
 figures.save_provenance(

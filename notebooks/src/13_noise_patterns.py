@@ -1012,20 +1012,31 @@ Markdown(
 #
 # 1. An annotator errs in 40% of the pairs whose better answer is the shorter one and never
 #    otherwise. Which win probabilities of the longer answer are mis-ranked?
-#    <details><summary>Answer</summary>With the longer answer first, ε₊ = 0 and ε₋ = .4, so the
-#    band goes from ½ − .4/1.2 = 1/6 to ½: the longer answer is preferred although it wins only
-#    between one time in six and every second time.</details>
+#    <details><summary>Answer</summary>
+#
+#    With the longer answer first, ε₊ = 0 and ε₋ = .4, so the band goes from ½ − .4/1.2 = 1/6 to ½:
+#    the longer answer is preferred although it wins only between one time in six and every second
+#    time.
+#    </details>
 # 2. Why may one of the five annotators be worse than a coin?
-#    <details><summary>Answer</summary>A lot gives him the pair. Given the pair, the rate is the
-#    mean over annotators, and that is below ½. If he took all pairs of one kind, these would be
-#    learned upside down.</details>
+#    <details><summary>Answer</summary>
+#
+#    A lot gives him the pair. Given the pair, the rate is the mean over annotators, and that is
+#    below ½. If he took all pairs of one kind, these would be learned upside down.
+#    </details>
 # 3. All pairs of rank neighbours have ε = .49 and all others ε = 0. Is the order kept?
-#    <details><summary>Answer</summary>Yes, with enough labels: a neighbour's weight is
-#    1 − 2ε = .02, so it takes about 2,500 times as many of them (T10).</details>
+#    <details><summary>Answer</summary>
+#
+#    Yes, with enough labels: a neighbour's weight is 1 − 2ε = .02, so it takes about 2,500 times as
+#    many of them (T10).
+#    </details>
 # 4. Could the bias be repaired if ε₊ and ε₋ were known?
-#    <details><summary>Answer</summary>Yes: then η follows from η̃, and a loss can be corrected
-#    for each of the two winners (T4 with two rates). What cannot be done is to do it without
-#    knowing them, which is the point of a symmetric loss.</details>
+#    <details><summary>Answer</summary>
+#
+#    Yes: then η follows from η̃, and a loss can be corrected for each of the two winners (T4 with
+#    two rates). What cannot be done is to do it without knowing them, which is the point of a
+#    symmetric loss.
+#    </details>
 
 # %% tags=["hide-output"]
 figures.save_provenance(

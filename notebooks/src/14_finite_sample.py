@@ -931,16 +931,25 @@ Markdown(
 # ## Exercises
 #
 # 1. Why does $\mathfrak R_n$ not depend on $\varepsilon$, although the labels do?
-#    <details><summary>Answer</summary>The coins $s_i$ multiply the labels, and a coin times a
-#    label is a coin. What noise costs enters through part 1 alone.</details>
+#    <details><summary>Answer</summary>
+#
+#    The coins $s_i$ multiply the labels, and a coin times a label is a coin. What noise costs
+#    enters through part 1 alone.
+#    </details>
 # 2. A pair with a tied majority that is no rank neighbour does no harm. Why?
-#    <details><summary>Answer</summary>Its labels cost the same at every score, by symmetry, so the
-#    other pairs decide. With the logistic loss a tie pulls the score to 0.</details>
+#    <details><summary>Answer</summary>
+#
+#    Its labels cost the same at every score, by symmetry, so the other pairs decide. With the
+#    logistic loss a tie pulls the score to 0.
+#    </details>
 # 3. At $\varepsilon = .4$ you may double the pairs, or have each pair labelled three times by
 #    independent annotators and take the majority. The second costs more. What does it buy?
-#    <details><summary>Answer</summary>The majority of three errs with probability
-#    $3 \cdot .4^2 \cdot .6 + .4^3 = .352$, so $(1-2\varepsilon)^2$ rises from .04 to .088: a factor
-#    of 2.2 for three times the labels. More pairs are the better buy.</details>
+#    <details><summary>Answer</summary>
+#
+#    The majority of three errs with probability $3 \cdot .4^2 \cdot .6 + .4^3 = .352$, so
+#    $(1-2\varepsilon)^2$ rises from .04 to .088: a factor of 2.2 for three times the labels. More
+#    pairs are the better buy.
+#    </details>
 # 4. Set `overrides = {"losses": ["logistic", "ramp"]}`, restart and run all. Does ramp fall as
 #    short as sigmoid?
 #

@@ -728,14 +728,23 @@ summary.rename(columns={"estimate": "agreement", "n": "pairs"})
 # ## Exercises
 #
 # 1. Two annotators agree in 68% of the pairs. How noisy is one of them?
-#    <details><summary>Answer</summary>$(1-\sqrt{2\cdot 0.68-1})/2 = 0.2$, if the right answer is
-#    the same both times and they err independently.</details>
+#    <details><summary>Answer</summary>
+#
+#    $(1-\sqrt{2\cdot 0.68-1})/2 = 0.2$, if the right answer is the same both times and they err
+#    independently.
+#    </details>
 # 2. Why does the audit not report what choosing the *first* answer predicts?
-#    <details><summary>Answer</summary>A file stores chosen and rejected, and the order on the
-#    annotator's screen is lost: give it as `first` if you have it.</details>
+#    <details><summary>Answer</summary>
+#
+#    A file stores chosen and rejected, and the order on the annotator's screen is lost: give it as
+#    `first` if you have it.
+#    </details>
 # 3. Why does a symmetric loss not need the noise rate, and why do we estimate it all the same?
-#    <details><summary>Answer</summary>Its minimisers do not depend on it (T4). But the rate says
-#    how many pairs you need, and whether to pay for better labels instead.</details>
+#    <details><summary>Answer</summary>
+#
+#    Its minimisers do not depend on it (T4). But the rate says how many pairs you need, and whether
+#    to pay for better labels instead.
+#    </details>
 
 # %% tags=["hide-output"]
 about = profiles.resolve_profile(profile) if not file else ""

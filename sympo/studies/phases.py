@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from sympo.studies import progress
+
 # seconds by phase of whoever collects; the innermost last
 _collecting: list[dict[str, float]] = []
 
@@ -30,11 +32,12 @@ def collect() -> Iterator[dict[str, float]]:
 def phase(name: str) -> Iterator[None]:
     """Add the wall time of this block to what is collected under `name`, if anybody collects.
 
-    A GPU may still be at work when the block ends. The phases of studies end by reading results.
+    A reader of a notebook sees the name meanwhile, see `progress.stage`. A GPU may still be at work when the block ends. The phases of studies end by reading results.
     """
     started = time.perf_counter()
     try:
-        yield
+        with progress.stage(name):
+            yield
     finally:
         if _collecting:
             seconds = _collecting[-1]

@@ -1,8 +1,9 @@
-"""Progress bars, and which of several processes this one is."""
+"""Progress: bars, what is under way, and which of several processes this one is."""
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -37,6 +38,30 @@ def progress(iterable_or_total: Iterable[Any] | int, label: str) -> tqdm:
         line = _CellLine()
         return tqdm(**steps, desc=label, file=line, leave=False, mininterval=0.2, ncols=80)
     return tqdm(**steps, desc=label, leave=False, disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Say what is under way in this block, such as "reading MNIST", before there is a bar.
+
+    A person sees it under the cell of a notebook, gone when the block ends; where SYMPO_PROGRESS
+    names a file, it is a line of it. Elsewhere nothing is said.
+    """
+    text = f"{name} …"
+    if not is_main_process():
+        yield
+    elif path := os.environ.get("SYMPO_PROGRESS"):
+        _Appender(path).write(f"{text}\n")
+        yield
+    elif _in_notebook():
+        line = _CellLine()
+        line.write(text)
+        try:
+            yield
+        finally:
+            line.write("")
+    else:
+        yield
 
 
 class _CellLine:

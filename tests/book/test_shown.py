@@ -41,8 +41,8 @@ def test_headings_and_cells_are_in_words():
     headings, rows = read(table)
     assert headings == ["method", "noise rate ε", "estimate", "p (Holm)", "is flipped", "seeds"]
     assert rows == [
-        ["sigmoid", "0.4", "0.123", "1.2e−05", "yes", "1, 2"],
-        ["DPO", "0", "−0.5", "–", "no", "3"],
+        ["sigmoid", "0.4", "0.123", "< 0.001", "yes", "1, 2"],
+        ["DPO", "0.0", "−0.500", "–", "no", "3"],
     ]
 
 
@@ -94,8 +94,8 @@ def test_the_ends_of_an_interval_stand_beside_what_they_are_about():
             *("win rate (95% interval)", "below"),
         ],
         [
-            ["ramp", "0.25 (−0.5 to 1)", "0.1 to 0.3", "0.6 (0.55 to 0.65)", "1"],
-            ["hinge", "0.5 (–)", "0.2 to 0.4", "0.7 (0.65 to 0.75)", "2"],
+            ["ramp", "0.25 (−0.50 to 1.00)", "0.1 to 0.3", "0.60 (0.55 to 0.65)", "1"],
+            ["hinge", "0.50 (–)", "0.2 to 0.4", "0.70 (0.65 to 0.75)", "2"],
         ],
     )
     assert read(table[["low"]])[0] == ["95% low"]
@@ -135,7 +135,8 @@ def test_two_tables_of_a_page_do_not_share_their_looks():
         (1.0, "1"),
         (100.0, "100"),
         (0.0, "0"),
-        (-0.0004, "−4.0e−04"),
+        (-0.0004, "> −0.001"),
+        (0.0004, "< 0.001"),
         (np.float32(0.5), "0.5"),
         (float("inf"), "∞"),
         (None, "–"),

@@ -382,6 +382,8 @@ def test_progress_is_for_people(monkeypatch):
 NOTEBOOK = """
 import time
 from sympo.studies import progress
+with progress.stage("reading"):
+    time.sleep(0.1)
 for step in progress.progress(range(3), "training"):
     time.sleep(0.3)
 print("trained")
@@ -407,6 +409,7 @@ def test_progress_in_a_notebook_is_seen_and_leaves_nothing(monkeypatch):
         if message["msg_type"] in ("display_data", "update_display_data")
     ]
     assert any("training" in text and "3/3" in text for text in shown)
-    (line, printed) = notebook.cells[0].outputs
-    assert line.data == {}
+    assert shown[0] == "reading …"
+    *lines, printed = notebook.cells[0].outputs
+    assert [line.data for line in lines] == [{}, {}]
     assert printed.text == "trained\n"

@@ -62,18 +62,20 @@ def use_readable_tables() -> None:
 def to_html(table: pd.DataFrame) -> str:
     """A data frame as an HTML table: whole, with the headings and cells of `name` and `describe`.
 
-    The ends of an interval stand in one column with their estimate, an index that only counts the
-    rows is left out, and a table of more than `MOST_ROWS` rows is folded.
+    The ends of an interval stand in one column with their estimate, an index with a name is a
+    column, one that only numbers the rows is left out, and a table of more than `MOST_ROWS` rows is
+    folded.
     """
-    html = _render(_join_intervals(table))
+    html = _render(_join_intervals(_move_index(table)))
     if len(table) <= MOST_ROWS:
         return html
     return f"<details><summary>A table of {len(table)} rows</summary>\n{html}\n</details>"
 
 
 def _render(table: pd.DataFrame) -> str:
+    cells = [_describe_all(table.iloc[:, place]) for place in range(table.shape[1])]
     shown = pd.DataFrame(
-        [[describe(value) for value in row] for row in table.itertuples(index=False, name=None)],
+        [*zip(*cells, strict=True)] or [[]] * len(table),
         index=_name_index(table.index),
         columns=_name_index(table.columns),
     )
@@ -112,13 +114,15 @@ def _join_intervals(table: pd.DataFrame) -> pd.DataFrame:
     stems = [column.removesuffix("low") for column in texts if column.endswith("low")]
     for stem in [stem for stem in stems if f"{stem}high" in texts]:
         low, high = f"{stem}low", f"{stem}high"
-        ends = [_describe_ends(*pair) for pair in zip(table[low], table[high], strict=True)]
-        inside = next(
-            (each for each in (f"{stem}estimate", stem.rstrip("_, ")) if each in texts), ""
+        names = (f"{stem}estimate", stem.rstrip("_, "))
+        inside = next((column for column in names if column in texts), None)
+        digits = count_decimals(
+            table[[low, high, *([inside] if inside else [])]].to_numpy().ravel()
         )
+        ends = [_describe_ends(*pair, digits) for pair in zip(table[low], table[high], strict=True)]
         if inside:
             pairs = zip(table[inside], ends, strict=True)
-            joined = [f"{describe(value)} ({interval})" for value, interval in pairs]
+            joined = [f"{_describe_float(value, digits)} ({interval})" for value, interval in pairs]
             table = table.assign(**{inside: joined}).drop(columns=[low, high])
             table = table.rename(columns={inside: f"{name(inside)} ({_INTERVAL})"})
         else:
@@ -127,8 +131,32 @@ def _join_intervals(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _describe_ends(low: Any, high: Any) -> str:
-    return "–" if pd.isna(low) and pd.isna(high) else f"{describe(low)} to {describe(high)}"
+def _describe_ends(low: float, high: float, digits: int) -> str:
+    if np.isnan(low) and np.isnan(high):
+        return "–"
+    return f"{_describe_float(low, digits)} to {_describe_float(high, digits)}"
+
+
+def _move_index(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with an index of one named level as its first column, if no other has that name."""
+    index = table.index
+    if index.nlevels > 1 or table.columns.nlevels > 1 or index.name in {None, *table.columns}:
+        return table
+    return table.rename_axis(columns=None).reset_index()
+
+
+def count_decimals(numbers: Iterable[float]) -> int:
+    """The fewest decimals, up to three, that show all of these numbers as exactly as three do."""
+    texts = [f"{number:.3f}".rstrip("0") for number in numbers if np.isfinite(number)]
+    return max((len(text.partition(".")[2]) for text in texts), default=0)
+
+
+def _describe_all(column: pd.Series) -> list[str]:
+    """The cells of a column in words; its numbers have one number of decimals."""
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return [describe(value) for value in column]
+    digits = count_decimals(column)
+    return [_describe_float(value, digits) for value in column]
 
 
 def name(column: Any) -> Any:
@@ -139,13 +167,13 @@ def name(column: Any) -> Any:
 
 
 def describe(value: Any) -> str:
-    """A cell in words: three decimals, a small number in powers of ten, a list with commas."""
+    """A cell in words: up to three decimals, a list with commas."""
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None or value is pd.NA:
         return "–"
     if isinstance(value, float | np.floating):
-        return _describe_float(float(value))
+        return _describe_float(value, count_decimals([value]))
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {describe(each)}" for key, each in value.items())
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
@@ -153,16 +181,15 @@ def describe(value: Any) -> str:
     return str(value)
 
 
-def _describe_float(number: float) -> str:
+def _describe_float(number: float, digits: int) -> str:
     if np.isnan(number):
         return "–"
     if np.isinf(number):
         return "∞" if number > 0 else "−∞"
-    # three decimals would show a small p value as 0.000
+    # three decimals would show a small p value as 0
     if 0 < abs(number) < 0.0005:
-        return f"{number:.1e}".replace("-", "−")
-    # as many decimals as there are, up to three
-    return f"{number:.3f}".rstrip("0").rstrip(".").replace("-", "−") or "0"
+        return "< 0.001" if number > 0 else "> −0.001"
+    return f"{number:.{digits}f}".replace("-", "−")
 
 
 def _label(text: str) -> str:
@@ -183,5 +210,5 @@ def _name_entry(entry: Any) -> str:
 
 
 def _counts(index: pd.Index) -> bool:
-    """Whether an index only counts the rows."""
-    return isinstance(index, pd.RangeIndex) and index.name is None
+    """Whether an index only numbers the rows, or those of a longer table that were kept."""
+    return index.name is None and pd.api.types.is_integer_dtype(index.dtype)

@@ -76,7 +76,8 @@ def train_models(
     batches and masks. On a GPU a chunk holds several seeds.
     """
     chunks = list_chunks(runs, workers=count_workers(device), device=device)
-    data = sources.mnist()
+    with progress.stage("reading MNIST"):
+        data = sources.mnist()
     stop = threading.Event()
     # A chunk of many models takes longer, so the bar counts the epochs of each.
     epochs = sum(len(chunk) * chunk[0].epochs for chunk in chunks)

@@ -16,7 +16,7 @@ from datasets import Dataset, concatenate_datasets
 
 from sympo import preferences
 from sympo.preferences import Pairs, Report
-from sympo.studies import comparisons
+from sympo.studies import comparisons, progress
 
 CorpusName = Literal["helpful", "harmless", "ultrafeedback"]
 
@@ -59,6 +59,11 @@ def load(name: str, *, most: int) -> Corpus:
     Raises:
         AssetError: a file cannot be had.
     """
+    with progress.stage(f"reading the comparisons of {name}"):
+        return _load(name, most)
+
+
+def _load(name: str, most: int) -> Corpus:
     if name == "helpful":
         base = _load_hh("helpful-base/test", most=most)
         rest = _join([_load_hh(file, most=most) for file in _HELPFUL])
