@@ -111,8 +111,9 @@ Markdown(
 # training lowers a loss $\ell(z)$ of it. Three losses carry the argument:
 #
 # $$\ell_\text{logistic}(z) = \log\bigl(1 + e^{-z}\bigr), \qquad
-# \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}}, \qquad
-# \ell_\text{ramp}(z) = \min\Bigl(1, \max\bigl(0, \tfrac12 - \tfrac z2\bigr)\Bigr).$$
+# \ell_\text{sigmoid}(z) = \frac{1}{1 + e^{z}},$$
+#
+# $$\ell_\text{ramp}(z) = \min\Bigl(1, \max\bigl(0, \tfrac12 - \tfrac z2\bigr)\Bigr).$$
 #
 # The **logistic loss** is the usual one; with it, training a language model on preferences is
 # called DPO. The **sigmoid** and the **ramp loss** are SymPO's, the method of the paper. The figure
@@ -317,9 +318,9 @@ figures.find_figure("fig16_map", profile=profile) or missing
 # ## The verdicts, counted
 #
 # The claims come in groups: the paper's key results, the mechanisms behind them, the trade-offs,
-# what failure looks like, the experiments it would do first, its open questions, and last what this
-# companion adds. [Notebook 16](16_paper.ipynb) has them one by one, with numbers and figures. The
-# verdicts are computed, by these rules:
+# what failure looks like, the experiments it would do first, its open questions, and what this
+# companion adds ("beyond the paper"). [Notebook 16](16_paper.ipynb) has them one by one, with
+# numbers and figures. The verdicts are computed, by these rules:
 #
 # | verdict | what it says |
 # |---|---|
@@ -393,7 +394,7 @@ no_verdict if caveat else said
 # learned elsewhere, and are judged by labels that people wrote with errors of their own. Whether a
 # large model that is trained with a symmetric loss on real, noisy preferences writes answers that
 # people prefer, at the same distance from where it began, needs a GPU and a judge: notebooks 10 and
-# 11 are ready for both, and until they have run the last row is empty.
+# 11 are ready for both, and until they have run the last row is undecided.
 #
 # ## Failure signatures
 #

@@ -366,8 +366,8 @@ assert abs(remains.subs(values | {beta_symbol: beta})) > 1e-3
 # 3. Pairs may be swapped freely. Notebook 02 uses this freedom to turn any position-dependent label
 #    noise into symmetric noise.
 #
-# Points 1 and 3 are the paper's (Sections 2.2 and 3.1). The reading as a regression
-# without intercept and the two counterexamples are ours.
+# Points 1 and 3 are the paper's (Sections 2.2 and 3.1), and so is the question of point 2. The
+# reading as a regression without intercept and the counterexamples are ours.
 #
 # ## Exercises
 #

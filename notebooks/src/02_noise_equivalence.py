@@ -813,7 +813,7 @@ assert not abs(fn(seen_margins).mean().item() - target) < 4 * error
 # it is
 #
 # $$\text{rDPO: } \frac{1-2\varepsilon}{\sqrt{\varepsilon(1-\varepsilon)}}\;\sigma(-z), \qquad
-# \text{any symmetric loss, wherever it has a slope: }
+# \text{symmetric, where it has a slope: }
 # \frac{1-2\varepsilon}{\sqrt{\varepsilon(1-\varepsilon)}} \cdot \frac12 .$$
 #
 # Both go to 0 as $\varepsilon \to \tfrac12$: nobody gets around that. They agree at $z = 0$, where

@@ -355,8 +355,9 @@ Markdown(
 # $k = 1 - 2\varepsilon$, the wish obeys a **tanh law**:
 #
 # $$\tanh\frac{f_\varepsilon(u)}2 = k\,\tanh\frac u2, \qquad
-# f_\varepsilon(u) = 2\operatorname{artanh}\Bigl(k\tanh\frac u2\Bigr), \qquad
-# f'_\varepsilon(u) = \frac{k}{1 + (1-k^2)\sinh^2\frac u2} .$$
+# f_\varepsilon(u) = 2\operatorname{artanh}\Bigl(k\tanh\frac u2\Bigr),$$
+#
+# $$f'_\varepsilon(u) = \frac{k}{1 + (1-k^2)\sinh^2\frac u2} .$$
 #
 # The slope falls with $u > 0$, so $f_\varepsilon$ is strictly concave there; with
 # $f_\varepsilon(0) = 0$ it is strictly *subadditive*:

@@ -289,8 +289,8 @@ ties_wrong = (1 - e) * a + e * (1 - a - t)
 assert sp.simplify(ties_wrong - ((1 - 2 * e) * a + e * (1 - t))) == 0
 assert sp.diff(ties_wrong, t) == -e
 sp.Eq(
-    sp.Symbol("acc_noisy"),
-    sp.collect(sp.expand(noisy_accuracy.subs(a, sp.Symbol("acc") - t / 2)), e),
+    sp.Symbol(r"\mathrm{acc}_\text{noisy}"),
+    sp.collect(sp.expand(noisy_accuracy.subs(a, sp.Symbol(r"\mathrm{acc}") - t / 2)), e),
 )
 
 # %% [markdown]
@@ -704,7 +704,7 @@ Markdown(text)
 
 # %% [markdown]
 # Now all losses of the grid. The last two columns are the weight $-\ell'(z)$ at the margins
-# $z = -2$ and $-\frac12$: how strongly a loss pulls at a pair that the model contradicts, as it
+# $z = -\frac12$ and $-2$: how strongly a loss pulls at a pair that the model contradicts, as it
 # does a flipped label once it has learned the rest (T9). A tie counts as wrong in the accuracy;
 # `ties ½` counts it as one half.
 

@@ -281,7 +281,7 @@ for loss in unimodal:
     law = 0.5 + loss.constant / 2 - loss.fn(torch.tensor(at)).numpy()  # F(z) − ½ = K/2 − ℓ(z)
     np.testing.assert_allclose(mixture, law, atol=1e-5)
     rebuilt[loss.label] = mixture
-pd.DataFrame(rebuilt, index=at).T.rename_axis(columns="F(z) − ½ at z =")
+pd.DataFrame(rebuilt, index=at).T.rename_axis(columns="F(z) at z =")
 
 # %% [markdown]
 # *Step 2, one offset for all.* Given $T$, draw **one** number $U$ uniform on $[0, 1)$ and rank the

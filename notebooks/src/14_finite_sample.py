@@ -122,8 +122,9 @@ def measure_risks(scores, won, lost, name):
 # noisy labels over a class $G$ of scores. With probability at least $1-\delta$
 #
 # $$R(\hat g) - \inf_{g \in G} R(g) \;\le\; \frac{1}{1-2\varepsilon}
-# \left(2L\,\mathfrak R_n(G) + 2\,\Delta\ell\sqrt{\frac{\log(2/\delta)}{2n}}\right), \qquad
-# \mathfrak R_n(G) = \mathbb E \sup_{g \in G} \frac1n \sum_i s_i\, g(X_i),$$
+# \left(2L\,\mathfrak R_n(G) + 2\,\Delta\ell\sqrt{\frac{\log(2/\delta)}{2n}}\right),$$
+#
+# $$\mathfrak R_n(G) = \mathbb E \sup_{g \in G} \frac1n \sum_i s_i\, g(X_i),$$
 #
 # where the $s_i$ are fair coins $\pm1$. The left side is about *clean* labels.
 #

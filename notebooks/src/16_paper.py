@@ -79,12 +79,12 @@ Markdown(f"In profile {profile}: **{paper.summarise(verdicts.verdict)}**.")
 # stands how many of the cells that check it pass. (The colour of an arrow only helps the eye to
 # follow it.)
 #
-# **Expect** green in the second column: these are proofs, and a cell that fails there refutes one.
+# **Expect** ✓ in the second column: these are proofs, and a cell that fails there refutes one.
 # In the third column the theory promises less than the paper claims. It says which order the best
 # reward has, not how far a fixed number of epochs comes, and not that a policy with the better
-# order wins more often at every distance from the reference. A mixed frame there refutes no
+# order wins more often at every distance from the reference. A ± there refutes no
 # theorem; it says that the experiments ask for more than the theorems give. The claims of 12, 13
-# and 14 are hypotheses of this companion's, some of them asked in order to be refuted: a red frame
+# and 14 are hypotheses of this companion's, some of them asked in order to be refuted: ✗
 # there contradicts nothing that the paper says. T10, for one, says how many labels are enough, and
 # nothing of the rate at which a network trades pairs against noise, which is what 14 asks.
 
@@ -142,8 +142,8 @@ Markdown(figures.to_markdown(paper.tabulate_theorems(verdicts), "llll"))
 # different picture in each part of the argument: derivations hold or fail as a whole; on MNIST, the
 # paper's own experiment at the size of the profile, most of the claims about accuracy should be
 # reproduced at high noise; on language models the claims are about win rates, where the paper
-# reports leads of up to 15 points. Red in a bar of reward accuracy on MNIST would contradict the
-# paper's first experiment. Red in a bar "beyond the paper" contradicts a hypothesis of this
+# reports leads of up to 15 points. Orange in a bar of reward accuracy on MNIST would contradict the
+# paper's first experiment. Orange in a bar "beyond the paper" contradicts a hypothesis of this
 # companion's, and nothing that the paper says.
 
 # %%

@@ -196,11 +196,12 @@ def _judge_measurement(claim: Claim, profile: str) -> tuple[str, str]:
     path = f"data/{claim.table}.csv"
     place = _find_place(profile, path)
     if place is None:
-        return f"no {claim.table}.csv in profile {profile}", "not measured"
+        return "not run yet", "not measured"
     rows = _find_rows(pd.read_csv(profiles.find_result(place, path)), claim.row)
     # the profile, or an exercise, left the method out
     if len(rows) != 1:
-        return f"{len(rows)} such rows in {claim.table}.csv", "not measured"
+        found = f"{len(rows)} such rows in {claim.table}.csv" if rows else "left out of this run"
+        return found, "not measured"
     row = rows[0]
     note = "" if place == profile else f", profile {place}"
     # a smoke run decides nothing, and its tables say so themselves

@@ -411,7 +411,7 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
         rates = sorted({row["noise_rate"] for row in each if "noise_rate" in row})
         section = sections.get(study_of(name), {})
         runs = sum(_count_seeds(section, *each) for each in product(methods, rates))
-        command = f"python -m sympo run {study_of(name)} --profile gpu"
+        command = f"`python -m sympo run {study_of(name)} --profile gpu`"
         rates_text = ", ".join(f"{rate:g}" for rate in rates)
         labels = ", ".join(map(label, methods))
         rows.append((name_notebook(name), len(each), labels, rates_text, runs, command))

@@ -32,7 +32,8 @@ def collect() -> Iterator[dict[str, float]]:
 def phase(name: str) -> Iterator[None]:
     """Add the wall time of this block to what is collected under `name`, if anybody collects.
 
-    A reader of a notebook sees the name meanwhile, see `progress.stage`. A GPU may still be at work when the block ends. The phases of studies end by reading results.
+    Meanwhile a reader of a notebook sees the name, see `progress.stage`. A GPU may still be at work
+    when the block ends. The phases of studies end by reading results.
     """
     started = time.perf_counter()
     try:

@@ -1,7 +1,7 @@
 """Profiles: the sizes of every study, validated, and the folders that results go to."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,8 +50,17 @@ class StudyConfig(BaseModel):
         """One row per field, to show at the top of a notebook."""
         import pandas as pd
 
-        values = {field: str(value) for field, value in self.model_dump().items()}
+        values = {field: _describe(value) for field, value in self.model_dump().items()}
         return pd.DataFrame.from_dict(values, orient="index", columns=["value"])
+
+
+def _describe(value: Any) -> str:
+    """A field's value in words: the entries of a list or a mapping with commas between them."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_describe(each)}" for key, each in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_describe, value)) or "none"
+    return str(value)
 
 
 AnyConfig = TypeVar("AnyConfig", bound=StudyConfig)

@@ -346,7 +346,7 @@ def test_a_result_that_is_missing_gives_no_verdict(world):
     (world.data / "table1.csv").unlink()
     assert judge().loc["a", ["verdict", "evidence"]].to_list() == [
         "not measured",
-        "no table1.csv in profile laptop",
+        "not run yet",
     ]
 
 

@@ -359,7 +359,7 @@ def test_missing_runs_are_methods_times_rates_times_seeds(verdicts):
     planned = [run for run in config.runs() if (run.noise_rate, run.beta) == (0.4, config.beta)]
     waited = [run for run in planned if run.method in ("dpo", "ropo", "sympo_ramp")]
     assert (row["noise rates"], row["runs"]) == ("0.4", len(waited))
-    assert row["command"] == "python -m sympo run hh --profile gpu"
+    assert row["command"] == "`python -m sympo run hh --profile gpu`"
 
 
 def test_a_question_without_a_verdict_is_not_measured(verdicts):

@@ -15,8 +15,8 @@ _SPREAD = 0.035
 def fig15_noise_routes(table: pd.DataFrame) -> Figure:
     """Which routes of the audit find a noise rate that is known. A panel per route; a thin bar is
     the 95% interval from one draw of the data. Across: the rate that was put in, where the draws
-    stand side by side. Blue bars hold the truth, which is on the dotted line, red ones miss it; the
-    numbers above count those that hold it.
+    stand side by side. Blue bars hold the truth, which is on the dotted line, orange ones miss it;
+    the numbers above count those that hold it.
 
     Args:
         table: columns route, noise_rate (the truth), seed, low, high, and covered (whether the

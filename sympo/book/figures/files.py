@@ -219,7 +219,9 @@ def save_provenance(
     fields = provenance.collect(**extra)
     if origins:
         # a set: a study of many runs was mostly trained by one machine
-        trained = {" · ".join(str(origin.get(key)) for key in _ORIGIN) for origin in origins}
+        trained = {
+            " · ".join(str(origin[key]) for key in _ORIGIN if origin.get(key)) for origin in origins
+        }
         fields["trained_with"] = sorted(trained)
         fields["training_seconds"] = round(sum(origin["seconds"] for origin in origins))
     text = json.dumps(fields, indent=1) + "\n"

@@ -42,8 +42,8 @@ def fig16_map(boxes: pd.DataFrame, arrows: pd.DataFrame) -> Figure:
     arrow leads from what is needed to what needs it: from an assumption to a theorem, and from a
     theorem, which is checked in its own box, to the experiment that tests it in trained models. It
     is dashed where the assumption is enough and not needed, and where an experiment asks for more
-    than the theorem says. Frames: green ✓, all as claimed; orange ±, in part; red ✗, none, and
-    something speaks against it; black …, not measured, or too few runs to tell.
+    than the theorem says. Frames: green ✓, all as claimed; amber ±, in part; orange ✗, none,
+    and something speaks against it; black …, not measured, or too few runs to tell.
 
     Args:
         boxes: columns column, id, text, note, state ("held", "mixed", "failed", "open" or empty),
@@ -157,7 +157,7 @@ def fig16_verdicts(table: pd.DataFrame) -> Figure:
     """What the claims came to: how many of each kind were reproduced, derived or contradicted. A
     bar is a kind of claim in one world: mathematics, MNIST, real text, small language models whose
     reward is known, or the large ones of the paper. Its length, and the number at its end, is how
-    many claims there are. Look at the two key results first, and for the red parts.
+    many claims there are. Look at the two key results first, and for the orange parts.
 
     Args:
         table: columns group, notebook, outcome (a verdict), claims.

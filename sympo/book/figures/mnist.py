@@ -144,13 +144,13 @@ def fig2_mnist_noise(risks: pd.DataFrame, rankings: pd.DataFrame) -> Figure:
     """Networks trained on asymmetric noise, on its symmetric equivalent, and on tied noise. Top, a
     row per loss and a column per pair of rates $(ε_p, ε_n)$: the risk on clean test pairs against
     the epoch of training. Labels are flipped at these two rates (asymmetric: blue, dashed), at one
-    rate that is equivalent by Lemma 1 (equivalent: orange, broad), or at the two rates where the
+    rate that is equivalent by Lemma 1 (equivalent: amber, broad), or at the two rates where the
     image with more ink tends to be written first, which breaks the condition of the lemma (tied:
-    red, dotted). If the lemma holds, blue lies on orange, and nothing keeps red there. Bottom: how
-    alike two learned rewards rank test images, by Kendall’s $τ$ (1: the same order; 0: unrelated),
-    averaged over the pairs of rates; a small point is a seed, a large one the mean. The yardstick
-    is two networks of the equivalent noise with different seeds. Bands and bars are 95% intervals
-    over seeds.
+    orange, dotted). If the lemma holds, blue lies on amber, and nothing keeps orange there. Bottom:
+    how alike two learned rewards rank test images, by Kendall’s $τ$ (1: the same order; 0:
+    unrelated), averaged over the pairs of rates; a small point is a seed, a large one the mean. The
+    yardstick is two networks of the equivalent noise with different seeds. Bands and bars are 95%
+    intervals over seeds.
 
     Args:
         risks: columns method, noise_pair, condition (asymmetric, equivalent or tied), seed, epoch,

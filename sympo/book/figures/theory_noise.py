@@ -43,10 +43,10 @@ _CENTRE = {"ha": "center", "va": "center"}
 def fig_t2_tree(table: pd.DataFrame) -> Figure:
     """From a pair to its noisy label: four ways, of which the loss tells only two apart.
     From left to right: the winner is written first with probability π, which makes the true label y
-    = +1, or second, which makes it y = −1. The annotator flips the first label with probability ε_p
-    and the second with probability ε_n. What the loss gets to see is the noisy label ỹ times the
-    score g: the margin z wherever the label was kept (blue, solid), and −z wherever it was flipped
-    (red, dashed). Look at the last column: the two red probabilities add up to one rate ε.
+    = +1, or second, which makes it y = −1. The annotator flips the first label with probability
+    $ε_p$ and the second with probability $ε_n$. What the loss gets to see is the noisy label ỹ times
+    the score g: the margin z wherever the label was kept (blue, solid), and −z wherever it was
+    flipped (orange, dashed). Look at the last column: the two orange probabilities add up to one rate ε.
 
     Args:
         table: columns winner, loser (names of answers), label, noisy (±1), probability: the four
@@ -121,7 +121,7 @@ def fig_t2_tied_order(table: pd.DataFrame) -> Figure:
     Across: η, how often the longer answer of a pair truly wins. Up: how often the noisy labels of
     an annotator with a favourite position say that it wins. The noisy majority changes sides where
     a line crosses ½ (dots). If a coin has drawn the written order (blue, solid), that is at η = ½,
-    as it should be. If the longer answer mostly stands first (red, dashed), it is too far to the
+    as it should be. If the longer answer mostly stands first (orange, dashed), it is too far to the
     left: in the shaded strip the longer answer loses more often than it wins, and the noisy
     majority says that it is the better one.
 
@@ -166,7 +166,7 @@ def fig_t2_tied_order(table: pd.DataFrame) -> Figure:
 def fig_t3_logistic_penalty(table: pd.DataFrame) -> Figure:
     """Noise adds a bowl around 0 to the logistic loss, and a constant to the sigmoid loss.
     Left and middle, at one noise rate ε: the noisy loss (black) is the sum of its clean part
-    (1−2ε)·ℓ(z) (blue, dashed) and of the penalty ε·(ℓ(z) + ℓ(−z)) (red, dash-dotted), over the
+    (1−2ε)·ℓ(z) (blue, dashed) and of the penalty ε·(ℓ(z) + ℓ(−z)) (orange, dash-dotted), over the
     margin z. For the sigmoid loss the penalty is flat, and moves no minimum. Right: the noisy
     logistic loss of a pair that is always won, at five rates. Without noise it falls for ever; with
     noise it has a minimum (dots), which moves towards 0 as ε rises.
