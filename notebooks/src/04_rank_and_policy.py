@@ -1225,6 +1225,8 @@ Markdown(
 # A constant is even: flips take exactly ε. But it never fades on the right either, so margins grow
 # without bound; and held in a box, the best reward has two levels and ties the rest (T7).
 # </details>
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance("04_rank_and_policy", profile=profile)

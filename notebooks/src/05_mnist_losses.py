@@ -801,6 +801,8 @@ ends.rename(columns=lambda name: name.replace("-", "−"))
 # 5. Set `overrides = {"epochs": 5, "losses": ["logistic", "cauchy", "sigmoid"]}`, restart and run
 #    all. Does a heavier tail change the picture at five epochs? (`ramp` and `hinge` then drop out
 #    of the tested claims.)
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance(

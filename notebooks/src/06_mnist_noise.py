@@ -377,6 +377,8 @@ Markdown(
 #    No. The swap makes labels look balanced, but which pairs were flipped is already settled, and
 #    it depends on ink. Notebook 02 shows it by enumeration.
 #    </details>
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance(

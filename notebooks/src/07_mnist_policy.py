@@ -996,6 +996,8 @@ Markdown(f"Above or below the line, at ε = {full_rate:g} and the final epoch: {
 #    </details>
 # 4. Set `overrides = {"losses": ["logistic", "sigmoid"], "epochs": 5}`, restart and run all. How
 #    much of the gap at equal KL is there before anything is memorised?
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance(

@@ -148,9 +148,9 @@ for name, tested in tests.items():
     for subset, rows in tested.groupby("subset"):
         longer = stats.clustered_mean(rows.longer, rows.prompt)
         row = {"corpus": name, "subset": subset, "training_pairs": len(corpora[name].train)}
-        interval = {field: getattr(longer, field) for field in stats.Interval._fields}
-        baselines.append({**row, "test_pairs": len(rows), **interval})
-baselines = pd.DataFrame(baselines)
+        row |= {"test_pairs": len(rows), "test_prompts": longer.n}
+        baselines.append({**row, **longer._asdict()})
+baselines = pd.DataFrame(baselines).drop(columns="n")
 figures.save_table(baselines, "table8_baselines", profile=profile)
 
 # %% tags=["hide-input"]
@@ -726,6 +726,8 @@ Markdown(
 #    </details>
 # 4. Set `overrides = {"features": ["length"], "shared_features": "length"}`, restart and run all.
 #    What is left of the differences with four features?
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance(

@@ -718,6 +718,8 @@ Markdown(source)
 # 6. Set `overrides = {"noise_rates": [0.0, 0.45], "seeds": 4, "other_seeds": 0}`, restart and run
 #    all. Which of the three comparisons moves most? (The claims are then those of another
 #    experiment.)
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance("09_gold", runs.records, profile=profile, overrides=overrides)

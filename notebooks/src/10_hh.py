@@ -253,6 +253,9 @@ Markdown(sentence)
 #
 # ## The results
 #
+# (Until this study has been run on a GPU, what follows is empty, and its text says what to look
+# for.)
+#
 # From here on we look at full runs, if there are any. In profiles gpu and paper they are those
 # above. In profile laptop they are the runs of profile gpu whose results are committed here, with
 # their origin in `figures/gpu/data/10_hh.json`; the code is the same. (Smoke draws its few steps,
@@ -538,6 +541,8 @@ results.tabulate_sizes("hh")
 #
 #    Nothing about the losses: the model cannot read, and two seeds are two values.
 #    </details>
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 weights = sorted({record["provenance"]["weights"] for record in runs.records})

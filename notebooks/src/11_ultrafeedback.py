@@ -205,6 +205,9 @@ near if len(near) else None
 #
 # ## The results
 #
+# (Until this study has been run on a GPU, what follows is empty, and its text says what to look
+# for.)
+#
 # In profiles gpu and paper these are of the runs above. In profile laptop they are the committed
 # results of profile gpu, with their origin in `figures/gpu/data/11_ultrafeedback.json`. In smoke
 # the numbers mean nothing.
@@ -429,6 +432,8 @@ results.tabulate_sizes("ultrafeedback")
 #    The win rate: it comes from a reward model that learned GPT-4's tastes from few pairs, about
 #    answers cut short, to prompts of another kind than people's own.
 #    </details>
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 weights = sorted({record["provenance"]["weights"] for record in runs.records})

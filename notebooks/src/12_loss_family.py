@@ -1090,6 +1090,8 @@ Markdown(
 #    Not alone: both are bounded and let go of strong contradictions, and in short training they
 #    resemble the symmetric ones (notebook 05 has truncated hinge at full length).
 #    </details>
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance(

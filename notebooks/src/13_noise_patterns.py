@@ -1037,6 +1037,8 @@ Markdown(
 #    two rates). What cannot be done is to do it without knowing them, which is the point of a
 #    symmetric loss.
 #    </details>
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 figures.save_provenance(

@@ -745,6 +745,8 @@ summary.rename(columns={"estimate": "agreement", "n": "pairs"})
 #    Its minimisers do not depend on it (T4). But the rate says how many pairs you need, and whether
 #    to pay for better labels instead.
 #    </details>
+#
+# ## Provenance
 
 # %% tags=["hide-output"]
 about = profiles.resolve_profile(profile) if not file else ""

@@ -313,5 +313,8 @@ Markdown(paper.write_results(profile))
 # %% tags=["hide-input"]
 Markdown(f"```bibtex\n{paper.cite()}\n```")
 
+# %% [markdown]
+# ## Provenance
+
 # %% tags=["hide-output"]
 figures.save_provenance("16_paper", profile=profile)

@@ -361,7 +361,7 @@ def count_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
 def write_not_replicated(verdicts: pd.DataFrame) -> str:
     """The claims that were put to the test and did not come out as claimed, as Markdown.
 
-    The clearest come first, in a table for each verdict.
+    The clearest come first, in a table for each verdict, of which only the first is not folded.
 
     Args:
         verdicts: of `claims.judge_claims`, or some of its rows.
@@ -374,7 +374,8 @@ def write_not_replicated(verdicts: pd.DataFrame) -> str:
         if len(rows):
             table = to_markdown(rows[columns], "l" * len(columns))
             title = f"{verdict.capitalize()}: {len(rows)}"
-            parts.append(f"<details open><summary>{title}</summary>\n\n{table}\n</details>")
+            state = " open" if verdict == NOT_REPLICATED[0] else ""
+            parts.append(f"<details{state}><summary>{title}</summary>\n\n{table}\n</details>")
     return "\n\n".join(parts)
 
 

@@ -74,11 +74,8 @@ def to_html(table: pd.DataFrame) -> str:
 
 def _render(table: pd.DataFrame) -> str:
     cells = [_describe_all(table.iloc[:, place]) for place in range(table.shape[1])]
-    shown = pd.DataFrame(
-        [*zip(*cells, strict=True)] or [[]] * len(table),
-        index=_name_index(table.index),
-        columns=_name_index(table.columns),
-    )
+    shown = pd.DataFrame(dict(enumerate(cells)), index=_name_index(table.index), dtype=str)
+    shown.columns = _name_index(table.columns)
     for place, column in enumerate(table.columns):
         if column in _METHOD_COLUMNS:
             shown.isetitem(place, shown.iloc[:, place].map(_label))
@@ -173,7 +170,8 @@ def describe(value: Any) -> str:
     if value is None or value is pd.NA:
         return "–"
     if isinstance(value, float | np.floating):
-        return _describe_float(value, count_decimals([value]))
+        number = float(value)
+        return _describe_float(number, count_decimals([number]))
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {describe(each)}" for key, each in value.items())
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):

@@ -44,9 +44,10 @@ def fig_t2_tree(table: pd.DataFrame) -> Figure:
     """From a pair to its noisy label: four ways, of which the loss tells only two apart.
     From left to right: the winner is written first with probability π, which makes the true label y
     = +1, or second, which makes it y = −1. The annotator flips the first label with probability
-    $ε_p$ and the second with probability $ε_n$. What the loss gets to see is the noisy label ỹ times
-    the score g: the margin z wherever the label was kept (blue, solid), and −z wherever it was
-    flipped (orange, dashed). Look at the last column: the two orange probabilities add up to one rate ε.
+    $ε_p$ and the second with probability $ε_n$. What the loss gets to see is the noisy label ỹ
+    times the score g: the margin z wherever the label was kept (blue, solid), and −z wherever it
+    was flipped (orange, dashed). Look at the last column: the two orange probabilities add up to
+    one rate ε.
 
     Args:
         table: columns winner, loser (names of answers), label, noisy (±1), probability: the four
