@@ -197,7 +197,7 @@ def test_a_notebook_shows_the_file_that_was_saved(shown, tmp_path, monkeypatch):
     assert base64.b64decode(data["image/png"]) == saved.path.read_bytes()
     with Image.open(saved.path) as image:
         # wider than in print, and sharp where a screen has two dots per pixel
-        assert metadata["image/png"]["width"] == round(figures.WIDTH * 125)
+        assert metadata["image/png"]["width"] == int(figures.WIDTH * 125)
         assert image.width >= 2 * metadata["image/png"]["width"]
     assert metadata["image/png"]["alt"]
 

@@ -178,7 +178,7 @@ def display_png(data: bytes, *, inches: float, alt: str) -> None:
     """Show a picture under the running cell, larger than in print; `alt` may be empty."""
     from IPython.display import Image, display
 
-    display(Image(data, width=round(inches * _PIXELS), alt=alt or None))
+    display(Image(data, width=int(inches * _PIXELS), alt=alt or None))
 
 
 def subplots(
