@@ -75,7 +75,8 @@ fi
 endef
 
 lab: env  ## open JupyterLab on the notebooks; LAB="--no-browser --allow-root" passes options on
-	JUPYTER_PREFER_ENV_PATH=1 "$(PYTHON)" -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
+	JUPYTER_PREFER_ENV_PATH=1 JUPYTER_CONFIG_PATH="$(CURDIR)/notebooks/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
+	  "$(PYTHON)" -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(LAB)
 
