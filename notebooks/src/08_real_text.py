@@ -647,17 +647,7 @@ telling = ["method", "compared_with", "estimate", "low", "high", "p_holm", "dete
 score_noise.loc[score_noise.gap == "far", telling].reset_index(drop=True)
 
 # %% tags=["hide-input"]
-far = telling = [
-    "method",
-    "compared_with",
-    "estimate",
-    "low",
-    "high",
-    "p_holm",
-    "detectable",
-    "verdict",
-]
-score_noise.loc[score_noise.gap == "far", telling].reset_index(drop=True)
+far = score_noise[score_noise.gap == "far"]
 lines = [
     f"- far pairs, {row.method}, flips near ties − {row.compared_with.replace('none', 'no')} flips "
     f"= {compared.describe_difference(row)}: **{row.verdict}**."
