@@ -98,10 +98,14 @@ def root() -> Path:
 
 
 def resolve_profile(profile: str) -> str:
-    """`profile` itself, with "auto" replaced by gpu where CUDA is available and laptop elsewhere.
+    """`profile` itself, with "auto" replaced by gpu on a recent GPU and by laptop elsewhere.
+
+    Recent is a GPU whose hardware has bfloat16. The profile gpu is sized for an H100; a T4, which
+    Colab lends, has an eighth of its speed at best.
 
     Raises:
         ValueError: no such profile.
+    Check: tests/book/test_colab.py.
     """
     if profile == "auto":
         # A build for processors has no CUDA, so torch, which takes seconds, is not even loaded.
@@ -110,7 +114,10 @@ def resolve_profile(profile: str) -> str:
             return "laptop"
         import torch
 
-        return "gpu" if torch.cuda.is_available() else "laptop"
+        recent = torch.cuda.is_available() and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        return "gpu" if recent else "laptop"
     if profile not in PROFILES:
         raise ValueError(unknown_name("profile", profile, ("auto", *PROFILES)))
     return profile
