@@ -1,18 +1,14 @@
-"""Every notebook: its shape, its pair, its committed outputs, its first cell on Colab, and its run
-in the smoke profile.
+"""Every notebook: its shape, its pair, its committed outputs, and its run in the smoke profile.
+
+What its first cell does on Colab is test_colab.py's business.
 """
 
 import ast
-import importlib.metadata
-import importlib.util
 import os
 import re
-import runpy
-import shutil
 import subprocess
 import sys
 import textwrap
-from types import ModuleType
 
 import nbformat
 import pytest
@@ -152,133 +148,6 @@ def imports(source: str) -> bool:
     return any(
         isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(ast.parse(source))
     )
-
-
-# The first cell, which does something on Colab alone
-
-
-def test_the_bootstrap_is_the_same_everywhere():
-    cells = [tagged(execute.read_twin(name), "bootstrap") for name in NAMES]
-    (source,) = {cell.source for (cell,) in cells}
-    assert source == BOOTSTRAP
-
-
-BOOTSTRAP = tagged(execute.read_twin("00_start_here"), "bootstrap")[0].source
-
-
-def run_bootstrap(folder, *, repository: str) -> None:
-    """Run the first cell with an address in it, and `folder` in the place of Colab's /content."""
-    source = BOOTSTRAP.replace('repository = ""', f'repository = "{repository}"')
-    assert "/content/" in source
-    exec(compile(source.replace("/content/", f"{folder}/"), "bootstrap", "exec"), {})
-
-
-@pytest.fixture
-def colab(monkeypatch, tmp_path):
-    """A machine that looks like Colab's: its module is loaded, the working folder is elsewhere."""
-    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
-    folder = tmp_path / "content"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def test_bootstrap_does_nothing_elsewhere(monkeypatch, tmp_path):
-    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
-    monkeypatch.setattr(subprocess, "run", lambda *args, **options: pytest.fail("it ran a command"))
-    monkeypatch.chdir(tmp_path)
-    run_bootstrap(tmp_path, repository="")
-    run_bootstrap(tmp_path, repository="owner/name")
-    assert os.listdir(tmp_path) == []
-
-
-def test_bootstrap_asks_for_the_address(colab):
-    with pytest.raises(AssertionError, match="write this repository's GitHub address, owner/name"):
-        run_bootstrap(colab, repository="")
-    assert os.listdir(colab) == []
-
-
-def test_bootstrap_clones_once_and_runs_colab_py(colab, monkeypatch, tmp_path):
-    """A local git repository answers for GitHub; its colab.py notes where and how often it ran."""
-    origin = tmp_path / "github" / "owner" / "name"
-    (origin / "notebooks").mkdir(parents=True)
-    note = tmp_path / "note.txt"
-    script = f"open({str(note)!r}, 'a').write(__file__ + '\\n')"
-    (origin / "notebooks" / "colab.py").write_text(script)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
-        subprocess.run([*git, *command], cwd=origin, check=True)
-    # git reads these as settings: addresses on GitHub lead to the folder
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{tmp_path}/github/.insteadOf")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/")
-
-    clone = colab / "companion"
-    run_bootstrap(colab, repository="owner/name")
-    (clone / "mine.txt").write_text("kept")
-    monkeypatch.chdir(clone / "notebooks")  # where the first run leaves the kernel
-    run_bootstrap(colab, repository="owner/name")
-    assert note.read_text().splitlines() == [str(clone / "notebooks" / "colab.py")] * 2
-    assert (clone / "mine.txt").is_file()
-    assert not (clone / "notebooks" / "companion").exists()
-
-
-@pytest.fixture
-def clone(colab):
-    """A clone of which only notebooks/colab.py is there."""
-    folder = colab / "companion"
-    (folder / "notebooks").mkdir(parents=True)
-    shutil.copy(FOLDER / "colab.py", folder / "notebooks")
-    return folder
-
-
-@pytest.fixture
-def commands(monkeypatch):
-    """The commands that are run, in the order of their running, instead of running them."""
-    calls = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: calls.append(command))
-    return calls
-
-
-def hide_sympo(monkeypatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "sympo" else find(name)
-    )
-
-
-def test_colab_installs_beside_what_is_there(clone, commands, monkeypatch):
-    hide_sympo(monkeypatch)
-    runpy.run_path(str(clone / "notebooks" / "colab.py"))
-    ((python, *pip, package),) = commands
-    pins = clone / "build" / "colab-pins.txt"
-    assert python == sys.executable
-    assert pip == ["-m", "pip", "install", "-q", "-c", str(pins)]
-    assert package == f"{clone}[paper]"
-    kept = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pandas")}
-    assert dict(line.split("==") for line in pins.read_text().splitlines()) == kept
-    assert os.getcwd() == str(clone / "notebooks")
-
-
-def test_colab_installs_once(clone, commands):
-    runpy.run_path(str(clone / "notebooks" / "colab.py"))  # sympo can be imported here
-    assert commands == []
-    assert os.getcwd() == str(clone / "notebooks")
-
-
-def test_colab_asks_for_a_restart_when_pyarrow_was_replaced(clone, commands, monkeypatch):
-    hide_sympo(monkeypatch)
-    old = ModuleType("pyarrow")
-    old.__version__ = "18.1.0"
-    monkeypatch.setitem(sys.modules, "pyarrow", old)
-    with pytest.raises(SystemExit, match="Restart session, and run again"):
-        runpy.run_path(str(clone / "notebooks" / "colab.py"))
-    assert len(commands) == 1
-
-
-def test_colab_is_not_taken_for_a_notebook():
-    assert (FOLDER / "colab.py").is_file()
-    assert not [name for name in NAMES if "colab" in name]
 
 
 # What the notebooks show
