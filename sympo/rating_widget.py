@@ -167,7 +167,9 @@ class RatingWidget:
             act()
         except (ValueError, OSError) as error:
             self._say(f"Not saved: {error}")
-        self._keys.focus()
+        # ipywidgets 7, which Colab has, cannot move the focus.
+        if hasattr(self._keys, "focus"):
+            self._keys.focus()
 
     def _rate(self, choice: _Choice) -> None:
         if self._position is None:

@@ -80,6 +80,15 @@ def test_buttons_and_keys_do_the_same(tmp_path, clock, act):
     assert "3 of 5 rated, 1 tie" in texts(shown)
 
 
+def test_ipywidgets_7_will_do(tmp_path, clock, monkeypatch):
+    """Colab's: its widgets have no `focus`."""
+    monkeypatch.delattr(widgets.DOMWidget, "focus", raising=False)
+    shown = rate(draw(3), tmp_path / "r.jsonl", rater="ann")
+    press(shown, "1", clock)
+    click(shown, "Tie", clock)
+    assert verdicts(shown) == ["first", "tie"]
+
+
 def test_the_screen_has_the_two_answers_in_their_order_and_no_name(tmp_path, clock):
     items = draw(12)
     shown = rate(items, tmp_path / "r.jsonl", rater="ann")
