@@ -178,7 +178,9 @@ def display_png(data: bytes, *, inches: float, alt: str) -> None:
     """Show a picture under the running cell, larger than in print; `alt` may be empty."""
     from IPython.display import Image, display
 
-    display(Image(data, width=int(inches * _PIXELS), alt=alt or None))
+    # In the metadata, because Colab's IPython 7 has no argument for it.
+    metadata = {"alt": alt} if alt else None
+    display(Image(data, width=int(inches * _PIXELS), metadata=metadata))
 
 
 def subplots(
