@@ -117,7 +117,7 @@ test: lint  ## lint, types and every test; each notebook runs in the smoke profi
 
 e2e: env  ## run notebooks in JupyterLab under a headless Chromium; E2E="-k 02" chooses
 	@"$(PYTHON)" -m pip install --quiet -c constraints.txt -e ".[e2e]"
-	@"$(PYTHON)" -m pytest -m e2e tests/e2e --timeout=1200 $(E2E)
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest -m e2e tests/e2e --timeout=1200 $(E2E)
 
 lint: env  ## ruff's checks and format, mypy's types
 	@"$(PYTHON)" -m ruff check $(CODE)
