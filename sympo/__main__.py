@@ -21,6 +21,12 @@ __all__ = ["main"]
 # A budget counts from here: what is imported later takes seconds.
 _STARTED = time.monotonic()
 
+# Written out, since the registry of studies is not imported for --help.
+NAMES = (
+    "mnist_losses,mnist_noise,hh,gold,ultrafeedback,gold_grammar,real_text,"
+    "noise_patterns,loss_family,finite_sample"
+)
+
 # Commands of the library, by the module whose `main` reads the rest of the line.
 _LIBRARY = {
     "audit": ("sympo.audit", "say how noisy a file of preferences is, and what to train with"),
@@ -85,9 +91,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     profile.add_argument("--profile", default="auto", help=profiles)
 
     run = commands.add_parser("run", parents=[profile], help="train what has no record yet")
-    # The names are written out, since the registry of studies is not imported for --help.
-    names = "mnist_losses, mnist_noise, real_text, gold, hh or ultrafeedback"
-    run.add_argument("study", metavar="STUDY", help=names)
+    run.add_argument("study", metavar="STUDY", help=f"one of {NAMES}")
     run.add_argument(
         "--set",
         action="append",
@@ -102,8 +106,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--studies",
         type=lambda text: text.split(","),
         metavar="A,B",
-        help="mnist_losses,mnist_noise,hh,gold,ultrafeedback,real_text if none is named; in "
-        "run-all in the order of their importance",
+        help=f"{NAMES} if none is named; in run-all in the order of their importance",
     )
     commands.add_parser(
         "fetch",

@@ -706,9 +706,13 @@ Markdown(
 #    line (T13). If annotators err on particular pairs, it may.
 #    </details>
 # 2. The loss `unhinged`, $1 - z$, has a constant gradient. Which $\theta$ does it learn without
-#    weight decay? <details><summary>Answer</summary>Its gradient is minus the mean difference of
-#    features, so it goes on growing in that direction (Adam takes equal steps in every coordinate):
-#    the head that weighs each feature by how often it points the right way.</details>
+#    weight decay?
+#    <details><summary>Answer</summary>
+#
+#    Its gradient is minus the mean difference of features, so it goes on growing in that direction
+#    (Adam takes equal steps in every coordinate): the head that weighs each feature by how often it
+#    points the right way.
+#    </details>
 # 3. Why is the interval over prompts not made narrower by more seeds?
 #    <details><summary>Answer</summary>
 #

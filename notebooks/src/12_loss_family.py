@@ -60,6 +60,7 @@ from sympo.book.figures.family import show_contrasts, show_ranges
 from sympo.studies import mnist, profiles, records, sources
 from sympo.studies.mnist import family
 from sympo.studies.profiles import study_config
+from sympo.studies.text.study import one_thread
 
 config = study_config("loss_family", profile, **overrides)
 seed = 1  # of everything drawn in the theory part
@@ -637,6 +638,7 @@ assert min(circle @ theory.compute_gaps(ranks).T) < 0 < max(circle @ theory.comp
 
 
 # %%
+@one_thread()  # on tensors as small as these a second thread only waits
 def descend(name, rewards, majority, sampling=1 / 6, *, steps, rate=10.0):
     """Gradient descent on the risk of an election, at the temperature of slope ¼."""
     loss = losses.get(name).fn

@@ -147,6 +147,7 @@ def test_fetch_fails_where_something_cannot_be_had(capsys, monkeypatch):
 
 def test_studies_of_the_queue_are_those_of_the_profiles():
     assert set(queue.STUDIES) == set(profiles.STUDIES)
+    assert command.NAMES.split(",") == list(queue.STUDIES)
 
 
 @pytest.fixture

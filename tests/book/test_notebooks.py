@@ -60,6 +60,17 @@ def test_pair(name):
 
 
 @each_notebook
+def test_what_is_folded_is_read_as_markdown(name):
+    """What stands on the line of a summary is HTML, and its $ and ` are shown as they are."""
+    sources = [
+        cell.source for cell in execute.read_twin(name).cells if cell.cell_type == "markdown"
+    ]
+    text = "\n".join(sources)
+    assert not re.findall(r"</summary>[^\n]+", text)
+    assert not re.findall(r"</summary>\n[ ]*[^\s]+", text)
+
+
+@each_notebook
 def test_cells_are_few_and_short(name):
     cells = code(execute.read_twin(name))
     assert len(cells) <= 45

@@ -40,6 +40,7 @@ def start_lab(repository: Path, tmp_path_factory: Any) -> Iterator[Callable[...,
             "IPYTHONDIR": str(own / "ipython"),
             "PYTHONPATH": str(package),
             "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_CONFIG_PATH": str(repository / "notebooks" / "jupyter"),
         }
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
