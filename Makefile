@@ -41,7 +41,7 @@ SLOW := slow or pypi or cuda
 .PHONY: help env lab paper executed figures notebooks smoke check test e2e lint book pdf verify bench badges clean force
 
 help:  ## list the targets
-	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken where CUDA is available, laptop elsewhere."
+	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken on a GPU with bfloat16, laptop elsewhere."
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-9s  %s\n", $$1, $$2 }'
 
 env: $(STAMP)  ## install the exact versions of constraints.txt, into the active environment or .venv
