@@ -206,11 +206,11 @@ assert after.margin_true > 0
 log.iloc[[0, 1, 2, 4, 9]].round(4)
 
 # %% [markdown]
-# The first row was measured before the first update: the loss is ½ and the margin 0.
-# (`accuracy_true` is 0 there, because a margin of exactly 0 counts as wrong.) After that the loss
-# falls and the margin rises. `margin_true` and `accuracy_true` are taken on the labels *before* the
-# flips, which the loss never sees; `flipped_fit` is the share of flipped labels that the policy has
-# come to agree with.
+# The first row was measured before the first update: the loss is ½ and the margin 0. (The true
+# accuracy is 0 there, because a margin of exactly 0 counts as wrong.) After that the loss falls and
+# the margin rises. True margin and true accuracy are taken on the labels *before* the flips, which
+# the loss never sees; the last column is the share of flipped labels that the policy has come to
+# agree with.
 #
 # ## One run
 #

@@ -290,7 +290,7 @@ means if len(means) else None
 # %% [markdown]
 # **Table 2**, in part: mean win rates against the SFT model and against the chosen answers, and
 # accuracy. `table_hh_metrics` holds the whole table, with intervals, margin,
-# `fit_flipped`, reward, KL and length.
+# agreement with flipped labels, reward, KL and length.
 #
 # ## The claim, tested
 

@@ -241,7 +241,7 @@ means if len(means) else None
 # %% [markdown]
 # **Table 3**, in part: mean win rates against the SFT model and against the chosen answers, and
 # accuracy. `table_ultrafeedback_metrics` holds the whole table, with intervals,
-# margin, `fit_flipped`, reward, KL and length.
+# margin, agreement with flipped labels, reward, KL and length.
 #
 # ## The claim, tested
 
@@ -334,7 +334,7 @@ Markdown(results.describe_judged(verdicts, config))
 # How large an effect could this study have seen? The accuracy of one policy on $n$ test pairs has a
 # standard error of about $\sqrt{1/(4n)}$. Two methods share pairs and judge, so their difference is
 # known better than that, but not by much where the policies order many pairs differently. What the
-# spread over seeds leaves is the column `detectable`: the true difference that a test of these
+# spread over seeds leaves is the detectable difference: the true difference that a test of these
 # seeds finds four times in five.
 
 # %% tags=["hide-input"]

@@ -983,7 +983,7 @@ for number, (claim, asked, (against, refuting), (needed, holding)) in enumerate(
 took = np.array([own[name, 0] for name in trained])
 clean = summary[(summary.noise_rate == 0) & (summary.setting == "own T")]
 lines[0] += (
-    f" The means of all losses lie within {np.ptp(clean.estimate[clean.epoch == 'final']):.3f} at "
+    f" The means of all losses spread over {np.ptp(clean.estimate[clean.epoch == 'final']):.3f} at "
     f"the final epoch. At a temperature above 1: **{caveat or decide(took < 1, took > 1)}**; "
     f"{sum(took > 1)} of {len(took)} losses took one above 1, {sum(took < 1)} one below."
 )
@@ -1047,12 +1047,12 @@ Markdown(
     f"{doubt}**Start near 0 and take a symmetric loss, {choice}: that it beats logistic was shown "
     f"for {proven.final:g} of {len(members)} at the last epoch and {proven.chosen:g} at the chosen "
     f"one.** In numbers: at ε = {headline:g} they are on average {lead.final:+.3f} and "
-    f"{lead.chosen:+.3f} from logistic and lie within {spread.final:.3f} and {spread.chosen:.3f}, "
+    f"{lead.chosen:+.3f} from logistic and spread over {spread.final:.3f} and {spread.chosen:.3f}, "
     f"{shown or 'none'} was shown better or worse than sigmoid, and differences below "
     f"{against.detectable.max():.3f} may have gone unseen. A tuned temperature gave {gains}, with "
     f"{at_edge[0]:g} and {at_edge[headline]:g} of {len(own) / len(at_edge):g} losses at an edge of "
     f"our grid. A warm start from afar leaves sigmoid {uneven.sigmoid.iloc[2]:.0%} wrong orders "
-    f"where sampling is uneven, a start near 0 {uneven.sigmoid.iloc[1]:.0%}."
+    f"where sampling is uneven; a start near 0 leaves {uneven.sigmoid.iloc[1]:.0%}."
 )
 
 # %% [markdown]

@@ -308,8 +308,8 @@ Markdown(
     f"that {1 - delta:.0%} of data sets stay below grows {measured[4_000]:.0f} times with n = "
     f"4,000 and {measured[1_000]:.0f} times with 1,000, where (1 − 2ε)⁻² = {(1 - 0.8) ** -2:.0f}. "
     f"Measured over bound: {risk_table.ratio.min():.3f} to {risk_table.ratio.max():.3f}; the mean "
-    f"of D_n alone comes to {risk_table.mean_ratio.min():.2f} to {risk_table.mean_ratio.max():.2f} "
-    "of its bound."
+    f"of $D_n$ alone comes to {risk_table.mean_ratio.min():.2f} to "
+    f"{risk_table.mean_ratio.max():.2f} of its bound."
 )
 
 # %% [markdown]
@@ -619,8 +619,8 @@ for margin in (0.05, 0.3, 0.8):
 # %% [markdown]
 # The next table has, for one pair and the error $\delta$: the labels that are necessary by (d),
 # those that a vote needs (exactly, interpolated between odd numbers), those that suffice by (c),
-# and the *price*, how many times as many as without noise. All three rows of numbers must stand in
-# this order at every rate.
+# and the *price*, how many times as many as without noise. The three columns of numbers must stand
+# in this order at every rate.
 
 # %%
 rows = []
@@ -717,7 +717,9 @@ Markdown(
     "and 0.001: "
     + "; ".join(
         f"{name} {', '.join(f'{value:.2f}' for value in sure[column])}"
-        for column, name in zip(axes, ("−n·log(1 − m²)", "n(1 − 2ε)²", "CLT"), strict=True)
+        for column, name in zip(
+            axes, ("−n·log(1 − m²)", "n(1 − 2ε)²", "the normal approximation"), strict=True
+        )
     )
     + f". That n(1 − 2ε)² is the worst axis held at {(worst == 'effective').sum()} of "
     f"{len(worst)} errors. Its spread is {', '.join(f'{r:.2f}' for r in spread_ratio)} times that "

@@ -297,7 +297,7 @@ missed = routes[~routes.covered & (routes.route == "estimate, pixels")]
 Markdown(
     f"{(cells >= 0.9 * config.seeds).sum()} of {len(cells)} routes and rates hold the truth in at "
     f"least 9 of 10 draws, the worst in {cells.min()} of {config.seeds}. Over all rates: "
-    + ", ".join(f"{name} {row['sum']} of {row['size']}" for name, row in held.iterrows())
+    + "; ".join(f"{name}: {row['sum']} of {row['size']}" for name, row in held.iterrows())
     + f". The estimate on pixels misses in {len(missed)} draws, "
     f"{(missed.low > missed.noise_rate).sum()} of them above."
 )
