@@ -612,13 +612,13 @@ best
 # large step more than the small one. The symmetric losses do not move, but none of them knows *how
 # much* better an answer is. The ramp loss is content with any steps of at least 1 (the first of its
 # many winners is shown), and the sigmoid loss would like steps without end: b stands at the bound
-# of the grid, and c as far from it as that allows. That is the price of ignoring noise, and
+# of the grid, and c where the pulls of b and d balance. That is the price of ignoring noise, and
 # [notebook 03](03_symmetric_losses.ipynb) proves that it must be paid.
 #
-# The unhinged loss, $1 - z$, is a warning. It is symmetric, hence unmoved by noise, but counts wins
-# minus losses, and puts $c$, which loses to $b$ more often than it beats $d$, below $d$ on clean
-# labels too. [Notebook 04](04_rank_and_policy.ipynb) says which symmetric losses
-# order rightly.
+# The unhinged loss, $1 - z$, is a warning. It is symmetric, hence unmoved by noise, but has no
+# lower bound: it pushes each answer to the end of the grid on the side of its wins minus its
+# losses, and so puts $c$ below $d$, which is held at 0, on clean labels too. [Notebook
+# 04](04_rank_and_policy.ipynb) says which symmetric losses order rightly.
 #
 # Which losses have the property? The spread of $\ell(z) + \ell(-z)$ over the margins tells.
 
@@ -643,7 +643,7 @@ pd.DataFrame.from_dict(rows, orient="index", columns=["losses"]).rename_axis(
 # $$\ell(z) + \ell(-z) = \log(2 + 2\cosh z), \qquad \text{slope } \tanh\tfrac z2, \qquad
 # \text{curvature } \tfrac12 \operatorname{sech}^2\tfrac z2 > 0 .$$
 #
-# It is least at 0, is about $2\log 2 + z^2/4$ near it, as weight decay does, and like $|z|$ far
+# It is least at 0, grows like $z^2/4$ near it, as weight decay does, and like $|z|$ far
 # out. It pulls *every* margin to 0, the right ones too. How far? Take a pair that is always won,
 # for which clean labels ask for an infinite margin. Under noise its minimum lies at
 # $z = \log\frac{1-\varepsilon}{\varepsilon}$.

@@ -117,8 +117,8 @@ story.tabulate_answers()
 #
 # Condition 3 carries the weight. It is about the loss, the noise, and the form $g = r(a_1)-r(a_2)$
 # *together*. The losses of the statement meet it by themselves, unless rewards are held in a box;
-# the logistic loss does not. (The explicit condition 3, the sequences, the counterexamples and the
-# search below are ours.)
+# under noise the logistic loss does not. (The explicit condition 3, the sequences, the
+# counterexamples and the search below are ours.)
 #
 # **Proof.** For a symmetric loss, $\ell(-z) = K - \ell(z)$. Let $z$ be the score that $r$ gives to
 # the *better* of two actions over the other, so that $\eta > ½$, and write $\inf\ell$ for the least

@@ -149,8 +149,9 @@ for name, tested in tests.items():
         longer = stats.clustered_mean(rows.longer, rows.prompt)
         row = {"corpus": name, "subset": subset, "training_pairs": len(corpora[name].train)}
         row |= {"test_pairs": len(rows), "test_prompts": longer.n}
-        baselines.append({**row, **longer._asdict()})
-baselines = pd.DataFrame(baselines).drop(columns="n")
+        ends = {name: getattr(longer, name) for name in ("estimate", "low", "high")}
+        baselines.append({**row, **ends})
+baselines = pd.DataFrame(baselines)
 figures.save_table(baselines, "table8_baselines", profile=profile)
 
 # %% tags=["hide-input"]

@@ -26,7 +26,9 @@ def watch() -> None:
 def _say_caveat(shell: Any, source: str) -> None:
     # the parameters cell names the profile, in every notebook
     profile = shell.user_ns.get("profile")
-    if not isinstance(profile, str) or not _ends_in_expression(shell.transform_cell(source)):
+    # a name that no profile has is refused by the cell that asks for it
+    known = isinstance(profile, str) and profile in ("auto", *profiles.PROFILES)
+    if not known or not _ends_in_expression(shell.transform_cell(source)):
         return
     caveat = profiles.caveat(profiles.resolve_profile(profile))
     if caveat:
@@ -37,6 +39,8 @@ def _say_caveat(shell: Any, source: str) -> None:
 
 def _ends_in_expression(source: str) -> bool:
     """Whether a cell shows a value, as far as its text tells."""
+    if source.rstrip().endswith(";"):
+        return False
     try:
         statements = ast.parse(source).body
     except SyntaxError:

@@ -55,12 +55,19 @@ class StudyConfig(BaseModel):
 
 
 def _describe(value: Any) -> str:
-    """A field's value in words: the entries of a list or a mapping with commas between them."""
+    """A field's value in words: entries with commas between them, and those within in brackets."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_describe(each)}" for key, each in value.items()) or "none"
+        return (
+            ", ".join(f"{key}: {_describe_within(each)}" for key, each in value.items()) or "none"
+        )
     if isinstance(value, list | tuple):
-        return ", ".join(map(_describe, value)) or "none"
+        return ", ".join(map(_describe_within, value)) or "none"
     return str(value)
+
+
+def _describe_within(value: Any) -> str:
+    text = _describe(value)
+    return f"({text})" if isinstance(value, Mapping | list | tuple) else text
 
 
 AnyConfig = TypeVar("AnyConfig", bound=StudyConfig)

@@ -101,6 +101,33 @@ def test_the_ends_of_an_interval_stand_beside_what_they_are_about():
     assert read(table[["low"]])[0] == ["95% low"]
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"low": ["a"], "high": ["b"]},
+        {"low": [None], "high": [1.0], "estimate": ["c"]},
+        {"low": pd.array([1, None], dtype="Int64"), "high": pd.array([1, 2], dtype="Int64")},
+        {"slow": [1.0], "shigh": [2.0], "s": [1.5]},
+        {"low": [True], "high": [False]},
+        {"low": [1.0], "high": [2.0], "estimate": ["about 1"]},
+    ],
+)
+def test_what_is_no_interval_keeps_its_columns(columns):
+    assert len(read(pd.DataFrame(columns))[0]) >= 2
+
+
+def test_two_intervals_of_one_name_do_not_take_each_other():
+    columns = {"x": [1.0], "x_low": [0.5], "x_high": [1.5], "x low": [0.6], "x high": [1.4]}
+    assert read(pd.DataFrame(columns)) == (
+        ["x (95% interval)", "x 95% interval"],
+        [["1.0 (0.5 to 1.5)", "0.6 to 1.4"]],
+    )
+
+
+def test_zero_has_no_sign():
+    assert read(pd.DataFrame({"a": [-0.0, 0.25]}))[1] == [["0.00"], ["0.25"]]
+
+
 def test_a_long_table_is_folded():
     table = pd.DataFrame({"a": range(MOST_ROWS + 1)})
     assert not BeautifulSoup(to_html(table[:-1]), "html.parser").select("details")

@@ -390,6 +390,12 @@ print("trained")
 """
 
 
+def test_what_is_under_way_is_a_line_of_the_file_of_progress(monkeypatch, tmp_path):
+    monkeypatch.setenv("SYMPO_PROGRESS", str(tmp_path / "bars"))
+    with progress.stage("reading MNIST"):
+        assert (tmp_path / "bars").read_text() == "reading MNIST …\n"
+
+
 @pytest.mark.slow
 def test_progress_in_a_notebook_is_seen_and_leaves_nothing(monkeypatch):
     """A kernel as JupyterLab starts it; what the cell sends, and what is saved of it."""

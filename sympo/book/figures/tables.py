@@ -5,6 +5,7 @@ what a reader sees is put into words here.
 """
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -47,6 +48,9 @@ HEADINGS = {
 _METHOD_COLUMNS = {"method", "loss", "baseline", "against"}
 _LEFT = {"text-align": "left"}
 _INTERVAL = "95% interval"
+# What may stand before "low" and "high" in the names of an interval's ends: nothing, or a name that
+# ends there. No "slow" is an end.
+_SEPARATED = re.compile(r"^$|[_, ]$")
 # Ours: a table with more rows than these is folded, so that what follows it is found.
 MOST_ROWS = 24
 
@@ -107,25 +111,31 @@ def _join_intervals(table: pd.DataFrame) -> pd.DataFrame:
     """
     if table.columns.nlevels > 1 or not table.columns.is_unique:
         return table
-    texts = [column for column in table.columns if isinstance(column, str)]
+    texts = [column for column in table.columns if _holds_floats(table, column)]
     stems = [column.removesuffix("low") for column in texts if column.endswith("low")]
-    for stem in [stem for stem in stems if f"{stem}high" in texts]:
+    for stem in [stem for stem in stems if f"{stem}high" in texts and _SEPARATED.search(stem)]:
         low, high = f"{stem}low", f"{stem}high"
         names = (f"{stem}estimate", stem.rstrip("_, "))
-        inside = next((column for column in names if column in texts), None)
-        digits = count_decimals(
-            table[[low, high, *([inside] if inside else [])]].to_numpy().ravel()
-        )
+        # what an interval has been put beside is a column of text by now
+        inside = next((each for each in names if _holds_floats(table, each)), None)
+        columns = [low, high] if inside is None else [low, high, inside]
+        digits = count_decimals(table[columns].to_numpy().ravel())
         ends = [_describe_ends(*pair, digits) for pair in zip(table[low], table[high], strict=True)]
-        if inside:
+        if inside is None:
+            table = table.assign(**{low: ends}).drop(columns=high)
+            table = table.rename(columns={low: f"{name(stem)}{_INTERVAL}"})
+        else:
             pairs = zip(table[inside], ends, strict=True)
             joined = [f"{_describe_float(value, digits)} ({interval})" for value, interval in pairs]
             table = table.assign(**{inside: joined}).drop(columns=[low, high])
             table = table.rename(columns={inside: f"{name(inside)} ({_INTERVAL})"})
-        else:
-            table = table.assign(**{low: ends}).drop(columns=high)
-            table = table.rename(columns={low: f"{name(stem)}{_INTERVAL}"})
     return table
+
+
+def _holds_floats(table: pd.DataFrame, column: Any) -> bool:
+    """Whether there is such a column, by the name of a text, of numpy's floats."""
+    named = isinstance(column, str) and column in table.columns
+    return named and isinstance(table[column].dtype, np.dtype) and table[column].dtype.kind == "f"
 
 
 def _describe_ends(low: float, high: float, digits: int) -> str:
@@ -187,7 +197,8 @@ def _describe_float(number: float, digits: int) -> str:
     # three decimals would show a small p value as 0
     if 0 < abs(number) < 0.0005:
         return "< 0.001" if number > 0 else "> −0.001"
-    return f"{number:.{digits}f}".replace("-", "−")
+    # 0.0 is added so that −0.0 has no sign
+    return f"{number + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _label(text: str) -> str:
