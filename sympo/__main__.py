@@ -37,8 +37,8 @@ _LIBRARY = {
 }
 
 _NEEDS = (
-    "studies need a clone of the repository to run in, and the packages that "
-    "`pip install 'sympo[paper]'` adds"
+    "studies need a clone of the repository to run in, and its environment: `make env` there, then "
+    "`. .venv/bin/activate`, or `pip install '.[paper]'` into one of your own"
 )
 
 
@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in _LIBRARY:
         module, _ = _LIBRARY[arguments[0]]
-        code: int = import_module(module).main(arguments[1:])
+        try:
+            command = import_module(module)
+        except ModuleNotFoundError as error:
+            return _explain_missing(error, "install sympo first, `pip install .` in its clone")
+        code: int = command.main(arguments[1:])
         return code
     options = _parse_arguments(arguments)
     # The library installs alone, and this module comes with it: what a study needs is imported
@@ -348,12 +352,12 @@ def _say(text: object) -> None:
     print(text, flush=True)
 
 
-def _explain_missing(error: ModuleNotFoundError) -> int:
+def _explain_missing(error: ModuleNotFoundError, needs: str = _NEEDS) -> int:
     package = (error.name or "").partition(".")[0]
     # A module of our own that cannot be found is a bug, and its traceback is wanted.
     if package in ("", "sympo"):
         raise error
-    return _refuse(f"the package {package} is missing: {_NEEDS}", code=2)
+    return _refuse(f"the package {package} is missing: {needs}", code=2)
 
 
 def _refuse(reason: object, *, code: int) -> int:

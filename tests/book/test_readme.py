@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from string import Template
 
+import pandas as pd
 import pytest
 from packaging.requirements import Requirement
 
@@ -243,3 +244,47 @@ def test_what_is_said_of_the_whole_is_the_sum():
     assert set(minutes) == set(twins.notebooks())
     (said,) = re.findall(r"about (\d+) minutes on two cores", README)
     assert int(said) == round(sum(minutes.values()))
+
+
+def test_what_came_of_the_claims_is_what_the_verdicts_say():
+    told = " ".join(README.split())
+    claims = pd.read_csv(ROOT / "figures/laptop/data/table0_claims.csv").set_index("notebook")
+    accuracy = claims[claims.group == "key result: reward accuracy"].loc["05_mnist_losses"].verdict
+    assert (
+        f"{sum(accuracy == 'reproduced')} of {len(accuracy)} claims about reward accuracy are "
+        f"reproduced, and {sum(accuracy == 'contradicted')} contradicted"
+    ) in told
+    wins = claims[claims.group == "key result: win rate"]
+    known = wins.loc["09_gold"].reset_index()
+    more_often = known[known.claim.str.endswith("wins more often than DPO.")]
+    at_beta, at_kl = (
+        more_often.verdict[more_often.claim.str.contains(distance)] == "reproduced"
+        for distance in ("the paper’s β", "equal KL")
+    )
+    assert (
+        f"at the paper's β in {at_beta.sum()} of {len(at_beta)} comparisons, and at the same "
+        f"distance from where it began in {at_kl.sum()} of {len(at_kl)}."
+    ) in told
+    waiting = (wins.loc[["10_hh", "11_ultrafeedback"]].verdict == "not measured").sum()
+    assert f"On HH and UltraFeedback {waiting} claims about win rates wait for a GPU" in told
+
+
+def list_links() -> list[tuple[str, str]]:
+    """What the documents that GitHub shows link to, without the pages of other hosts."""
+    found = []
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        targets = re.findall(r"\]\(([^)\s]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+        found += [(name, target) for target in targets if not target.startswith("http")]
+    return found
+
+
+@pytest.mark.parametrize(("document", "target"), list_links())
+def test_a_link_leads_somewhere(document, target):
+    path, _, _ = target.partition("#")
+    assert (ROOT / path).exists(), f"{document} links to {target}"
+
+
+def test_a_path_in_backquotes_exists():
+    paths = re.findall(r"`((?:sympo|tests|notebooks|docs|scripts|figures)/[\w./-]+)`", README)
+    assert len(paths) > 10
+    assert not [path for path in paths if not (ROOT / path).exists()]

@@ -137,7 +137,7 @@ def test_studies_without_a_clone_are_refused_in_one_sentence(installed, tmp_path
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1
         assert "studies need a clone of the repository" in done.stderr
-        assert "pip install 'sympo[paper]'" in done.stderr
+        assert "pip install '.[paper]'" in done.stderr
 
 
 def test_a_copied_tree_needs_neither_metadata_nor_git(bare, copy_package, tmp_path):
