@@ -148,11 +148,11 @@ for name, tested in tests.items():
     for subset, rows in tested.groupby("subset"):
         longer = stats.clustered_mean(rows.longer, rows.prompt)
         row = {"corpus": name, "subset": subset, "training_pairs": len(corpora[name].train)}
-        row |= {"test_pairs": len(rows), "test_prompts": longer.n}
-        ends = {name: getattr(longer, name) for name in ("estimate", "low", "high")}
-        baselines.append({**row, **ends})
+        interval = {field: getattr(longer, field) for field in stats.Interval._fields}
+        baselines.append({**row, "test_pairs": len(rows), **interval})
 baselines = pd.DataFrame(baselines)
 figures.save_table(baselines, "table8_baselines", profile=profile)
+baselines.rename(columns={"n": "test prompts"})
 
 # %% tags=["hide-input"]
 described = "; ".join(
