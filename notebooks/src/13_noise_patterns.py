@@ -551,10 +551,7 @@ figures.save(
 # %% tags=["hide-input"]
 doubt = f"**{caveat}.** " if (caveat := profiles.caveat(config.profile)) else ""
 counts = gains.groupby("epoch", sort=False).verdict.value_counts()
-counted = "; ".join(
-    f"at the {epoch} epoch " + ", ".join(f"{n} {verdict}" for (_, verdict), n in each.items())
-    for epoch, each in counts.groupby(level=0, sort=False)
-)
+counted = ", ".join(f"{n} {verdict} ({epoch} epoch)" for (epoch, verdict), n in counts.items())
 mean = gains[gains.epoch == "final"].groupby("pattern", sort=False).estimate.mean()
 late = (final.chosen_accuracy - final.accuracy).groupby(final.pattern).mean()
 summary = (
