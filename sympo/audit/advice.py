@@ -197,7 +197,7 @@ def _measure_first(audit: "Audit") -> list[str]:
     ]
     doubt = ", which what predicts the winner puts in doubt" if audit.words else ""
     known = (
-        f"Nothing here reads the noise rate well; it is at most {min(bounds):.2f} if flips do not "
+        f"Nothing here reads the noise rate well; it is at most {min(bounds):.3f} if flips do not "
         f"depend on the answers' words{doubt}."
         if bounds and min(bounds) < 0.5 - _HALF_WIDTH
         else "Nothing here reads the noise rate well, or bounds it."
