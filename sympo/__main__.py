@@ -91,7 +91,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     for name, (_, purpose) in _LIBRARY.items():
         commands.add_parser(name, help=purpose, add_help=False)  # its module reads its arguments
     profile = argparse.ArgumentParser(add_help=False)
-    profiles = "smoke, laptop, gpu, paper or auto: gpu on one with bfloat16, laptop elsewhere"
+    profiles = "smoke, laptop, gpu, paper or auto: gpu on a GPU with bfloat16, laptop elsewhere"
     profile.add_argument("--profile", default="auto", help=profiles)
 
     run = commands.add_parser("run", parents=[profile], help="train what has no record yet")

@@ -286,7 +286,7 @@ Markdown(
 #
 # *minutes* is what the profile says of each notebook on two cores; *training* is how long the runs
 # behind the committed results trained, on whatever machine they did, from their provenance. Drawing
-# every figure and table again from the committed data takes less than a minute and no torch:
+# every figure and table again from the committed data takes a minute or two and no torch:
 # `make figures`.
 
 # %% tags=["hide-input"]

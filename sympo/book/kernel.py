@@ -14,7 +14,7 @@ from sympo.studies import profiles
 def watch() -> None:
     """From now on, put the caveat of the notebook's profile above whatever a cell ends in.
 
-    Above, because who has read a conclusion has believed it. Outside a kernel this does nothing.
+    Above, since whoever has read a conclusion has believed it. Outside a kernel this does nothing.
     """
     # whoever runs in a kernel has loaded IPython, and nobody else need wait for it
     ipython = sys.modules.get("IPython")

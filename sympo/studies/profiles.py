@@ -55,7 +55,7 @@ class StudyConfig(BaseModel):
 
 
 def _describe(value: Any) -> str:
-    """A field's value in words: entries with commas between them, and those within in brackets."""
+    """A field's value, to its last digit: commas between entries, brackets around those within."""
     if isinstance(value, Mapping):
         return (
             ", ".join(f"{key}: {_describe_within(each)}" for key, each in value.items()) or "none"
@@ -108,7 +108,7 @@ def resolve_profile(profile: str) -> str:
     """`profile` itself, with "auto" replaced by gpu on a recent GPU and by laptop elsewhere.
 
     Recent is a GPU whose hardware has bfloat16. The profile gpu is sized for an H100; a T4, which
-    Colab lends, has an eighth of its speed at best.
+    Colab lends, has no bfloat16 and is several times slower.
 
     Raises:
         ValueError: no such profile.

@@ -254,6 +254,8 @@ def test_what_came_of_the_claims_is_what_the_verdicts_say():
         f"{sum(accuracy == 'reproduced')} of {len(accuracy)} claims about reward accuracy are "
         f"reproduced, and {sum(accuracy == 'contradicted')} contradicted"
     ) in told
+    derived = claims[claims.index.str[:2].isin(["01", "02", "03", "04"])].verdict
+    assert set(derived) == {"derived"}, "README says that all of it holds"
     wins = claims[claims.group == "key result: win rate"]
     known = wins.loc["09_gold"].reset_index()
     more_often = known[known.claim.str.endswith("wins more often than DPO.")]

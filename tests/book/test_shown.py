@@ -126,6 +126,13 @@ def test_two_intervals_of_one_name_do_not_take_each_other():
 
 def test_zero_has_no_sign():
     assert read(pd.DataFrame({"a": [-0.0, 0.25]}))[1] == [["0.00"], ["0.25"]]
+    ends = pd.DataFrame({"estimate": [0.001], "low": [-0.0002], "high": [0.002]})
+    assert read(ends)[1] == [["0.001 (0.000 to 0.002)"]]
+
+
+def test_of_p_values_alone_a_small_one_is_only_called_small():
+    table = pd.DataFrame({"p": [1e-9, 0.2], "learning_rate": [5e-6, 0.2]})
+    assert read(table)[1] == [["< 0.001", "5.0e−06"], ["0.2", "0.2"]]
 
 
 def test_a_long_table_is_folded():
@@ -162,8 +169,8 @@ def test_two_tables_of_a_page_do_not_share_their_looks():
         (1.0, "1"),
         (100.0, "100"),
         (0.0, "0"),
-        (-0.0004, "> −0.001"),
-        (0.0004, "< 0.001"),
+        (-0.0004, "−4.0e−04"),
+        (5e-6, "5.0e−06"),
         (np.float32(0.5), "0.5"),
         (float("inf"), "∞"),
         (None, "–"),

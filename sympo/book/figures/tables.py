@@ -31,7 +31,7 @@ HEADINGS = {
     "kappa_estimate": "κ",
     "kl": "KL (nats)",
     "kl_baseline": "KL of the other (nats)",
-    "kl_method": "KL (nats)",
+    "kl_method": "KL of the method (nats)",
     "low": "95% low",
     "margin_true": "true margin",
     "n": "seeds",
@@ -46,6 +46,7 @@ HEADINGS = {
 }
 # Columns and index levels that name a loss or a method, whose label is shown.
 _METHOD_COLUMNS = {"method", "loss", "baseline", "against"}
+_P_VALUES = {"p", "p_holm"}
 _LEFT = {"text-align": "left"}
 _INTERVAL = "95% interval"
 # What may stand before "low" and "high" in the names of an interval's ends: nothing, or a name that
@@ -126,7 +127,7 @@ def _join_intervals(table: pd.DataFrame) -> pd.DataFrame:
             table = table.rename(columns={low: f"{name(stem)}{_INTERVAL}"})
         else:
             pairs = zip(table[inside], ends, strict=True)
-            joined = [f"{_describe_float(value, digits)} ({interval})" for value, interval in pairs]
+            joined = [f"{_round(value, digits)} ({interval})" for value, interval in pairs]
             table = table.assign(**{inside: joined}).drop(columns=[low, high])
             table = table.rename(columns={inside: f"{name(inside)} ({_INTERVAL})"})
     return table
@@ -141,7 +142,7 @@ def _holds_floats(table: pd.DataFrame, column: Any) -> bool:
 def _describe_ends(low: float, high: float, digits: int) -> str:
     if np.isnan(low) and np.isnan(high):
         return "–"
-    return f"{_describe_float(low, digits)} to {_describe_float(high, digits)}"
+    return f"{_round(low, digits)} to {_round(high, digits)}"
 
 
 def _move_index(table: pd.DataFrame) -> pd.DataFrame:
@@ -163,7 +164,12 @@ def _describe_all(column: pd.Series) -> list[str]:
     if not pd.api.types.is_float_dtype(column.dtype):
         return [describe(value) for value in column]
     digits = count_decimals(column)
-    return [_describe_float(value, digits) for value in column]
+    texts = [_describe_float(value, digits) for value in column]
+    if column.name not in _P_VALUES:
+        return texts
+    # of a small p value nobody needs the power of ten
+    small = column.lt(0.0005)
+    return ["< 0.001" if is_small else text for is_small, text in zip(small, texts, strict=True)]
 
 
 def name(column: Any) -> Any:
@@ -190,15 +196,19 @@ def describe(value: Any) -> str:
 
 
 def _describe_float(number: float, digits: int) -> str:
+    # three decimals would show a small number, such as a learning rate, as 0
+    if 0 < abs(number) < 0.0005:
+        return f"{number:.1e}".replace("-", "−")
+    return _round(number, digits)
+
+
+def _round(number: float, digits: int) -> str:
     if np.isnan(number):
         return "–"
     if np.isinf(number):
         return "∞" if number > 0 else "−∞"
-    # three decimals would show a small p value as 0
-    if 0 < abs(number) < 0.0005:
-        return "< 0.001" if number > 0 else "> −0.001"
-    # 0.0 is added so that −0.0 has no sign
-    return f"{number + 0.0:.{digits}f}".replace("-", "−")
+    # 0.0 is added so that a zero has no sign
+    return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _label(text: str) -> str:
