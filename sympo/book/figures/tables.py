@@ -120,7 +120,7 @@ def _join_intervals(table: pd.DataFrame) -> pd.DataFrame:
         # what an interval has been put beside is a column of text by now
         inside = next((each for each in names if _holds_floats(table, each)), None)
         columns = [low, high] if inside is None else [low, high, inside]
-        digits = count_decimals(table[columns].to_numpy().ravel())
+        digits = _count_decimals(table[columns].to_numpy().ravel())
         ends = [_describe_ends(*pair, digits) for pair in zip(table[low], table[high], strict=True)]
         if inside is None:
             table = table.assign(**{low: ends}).drop(columns=high)
@@ -153,7 +153,7 @@ def _move_index(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(columns=None).reset_index()
 
 
-def count_decimals(numbers: Iterable[float]) -> int:
+def _count_decimals(numbers: Iterable[float]) -> int:
     """The fewest decimals, up to three, that show all of these numbers as exactly as three do."""
     texts = [f"{number:.3f}".rstrip("0") for number in numbers if np.isfinite(number)]
     return max((len(text.partition(".")[2]) for text in texts), default=0)
@@ -163,7 +163,7 @@ def _describe_all(column: pd.Series) -> list[str]:
     """The cells of a column in words; its numbers have one number of decimals."""
     if not pd.api.types.is_float_dtype(column.dtype):
         return [describe(value) for value in column]
-    digits = count_decimals(column)
+    digits = _count_decimals(column)
     texts = [_describe_float(value, digits) for value in column]
     if column.name not in _P_VALUES:
         return texts
@@ -187,7 +187,7 @@ def describe(value: Any) -> str:
         return "–"
     if isinstance(value, float | np.floating):
         number = float(value)
-        return _describe_float(number, count_decimals([number]))
+        return _describe_float(number, _count_decimals([number]))
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {describe(each)}" for key, each in value.items())
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
