@@ -8,6 +8,7 @@ from sympo._settings import parse_setting
 from sympo.book import execute, staleness
 from sympo.book.twins import find_edit, stem_of, study_of
 from sympo.studies import profiles
+from sympo.studies.files import describe_error
 
 # In the order in which a person meets them; the Makefile has a target for each.
 _COMMANDS = {
@@ -35,6 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         _say(str(error))
         return 2
+    # a full disk, a folder in a file's place, no permission
+    except OSError as error:
+        _say(describe_error(error))
+        return 1
     # a cell raised: the message holds its traceback, and ours would say nothing more
     except RuntimeError as error:
         _say(str(error))

@@ -3,7 +3,6 @@
 git is not called: what was copied shows in `git status`, and is committed by whoever asked for it.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 from sympo.book import staleness
 from sympo.book.twins import notebooks, relative, saved_stems, twin
 from sympo.studies import profiles
-from sympo.studies.records import write_atomically
+from sympo.studies.files import write_atomically
 
 
 class Changes(NamedTuple):
@@ -74,9 +73,7 @@ def _read_results(name: str, profile: str) -> list[Path]:
     # a cell that was tried out in JupyterLab writes there as well
     if altered := staleness.list_altered(name, profile):
         raise ValueError(f"{altered[0]} is gone or was changed: {remedy}")
-    note = staleness.results_file(name, profile)
-    text = note.read_text(encoding="utf-8") if note.is_file() else "{}"
-    return [profiles.root() / path for path in json.loads(text)]
+    return [profiles.root() / path for path in staleness.read_results(name, profile) or ()]
 
 
 def _group_by_stem(paths: list[Path], name: str) -> dict[str, list[Path]]:

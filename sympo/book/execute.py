@@ -1,7 +1,8 @@
 """Runs the notebooks from their twins, and puts what they showed into the committed notebooks.
 
 Outputs appear whole or not at all: a notebook is executed under a temporary name and renamed at the
-end, so that make never takes the half of one for done.
+end, so that make never takes the half of one for done. Of several processes that are asked for one
+notebook, one runs it and the others wait.
 """
 
 import copy
@@ -34,8 +35,8 @@ from sympo.book.twins import (
     study_of,
     twin,
 )
-from sympo.studies import profiles
-from sympo.studies.records import write_atomically
+from sympo.studies import locks, profiles
+from sympo.studies.files import describe_message, write_atomically
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -59,6 +60,11 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 # Studies without whose data `make paper` goes on, in the profiles that may lack them: their public
 # home may be out of reach, and what is committed stands. (10 and 11 look after themselves.)
 MAY_LACK_DATA = {"real_text": ("smoke", "laptop")}
+# What a person's shell may hold that changes how Python and the libraries of a notebook behave: no
+# notebook is run with it, so that what it shows is the same for everyone.
+PERSONAL = ("PYTHON", "IPYTHON", "MPL", "MATPLOTLIB", "TQDM_", "PANDAS_", "NUMBA_DISABLE")
+# But not where Python and its compiled files lie.
+PLACES = ("PYTHONHOME", "PYTHONPYCACHEPREFIX")
 # A cell with one of these calls shows what ran: the machine, the commit, how much was trained anew.
 ABOUT_THE_RUN = ("save_provenance(", "provenance.collect(", "run_study(")
 
@@ -77,9 +83,13 @@ def run(name: str, profile: str, **settings: Any) -> Path:
     build/<profile>/custom. A notebook that fails leaves `<name>.failed.ipynb`. One that may lack
     its data (`MAY_LACK_DATA`), and does, is left out: its output is the committed notebook.
 
+    Where another process was running the same notebook, its output is waited for, and taken.
+
     Raises:
         ValueError: bad input; nothing was started.
-        RuntimeError: a cell raised or the kernel died; the message holds the cell's traceback.
+        RuntimeError: a cell raised or the kernel died; the message holds the cell's traceback, or
+            one sentence where a file could not be written.
+        OSError: the output cannot be written.
     Check: tests/book/test_execute.py.
     """
     profile = profiles.resolve_profile(profile)
@@ -87,23 +97,46 @@ def run(name: str, profile: str, **settings: Any) -> Path:
     # before anything is written: bad input must not touch the last output
     values = check_parameters(notebook, name, profile, settings)
     target = output(f"{name}.custom" if settings else name, profile)
+    with locks.hold(target.parent, [target.stem]) as waited:
+        if waited and not settings and _is_up_to_date(name, profile):
+            _say(f"{name}: another process has run it meanwhile")
+        else:
+            _run_alone(name, profile, notebook, values, target, custom=bool(settings))
+    return target
+
+
+def _is_up_to_date(name: str, profile: str) -> bool:
+    stale = staleness.is_stale(name, profile)
+    return not stale and staleness.is_of_present_text(name, profile)
+
+
+def _run_alone(
+    name: str,
+    profile: str,
+    notebook: "NotebookNode",
+    values: dict[str, Any],
+    target: Path,
+    *,
+    custom: bool,
+) -> None:
+    """Run a notebook that no other process is running, see `run`."""
     partial = target.with_suffix(".part.ipynb")
     failed = target.with_suffix(".failed.ipynb")
     _say(_describe_outlook(name, profile))
     started = time.monotonic()
-    if not settings:
+    if not custom:
         # also where no make has done it: the output is newer than what it was made from
         staleness.write_inputs_of(name, profile)
     _write_notebook(notebook, partial)
     since = partial.stat().st_mtime_ns  # by the clock that dates the results, too
     try:
-        _execute_with_progress(partial, values, custom=bool(settings))
+        _execute_with_progress(partial, values, custom=custom)
     except RuntimeError as error:
-        without = () if settings else MAY_LACK_DATA.get(study_of(name), ())
+        without = () if custom else MAY_LACK_DATA.get(study_of(name), ())
         if isinstance(error, MissingData) and profile in without:
             _leave_out(name, profile, str(error))
             partial.unlink()
-            return target
+            return
         # kept for the person who looks for the reason; make does not know this name
         partial.replace(failed)
         where = f"{relative(failed)} shows how far it came."
@@ -113,15 +146,14 @@ def run(name: str, profile: str, **settings: Any) -> Path:
         partial.unlink(missing_ok=True)
         raise
     failed.unlink(missing_ok=True)
-    if not settings:
+    if not custom:
         # before the rename: a crash between the two makes the notebook stale, not wrong
         staleness.note_results(name, profile, since=since)
     partial.replace(target)
     seconds = time.monotonic() - started
-    if not settings:
+    if not custom:
         summary.note(name, profile, seconds=seconds)
     _say(f"  {name}: done in {summary.describe_duration(seconds)}")
-    return target
 
 
 def _leave_out(name: str, profile: str, reason: str) -> None:
@@ -140,11 +172,12 @@ def _leave_out(name: str, profile: str, reason: str) -> None:
 def _execute_with_progress(path: Path, values: dict[str, Any], *, custom: bool) -> None:
     bars = path.with_suffix(".progress")
     environment = {
-        # start-up files in the home folder are not ours
+        # start-up files and settings in the home folder are not ours
         "IPYTHONDIR": str(profiles.root() / "build" / "ipython"),
         "PYTHONPATH": str(profiles.root()),
         # sympy's order of terms may follow it
         "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
         "SYMPO_PROGRESS": str(bars),
     }
     if custom:
@@ -179,6 +212,8 @@ def _execute(path: Path, values: dict[str, Any]) -> None:
     except PapermillExecutionError as error:
         if error.ename == "AssetError":
             raise MissingData(error.evalue) from None
+        if sentence := describe_message(error.evalue):
+            raise RuntimeError(sentence) from None
         raise RuntimeError(_read_traceback(error)) from None
     except DeadKernelError:
         raise RuntimeError("the kernel died, perhaps for want of memory") from None
@@ -196,8 +231,14 @@ def _read_traceback(error: Any) -> str:
 
 @contextmanager
 def _set_environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables, which the kernel inherits, and put them back."""
+    """Set environment variables, which the kernel inherits, and put them back.
+
+    What is `PERSONAL` is taken out meanwhile.
+    """
     before = dict(os.environ)
+    for name in before:
+        if name.startswith(PERSONAL) and name not in PLACES:
+            del os.environ[name]
     os.environ.update(variables)
     try:
         yield

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from sympo.book import claims
 from sympo.book.twins import notebooks, output
 from sympo.studies import profiles
-from sympo.studies.records import write_atomically
+from sympo.studies.files import write_atomically
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sympo.book.twins import notebooks, output, relative, saved_stems, stem_of, study_of, twin
 from sympo.studies import profiles
+from sympo.studies.files import write_atomically
 
 # Studies whose notebooks show on a laptop what a GPU has recorded.
 SHOWN_FROM_GPU = ("mnist_losses", "mnist_noise", "gold_grammar", "hh", "ultrafeedback")
@@ -169,8 +170,7 @@ def write_inputs(profile: str) -> list[str]:
         altered = [f"{result} is gone or was changed" for result in list_altered(name, profile)]
         if not changed and not altered:
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(new, encoding="utf-8")
+        write_atomically(path, new)
         # a notebook that has never run is new, not out of date
         if old and output(name, profile).is_file():
             sentences.append(f"{name} is out of date: {', '.join([*changed, *altered])}")
@@ -192,9 +192,7 @@ def is_stale(name: str, profile: str) -> bool:
 
 def write_inputs_of(name: str, profile: str) -> None:
     """Note what a notebook is made from, as it is about to run."""
-    path = _inputs_file(name, profile)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(inputs(name, profile), encoding="utf-8")
+    write_atomically(_inputs_file(name, profile), inputs(name, profile))
 
 
 def is_of_present_text(name: str, profile: str) -> bool:
@@ -215,19 +213,32 @@ def note_results(name: str, profile: str, *, since: int) -> None:
     # by time and stem: another notebook may be run by hand meanwhile
     recent = [path for path in sorted(files) if path.stat().st_mtime_ns >= since]
     results = {relative(path): _sha256(path) for path in recent if path.name.startswith(stems)}
-    note = results_file(name, profile)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    write_atomically(results_file(name, profile), json.dumps(results, indent=1))
 
 
 def list_altered(name: str, profile: str) -> list[str]:
     """The results of a notebook that are gone, and the csv files that hold something else."""
-    note = results_file(name, profile)
     # before its first run nothing can have been altered
-    if not note.is_file():
+    if not results_file(name, profile).is_file():
         return []
-    results = json.loads(note.read_text(encoding="utf-8"))
+    results = read_results(name, profile)
+    if results is None:
+        return [relative(results_file(name, profile))]
     return [path for path, digest in results.items() if _is_altered(path, digest)]
+
+
+def read_results(name: str, profile: str) -> dict[str, str] | None:
+    """Path → hash of the results that the last run of a notebook left.
+
+    None where the note is gone or is none, so that nothing is known of them.
+    """
+    try:
+        results = json.loads(results_file(name, profile).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(results, dict):
+        return None
+    return results if all(isinstance(digest, str) for digest in results.values()) else None
 
 
 def _is_altered(result: str, digest: str) -> bool:

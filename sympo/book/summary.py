@@ -8,7 +8,7 @@ from pathlib import Path
 from sympo.book import staleness
 from sympo.book.twins import is_left_out, notebooks, output
 from sympo.studies import profiles
-from sympo.studies.records import write_atomically
+from sympo.studies.files import write_atomically
 
 _COUNTS = re.compile(r"trained (\d+), loaded (\d+)")
 _HEADINGS = ("notebook", "time", "models", "figures and tables")
@@ -38,10 +38,18 @@ def write_summary(profile: str, *, since: float) -> str:
 def _describe(name: str, profile: str, since: float) -> tuple[str, str, str, str]:
     if is_left_out(name, profile):
         return name, "left out", "", ""
-    path = _file(name, profile)
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"ended": 0}
-    took = describe_duration(noted["seconds"]) if noted["ended"] >= since else "up to date"
+    ended, seconds = _read(name, profile)
+    took = describe_duration(seconds) if ended >= since else "up to date"
     return name, took, _count_models(output(name, profile)), _count_results(name, profile)
+
+
+def _read(name: str, profile: str) -> tuple[float, float]:
+    """When a notebook last ended, and how long it took; zeros where no note says so."""
+    try:
+        noted = json.loads(_file(name, profile).read_bytes())
+        return float(noted["ended"]), float(noted["seconds"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0.0, 0.0
 
 
 def _count_models(path: Path) -> str:
@@ -58,8 +66,7 @@ def _count_models(path: Path) -> str:
 
 
 def _count_results(name: str, profile: str) -> str:
-    path = staleness.results_file(name, profile)
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    results = staleness.read_results(name, profile) or ()
     stems = {Path(result).stem for result in results if not result.endswith((".csv", ".json"))}
     return str(len(stems) or "")
 

@@ -58,7 +58,7 @@ def output(name: str, profile: str) -> Path:
 def is_left_out(name: str, profile: str) -> bool:
     """Whether a notebook was not executed, because its data could not be had."""
     path = output(name, profile)
-    return path.is_file() and LEFT_OUT in json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    return path.is_file() and LEFT_OUT in _read_json(path)["metadata"]
 
 
 def stem_of(name: str) -> str:
@@ -126,8 +126,7 @@ def find_edit(name: str) -> str | None:
     path = profiles.root() / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
         return None
-    # without nbformat, which takes a second to import: make asks at every call
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook = _read_json(path)
     written = notebook["metadata"].get(TEXT)
     # as it was written, or as the twin is: what was edited is the twin
     if written is None or hash_text(notebook) in (written, hash_text(read_twin(name))):
@@ -135,6 +134,22 @@ def find_edit(name: str) -> str | None:
     sources = f"{relative(path)} was edited, and {relative(twin(name))} lacks the edit"
     keep = f"`jupytext --sync {relative(path)}` takes it over"
     return f"{sources}: {keep}, `git checkout {relative(path)}` drops it"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A notebook as a dict: without nbformat, which takes a second to import, as make asks often.
+
+    Raises:
+        ValueError: it is no notebook.
+    """
+    try:
+        notebook = json.loads(path.read_bytes())
+        if isinstance(notebook["metadata"], dict) and isinstance(notebook["cells"], list):
+            return notebook
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    restore = "`git checkout` brings it back" if path.parent.name == "notebooks" else "remove it"
+    raise ValueError(f"{relative(path)} is no notebook any more: {restore}")
 
 
 def hash_text(notebook: Mapping[str, Any]) -> str:

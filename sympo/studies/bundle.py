@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sympo.studies import profiles, records
+from sympo.studies.files import set_aside, write_atomically
 from sympo.studies.plan import PROBE, TIERS, Plan, records_folder
-from sympo.studies.records import write_atomically
 
 MANIFEST = "manifest.json"
 # Of the layout that is described above.
@@ -127,7 +127,7 @@ def import_records(profile: str, file: Path) -> Import:
         path = folder / name
         # A damaged one of ours is none.
         if path.is_file() and _find_fault(name, path.read_bytes()) is not None:
-            path.replace(path.with_name(f"{name}.corrupt"))
+            set_aside(path)
         if path.is_file():
             _compare(path.read_bytes(), content, report).append(name)
         else:

@@ -1,14 +1,15 @@
 """Profiles: the sizes of every study, validated, and the folders that results go to."""
 
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from sympo._names import unknown_name
 
@@ -38,13 +39,31 @@ _EXERCISES: set[tuple[str, str]] = set()
 
 
 class StudyConfig(BaseModel):
-    """Base of a study's config: frozen, strictly typed, no unknown field."""
+    """Base of a study's config: frozen, strictly typed, no unknown field.
+
+    Numbers are finite, and a list holds something, and nothing twice.
+    """
 
     # Strict, since a silent conversion ("3" to 3) hides a slip in a profile or an override.
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     study: str
     profile: str
+
+    # Fields whose list may hold nothing.
+    may_be_empty: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*")
+    @classmethod
+    def _check_size(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if isinstance(value, int) and abs(value) >= 2**31:
+            raise ValueError("no study is that large: give less than 2 to the power of 31")
+        if isinstance(value, list | tuple):
+            refuse_duplicates(name, value)
+        if isinstance(value, list | tuple | dict) and not value and name not in cls.may_be_empty:
+            raise ValueError("it is empty: list at least one value")
+        return value
 
     def table(self) -> "pd.DataFrame":
         """One row per field, to show at the top of a notebook."""
@@ -193,9 +212,79 @@ def caveat(profile: str) -> str:
 
 
 def read_profile(profile: str) -> dict[str, Any]:
-    """notebooks/profiles/<profile>.yaml: `minutes`, and one section per study."""
+    """notebooks/profiles/<profile>.yaml: `minutes`, and one section per study.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file; one sentence that names the file, and the line if it is one.
+    Check: tests/studies/test_profiles.py.
+    """
     path = root() / "notebooks" / "profiles" / f"{profile}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not path.is_file():
+        raise FileNotFoundError(f"profile '{profile}' has no file {path}: take it from the clone")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}{_describe_place(error)}: correct it") from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        reason = "too many brackets" if isinstance(error, RecursionError) else "it is no UTF-8 text"
+        raise ValueError(f"{path}: {reason}: correct it, or take it from the clone") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: it holds no sections: take it from the clone")
+    for section, values in content.items():
+        if not (isinstance(section, str) and isinstance(values, dict)):
+            shown = reprlib.repr(values)
+            raise ValueError(f"{path}: section {section} is {shown}: give it fields, NAME: VALUE")
+    for name, minutes in content.get("minutes", {}).items():
+        if isinstance(minutes, bool) or not isinstance(minutes, int | float):
+            raise ValueError(f"{path}: minutes of {name} are {reprlib.repr(minutes)}: no number")
+    return content
+
+
+def _describe_place(error: yaml.YAMLError) -> str:
+    """ ", line 3: a reason" of an error of the parser."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return ": " + " ".join(str(error).split())
+    mark = error.problem_mark or error.context_mark
+    reason = " ".join(filter(None, (error.context, error.problem)))
+    return f"{f', line {mark.line + 1}' if mark else ''}: {reason}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what is read as something else than it looks like."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value in names:
+                twice = isinstance(key, yaml.ScalarNode)
+                problem = f"{key.value} is given twice" if twice else "a name has to be text"
+                raise yaml.constructor.ConstructorError(
+                    problem=problem, problem_mark=key.start_mark
+                )
+            names.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # A few lines of references can stand for a file of gigabytes.
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(problem="no references (*)", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_plain_number(self, node: yaml.ScalarNode) -> int | float:
+        # YAML 1.1 reads 12:30:45 to the base 60, and 010 to the base 8.
+        digits = node.value.lstrip("+-")
+        if ":" in digits or (digits.isdecimal() and digits.startswith("0") and digits != "0"):
+            raise yaml.constructor.ConstructorError(
+                problem=f"{node.value} is no decimal number", problem_mark=node.start_mark
+            )
+        is_int = node.tag.endswith(":int")
+        return self.construct_yaml_int(node) if is_int else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_plain_number)
 
 
 def study_config(study: str, profile: str = "auto", /, **overrides: Any) -> StudyConfig:
@@ -237,5 +326,6 @@ def section_config(
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the values together"
         message = first["msg"].removeprefix("Value error, ")
-        sentence = f"{section}, profile {profile}: {field}: {message} (got {first['input']!r})"
+        got = reprlib.repr(first["input"])
+        sentence = f"{section}, profile {profile}: {field}: {message} (got {got})"
         raise ValueError(sentence) from None

@@ -1,23 +1,47 @@
 """Progress: bars, what is under way, and which of several processes this one is."""
 
 import os
+import reprlib
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tqdm import tqdm
 
 
 def processes() -> int:
-    """How many processes train together: 1, unless `accelerate launch` or torchrun started more."""
+    """How many processes train together: 1, unless `accelerate launch` or torchrun started more.
+
+    Raises:
+        ValueError: WORLD_SIZE is no such number.
+    """
     # torch.distributed knows it only once training has begun, and would have to be imported.
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return _read_count("WORLD_SIZE", default=1, least=1)
 
 
 def is_main_process() -> bool:
-    """Whether this is the one of several processes that writes and prints."""
-    return int(os.environ.get("RANK", 0)) == 0
+    """Whether this is the one of several processes that writes and prints.
+
+    Raises:
+        ValueError: RANK is no number below WORLD_SIZE. A process that is not the main one writes
+            nothing, and where there is no other all that it trains would be lost.
+    """
+    rank = _read_count("RANK", default=0, least=0)
+    if rank >= processes():
+        raise ValueError(
+            f"RANK is {rank} and WORLD_SIZE is {os.environ.get('WORLD_SIZE', 'not set')}: unset "
+            "RANK, or start all processes with accelerate launch or torchrun"
+        )
+    return rank == 0
+
+
+def _read_count(name: str, *, default: int, least: int) -> int:
+    text = os.environ.get(name) or str(default)
+    # No more digits than any machine needs; int() reads signs, spaces and other scripts as well.
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise ValueError(f"{name} is {reprlib.repr(text)}: unset it, or give {least} or more")
+    return int(text)
 
 
 def progress(iterable_or_total: Iterable[Any] | int, label: str) -> tqdm:
@@ -41,11 +65,12 @@ def progress(iterable_or_total: Iterable[Any] | int, label: str) -> tqdm:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
+def stage(name: str, *, log: bool = False) -> Iterator[None]:
     """Say what is under way in this block, such as "reading MNIST", before there is a bar.
 
     A person sees it under the cell of a notebook, gone when the block ends; where SYMPO_PROGRESS
-    names a file, it is a line of it. Elsewhere nothing is said.
+    names a file, it is a line of it. Elsewhere nothing is said, unless `log` asks for a line on
+    stderr.
     """
     text = f"{name} …"
     if not is_main_process():
@@ -61,6 +86,8 @@ def stage(name: str) -> Iterator[None]:
         finally:
             line.write("")
     else:
+        if log:
+            print(text, file=sys.stderr, flush=True)
         yield
 
 
@@ -90,13 +117,16 @@ class _CellLine:
 
 
 class _Appender:
-    """A text file that is open only while it is written, so that a bar need not close it."""
+    """A text file that is open only while it is written, so that a bar need not close it.
+
+    Where it cannot be written, nothing is shown: that is no reason to stop what is under way.
+    """
 
     def __init__(self, path: str):
         self._path = path
 
     def write(self, text: str) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
+        with suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
             file.write(text)
 
     # tqdm calls it; there is nothing to flush in a file that is closed.

@@ -1,23 +1,23 @@
 """One record file per run: an interrupted study goes on where it was.
 
-A record is JSON: config, version, metrics, history (a row per epoch or step) and provenance. It is
-read again only for the config that it was trained with and the version of its study. Whoever
-changes what a study computes raises that version, and every other edit leaves the records valid;
-tests/studies/test_golden.py tells the two kinds apart.
+A record is JSON: config, version, metrics, history (a row per epoch or step), provenance, and the
+sha256 of all these. It is read again only for the config that it was trained with and the version
+of its study. Whoever changes what a study computes raises that version, and every other edit leaves
+the records valid; tests/studies/test_golden.py tells the two kinds apart.
 """
 
 import hashlib
 import json
-import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
 
+from sympo.studies import files, locks
 from sympo.studies.progress import is_main_process
 
 if TYPE_CHECKING:
@@ -67,13 +67,21 @@ class Record(TypedDict):
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     provenance: dict[str, Any]
+    sha256: str
 
 
 AnyRun = TypeVar("AnyRun", bound=Run)
 _T = TypeVar("_T")
 
 # The fields of a record, to check files that anything may have happened to.
-_KINDS = {"config": dict, "version": int, "metrics": dict, "history": list, "provenance": dict}
+_KINDS = {
+    "config": dict,
+    "version": int,
+    "metrics": dict,
+    "history": list,
+    "provenance": dict,
+    "sha256": str,
+}
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,8 @@ def run_all(
 ) -> Runs:
     """Load the records that exist and train the rest.
 
-    Each record is on disk before the next run is waited for, so an interrupt loses none.
+    Each record is on disk before the next run is waited for, so an interrupt loses none. Of several
+    processes that are asked for runs of one seed, one trains them and the others wait for it.
 
     Args:
         train: called once with the runs that have no record, if there are any; yields (run, result)
@@ -145,31 +154,56 @@ def run_all(
     """
     # By path, so that a run which is listed twice is trained once.
     by_path = {folder / _file_name(run, version): run for run in runs}
-    loaded = {path: load(run, folder=folder, version=version) for path, run in by_path.items()}
-    records = {path: record for path, record in loaded.items() if record is not None}
-    missing = {path: run for path, run in by_path.items() if path not in records}
-    trained = len(missing)
+    records = _load_all(by_path, folder, version)
+    trained = 0
+    if missing := _list_missing(by_path, records):
+        seeds = {f"{_clean(run.study)}-seed{_clean(run.seed)}" for run in missing.values()}
+        with locks.hold(folder, seeds):
+            # Whoever held one of the locks has trained some of them meanwhile.
+            records |= _load_all(missing, folder, version)
+            missing = _list_missing(by_path, records)
+            trained = len(missing)
+            _train_missing(missing, records, train, folder, version, provenance or {})
+    in_order = [records[folder / _file_name(run, version)] for run in runs]
+    return Runs(in_order, trained, len(records) - trained)
 
+
+def _load_all(by_path: dict[Path, AnyRun], folder: Path, version: int) -> dict[Path, Record]:
+    loaded = {path: load(run, folder=folder, version=version) for path, run in by_path.items()}
+    return {path: record for path, record in loaded.items() if record is not None}
+
+
+def _list_missing(by_path: dict[Path, AnyRun], records: dict[Path, Record]) -> dict[Path, AnyRun]:
+    return {path: run for path, run in by_path.items() if path not in records}
+
+
+def _train_missing(
+    missing: dict[Path, AnyRun],
+    records: dict[Path, Record],
+    train: Callable[[list[AnyRun]], Iterator[tuple[AnyRun, Result]]],
+    folder: Path,
+    version: int,
+    provenance: dict[str, Any],
+) -> None:
+    """Train the runs of `missing`, and add their records to `records`, as `run_all` says."""
+    waiting = dict(missing)
     # `train` is a generator, so a run that comes out of it is recorded before the next is trained.
-    results = _time_each(train(list(missing.values()))) if missing else ()
+    results = _time_each(train(list(waiting.values()))) if waiting else ()
     try:
         for seconds, (run, result) in results:
             path = folder / _file_name(run, version)
             # Popped, so that what is left at the end has no result, and a second one is refused.
-            if missing.pop(path, None) is None:
+            if waiting.pop(path, None) is None:
                 raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
-            origin = {**(provenance or {}), "seconds": round(seconds, 3)}
+            origin = {**provenance, "seconds": round(seconds, 3)}
             if phases := getattr(result, "phases", None):
                 origin["phases"] = {name: round(value, 3) for name, value in phases.items()}
             records[path] = save(run, result, folder=folder, version=version, provenance=origin)
     except KeyboardInterrupt:
-        raise Interrupted(len(records), len(by_path)) from None
-    if missing:
-        first = next(iter(missing.values()))
-        raise RuntimeError(f"train gave no result for {len(missing)} runs, the first {first}")
-
-    in_order = [records[folder / _file_name(run, version)] for run in runs]
-    return Runs(in_order, trained, len(records) - trained)
+        raise Interrupted(len(records), len(records) + len(waiting)) from None
+    if waiting:
+        first = next(iter(waiting.values()))
+        raise RuntimeError(f"train gave no result for {len(waiting)} runs, the first {first}")
 
 
 def load(run: Run, *, folder: Path, version: int, set_aside: bool = True) -> Record | None:
@@ -192,12 +226,10 @@ def load(run: Run, *, folder: Path, version: int, set_aside: bool = True) -> Rec
     if not set_aside:
         warnings.warn(f"{path} is no record and is passed over: {fault}", stacklevel=3)
         return None
-    # Kept for whoever wants to know what happened; the suffix hides it from the next look.
-    aside = path.with_name(path.name + ".corrupt")
     with suppress(FileNotFoundError):  # another of several processes was first
-        os.replace(path, aside)
-    message = f"set aside a corrupt record as {aside.name} and will make it again: {fault}"
-    warnings.warn(message, stacklevel=3)
+        aside = files.set_aside(path)
+        message = f"set aside a corrupt record as {aside.name} and will make it again: {fault}"
+        warnings.warn(message, stacklevel=3)
     return None
 
 
@@ -211,20 +243,22 @@ def save(
     Raises:
         ValueError: the result is not metrics and history.
     """
-    record = {
+    content = {
         "config": run.config(),
         "version": version,
         "metrics": getattr(result, "metrics", None),
         "history": getattr(result, "history", None),
         "provenance": provenance,
     }
+    # Read back from text, so that numbers are the same now as when they are loaded.
+    record = json.loads(_to_json(content))
+    record["sha256"] = hash_content(record)
     if fault := _find_fault(record, run, version):
         raise ValueError(f"the result of {run} cannot be recorded: {fault}")
-    text = _to_json(record, indent=1)
     if is_main_process():
-        write_atomically(folder / _file_name(run, version), text + "\n")
-    # Read back from the text, so that numbers are the same now as when they are loaded.
-    return json.loads(text)
+        path = folder / _file_name(run, version)
+        files.write_atomically(path, _to_json(record, indent=1) + "\n")
+    return record
 
 
 def find_hashes(study: str, *, folder: Path, version: int) -> dict[str, str]:
@@ -274,23 +308,6 @@ def history_table(records: Iterable[Record]) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write `content` (text as UTF-8) so that `path` holds all of it, or what it held before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since a rename is atomic within a file system only; a name for each
-    # process, since several may write the same file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            # Else a crash of the machine could leave the new name with none of the content.
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _file_name(run: Run, version: int) -> str:
     return file_name(run.config(), version)
 
@@ -303,10 +320,15 @@ def file_name(config: dict[str, Any], version: int) -> str:
     """
     # The words are for people, and safe in every file system, with "-" between them alone; the
     # digest tells records apart.
-    named = [config[field] for field in ("study", "method", "noise", "seed")]
-    study, method, noise, seed = (re.sub(r"[^A-Za-z0-9._]+", "_", str(name))[:40] for name in named)
+    study, method, noise, seed = (
+        _clean(config[field]) for field in ("study", "method", "noise", "seed")
+    )
     digest = hashlib.sha256(_to_json([config, version]).encode()).hexdigest()[:8]
     return f"{study}-{method}-{noise}-seed{seed}-{digest}.json"
+
+
+def _clean(name: object) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "_", str(name))[:40]
 
 
 def _to_json(value: Any, **options: Any) -> str:
@@ -321,7 +343,15 @@ def find_fault(record: Any) -> str | None:
     for name, kind in _KINDS.items():
         if not isinstance(record.get(name), kind):
             return f"its field '{name}' is missing or not a {kind.__name__}"
+    if record["sha256"] != hash_content(record):
+        return "its content is not that of its sha256: it was changed after it was written"
     return None
+
+
+def hash_content(record: Mapping[str, Any]) -> str:
+    """The sha256 of all fields of a record but `sha256` itself, hexadecimal."""
+    content = {name: value for name, value in record.items() if name != "sha256"}
+    return hashlib.sha256(_to_json(content).encode()).hexdigest()
 
 
 def _find_fault(record: Any, run: Run, version: int) -> str | None:

@@ -221,4 +221,4 @@ def test_sigterm_keeps_what_is_finished_and_leaves_nothing_else(clone):
     assert process.returncode == 143
     assert re.search(r"SIGTERM: trained \d+ runs, \d+ are left", output)
     folder = clone[0] / "build" / "smoke" / "records"
-    assert all(path.suffix == ".json" for path in folder.iterdir())
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".lock"}

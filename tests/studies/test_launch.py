@@ -92,7 +92,7 @@ def run_study(folder, *command):
     """The records of the study by file name, and what was printed on the way."""
     shutil.rmtree(folder / "build", ignore_errors=True)
     printed = run(folder, *command, "run", *STUDY)
-    paths = (folder / "build" / "smoke" / "records").iterdir()
+    paths = (folder / "build" / "smoke" / "records").glob("*.json")
     return {path.name: json.loads(path.read_text()) for path in paths}, printed
 
 

@@ -1,6 +1,7 @@
 """Records on disk; what says where they come from; progress bars."""
 
 import ast
+import hashlib
 import io
 import json
 import subprocess
@@ -30,6 +31,11 @@ def make_run(seed=0, **changes):
 def make_result(run):
     history = [{"epoch": epoch, "loss": run.seed + epoch} for epoch in (1, 2)]
     return Result({"accuracy": 0.5 + run.seed}, history)
+
+
+def list_records(folder):
+    """The names of the files in a folder of records, but for locks, which stay."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 class Trainer:
@@ -87,7 +93,7 @@ def test_only_missing_runs_are_trained_and_order_is_kept(run_all):
 def test_any_field_and_the_version_tell_records_apart(run_all, tmp_path):
     for run, version in ((make_run(), 1), (make_run(epochs=3), 1), (make_run(), 2)):
         assert run_all([run], version=version).trained == 1
-    assert [path.suffix for path in tmp_path.iterdir()] == [".json"] * 3
+    assert len(list_records(tmp_path)) == 3
 
 
 def test_each_version_reads_its_own_records(run_all):
@@ -116,32 +122,16 @@ def test_an_interrupt_keeps_what_was_finished(run_all, tmp_path):
         run_all(runs, interrupted)
     # what Jupyter shows, in place of the stack
     assert stopped.value._render_traceback_() == [str(stopped.value)]
-    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+    assert len(list_records(tmp_path)) == 1
     trainer = Trainer()
     assert str(run_all(runs, trainer)) == "trained 2, loaded 1"
     assert trainer.asked == [[1, 2]]
 
 
-def test_an_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    records.write_atomically(path, "old")
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    for step in ("fsync", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(records.os, step, interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                records.write_atomically(path, "new")
-        assert path.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [path]
-    records.write_atomically(path, "new")
-    assert path.read_text() == "new"
-
-
-def corrupt_config(text):
-    return json.dumps({**json.loads(text), "config": make_run(seed=7).config()})
+def change(text, **fields):
+    """The text of a record with other fields, and the sha256 of what it holds now."""
+    record = {**json.loads(text), **fields}
+    return json.dumps({**record, "sha256": records.hash_content(record)})
 
 
 @pytest.mark.parametrize(
@@ -154,8 +144,12 @@ def corrupt_config(text):
         (lambda text: text.replace('"metrics"', '"metric"'), "field 'metrics'"),
         (lambda text: text.replace('"history": [', '"history": 3, "rest": ['), "field 'history'"),
         (lambda text: text.replace('"version": 1', '"version": "1"'), "field 'version'"),
-        (lambda text: text.replace('"version": 1', '"version": 2'), "config and version"),
-        (corrupt_config, "config and version"),
+        (lambda text: change(text, version=2), "config and version"),
+        (lambda text: change(text, config=make_run(seed=7).config()), "config and version"),
+        (lambda text: text.replace('"accuracy": 1.5', '"accuracy": 0.9'), "sha256: it was changed"),
+        (lambda text: text.replace('"loss": 2', '"loss": 1'), "sha256: it was changed"),
+        (lambda text: text.replace('"seconds": ', '"seconds": 1'), "sha256: it was changed"),
+        (lambda text: text.replace('"sha256"', '"sha1"'), "field 'sha256'"),
     ],
 )
 def test_a_corrupt_record_is_set_aside_and_trained_again(run_all, tmp_path, corrupt, fault):
@@ -175,10 +169,28 @@ def test_a_corrupt_record_is_set_aside_and_trained_again(run_all, tmp_path, corr
     assert run_all(runs).trained == 0
 
 
+def test_every_corruption_of_a_record_is_kept(run_all, tmp_path):
+    run_all([make_run()])
+    (path,) = tmp_path.glob("*.json")
+    for text in ("first", "second", "third"):
+        path.write_text(text)
+        with pytest.warns(UserWarning, match="set aside"):
+            assert run_all([make_run()]).trained == 1
+    kept = [tmp_path / f"{path.name}.corrupt{number}" for number in ("", ".1", ".2")]
+    assert [each.read_text() for each in kept] == ["first", "second", "third"]
+
+
+def test_the_sha256_is_of_every_other_field(run_all):
+    record = run_all([make_run()]).records[0]
+    content = {name: value for name, value in record.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True)
+    assert record["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_file_names_say_what_they_hold_and_are_safe(run_all, tmp_path):
     unsafe = make_run(method="../a b:c*é", noise="(0.1, 0.3)", study="x" * 300)
     run_all([make_run(seed=3), unsafe])
-    names = sorted(path.name for path in tmp_path.iterdir())
+    names = list_records(tmp_path)
     assert names[0].startswith("toy-sigmoid-symmetric_0.4-seed3-")
     for name in names:
         assert name.isascii()
@@ -227,7 +239,7 @@ def test_a_result_that_is_no_metrics_and_history_is_refused(run_all, tmp_path, r
     with pytest.raises(ValueError, match=rf"cannot be recorded: its field '{field}'") as caught:
         run_all([make_run()], lambda runs: iter([(runs[0], result)]))
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
+    assert not list_records(tmp_path)
 
 
 def test_records_hold_their_provenance_and_seconds(run_all):

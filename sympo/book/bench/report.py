@@ -17,7 +17,7 @@ from sympo.book.bench import functions, grid, growth, policies, roofline
 from sympo.book.bench.config import BenchConfig
 from sympo.book.bench.timing import Row, Watch
 from sympo.studies import profiles, provenance
-from sympo.studies.records import write_atomically
+from sympo.studies.files import write_atomically
 
 # part → what measures it, in the order of the table
 PARTS: dict[str, Callable[[BenchConfig], list[Row]]] = {

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from sympo.book.figures.style import STYLE, display_png, style
 from sympo.studies import profiles, provenance
-from sympo.studies.records import write_atomically
+from sympo.studies.files import write_atomically
 
 if TYPE_CHECKING:
     from sympo.studies.records import Record

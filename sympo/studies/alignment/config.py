@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sympo._names import unknown_name
 from sympo.studies import plan, progress
-from sympo.studies.profiles import StudyConfig, refuse_duplicates
+from sympo.studies.profiles import StudyConfig
 from sympo.studies.records import Record, Run
 from sympo.trainer import loss_types
 
@@ -150,6 +150,7 @@ class AlignConfig(StudyConfig):
 
     # What a world is differs between studies, and so does the class that says it.
     spec_type: ClassVar[type[WorldSpec]] = WorldSpec
+    may_be_empty = frozenset({"frontier_methods", "betas", "learning_rates"})
 
     model: str
 
@@ -205,15 +206,6 @@ class AlignConfig(StudyConfig):
             if name not in known:
                 raise ValueError(unknown_name("method", name, known))
         return names
-
-    @field_validator(
-        *("methods", "noise_rates", "headline_methods", "frontier_methods"),
-        *("betas", "learning_rates"),
-    )
-    @classmethod
-    def _once(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
-        refuse_duplicates(str(info.field_name), values)
-        return values
 
     @model_validator(mode="after")
     def _check_together(self) -> "AlignConfig":

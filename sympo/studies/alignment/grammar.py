@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -72,17 +72,19 @@ class Regime(BaseModel):
 class GrammarConfig(StudyConfig):
     """Study gold_grammar. All fields are ours: the paper has no such study."""
 
+    may_be_empty = frozenset({"other_methods"})
+
     # Which runs. These methods are compared at every rate and β, on the seeds 0 … seeds − 1,
-    methods: Annotated[list[str], Field(min_length=1)]
+    methods: list[str]
     seeds: Count
-    noise_rates: Annotated[list[Rate], Field(min_length=1)]
+    noise_rates: list[Rate]
     # the first is the paper's; where no label is flipped it is the only one
-    betas: Annotated[list[Positive], Field(min_length=1)]
+    betas: list[Positive]
     # and these at the highest rate and the paper's β, on fewer seeds.
     other_methods: list[str]
     other_seeds: Annotated[int, Field(ge=0)]
     # pairs and epochs of each regime
-    regimes: Annotated[dict[str, Regime], Field(min_length=1)]
+    regimes: dict[str, Regime]
 
     # The world: SFT on reviews of the grammar, then pairs of the SFT model's own answers.
     sft_examples: Count
@@ -100,12 +102,6 @@ class GrammarConfig(StudyConfig):
     learning_rate: Positive
     batch: Count = 64  # pairs per step, and reviews per step of SFT
     warmup: Share = 0.1  # of the steps
-
-    @field_validator("methods", "other_methods", "noise_rates", "betas")
-    @classmethod
-    def _once(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
-        refuse_duplicates(str(info.field_name), values)
-        return values
 
     @field_validator("methods", "other_methods")
     @classmethod

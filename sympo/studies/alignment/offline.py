@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -39,7 +39,6 @@ from sympo.studies.alignment.config import (
     WorldSpec,
 )
 from sympo.studies.alignment.world import Answers, Score, World, add_reference
-from sympo.studies.profiles import refuse_duplicates
 from sympo.studies.records import Record
 from sympo.trainer import SymmetricRewardConfig, SymmetricRewardTrainer
 
@@ -99,12 +98,6 @@ class OfflineConfig(AlignConfig):
     # how answers are drawn; the paper's are 0.7 and 0.95
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @field_validator("train_files", "test_files")
-    @classmethod
-    def _files_once(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        refuse_duplicates(str(info.field_name), names)
-        return names
 
 
 def run_study(config: OfflineConfig) -> records.Runs:

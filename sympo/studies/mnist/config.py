@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from sympo import losses, noise
 from sympo.studies import plan, records
 from sympo.studies.mnist.network import CLIP
-from sympo.studies.profiles import StudyConfig, refuse_duplicates
+from sympo.studies.profiles import StudyConfig
 
 # The noise models of study mnist_noise. Lemma 1 says that the first two give the same risk, and
 # nothing about the third, where the written order tells something about the pair.
@@ -102,12 +102,6 @@ class TrainingConfig(StudyConfig):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam
     # Share of pairs written with the winner first.
     class_prior: Annotated[float, Field(ge=0, le=1)] = 0.5
-
-    @field_validator("losses", "noise_rates", "noise_pairs", check_fields=False)
-    @classmethod
-    def _once_each(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
-        refuse_duplicates(str(info.field_name), values)
-        return values
 
     @field_validator("losses")
     @classmethod

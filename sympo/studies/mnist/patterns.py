@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from sympo import noise
 from sympo.studies import plan, records
 from sympo.studies.mnist.config import HEADLINE_LOSSES, MnistRun, TrainingConfig
 from sympo.studies.mnist.data import Pairs, draw_pairs
-from sympo.studies.profiles import refuse_duplicates
 from sympo.studies.text.flips import near_tie_rates
 
 if TYPE_CHECKING:
@@ -73,12 +72,6 @@ class PatternsConfig(TrainingConfig):
     # Ours: pairs with a hard digit flip at 2.2 times this, which has to stay below one half.
     mean_rate: Annotated[float, Field(gt=0, le=0.22)]
     first_seed: Annotated[int, Field(ge=0)]  # ours: no other study's, so that nothing was seen
-
-    @field_validator("patterns")
-    @classmethod
-    def _each_once(cls, patterns: list[Pattern]) -> list[Pattern]:
-        refuse_duplicates("patterns", patterns)
-        return patterns
 
     def tier(self, run: PatternRun) -> int:
         """Which of `plan.TIERS` a run is in."""

@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 from sympo.studies import plan, records
 from sympo.studies.mnist import study
 from sympo.studies.mnist.config import LossesConfig, MnistRun
-from sympo.studies.profiles import refuse_duplicates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +35,6 @@ class SizesConfig(LossesConfig):
 
     @model_validator(mode="after")
     def _equal_steps(self) -> Self:
-        refuse_duplicates("shares", self.shares)
         for share in self.shares:
             steps = share * self.pairs / self.batch
             passes = (self.epochs / share, self.eval_every / share)

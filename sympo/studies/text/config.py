@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from sympo import losses
 from sympo.studies import plan, records
-from sympo.studies.profiles import StudyConfig, refuse_duplicates
+from sympo.studies.profiles import StudyConfig
 from sympo.studies.text.corpora import CorpusName
 from sympo.studies.text.features import FeaturesName
 
@@ -99,11 +99,11 @@ class ProbeRun(TextRun):
 class TextConfig(StudyConfig):
     """Study real_text: reward heads on real comparisons. All sizes are ours."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    may_be_empty = frozenset({"score_rates"})
 
-    corpora: list[CorpusName] = Field(min_length=1)
-    losses: list[str] = Field(min_length=1)
-    noise_rates: list[Rate] = Field(min_length=1)
+    corpora: list[CorpusName]
+    losses: list[str]
+    noise_rates: list[Rate]
     seeds: Count  # runs use the seeds 0 … seeds − 1
     probe_seeds: Count  # those that choose settings, from PROBE_SEED on
     epochs: Count
@@ -111,9 +111,9 @@ class TextConfig(StudyConfig):
     pairs: Count  # at most, of each file
     train_share: Share = 0.8
     # The grid from which each loss gets its own setting.
-    features: list[FeaturesName] = Field(min_length=1)
-    learning_rates: list[Positive] = Field(min_length=1)
-    weight_decays: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
+    features: list[FeaturesName]
+    learning_rates: list[Positive]
+    weight_decays: list[Annotated[float, Field(ge=0)]]
     # The setting that all losses share.
     shared_features: FeaturesName
     shared_learning_rate: Positive = 1e-3
@@ -122,15 +122,6 @@ class TextConfig(StudyConfig):
     # runs have the shared setting, so that nothing but the flips tells them apart. A run without
     # flips is added to them, so that 0 would be a second one.
     score_rates: list[Annotated[float, Field(gt=0, lt=0.5)]]
-
-    @field_validator(
-        *("corpora", "losses", "noise_rates", "features"),
-        *("learning_rates", "weight_decays", "score_rates"),
-    )
-    @classmethod
-    def _once_each(cls, values: list[Any], info: ValidationInfo) -> list[Any]:
-        refuse_duplicates(str(info.field_name), values)
-        return values
 
     @field_validator("losses")
     @classmethod

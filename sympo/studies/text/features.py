@@ -20,7 +20,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from sympo.studies import progress, sources
-from sympo.studies.records import write_atomically
+from sympo.studies.files import write_atomically
 from sympo.studies.text.corpora import Corpus
 
 FeaturesName = Literal["length", "words", "static", "minilm"]

@@ -12,11 +12,12 @@ of the kernel, and the kernel to the gradient of the window (`add_scaled`). Here
 channels of a pixel lie side by side, and a row of a window is 30 numbers in a row.
 
 numba compiles a function at its first call and keeps the result beside this file, or in the user's
-cache folder where it cannot write there (NUMBA_CACHE_DIR names another); one of them must be
-writable. Compiled functions let go of the interpreter, so that models train in parallel threads.
+cache folder where it cannot write there (NUMBA_CACHE_DIR names another); where it can write to
+neither, every process compiles anew. Compiled functions let go of the interpreter, so that models
+train in parallel threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,15 @@ Bytes = NDArray[np.uint8]
 
 # Sums may be reordered and products fused, so that loops become vector instructions. NaN and
 # infinity stay as they are: a model that diverged must not look like one that did not.
-_compile = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+_OPTIONS = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
+
+
+def _compile(function: Callable[..., Any]) -> Any:
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # no folder that numba can write to
+        return njit(**_OPTIONS)(function)
+
 
 # Two vector operations, from which the loops below are made. A compiled loop becomes vector
 # instructions only where the compiler can prove that the array it writes does not overlap those it
