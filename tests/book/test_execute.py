@@ -39,6 +39,89 @@ class TestRun:
         assert cells[-1].outputs[0].text == f"{sys.executable} {root / 'notebooks'}\n"
         assert dict(os.environ) == before
 
+    def test_what_a_persons_shell_holds_does_not_reach_a_notebook(
+        self, root, monkeypatch, tmp_path
+    ):
+        startup = tmp_path / "startup.py"
+        startup.write_text("print('hello from my shell')\nprofile_of_mine = 1")
+        style = tmp_path / "matplotlibrc"
+        style.write_text("figure.figsize: 1, 1\nfont.size: 40\n")
+        mine = {
+            "PYTHONSTARTUP": str(startup),
+            # checks are assert statements, which this takes out
+            "PYTHONOPTIMIZE": "2",
+            "PYTHONWARNINGS": "error",
+            "PYTHONPATH": str(tmp_path),
+            "PYTHONHASHSEED": "7",
+            "PYTHONIOENCODING": "ascii",
+            "IPYTHONDIR": str(tmp_path / "ipython"),
+            "MPLBACKEND": "agg",
+            "MPLCONFIGDIR": str(tmp_path),
+            "MATPLOTLIBRC": str(style),
+            "TQDM_DISABLE": "1",
+        }
+        cells = (
+            "import os, sys, warnings\nwarnings.warn('a warning is no error')",
+            "print(sys.flags.optimize, sys.flags.hash_randomization)\n'profile_of_mine' in globals()",
+            f"print([name for name, value in {mine}.items() if os.environ.get(name) == value])",
+            "import matplotlib\nprint(matplotlib.rcParams['figure.figsize'], 'σ')",
+            "assert False, 'a check that fails'",
+        )
+        write_twin(root, "03_three", *cells)
+        for name, value in mine.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(RuntimeError, match="a check that fails"):
+            execute.run("03_three", "smoke")
+        assert os.environ["PYTHONOPTIMIZE"] == "2"
+        failed = execute.output("03_three", "smoke").with_suffix(".failed.ipynb")
+        outputs = [cell.get("outputs") for cell in nbformat.read(failed, as_version=4).cells]
+        texts = [each[0].get("text") for each in outputs if each]
+        assert "a warning is no error" in texts[-5]
+        # hash_randomization is 0 for the seed 0 alone
+        assert texts[-4:-1] == ["0 0\n", "[]\n", "[6.4, 4.8] σ\n"]
+
+    @pytest.mark.parametrize(
+        ("raised", "said"),
+        [
+            ("OSError(28, 'No space left on device', '/data/a')", "free some space"),
+            ("PermissionError(13, 'Permission denied', '/data/a')", "give yourself the right"),
+        ],
+    )
+    def test_a_cell_that_cannot_write_is_a_sentence(self, root, capsys, raised, said):
+        write_twin(root, "03_three", f"raise {raised}")
+        assert main(["run", "03_three", "--profile", "smoke"]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 3
+        assert "'/data/a'" in lines[1]
+        assert said in lines[1]
+        assert "03_three.failed.ipynb" in lines[2]
+
+    def test_an_output_that_cannot_be_written_is_a_sentence(self, root, capsys):
+        (root / "build").write_text("a file")
+        assert main(["run", "03_three", "--profile", "smoke"]) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert str(root / "build") in said
+        assert "move it away" in said
+        assert (root / "build").read_text() == "a file"
+
+    @pytest.mark.slow
+    def test_of_two_runs_of_one_notebook_one_waits_and_takes_what_the_other_made(
+        self, root, copy_package
+    ):
+        note = root / "ran.txt"
+        cell = f"import time\nopen({str(note)!r}, 'a').write('once\\n')\ntime.sleep(3)"
+        write_twin(root, "03_three", cell)
+        copy_package(root)
+        command = [sys.executable, "-m", "sympo.book", "run", "03_three", "--profile", "smoke"]
+        both = [
+            subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        said = sorted((each.communicate(timeout=120)[1] for each in both), key=len)
+        assert [each.returncode for each in both] == [0, 0]
+        assert note.read_text() == "once\n"
+        assert any("another process is at work on 03_three" in text for text in said)
+        assert any("another process has run it meanwhile" in text for text in said)
+
     def test_a_cell_that_raises(self, root, capsys):
         twin = write_twin(root, "03_three", "margin = 3", "raise ArithmeticError('too few pairs')")
         staleness.write_inputs("smoke")
