@@ -43,7 +43,7 @@ class TestRun:
         self, root, monkeypatch, tmp_path
     ):
         startup = tmp_path / "startup.py"
-        startup.write_text("print('hello from my shell')\nprofile_of_mine = 1")
+        startup.write_text("print('hello from my shell')\nmine = 1")
         style = tmp_path / "matplotlibrc"
         style.write_text("figure.figsize: 1, 1\nfont.size: 40\n")
         mine = {
@@ -62,7 +62,7 @@ class TestRun:
         }
         cells = (
             "import os, sys, warnings\nwarnings.warn('a warning is no error')",
-            "print(sys.flags.optimize, sys.flags.hash_randomization)\n'profile_of_mine' in globals()",
+            "print(sys.flags.optimize, sys.flags.hash_randomization, 'mine' in globals())",
             f"print([name for name, value in {mine}.items() if os.environ.get(name) == value])",
             "import matplotlib\nprint(matplotlib.rcParams['figure.figsize'], 'σ')",
             "assert False, 'a check that fails'",
@@ -78,7 +78,7 @@ class TestRun:
         texts = [each[0].get("text") for each in outputs if each]
         assert "a warning is no error" in texts[-5]
         # hash_randomization is 0 for the seed 0 alone
-        assert texts[-4:-1] == ["0 0\n", "[]\n", "[6.4, 4.8] σ\n"]
+        assert texts[-4:-1] == ["0 0 False\n", "[]\n", "[6.4, 4.8] σ\n"]
 
     @pytest.mark.parametrize(
         ("raised", "said"),
