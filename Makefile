@@ -33,12 +33,13 @@ executed = $(patsubst %,build/$(PROFILE)/%.ipynb,$(1))
 
 CODE := sympo tests scripts notebooks docs
 
-# What `make check` leaves out: it has to end within two minutes on two cores.
-SLOW := slow or pypi or cuda
+# What `make check` leaves out: it has to end within two minutes on two cores. And `make test`, in twelve.
+SLOW := slow or nightly or pypi or cuda
+TESTS := --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env lab paper executed figures notebooks smoke check test e2e lint book pdf verify bench badges clean force
+.PHONY: help env lab paper executed figures notebooks smoke check test nightly faults e2e lint book pdf verify bench badges clean force
 
 help:  ## list the targets
 	@echo "make TARGET [PROFILE=smoke|laptop|gpu|paper]: gpu is taken on a GPU with bfloat16, laptop elsewhere."
@@ -110,10 +111,16 @@ notebooks:  ## `make paper COMMIT=1` in the laptop profile, and its outputs into
 	@"$(PYTHON)" -m sympo.book notebooks --profile laptop
 
 check: lint  ## lint, types and the quick tests, in two minutes: before every commit
-	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --numprocesses 2 -m "not ($(SLOW))"
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS) -m "not ($(SLOW))"
 
-test: lint  ## lint, types and every test; each notebook runs in the smoke profile
-	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest --numprocesses 2
+test: lint  ## lint, types and the tests, in twelve minutes: most notebooks run in the smoke profile
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS) -m "not nightly"
+
+nightly: lint faults  ## `make test`, the tests that take longest, and `make faults`
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS)
+
+faults: env  ## kill, fill, fuzz and damage what there is, in a quarter of an hour: nothing may be lost
+	@OMP_NUM_THREADS=1 "$(PYTHON)" scripts/faults $(if $(COMMIT),--commit)
 
 e2e: env  ## run notebooks in JupyterLab under a headless Chromium; E2E="-k 02" chooses
 	@"$(PYTHON)" -m pip install --quiet -c constraints.txt -e ".[e2e]"

@@ -342,7 +342,7 @@ class TestPolicies:
         rates = profiles.study_config("gold", profile).noise_rates
         assert {run.noise_rate for run in runs} == set(rates)
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.parametrize(("method", "noise_rate"), [("dpo", 0.0), ("rdpo", 0.4)])
     def test_plain_trl_and_the_sweep_train_the_same_policy(self, method, noise_rate, tmp_path):
         changes = {"methods": [method], "noise_rates": [noise_rate]}
@@ -360,7 +360,7 @@ class TestPolicies:
         for name in ("accuracy", "margin"):
             assert plain[name] == pytest.approx(ours[name], abs=0.05), name
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     def test_plain_steps_are_as_many_and_reach_the_same_loss(self):
         *speeds, loss = policies.bench_step(SIZES)
         # TRL's defaults are what is judged

@@ -406,7 +406,7 @@ def before(tmp_path_factory, random_mnist):
         yield known
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name, before, tmp_path, monkeypatch):
     monkeypatch.setenv("SYMPO_FIGURES", str(tmp_path))

@@ -187,7 +187,7 @@ def count_records(clone):
     return len(list((clone[0] / "build" / "smoke" / "records").glob("*.json")))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_run_all_ends_in_time_and_goes_on_from_there(clone):
     started = time.monotonic()
     process = start(clone, "--budget", "25")

@@ -225,7 +225,7 @@ ADD_TANH = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "table", "entry"),
     [
@@ -243,8 +243,16 @@ def test_a_new_loss_is_known_to_the_notebooks(name, table, entry, tmp_path):
     assert entry in run.stdout.splitlines()[-1].split()
 
 
+# They take as long as all others together, and train what 05 trains.
+LONG = ("06_mnist_noise", "12_loss_family", "13_noise_patterns", "14_finite_sample")
+
+
+def as_parameter(name):
+    return pytest.param(name, marks=pytest.mark.nightly) if name in LONG else name
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in OFFLINE])
+@pytest.mark.parametrize("name", [as_parameter(name) for name in NAMES if name not in OFFLINE])
 def test_runs_in_the_smoke_profile(name, write_preferences, tmp_path, monkeypatch):
     # 08 has nothing to say without comparisons, so that made-up ones stand in
     if name == "08_real_text" and not os.environ.get("SYMPO_DATA"):

@@ -9,6 +9,8 @@ from sympo.studies import profiles
 CLAIMS = {"claim-instance-dependent-noise", "claim-item-dependent-noise"}
 DEFINED = ("import sympy", "def best_orders", "def find_excess", "fig_t11_band(")
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def theory(tmp_path_factory):

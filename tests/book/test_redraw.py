@@ -44,7 +44,7 @@ def test_torch_is_really_out_of_reach(without_torch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("profile", ["laptop", "gpu"])
+@pytest.mark.parametrize("profile", ["laptop", pytest.param("gpu", marks=pytest.mark.nightly)])
 def test_every_committed_figure_and_table_is_its_csv_drawn_without_torch(profile, without_torch):
     done = run_python(without_torch, "-m", "sympo.book", "figures", "--profile", profile)
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,7 @@ print(len(namespace["verdicts"]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_paper_page_needs_no_torch(without_torch, tmp_path):
     environment = {**without_torch, "MPLBACKEND": "Agg", "SYMPO_FIGURES": str(tmp_path / "figures")}
     done = run_python(environment, "-c", PAGE)

@@ -6,6 +6,8 @@ import pytest
 
 from sympo.studies import profiles
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def theory(tmp_path_factory):

@@ -9,6 +9,8 @@ from pages import load_functions
 
 from sympo.studies import profiles
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):

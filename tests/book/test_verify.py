@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -218,13 +219,19 @@ class TestVerify:
 COMMITTED = sorted((profiles.root() / "figures" / "laptop" / "data").glob("*.csv"))
 
 
+@cache
+def list_named():
+    """The numbers of notebooks, each with every word of its text that looks like a file's name."""
+    texts = {name[:2]: execute.twin(name).read_text() for name in execute.notebooks()}
+    return {number: re.findall(r'"((?:fig|table)\w+)"', text) for number, text in texts.items()}
+
+
 def find_notebook(stem):
     """The number of the notebook whose text names a file, or a figure of which it is a part."""
     numbers = {
-        execute.twin(name).stem[:2]
-        for name in execute.notebooks()
-        for saved in re.findall(r'"((?:fig|table)\w+)"', execute.twin(name).read_text())
-        if f"{stem}_".startswith(f"{saved}_")
+        number
+        for number, names in list_named().items()
+        if any(f"{stem}_".startswith(f"{saved}_") for saved in names)
     }
     assert numbers, f"no notebook makes {stem} any more: git rm it"
     # 00 shows a figure of 05

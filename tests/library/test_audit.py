@@ -537,7 +537,7 @@ def test_several_processes_read_the_same(tmp_path, monkeypatch):
         np.testing.assert_array_equal(getattr(one, name), getattr(several, name))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Four times the rows: what is kept of a row are some 70 bytes."""
     script = """

@@ -31,7 +31,7 @@ def cauchy(gap):
 # Known flips
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @sources
 @pytest.mark.parametrize("world", worlds.WORLDS, ids=lambda world: world.__name__)
 def test_the_rate_lies_in_its_interval_in_eighteen_of_twenty_seeds(world, draw):
@@ -117,6 +117,7 @@ def test_shares_of_prompts_that_repeat_are_by_prompt():
     assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.02)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("pairs", "ratings"), [(20, 3), (50, 5)])
 @pytest.mark.parametrize("rate", [0, 0.02, 0.2])
 def test_few_pairs_of_several_ratings_cover_small_rates_too(pairs, ratings, rate):

@@ -116,6 +116,7 @@ def test_the_extras_are_out_of_sight(bare, tmp_path):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.nightly
 def test_a_wheel_brings_every_module_and_trains_two_steps(installed, tmp_path):
     done = installed.run(str(HERE / "train_two_steps.py"), str(tmp_path / "out"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -140,6 +141,7 @@ def test_studies_without_a_clone_are_refused_in_one_sentence(installed, tmp_path
         assert "pip install '.[paper]'" in done.stderr
 
 
+@pytest.mark.nightly
 def test_a_copied_tree_needs_neither_metadata_nor_git(bare, copy_package, tmp_path):
     done = bare.run("-c", f"{IMPORT_EVERYTHING}; print(sympo.__file__)", cwd=copy_package(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -201,7 +201,9 @@ def test_a_saved_reward_model_loads_without_code_or_pickle(tmp_path, reward_mode
         ModelJudge.load(str(tmp_path))
 
 
-def test_a_revision_holds_for_the_tokenizer_as_well(tmp_path, reward_model):
+def test_a_revision_holds_for_the_tokenizer_as_well(tmp_path, reward_model, monkeypatch):
+    # else transformers asks the hub about models of its own all the same, and waits for an answer
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     repository = tmp_path / "models--o--judge"
     first, second = "1" * 40, "2" * 40
     for revision, template in ((first, CHAT), (second, CHAT.replace("e", "j"))):

@@ -227,7 +227,7 @@ def test_holm_by_hand():
             stats.holm([0.1, impossible])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_holm_is_that_of_statsmodels():
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     generator = np.random.default_rng(3)

@@ -172,7 +172,7 @@ for path in sys.argv[1:]:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what was resident")
 def test_memory_does_not_grow_with_the_file(tmp_path):
     row = {"chosen": "\n\nHuman: %d" + " why" * 300 + "\n\nAssistant: yes %d" + " so" * 150}

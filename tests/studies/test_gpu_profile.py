@@ -57,6 +57,14 @@ SIZES = {
 }
 
 
+# Each of them takes the way of another one here.
+ALIKE = ("ultrafeedback", "mnist_noise", "noise_patterns", "gold_grammar")
+
+
+def as_parameter(study):
+    return pytest.param(study, marks=pytest.mark.nightly) if study in ALIKE else study
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, write_preferences):
     """SYMPO_DATA with made-up dialogues, and a small model under SmolLM2's name."""
@@ -103,7 +111,7 @@ def list_runs(config):
     return [*config.runs(), *(config.probe_runs() if hasattr(config, "probe_runs") else [])]
 
 
-@pytest.mark.parametrize("study", SIZES)
+@pytest.mark.parametrize("study", [*map(as_parameter, SIZES)])
 def test_dry_run(study, tmp_path, capsys):
     settings = [f"--set={name}={value}" for name, value in SIZES[study].items()]
     expected = list_runs(profiles.study_config(study, "gpu", **SIZES[study]))

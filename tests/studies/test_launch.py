@@ -101,7 +101,13 @@ def alone(elsewhere):
     return run_study(elsewhere, "-m", "sympo")[0]
 
 
-@pytest.mark.parametrize("command", [(*DDP, "-m", "sympo"), (*FSDP, __file__)], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param((*DDP, "-m", "sympo"), id="ddp"),
+        pytest.param((*FSDP, __file__), id="fsdp", marks=pytest.mark.nightly),
+    ],
+)
 def test_two_processes_make_the_records_of_one(command, alone, elsewhere):
     together, printed = run_study(elsewhere, *command)
     assert printed.count("trained 5, loaded 0") == printed.count("\n") == 1, printed
@@ -119,6 +125,7 @@ def test_two_processes_make_the_records_of_one(command, alone, elsewhere):
         assert measured == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.nightly
 def test_what_processes_must_agree_on(elsewhere):
     run(elsewhere, *FSDP, __file__, "agree")
 

