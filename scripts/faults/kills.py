@@ -1,0 +1,79 @@
+"""SIGKILL at random moments of `make paper`: what was finished stays, and the end is the same."""
+
+import random
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from clone import compare, find_traceback, hash_files, make_clone, read_results, run, start
+from tally import Tally
+
+# The ways of all others: theory alone, records of a study, records of another's study.
+NOTEBOOKS = ("01_preferences_as_classification", "05_mnist_losses", "06_mnist_noise")
+COMMAND = ("make", "paper", "PROFILE=smoke")
+
+
+def kill_paper(
+    work: Path, count: int, *, seed: int, notebooks: tuple[str, ...] = NOTEBOOKS
+) -> Tally:
+    """Kill `make paper` again and again, let it end, and compare it with one that nobody disturbed.
+
+    Args:
+        count: how often. Each time either everything dies at once, or the runner alone, whose
+            kernel then ends by itself while the next `make` begins.
+    """
+    tally = Tally("SIGKILL in make paper")
+    undisturbed = make_clone(work / "undisturbed", notebooks)
+    started = time.monotonic()
+    code, said = run(undisturbed, *COMMAND)
+    longest = time.monotonic() - started
+    if code:
+        tally.undocumented.append(f"undisturbed, make paper failed with {code}: {said[-500:]}")
+        return tally
+    expected = read_results(undisturbed)
+    folder = make_clone(work / "killed", notebooks)
+    generator = random.Random(seed)
+    kept: dict[str, str] = {}
+    for _ in range(count):
+        # all moments of a run are as likely, and a few runs do not get beyond make's own start
+        if not _kill(folder, generator.uniform(0.2, longest / 3), whole=generator.random() < 0.7):
+            continue
+        tally.tried += 1
+        now = hash_files(folder / "build" / "smoke", "records/*.json")
+        tally.lost += [f"after a kill, {each}" for each in compare(kept, now) if "new" not in each]
+        kept = now
+    code, said = run(folder, *COMMAND)
+    if code or find_traceback(said):
+        tally.undocumented.append(f"after the kills, make paper said {said[-500:]}")
+    tally.lost += compare(expected, read_results(folder))
+    left = [path.name for path in folder.glob("build/smoke/**/*.corrupt*")]
+    tally.lost += [f"{name} was half written" for name in left]
+    # what was already there was not made again
+    again = hash_files(folder / "build" / "smoke", "records/*.json")
+    tally.lost += [f"at the end, {each}" for each in compare(kept, again) if "new" not in each]
+    return tally
+
+
+def _kill(folder: Path, after: float, *, whole: bool) -> bool:
+    """Kill `make paper` after so many seconds; whether it was still running."""
+    process = start(folder, *COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=after)
+        return False
+    except subprocess.TimeoutExpired:
+        pass
+    parent = psutil.Process(process.pid)
+    victims = [parent, *parent.children(recursive=True)]
+    for victim in victims if whole else [each for each in victims if not _is_kernel(each)]:
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.wait()
+    return True
+
+
+def _is_kernel(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any("ipykernel_launcher" in part for part in process.cmdline())
+    return False
