@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal
 
+from sympo._names import show
+
 __all__ = [
+    "LONGEST",
     "Message",
     "Refused",
     "build_pair",
@@ -14,6 +17,9 @@ __all__ = [
     "read_flip",
     "split_dialogues",
 ]
+
+# ours: bytes of a row. No pair comes near it, and a small file may unpack to rows of gigabytes.
+LONGEST = 2**24
 
 # A turn of a conversation: role and content.
 Message = dict[str, str]
@@ -60,7 +66,7 @@ def read_flip(value: Any) -> bool | None:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
     raise ValueError(
-        f"is_flipped = {value!r}: give true, false, 0 or 1, or leave it out where it is unknown"
+        f"is_flipped = {show(value)}: give true, false, 0 or 1, or leave it out where it is unknown"
     )
 
 
@@ -70,7 +76,7 @@ def parse_dialogue(text: str) -> list[Message]:
     Turns of one role that follow each other are one message with the inner marker kept as text: an
     annotator typed a paragraph that begins with "Assistant:", and chat templates ask for
     alternating roles. So "\\n\\nHuman: " or "\\n\\nAssistant: " before each content gives `text`
-    again.
+    again. A text without a marker holds no message.
     """
     marks = list(_TURN.finditer(text))
     # A message begins where the role changes, and reaches to the next one.
@@ -82,7 +88,7 @@ def parse_dialogue(text: str) -> list[Message]:
     ends = [*(mark.start() for mark in starts[1:]), len(text)]
     return [
         {"role": _ROLES[mark[1]], "content": text[mark.end() : end].removeprefix(" ")}
-        for mark, end in zip(starts, ends, strict=True)
+        for mark, end in zip(starts, ends, strict=False)
     ]
 
 
@@ -250,7 +256,15 @@ def _check_flip(row: dict[str, Any]) -> bool | None:
 
 
 def build_pair(row: Any, ties: str) -> tuple[dict[str, Any], list[str]]:
-    """A row of the dataset, and what is odd about it."""
+    """A row of the dataset, and what is odd about it.
+
+    Args:
+        row: as JSON gives it, or the reason why there is none.
+    """
+    if isinstance(row, Refused):
+        raise row
+    if isinstance(row, list) and any(isinstance(each, dict) for each in row):
+        raise Refused("an array of rows, each of which needs a line of its own")
     if not isinstance(row, dict):
         raise Refused("not a JSON object")
     prompt, chosen, rejected = _parse(row)

@@ -1,7 +1,27 @@
-"""The sentence that refuses an unknown name, for every registry of the package."""
+"""The sentence that refuses an unknown name, and how a user's value is shown in any sentence."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
+
+
+class _Shown(reprlib.Repr):
+    def repr_int(self, x: Any, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:  # of more digits than Python writes
+            return f"an integer of {x.bit_length()} bits"
+
+
+_SHOWN = _Shown()
+_SHOWN.maxstring = _SHOWN.maxother = 80  # ours: what is longer does not fit a sentence
+_SHOWN.maxlevel = 3
+
+
+def show(value: object) -> str:
+    """`value` as a sentence shows it: its repr, on one line, cut in the middle where it is long."""
+    return " ".join(_SHOWN.repr(value).split("\n"))
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
@@ -15,7 +35,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
     # str, since a name that comes from a file may be a number or None.
     nearest = _find_nearest(str(name).casefold(), known)
     hint = f" Did you mean '{nearest}'?" if nearest else ""
-    return f"unknown {what} '{name}'.{hint} Known: {', '.join(known)}."
+    return f"unknown {what} {show(str(name))}.{hint} Known: {', '.join(known)}."
 
 
 def _find_nearest(typed: str, known: list[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 import ast
 
+from sympo._names import show
+
 
 def parse_setting(text: str) -> tuple[str, object]:
     """Name and value of `name=value`: a Python literal (0.3, True, [1, 2]), or else text.
@@ -13,9 +15,10 @@ def parse_setting(text: str) -> tuple[str, object]:
     name = name.strip()
     value = value.strip()
     if not (equals and name.isidentifier()):
-        raise ValueError(f"--set takes name=value, got '{text}'")
+        raise ValueError(f"--set takes name=value, got {show(text)}")
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    # The last two: brackets in brackets, or a row of signs, thousands deep.
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         # Profiles are YAML, so people write true and false as they do there.
         return name, {"true": True, "false": False}.get(value, value)
