@@ -6,6 +6,7 @@ hub's form. The columns of the result: `prompt` (messages, the last one a user's
 dataset or is counted in its `Report`, by the reason why not. Nothing is fetched here.
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -15,7 +16,9 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from io import BufferedIOBase
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -28,7 +31,9 @@ from datasets import Dataset, Features, List, Value
 from numpy.typing import ArrayLike, NDArray
 
 from sympo import noise
+from sympo._files import describe_error
 from sympo._formats import (
+    LONGEST,
     Message,
     Refused,
     build_pair,
@@ -75,6 +80,11 @@ _COLUMNS = {*_FEATURES, "score_chosen", "score_rejected", "metadata"}
 # Lines or a batch of parquet, as it goes to the process that checks it.
 _Payload: TypeAlias = bytes | pyarrow.RecordBatch
 _BLOCK = 2**22  # bytes of lines; as Python objects 40 MB, and a tenth of a second of work
+_TOO_LONG = f"a row of more than {LONGEST // 2**20} MiB"
+# A column of a parquet file that unpacks to so many bytes, and so many times its size, is a bomb:
+# what repeats is stored once there. So is one of more rows than these for each of its bytes.
+_UNPACKED, _TIMES = 2**28, 200
+_MANY_ROWS, _ROWS_PER_BYTE = 10**7, 100
 # How many rows a report shows for each reason: enough to see what is wrong.
 _EXAMPLES = 3
 
@@ -269,12 +279,52 @@ def parse_rows(rows: Iterable[Any], *, ties: Literal["drop", "keep"] = "drop") -
     return _join_blocks((_check_rows(batch, ties) for batch in batches), None)
 
 
+def _check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise Refused("a key twice in one object")
+    return row
+
+
 def _parse_line(line: bytes) -> Any:
+    if len(line) > LONGEST:
+        return Refused(_TOO_LONG, value=line[:100])
     # A line that is no JSON stands for itself, and is refused as any other value but an object is.
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_check_keys)
+    except Refused as refused:
+        refused.value = line[:100]
+        return refused
     except (ValueError, RecursionError):
         return line
+
+
+def _check_size(file: pyarrow.parquet.ParquetFile, names: Collection[str]) -> None:
+    """Refuse a file that says it unpacks to much more than it holds."""
+    told = file.metadata
+    for group in map(told.row_group, range(told.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            size = column.total_uncompressed_size
+            packed = column.total_compressed_size
+            name = column.path_in_schema.partition(".")[0]
+            if name in names and size > max(_UNPACKED, _TIMES * packed):
+                raise ValueError(f"its column {name} unpacks {packed:,} bytes to {size:,}")
+        if group.num_rows > max(_MANY_ROWS, _ROWS_PER_BYTE * group.total_byte_size):
+            raise ValueError(
+                f"it says that {group.total_byte_size:,} bytes are {group.num_rows:,} rows"
+            )
+
+
+def _read_lines(lines: BufferedIOBase) -> Iterator[bytes]:
+    """Blocks of whole lines; of a line that is too long only its beginning."""
+    while block := lines.read(_BLOCK):
+        rest = lines.readline(LONGEST + 1)
+        cut = len(rest) > LONGEST and not rest.endswith(b"\n")
+        while cut and (skipped := lines.readline(_BLOCK)):
+            cut = not skipped.endswith(b"\n")
+            if not cut:
+                rest += b"\n"
+        yield block + rest
 
 
 def _read_blocks(path: Path) -> Iterator[tuple[int, _Payload]]:
@@ -285,24 +335,36 @@ def _read_blocks(path: Path) -> Iterator[tuple[int, _Payload]]:
     """
     number = 1
     try:
+        if path.is_dir():  # of which pyarrow has its own sentence
+            raise IsADirectoryError(errno.EISDIR, "a folder", path)
         if path.suffix == ".parquet":
             with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
                 # Other columns may be large: UltraFeedback has every answer twice.
                 names = [name for name in file.schema_arrow.names if name in _COLUMNS]
+                _check_size(file, names)
                 for batch in file.iter_batches(BATCH, columns=names):
                     yield number, batch
                     number += len(batch)
             return
+        if path.name.endswith((".json", ".json.gz")):
+            raise ValueError(
+                "write one row a line, each a JSON object, to a file that ends in .jsonl"
+            )
         if not path.name.endswith((".jsonl", ".jsonl.gz")):
             raise ValueError("its name ends neither in .jsonl, .jsonl.gz nor .parquet")
         # Bytes: a line that is not UTF-8 is then one bad row, and not an unreadable file.
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as lines:
-            while block := lines.read(_BLOCK) + lines.readline():
+            for block in _read_lines(lines):
                 yield number, block
                 number += block.count(b"\n")
     except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException) as error:
+        # What the system refuses is no fault of the content.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ValueError(describe_error(error, path)) from error
+        # Arrow's reasons have several lines.
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot read {path.name} as preferences: {error}; fetch it again or convert it"
+            f"cannot read {path.name} as preferences: {reason[:300]}; fetch it again or convert it"
         ) from error
 
 
@@ -312,24 +374,31 @@ def _number_rows(number: int, payload: _Payload) -> Iterator[tuple[int, Any]]:
         lines = enumerate(payload.split(b"\n"), start=number)
         yield from ((i, _parse_line(line)) for i, line in lines if line.strip())
         return
-    try:
-        yield from enumerate(payload.to_pylist(), start=number)
-    except UnicodeDecodeError:
-        # Parquet does not check that its text is UTF-8: one row at a time shows which one is not.
-        rows = (payload.slice(i, 1) for i in range(len(payload)))
-        yield from ((i, _list_row(row)) for i, row in enumerate(rows, start=number))
+    if payload.nbytes <= _UNPACKED:
+        # What Python has no value for: text that is not UTF-8, dates beyond its calendar.
+        with suppress(ValueError, OverflowError, pyarrow.ArrowException):
+            yield from enumerate(payload.to_pylist(), start=number)
+            return
+    # One row at a time shows which one it is.
+    rows = (payload.slice(i, 1) for i in range(len(payload)))
+    yield from ((i, _list_row(row)) for i, row in enumerate(rows, start=number))
 
 
 def _list_row(batch: pyarrow.RecordBatch) -> Any:
+    if batch.nbytes > LONGEST:
+        return Refused(_TOO_LONG, value="")
     try:
         (row,) = batch.to_pylist()
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError, pyarrow.ArrowException):
         return None
     return row
 
 
 def read_rows(path: Path) -> Iterator[Any]:
     """The rows of a `.jsonl`, `.jsonl.gz` or `.parquet` file; bytes for a line that is not JSON.
+
+    For one that is refused whatever it holds, such as one that is too long, the error with which it
+    will be.
 
     Of a `.parquet` file only the columns that pairs are made of.
 
@@ -412,13 +481,14 @@ def load_file(
         ties, processes, cache: as for `read_pairs`.
         malformed_limit: the share of malformed rows beyond which the file is refused.
     Raises:
-        ValueError: as `read_pairs`, or more of its rows are malformed; the message has the counts.
+        ValueError: as `read_pairs`, or more of its rows are malformed, or none is a pair; the
+            message has the counts.
     Check: tests/library/test_preferences.py.
     """
     pairs = read_pairs(path, ties=ties, processes=processes, cache=cache)
     report = pairs.report
     # Reading on would train on what is left of a file that was misunderstood.
-    if report.malformed.total() > malformed_limit * report.rows or not report.rows:
+    if report.malformed.total() > malformed_limit * report.rows or not report.kept:
         raise ValueError(
             f"{Path(path).name} is not a file of preference pairs ({report}); convert or repair it"
         )

@@ -101,6 +101,10 @@ def test_an_empty_answer_is_an_answer(empty):
     assert report.noted == {"empty answer": 1}
 
 
+def test_a_text_without_a_turn_holds_no_message():
+    assert prefs.parse_dialogue("") == prefs.parse_dialogue("Human: hi") == []
+
+
 def test_an_answer_may_end_right_after_its_marker():
     row = {"chosen": f"{H}hi\n\nAssistant:", "rejected": f"{H}hi{A}x"}
     assert parse_one(row)[1:3] == ("", "x")
@@ -459,6 +463,60 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, name, content):
     with pytest.raises(ValueError, match=name.replace(".", r"\.")) as caught:
         prefs.load_file(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b'[{"prompt": "p", "chosen": "x", "rejected": "y"}]',
+            "an array of rows, each of which needs a line of its own",
+        ),
+        (
+            b'{"prompt": "p", "chosen": "x", "rejected": "y", "chosen": "z"}',
+            "a key twice in one object",
+        ),
+        (b'{"prompt": [{"role": "user", "role": "user"}]}', "a key twice in one object"),
+        (b'{"prompt": ' + b"9" * 5000 + b"}", "not a JSON object"),
+        (b"\x00" * 50, "not a JSON object"),
+    ],
+)
+def test_a_bad_line_is_counted_by_its_own_reason_and_the_file_goes_on(tmp_path, content, reason):
+    good = b'{"prompt": "p", "chosen": "x", "rejected": "y"}'
+    # A byte order mark, and lines as Windows ends them, are no fault.
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join([good, content, good, b""]))
+    report = prefs.read_pairs(path).report
+    assert (report.kept, report.malformed) == (2, {reason: 1})
+    assert report.examples[0].row == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("nowhere.jsonl", "there is no such file"),
+        ("nowhere.jsonl.gz", "there is no such file"),
+        ("nowhere.parquet", "there is no such file"),
+        ("folder.jsonl", "this is a folder"),
+        ("folder.parquet", "this is a folder"),
+        ("rows.json", "write one row a line"),
+    ],
+)
+def test_the_advice_is_about_what_is_wrong(tmp_path, name, remedy):
+    (tmp_path / "rows.json").write_text("[]")
+    for folder in ("folder.jsonl", "folder.parquet"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(ValueError, match=remedy) as caught:
+        prefs.read_pairs(tmp_path / name)
+    assert name in str(caught.value)
+    assert "fetch it again" not in str(caught.value) or name == "rows.json"
+
+
+def test_a_file_whose_rows_all_name_no_winner_is_refused(tmp_path):
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": "p", "chosen": "x", "rejected": "x"}])
+    with pytest.raises(ValueError, match="chosen = rejected 1"):
+        prefs.load_file(path)
+    assert prefs.read_pairs(path).report.rows == 1
 
 
 # Splits

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,104 @@ def test_files_are_mapped_anew_through_joins_and_selections(tmp_path):
         return table.table.column("a").chunk(0).buffers()[1].address
 
     assert locate(_tables._map_anew(mapped.data)) != locate(mapped.data)
+
+
+# What a file holds beyond what a row may be
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_line_that_is_too_long_is_one_refused_row(tmp_path, monkeypatch, pack, ended):
+    monkeypatch.setattr(prefs, "LONGEST", 1000)
+    monkeypatch.setattr(prefs, "_BLOCK", 300)
+    good = json.dumps({"prompt": "p", "chosen": "x", "rejected": "y"}).encode()
+    long = json.dumps({"prompt": "p" * 5000, "chosen": "x", "rejected": "y"}).encode()
+    lines = [good, long, good, long, long, good, *([long] if not ended else [good])]
+    path = tmp_path / ("a.jsonl" if pack is bytes else "a.jsonl.gz")
+    path.write_bytes(pack(b"\n".join(lines)))
+    report = prefs.read_pairs(path).report
+    assert (report.kept, report.malformed.total()) == ((4, 3) if ended else (3, 4))
+    assert [example.row for example in report.examples] == [2, 4, 5]
+    assert {example.reason for example in report.examples} == {prefs._TOO_LONG}
+
+
+def test_a_small_file_that_unpacks_to_one_huge_line_takes_little_memory(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b'{"prompt": "')
+        for _ in range(200):
+            file.write(b" " * 2**20)
+        file.write(b'"}\n{"prompt": "p", "chosen": "x", "rejected": "y"}\n')
+    tracemalloc.start()
+    report = prefs.read_pairs(path).report
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (report.rows, report.kept) == (2, 1)
+    assert peak < 100 * 2**20
+
+
+def test_a_parquet_file_that_claims_to_unpack_to_much_more_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(prefs, "_UNPACKED", 2**20)
+    texts = ["so " * 2**20, "no " * 2**20]
+    table = pyarrow.table({"prompt": texts, "chosen": texts, "rejected": texts[::-1]})
+    path = tmp_path / "bomb.parquet"
+    pyarrow.parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+    with pytest.raises(ValueError, match=r"bomb\.parquet.* unpacks [\d,]+ bytes to 6,"):
+        prefs.read_pairs(path)
+    # What is stored once and repeated is none.
+    pyarrow.parquet.write_table(pyarrow.concat_tables([table.slice(0, 1)] * 50), path)
+    monkeypatch.setattr(prefs, "_UNPACKED", 2**28)
+    assert prefs.read_pairs(path).report.rows == 50
+
+
+def test_a_parquet_file_that_claims_rows_without_bytes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(prefs, "_MANY_ROWS", 1000)
+    rows = 10**6
+    columns = {name: pyarrow.nulls(rows, pyarrow.string()) for name in ("chosen", "rejected")}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"rows\.parquet.* bytes are 1,000,000 rows"):
+        prefs.read_pairs(tmp_path / "rows.parquet")
+
+
+def test_rows_of_a_parquet_file_that_are_too_long_are_refused_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(prefs, "LONGEST", 1000)
+    monkeypatch.setattr(prefs, "_UNPACKED", 2000)
+    rows = [{"prompt": "p" * n, "chosen": "x", "rejected": "y"} for n in (1, 5000, 2)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    report = prefs.read_pairs(tmp_path / "rows.parquet").report
+    assert (report.kept, report.malformed) == (2, {prefs._TOO_LONG: 1})
+    assert report.examples[0].row == 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pyarrow.large_string(),
+        pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+    ],
+    ids=str,
+)
+def test_texts_of_other_types_are_texts(tmp_path, kind):
+    columns = {name: pyarrow.array([name], kind) for name in ("prompt", "chosen", "rejected")}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    (row,) = prefs.read_pairs(tmp_path / "rows.parquet").dataset
+    assert row["chosen"][0]["content"] == "chosen"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pyarrow.array([b"a", b"b", None]),
+        pyarrow.array([[{"role": "user"}], [None], None]),
+        pyarrow.array([1.5, float("nan"), None]),
+        pyarrow.array([10**15, -(10**15), 0], pyarrow.timestamp("s")),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_rows_of_other_types_are_counted(tmp_path, bad):
+    good = pyarrow.array(["a", "b", "c"])
+    table = pyarrow.table({"prompt": bad, "chosen": good, "rejected": good.take([2, 0, 1])})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    report = prefs.read_pairs(tmp_path / "rows.parquet").report
+    # A null is no prompt, and the answers are then whole dialogues.
+    assert (report.kept, report.malformed.total()) == (0, 3)
