@@ -5,10 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sympo._files import describe_error, read_bounded, write_whole
+from sympo._names import show
 from sympo.audit.core import Audit, audit
-from sympo.preferences import read_pairs
+from sympo.preferences import Pairs, read_pairs
 
 __all__ = ["main"]
+
+_WORDS = 2**24  # ours: bytes of a list of words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,14 +22,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those after `audit`; None for the command line's own.
     Returns:
         the exit code: 0 with a report, however many rows are bad; 2 for bad input, such as a file
-        that cannot be read.
+        that cannot be read, or of which no row is a pair.
     """
     options = _parse_arguments(arguments)
     try:
         result = _audit_files(options)
         if options.html is not None:
-            options.html.write_text(result.html(), encoding="utf-8")
-    except (ValueError, OSError) as error:
+            write_whole(options.html, result.html())
+    except OSError as error:
+        print(f"error: {describe_error(error)}", file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -37,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _audit_files(options: argparse.Namespace) -> Audit:
     _check_options(options)
-    pairs = read_pairs(options.file, processes=options.processes)
+    pairs = _read_pairs(options.file, options.processes)
     ratings = None
     if options.ratings is not None:
         # Here, and not above: most audits have no ratings.
@@ -46,9 +53,7 @@ def _audit_files(options: argparse.Namespace) -> Audit:
         ratings = read_rated_rows(options.ratings, pairs.dataset, rater=options.rater)
     return audit(
         pairs,
-        test=(
-            None if options.test is None else read_pairs(options.test, processes=options.processes)
-        ),
+        test=None if options.test is None else _read_pairs(options.test, options.processes),
         ratings=ratings,
         words=[] if options.words is None else _read_words(options.words),
         copies=options.copies,
@@ -58,12 +63,31 @@ def _audit_files(options: argparse.Namespace) -> Audit:
     )
 
 
+def _read_pairs(path: Path, processes: int) -> Pairs:
+    pairs = read_pairs(path, processes=processes)
+    # A table of zeros would look like a finding.
+    if not pairs.report.kept:
+        raise ValueError(
+            f"no row of {path.name} is a pair of answers ({pairs.report}): convert it to a format "
+            "of the README"
+        )
+    return pairs
+
+
 def _check_options(options: argparse.Namespace) -> None:
     if options.seed < 0:
         raise ValueError(f"--seed {options.seed} is negative: give 0 or more")
     if options.rater is not None and options.ratings is None:
         raise ValueError("--rater names whose ratings: give their file by --ratings, too")
-    if options.html is None or not options.html.exists():
+    if options.html is None:
+        return
+    # Before the file is read, which may take long.
+    if options.html.is_dir() or not options.html.parent.is_dir():
+        raise ValueError(
+            f"--html {show(str(options.html))} cannot be written: name a file, in a folder that "
+            "is there"
+        )
+    if not options.html.exists():
         return
     for read in (options.file, options.test, options.ratings, options.words):
         if read is not None and read.exists() and read.samefile(options.html):
@@ -74,7 +98,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _read_words(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split()
+        return read_bounded(path, _WORDS).decode("utf-8").split()
     except UnicodeDecodeError:
         raise ValueError(f"--words {path} is no UTF-8 text: save it as UTF-8") from None
 

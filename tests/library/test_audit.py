@@ -2,7 +2,9 @@
 
 import ast
 import dataclasses
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -482,6 +484,39 @@ def test_a_file_that_cannot_be_read_is_one_sentence(name, tmp_path, capsys):
 def test_a_page_that_cannot_be_written_is_one_sentence(file, tmp_path, capsys):
     assert audit.main([str(file), "--html", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "text", '[{"a": 1}]', '{"prompt": "p"}'])
+@pytest.mark.parametrize("as_test", [False, True])
+def test_a_file_without_one_pair_has_no_report(content, as_test, file, tmp_path, capsys):
+    (tmp_path / "none.jsonl").write_text(content)
+    none, page = str(tmp_path / "none.jsonl"), tmp_path / "page.html"
+    files = [str(file), "--test", none] if as_test else [none]
+    assert audit.main([*files, "--html", str(page)]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert "no row of none.jsonl is a pair of answers (0 of " in printed.err
+    assert printed.err.count("\n") == 1
+    assert not page.exists()
+
+
+def test_a_page_is_whole_or_as_it_was(file, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.html"
+    page.write_text("before")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(page))
+
+    monkeypatch.setattr(os, "replace", fail)
+    assert audit.main([str(file), "--html", str(page)]) == 2
+    assert "page.html: the disk is full" in capsys.readouterr().err
+    assert page.read_text() == "before"
+
+
+def test_a_folder_that_is_missing_is_named_before_the_file_is_read(tmp_path, capsys):
+    page = tmp_path / "nowhere" / "page.html"
+    assert audit.main(["not-read.jsonl", "--html", str(page)]) == 2
+    assert "page.html' cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["data", "--test", "--ratings", "--words"])
