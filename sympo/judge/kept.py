@@ -7,10 +7,12 @@ to it. A process that is killed leaves at most its last line unfinished, and tha
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sympo._names import show
 from sympo.judge.replies import Reply
 
 __all__ = ["KeptReplies", "question_key", "read_replies"]
@@ -18,6 +20,7 @@ __all__ = ["KeptReplies", "question_key", "read_replies"]
 # How lines begin: what else a file may end in was not written here, and is not cut off.
 _STARTS = (b'{"judge": ', b'{"key": ')
 _SCORES = (None, 0, 0.5, 1)
+_LONGEST = 2**20  # ours: bytes of a line
 
 
 def question_key(question: str) -> str:
@@ -35,12 +38,9 @@ def read_replies(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         ValueError: a line that is no reply.
     Check: tests/library/test_kept_replies.py.
     """
-    *lines, torn = Path(path).read_bytes().split(b"\n")
-    if not any(start.startswith(torn) or torn.startswith(start) for start in _STARTS):
-        raise ValueError(f"{path} does not end in a reply of a judge: move the file away")
     judge: dict[str, Any] = {}
     replies: dict[str, Reply] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_read_lines(path), 1):
         try:
             row = json.loads(line)
             if "judge" in row:  # once more where two processes began the file together
@@ -50,13 +50,23 @@ def read_replies(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
                 score = _SCORES[_SCORES.index(row["score"])]
                 # the reply that came first is the one that was counted before
                 replies.setdefault(str(row["key"]), Reply(score, str(row["reason"])))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError(
-                f"{path}, line {number} is no reply of a judge: move the file away ({error!r})"
+                f"{path}, line {number} is no reply of a judge: move the file away ({show(line)})"
             ) from None
     if replies and not judge:
         raise ValueError(f"{path} does not say which judge replied: move the file away")
     return judge, replies
+
+
+def _read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The whole lines of a file, a longer one than any reply cut."""
+    with open(path, "rb") as file:
+        while line := file.readline(_LONGEST):
+            if line.endswith(b"\n") or len(line) == _LONGEST:
+                yield line
+            elif not any(start.startswith(line) or line.startswith(start) for start in _STARTS):
+                raise ValueError(f"{path} does not end in a reply of a judge: move the file away")
 
 
 class KeptReplies:

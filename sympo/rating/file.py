@@ -15,6 +15,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from sympo._files import read_bounded
 from sympo.rating.items import Items, digest, draw_items
 from sympo.rating.ratings import (
     RatedRows,
@@ -31,6 +32,7 @@ __all__ = ["RatingFile", "read_rated_rows", "read_ratings"]
 _VERSION = 2
 # Another process holds the file for milliseconds.
 _PATIENCE = 10.0  # seconds
+_MOST = 2**28  # ours: bytes, which are a million ratings
 # The fields of a line that are read.
 _TEXTS = ("pair", "undo", "rater", "verdict", "at")
 
@@ -159,7 +161,7 @@ class RatingFile:
 
     def _mend(self) -> dict[tuple[str, str], Rating]:
         """What stands in the file, which then ends with a whole line."""
-        content = self.path.read_bytes() if self.path.exists() else b""
+        content = read_bounded(self.path, _MOST) if self.path.exists() else b""
         header = _encode(self._header())
         # nothing yet, or a header that a kill cut short
         if header.startswith(content) and content != header:
@@ -196,7 +198,7 @@ def read_ratings(path: str | Path, items: Items) -> Ratings:
         FileNotFoundError: no file.
     Check: tests/library/test_rating_file.py.
     """
-    standing, simulated = _parse(Path(path).read_bytes(), Path(path), items)
+    standing, simulated = _parse(read_bounded(path, _MOST), Path(path), items)
     return Ratings(items, tuple(standing.values()), simulated)
 
 
@@ -209,9 +211,9 @@ def read_rated_rows(path: str | Path, pairs: Dataset, *, rater: str | None = Non
         ValueError: a file of another dataset, and what `read_ratings` and `rated_rows` refuse.
     Check: tests/library/test_rating_file.py.
     """
-    header = _read_header(Path(path).read_bytes(), Path(path))
+    header = _read_header(read_bounded(path, _MOST), Path(path))
     count = header["count"]
-    if not 0 < count <= len(pairs):
+    if not 0 < count <= len(pairs) or header["seed"] < 0:
         raise ValueError(f"{path} is about other pairs: name the file that its items are from")
     items = draw_items(pairs, seed=header["seed"], count=count)
     return rated_rows(read_ratings(path, items), rater=rater)
@@ -270,7 +272,7 @@ def _parse(content: bytes, path: Path, items: Items) -> tuple[dict[tuple[str, st
 def _decode(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError:  # of JSON or of UTF-8
+    except (ValueError, RecursionError):  # of JSON or of UTF-8
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sympo import noise
+from sympo._names import show
 from sympo.rating.items import LABELS, Item, Items
 
 __all__ = [
@@ -116,7 +117,9 @@ class Ratings:
             ValueError: a rater who rated nothing.
         """
         if rater not in self.raters:
-            raise ValueError(f"'{rater}' rated nothing: {', '.join(self.raters) or 'nobody'} did")
+            raise ValueError(
+                f"{show(rater)} rated nothing: {', '.join(self.raters) or 'nobody'} did"
+            )
         ratings = tuple(rating for rating in self if rating.rater == rater)
         return Ratings(self.items, ratings, self.simulated)
 
@@ -194,7 +197,7 @@ def simulate_ratings(
         raise ValueError(f"truth has {len(truth)} scores for {len(items)} items: give one each")
     wrong = [score for score in truth if score not in (0, 0.5, 1, None)]
     if wrong:
-        raise ValueError(f"truth holds {wrong[0]!r}: give 1, 0.5, 0 or None for each item")
+        raise ValueError(f"truth holds {show(wrong[0])}: give 1, 0.5, 0 or None for each item")
     if not 0 <= error_rate <= 1:
         raise ValueError(f"error_rate = {error_rate} is not a probability: give one in [0, 1]")
     keys = [(item.key, rater) for item in items]
@@ -225,9 +228,9 @@ def _judge(item: Item, score: float | None) -> str:
 def check_rating(rating: Rating, known: set[str]) -> None:
     """Refuse what is no rating of an item of `known`."""
     if rating.verdict not in VERDICTS:
-        raise ValueError(f"verdict '{rating.verdict}': give one of {', '.join(VERDICTS)}")
+        raise ValueError(f"verdict {show(rating.verdict)}: give one of {', '.join(VERDICTS)}")
     if rating.key not in known:
-        raise ValueError(f"no item is called '{rating.key}': the rating is of other items")
+        raise ValueError(f"no item is called {show(rating.key)}: the rating is of other items")
     if not rating.rater.strip():
         raise ValueError("rater is empty: give each rater a name")
 
@@ -250,7 +253,7 @@ def refuse_mixture(first: Ratings, second: Ratings) -> None:
 def describe_duplicate(rating: Rating) -> str:
     """The sentence that refuses a second rating."""
     return (
-        f"{rating.rater} has already rated the pair {rating.key}: "
+        f"{show(rating.rater)[1:-1]} has already rated the pair {rating.key}: "
         "take that rating back before giving another"
     )
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sympo._files import read_bounded
+from sympo._names import show
 from sympo.judge import Prompt
 from sympo.rating.items import Item, Items
 from sympo.rating.ratings import CANNOT_SAY, FIRST, SECOND, TIE, Rating, Ratings
@@ -17,6 +19,7 @@ _WORDS = {"1": FIRST, "2": SECOND, "tie": TIE, "?": CANNOT_SAY}
 # without a comma, a semicolon or a tab, any of which may stand between the columns
 _VERDICT = f"verdict: {' / '.join(_WORDS)}"
 _COLUMNS = ("pair", "prompt", "answer 1", "answer 2", _VERDICT)
+_MOST = 2**28  # ours: bytes of a sheet
 # Excel's limit; what is longer is spread over the cells below.
 _CELL = 32_767
 # A cell that begins so is a formula. Where a spreadsheet expects another separator, a cell also
@@ -67,7 +70,7 @@ def read_sheet(path: str | Path, items: Items, *, rater: str) -> Ratings:
     Check: tests/library/test_rating_sheet.py.
     """
     # Only keys and verdicts are read, which are ASCII whatever the spreadsheet wrote.
-    text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
+    text = read_bounded(path, _MOST).decode("utf-8-sig", errors="replace")
     header = text.partition("\n")[0]
     # the one that stands between the names of the columns
     separator = max(",;\t", key=header.count)
@@ -102,11 +105,11 @@ def read_sheet(path: str | Path, items: Items, *, rater: str) -> Ratings:
 def _find_problem(key: str, typed: str, known: set[str], ratings: Mapping[str, Rating]) -> str:
     """Why a row is no rating; empty where it is one, or has no verdict yet."""
     if key not in known:
-        return f"no item is called '{_shorten(key)}'"
+        return f"no item is called {show(key)}"
     if not typed:
         return ""
     if _normalise(typed) not in _WORDS:
-        return f"'{_shorten(typed)}' is no verdict: type one of {', '.join(_WORDS)}"
+        return f"{show(typed)} is no verdict: type one of {', '.join(_WORDS)}"
     if key in ratings:
         return f"a second verdict on {key}: leave one of the two"
     return ""
@@ -115,10 +118,6 @@ def _find_problem(key: str, typed: str, known: set[str], ratings: Mapping[str, R
 def _normalise(typed: str) -> str:
     # what a spreadsheet makes of a 1
     return typed.casefold().removesuffix(".0").removesuffix(",0")
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _protect(text: str, item: Item) -> str:

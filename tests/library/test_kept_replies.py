@@ -92,6 +92,9 @@ def test_options_are_the_same_after_a_round_through_the_file(path):
         ("somebody's notes, without an end of line", "does not end in a reply of a judge"),
         ('{"prompt": "a", "chosen": "b"}\n', "line 1 is no reply"),
         ("[1]\n", "line 1 is no reply"),
+        ("[" * 100_000 + "\n", "line 1 is no reply"),
+        ("9" * 5000 + "\n", "line 1 is no reply"),
+        ('{"judge": "' + "x" * 2**21 + '"}\n', "line 1 is no reply"),
         ("1\n", "line 1 is no reply"),
         ('{"judge": {"model": "m"}}\nnot JSON\n', "line 2 is no reply"),
         ('{"judge": {"model": "m"}}\n{"key": "0", "score": 7, "reason": ""}\n', "line 2 is no"),
@@ -102,8 +105,9 @@ def test_options_are_the_same_after_a_round_through_the_file(path):
 def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path, content, message):
     path = tmp_path / "mine.txt"
     path.write_text(content)
-    with pytest.raises(ValueError, match=message), KeptReplies(path, {"model": "m"}):
+    with pytest.raises(ValueError, match=message) as told, KeptReplies(path, {"model": "m"}):
         pass
+    assert len(str(told.value)) < 500
     assert path.read_text() == content
 
 

@@ -104,6 +104,7 @@ def test_files_of_something_else_are_refused_and_left_alone(tmp_path):
         b'{"prompt": "a"}\n{"prom': (items, False, "is no ratings file"),
         b"\xff\xfe": (items, False, "is no ratings file"),
         b"[1]\n": (items, False, "is no ratings file"),
+        b"[" * 100_000 + b"\n": (items, False, "is no ratings file"),
         path.read_bytes().replace(b'_ratings": 2', b'_ratings": 1'): (
             items, False, "another version of sympo",
         ),
@@ -119,6 +120,12 @@ def test_files_of_something_else_are_refused_and_left_alone(tmp_path):
     ("line", "sentence"),
     [
         ("{", "line 3: no rating"),
+        ("[" * 100_000, "line 3: no rating"),
+        ("9" * 5000, "line 3: no rating"),
+        (
+            '{"pair": "p", "rater": "ann", "verdict": "%s"}' % ("x" * 100_000),
+            "^.{,500}$",
+        ),
         ('{"pair": 1, "rater": "ann", "verdict": "tie"}', "line 3: one of pair, .* is no text"),
         ('{"pair": "p0", "rater": "ann", "verdict": "tie"}', "line 3: no item is called 'p0'"),
         ('{"undo": "p0", "rater": "ann"}', "line 3: takes back a rating that does not stand"),
@@ -172,6 +179,15 @@ def test_rated_rows_can_be_read_with_the_dataset_alone(tmp_path):
     for other in (make_pairs(50), make_pairs(5)):
         with pytest.raises(ValueError, match="about other"):
             rating.read_rated_rows(file.path, other)
+
+
+@pytest.mark.parametrize("field", [{"seed": -1}, {"count": 10**30}])
+def test_a_header_that_no_draw_can_have_is_one_sentence(tmp_path, field):
+    header = {"sympo_ratings": 2, "items": "0", "seed": 0, "count": 1, "simulated": False}
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({**header, **field}) + "\n")
+    with pytest.raises(ValueError, match="is about other pairs: name the file"):
+        rating.read_rated_rows(path, make_pairs(5))
 
 
 def test_what_was_said_of_the_texts_holds_when_labels_change(tmp_path):
