@@ -1,6 +1,7 @@
 """How a question gets to an endpoint and its reply back, within a time and a size."""
 
 import asyncio
+import ipaddress
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,7 @@ LIMIT = 2**20
 _OF_THE_PAIR = (400, 413, 422, 451)
 # what passes: a lock, a rate limit; the client has then tried again, and so on 5xx
 _PASSING = (408, 409, 429)
+_LONGEST_ADDRESS = 2000  # ours: characters
 CUT_OFF = "cut off before a verdict: raise max_tokens"
 
 
@@ -36,12 +38,29 @@ def read_endpoint() -> str:
         parts = urlsplit(address)
         # a port that is no number is an error only when it is read
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        # no such character is in an address; urlsplit leaves some of them out
+        valid = valid and address.isprintable() and len(address) <= _LONGEST_ADDRESS
     except ValueError:
         valid = False
     if not valid:
         # not quoted: it may hold a password
         raise ValueError("OPENAI_BASE_URL is no address: it has to be like https://host:8000/v1")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError(
+            "OPENAI_BASE_URL begins with http://, which would send the key and the answers in "
+            "clear: give an https:// address, or http:// of this machine alone (localhost)"
+        )
     return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether what is sent to a host stays on this machine."""
+    if host.casefold() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may be of anywhere
+        return False
 
 
 def encode(text: str) -> bytes:
@@ -84,6 +103,7 @@ def make_client(timeout: float, retries: int) -> Any:
             "the endpoint judge needs the package openai: pip install 'sympo[judge]'"
         ) from error
     # What is wrong with the settings is a ValueError, here as where the endpoint says so.
+    read_endpoint()
     if not os.environ.get("OPENAI_API_KEY"):
         raise ValueError(
             "OPENAI_API_KEY is not set: set it (to any text where the endpoint asks for no key)"
@@ -204,7 +224,7 @@ def _read_completion(response: Any) -> Said:
         completion = response.parse()
         choice = completion.choices[0]
         reply = parse_verdict(choice.message.content)
-    except (openai.APIError, ValueError, AttributeError, IndexError, TypeError):
+    except (openai.APIError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
         return Said(Reply(None, "reply of another form"))
     if reply.score is None and choice.finish_reason == "length":
         reply = Reply(None, CUT_OFF)

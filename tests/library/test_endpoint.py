@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from itertools import chain, repeat
 
 import pytest
@@ -189,9 +190,9 @@ def test_a_judge_is_the_same_only_at_the_same_endpoint(monkeypatch):
         monkeypatch.setenv("OPENAI_BASE_URL", address)
         return EndpointJudge("m").identity
 
-    plain = identity("http://host:8000/v1")
-    assert identity("http://user:secret@host:8000/v1/?key=secret") == plain
-    for other in ("http://host:8001/v1", "http://host:8000/v2", "http://another:8000/v1"):
+    plain = identity("https://host:8000/v1")
+    assert identity("https://user:secret@host:8000/v1/?key=secret") == plain
+    for other in ("https://host:8001/v1", "https://host:8000/v2", "https://another:8000/v1"):
         assert identity(other) != plain
     official = identity("https://api.openai.com/v1")
     monkeypatch.delenv("OPENAI_BASE_URL")
@@ -199,7 +200,11 @@ def test_a_judge_is_the_same_only_at_the_same_endpoint(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "address", ["http://[::1/v1", "http://u:secret@host:x/v1", "host:8000/v1", "http:///v1", ""]
+    "address",
+    [
+        *("http://[::1/v1", "http://u:secret@host:x/v1", "host:8000/v1", "http:///v1", ""),
+        *("https://u:secret@host/\nv1", f"https://u:secret@host/{'v' * 100_000}"),
+    ],
 )
 def test_an_address_that_is_none_is_one_sentence(monkeypatch, address):
     monkeypatch.setenv("OPENAI_BASE_URL", address)
@@ -207,6 +212,43 @@ def test_an_address_that_is_none_is_one_sentence(monkeypatch, address):
         _ = EndpointJudge("m").identity
     assert "secret" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("example.org", "127.0.0.1.example.org", "u:secret@example.org", "localhost.example.org"),
+        *("0.0.0.0", "10.0.0.1", "[2001:db8::1]", "localhost@example.org"),
+    ],
+)
+def test_a_key_is_sent_in_clear_to_no_other_machine(endpoint, monkeypatch, host):
+    server = endpoint(longer_wins)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://{host}/v1")
+    for use in (lambda: EndpointJudge("m").identity, lambda: client.make_client(1, 0), ask):
+        with pytest.raises(ValueError, match=r"OPENAI_BASE_URL begins with http://.*https") as told:
+            use()
+        assert "secret" not in str(told.value)
+        assert KEY not in str(told.value)
+    assert not server.tries
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "LOCALHOST", "127.0.0.1:80", "127.1.2.3", "[::1]"])
+def test_this_machine_needs_no_encryption(monkeypatch, host):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://{host}/v1")
+    assert EndpointJudge("m").identity["endpoint"] == f"{host}/v1"
+
+
+def test_the_key_is_in_no_traceback_and_no_file(endpoint, tmp_path):
+    endpoint(lambda *_: (401, {}, f"wrong key {KEY}".encode()))
+    kept = tmp_path / "kept.jsonl"
+    with pytest.raises(ValueError, match="HTTP 401") as caught:
+        compare(EndpointJudge("m"), ["?"], ["a"], ["b"])
+    told = "".join(traceback.format_exception(caught.value))
+    assert KEY not in told
+    endpoint(lambda q, tries: longer_wins(q))
+    compare(EndpointJudge("m", keep=kept), ["?"], ["a"], ["b"])
+    assert kept.stat().st_size
+    assert KEY not in kept.read_text()
 
 
 def test_a_client_that_cannot_be_made_is_one_sentence(endpoint, monkeypatch):
