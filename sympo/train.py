@@ -20,6 +20,8 @@ import pyarrow.parquet
 from datasets import Dataset
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
+from sympo._files import describe_error, read_bounded
+from sympo._names import show
 from sympo.losses import CUSTOM
 from sympo.preferences import load_file, read_rows
 from sympo.trainer import (
@@ -32,6 +34,7 @@ from sympo.trainer import (
 
 __all__ = ["TrainArguments", "main"]
 
+_SETTINGS = 2**20  # ours: bytes of a file of settings
 _CONFIGS = {"dpo": SymPOConfig, "reward": SymmetricRewardConfig}
 _TRAINERS = {"dpo": SymPOTrainer, "reward": SymmetricRewardTrainer}
 
@@ -70,7 +73,7 @@ class _Parser(TrlParser):
                 action.type(str(value))
             except ValueError:
                 kind = "a whole number" if action.type is int else "a number"
-                raise ValueError(f"{action.dest} = {value!r}: give {kind}") from None
+                raise ValueError(f"{action.dest} = {show(value)}: give {kind}") from None
         rest: list[str] = super().set_defaults_with_config(**kwargs)
         return rest
 
@@ -92,7 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         script, config, model = _parse(sys.argv[1:] if argv is None else argv)
         _train(script, config, model)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except OSError as error:
+        print(describe_error(error), file=sys.stderr)
+        return 2
+    except (ValueError, TypeError, ImportError) as error:
         # Some messages of the libraries below have several lines.
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -113,9 +119,11 @@ def _parse(argv: Sequence[str]) -> tuple[TrainArguments, Any, ModelConfig]:
     look.add_argument("--config")
     seen, rest = look.parse_known_args(argv)
     file = [] if seen.config is None else ["--config", seen.config]
-    kind = seen.kind or (_read_config(seen.config).get("kind") if file else None) or "dpo"
+    # Read here in any case: TRL's own reading of a broken file ends in a traceback.
+    settings = _read_config(seen.config) if file else {}
+    kind = seen.kind or settings.get("kind") or "dpo"
     if not isinstance(kind, str) or kind not in _CONFIGS:
-        raise ValueError(f"kind = {kind!r} is not a choice: give dpo or reward")
+        raise ValueError(f"kind = {show(kind)} is not a choice: give dpo or reward")
 
     parser = _Parser(
         (TrainArguments, _CONFIGS[kind], ModelConfig),
@@ -126,9 +134,13 @@ def _parse(argv: Sequence[str]) -> tuple[TrainArguments, Any, ModelConfig]:
         [*file, "--kind", kind, *rest], return_remaining_strings=True
     )
     if unknown:
-        raise ValueError(f"unknown settings: {' '.join(unknown)}; --help lists all flags")
+        raise ValueError(
+            f"unknown settings: {show(' '.join(unknown))[1:-1]}; --help lists all flags"
+        )
     if not isinstance(script.data, str):
-        raise ValueError(f"data = {script.data!r}: name a file of preferences")
+        raise ValueError(f"data = {show(script.data)}: name a file of preferences")
+    if not isinstance(script.eval_data, str | None):
+        raise ValueError(f"eval_data = {show(script.eval_data)}: name a file of preferences")
     if CUSTOM in ([config.loss_type] if kind == "reward" else config.loss_type):
         raise ValueError(
             f"loss_type '{CUSTOM}' is a function, which only Python can give: use the trainer there"
@@ -146,10 +158,13 @@ def _read_config(path: str) -> dict[str, Any]:
     import yaml  # comes with transformers
 
     try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        config = yaml.safe_load(read_bounded(path, _SETTINGS).decode())
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ValueError(f"cannot read {path} as YAML: {error.problem}{line}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read {path} as YAML: {error}") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
         raise ValueError(f"{path} holds no settings: write one `name: value` a line")
     return config
 

@@ -109,6 +109,15 @@ REFUSED = {
     "no number": (("--data", "pairs.jsonl", "--beta", "big"), "invalid float value: 'big'"),
     "no config": (("--config", "nowhere.yaml"), "nowhere.yaml"),
     "broken config": (("--config", "broken.yaml"), "cannot read broken.yaml as YAML"),
+    "broken config with a kind": (("--config", "broken.yaml", "--kind", "dpo"), "as YAML"),
+    "brackets": (("--config", "brackets.yaml"), "cannot read brackets.yaml as YAML"),
+    "names that are none": (("--config", "numbers.yaml"), "holds no settings"),
+    "eval_data": (("--config", "eval.yaml"), "eval_data = [1]: name a file"),
+    "a folder for data": (("--data", "."), "this is a folder: name a file"),
+    "missing data": (("--data", "nowhere.parquet"), "there is no such file"),
+    "a folder for a config": (("--config", "."), "this is a folder: name a file"),
+    "no pair": (("--data", "equal.jsonl"), "equal.jsonl is not a file of preference pairs"),
+    "a long flag": (("--data", "pairs.jsonl", "--" + "x" * 100_000), "unknown settings: --xxx"),
     "empty config": (("--config", "empty.yaml"), "holds no settings"),
     "unknown setting": (("--config", "typo.yaml"), "unknown settings: --learning_raet 1"),
     "no name after a flag": (("--config",), "expected one argument"),
@@ -132,6 +141,10 @@ REFUSED = {
 def test_bad_input_is_a_sentence_and_exit_2(case, folder, model, capsys):
     (folder / "broken.yaml").write_text("data: [pairs.jsonl")
     (folder / "empty.yaml").write_text("")
+    (folder / "brackets.yaml").write_text("data: " + "[" * 5000)
+    (folder / "numbers.yaml").write_text("1: 2\n")
+    (folder / "eval.yaml").write_text("data: pairs.jsonl\neval_data: [1]\n")
+    (folder / "equal.jsonl").write_text('{"prompt": "p", "chosen": "x", "rejected": "x"}\n')
     (folder / "typo.yaml").write_text("data: pairs.jsonl\nlearning_raet: 1\n")
     (folder / "half.yaml").write_text("data: pairs.jsonl\nmax_steps: 1.5\n")
     (folder / "list.yaml").write_text("data: pairs.jsonl\nlearning_rate: [1]\n")
@@ -146,6 +159,7 @@ def test_bad_input_is_a_sentence_and_exit_2(case, folder, model, capsys):
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.err.count("\n") == 1
+    assert len(printed.err) < 1000
     assert not (folder / "trainer_output").exists()
 
 
