@@ -24,7 +24,9 @@ _MOST = 2**28  # ours: bytes of a sheet
 _CELL = 32_767
 # A cell that begins so is a formula. Where a spreadsheet expects another separator, a cell also
 # begins after each of these, in the middle of an answer; quotation marks there are not part of it.
-_FORMULA = re.compile(r'(^|[;,\t\n])(?=[\s"]*[=+\-@＝＋－＠])')
+# What stands between is matched once, from its beginning: it may be long, and all separators.
+_FORMULA = re.compile(r'(?:[;,]|(?<![\s"]))[\s"]*+(?=[=+\-@＝＋－＠])')
+_SEPARATOR = re.compile(r"[;,\t\n]")
 # Control characters but for tab and line feed, and half characters: a CSV file cannot hold them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -123,13 +125,19 @@ def _normalise(typed: str) -> str:
 def _protect(text: str, item: Item) -> str:
     """`text` as a cell that is only text."""
     plain = _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
-    inert = _FORMULA.sub(r"\1'", plain)
+    inert = _FORMULA.sub(_mark_cells, plain)
     if len(inert) > _CELL:
         raise ValueError(
             f"row {item.row}: a text of {len(inert):,} characters does not fit a cell, which holds "
             f"{_CELL:,}: leave the row out, or rate it in JupyterLab"
         )
     return inert
+
+
+def _mark_cells(before: re.Match[str]) -> str:
+    """What stands before a formula, with an apostrophe wherever a cell may begin."""
+    first = "'" if before.start() == 0 and not before[0].startswith((";", ",")) else ""
+    return first + _SEPARATOR.sub(r"\g<0>'", before[0])
 
 
 def show_prompt(prompt: Prompt) -> str:

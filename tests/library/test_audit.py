@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,27 @@ def test_normalised_texts_are_stable_and_never_empty_by_accident(text):
     assert bool(plain) == bool(text)
     # ASCII takes a way of its own: beside a letter that is not, it has to come to the same.
     assert scan.normalise(text + "é") in (plain + "é".encode(), "é".encode())
+
+
+def test_pieces_are_composed_as_the_whole():
+    words = ["é", "e\u0301", "ﬁ", "中文", "plain", "\u1112\u1161\u11ab"]
+    for seed in range(5):
+        text = " ".join(np.random.default_rng(seed).choice(words, 3000))
+        assert scan._compose(text) == unicodedata.normalize("NFKC", text)
+    assert scan._compose("") == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["a\u0301\u0323", "\u0301\u0323", "\u200b", "x\u200b", "\u1100", "é "]
+)
+def test_a_text_is_normalised_in_time_that_grows_with_it(text):
+    def measure(count):
+        start = time.perf_counter()
+        scan.normalise(text[:1] + text[1:] * count)
+        return time.perf_counter() - start
+
+    # 2 s for 20,000 marks when they were sorted at once, and a hundred for eight times as many
+    assert min(measure(40_000) for _ in range(2)) < 30 * measure(5000) + 0.2
 
 
 def test_shared_prompts_are_those_that_drop_overlap_drops():

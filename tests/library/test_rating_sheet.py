@@ -2,6 +2,7 @@
 
 import csv
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from test_rating import draw
 
 from sympo import rating
+from sympo.rating import sheet
 
 VERDICT = "verdict: 1 / 2 / tie / ?"
 FORMULAS = [
@@ -111,6 +113,21 @@ def test_any_text_goes_into_a_sheet_and_the_verdicts_come_back(
     ratings = rating.read_sheet(path, items, rater="ann")
     assert [each.verdict for each in ratings] == ["first"] * size
     assert not ratings.refused
+
+
+@given(st.text(alphabet=';,\t\n "=+a@＝\r', max_size=12))
+def test_an_apostrophe_stands_wherever_a_formula_could_begin(text):
+    """By a rule that looks on from every separator, which is quadratic in their number."""
+    begin = re.compile(r'(^|[;,\t\n])(?=[\s"]*[=+\-@＝＋－＠])')
+    assert sheet._FORMULA.sub(sheet._mark_cells, text) == begin.sub(r"\1'", text)
+
+
+@pytest.mark.parametrize("text", ["\n", "\t", "\n ", ";\n", ' "'])
+def test_a_cell_is_protected_in_time_that_grows_with_it(text):
+    start = time.perf_counter()
+    sheet._FORMULA.sub(sheet._mark_cells, text * 160_000)
+    # 0.2 s or less; 17 s and more where every separator looked on to the end
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(
