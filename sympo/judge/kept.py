@@ -147,8 +147,8 @@ def _check_same(path: Path, known: dict[str, Any], judge: dict[str, Any]) -> Non
     names = sorted({*known, *judge})
     different = ", ".join(name for name in names if known.get(name) != judge.get(name))
     raise ValueError(
-        f"{path} holds the replies of another judge (other {different}): name another file, or "
-        "move it away"
+        f"{path} holds the replies of another judge (other {show(different)[1:-1]}): name another "
+        "file, or move it away"
     )
 
 

@@ -100,6 +100,7 @@ def test_options_are_the_same_after_a_round_through_the_file(path):
         ('{"judge": {"model": "m"}}\n{"key": "0", "score": 7, "reason": ""}\n', "line 2 is no"),
         ('{"judge": {"model": "m"}}\n{"key": "0", "score": NaN, "reason": ""}\n', "line 2 is no"),
         ('{"key": "0", "score": 1.0, "reason": ""}\n', "does not say which judge"),
+        ('{"judge": {"%s": "m"}}\n' % ("x" * 10_000), "another judge"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path, content, message):
