@@ -4,13 +4,16 @@ Batches have `BATCH` rows. A dataset that grows beyond `IN_MEMORY` bytes goes in
 from which `datasets` maps it.
 """
 
+import atexit
 import copy
 import hashlib
 import mmap
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +24,7 @@ import pyarrow
 from datasets import Dataset, DatasetInfo, Features
 from datasets.arrow_writer import ArrowWriter
 from datasets.table import ConcatenationTable, InMemoryTable, MemoryMappedTable, Table
+from filelock import FileLock
 
 __all__ = ["BATCH", "IN_MEMORY", "Keys", "TableWriter", "iter_tables"]
 
@@ -94,14 +98,44 @@ class Keys:
         return any(key == other for other in self)
 
 
+def _lock(folder: Path) -> FileLock:
+    """What a process holds as long as a temporary folder is its own; a kill frees it."""
+    return FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+
+
+def _remove(folder: Path, lock: FileLock) -> None:
+    # Windows deletes no file that is mapped; what stays there is no reason to fail at the end.
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    with suppress(OSError):
+        os.unlink(lock.lock_file)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Delete the folders of processes that were killed before they could."""
+    for folder in parent.glob(f"sympo-{'[0-9a-f]' * 32}"):
+        lock = _lock(folder)
+        # It is somebody's, or the file system knows no locks.
+        with suppress(OSError, NotImplementedError):
+            lock.acquire()
+            _remove(folder, lock)
+
+
 @cache
-def _make_temporary() -> tempfile.TemporaryDirectory[str]:
+def _make_temporary() -> Path:
     """The folder of this process, deleted when Python ends."""
     # Beside the caches of datasets, and not in /tmp, which may lie in memory.
     parent = Path(datasets.config.HF_DATASETS_CACHE)
     parent.mkdir(parents=True, exist_ok=True)
-    # Windows deletes no file that is mapped; what stays there is no reason to fail at the end.
-    return tempfile.TemporaryDirectory(prefix="sympo-", dir=parent, ignore_cleanup_errors=True)
+    _remove_abandoned(parent)
+    folder = parent / f"sympo-{uuid.uuid4().hex}"
+    lock = _lock(folder)
+    # Before there is a folder, so that nobody ever finds it without.
+    with suppress(NotImplementedError):
+        lock.acquire()
+    folder.mkdir()
+    atexit.register(_remove, folder, lock)
+    return folder
 
 
 class TableWriter:
@@ -199,7 +233,7 @@ class TableWriter:
 
     def _open(self, batch: pyarrow.Table) -> ArrowWriter:
         if self._writer is None:
-            folder = Path(_make_temporary().name if self._cache is None else self._cache)
+            folder = _make_temporary() if self._cache is None else Path(self._cache)
             folder.mkdir(parents=True, exist_ok=True)
             # Two processes may write the same file: each has its own until it is complete.
             number, name = tempfile.mkstemp(suffix=".part", dir=folder)

@@ -17,7 +17,9 @@ MODULES = sorted(
     if path.relative_to(PACKAGE).parts[0] not in ("studies", "book")
 )
 # pyarrow is a part of datasets' interface: its tables are made of it.
-ALLOWED = {"datasets", "numpy", "pyarrow", "scipy", "sympo", "torch", "transformers", "trl"}
+ALLOWED = {
+    *("datasets", "filelock", "numpy", "pyarrow", "scipy", "sympo", "torch", "transformers", "trl")
+}
 
 
 def list_imports(body: list[ast.stmt]) -> set[str]:

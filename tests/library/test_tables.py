@@ -217,6 +217,50 @@ def test_files_are_mapped_anew_through_joins_and_selections(tmp_path):
     assert locate(_tables._map_anew(mapped.data)) != locate(mapped.data)
 
 
+_HOLD = """
+import datasets, sys, time
+from pathlib import Path
+datasets.config.HF_DATASETS_CACHE = sys.argv[1]
+from sympo import _tables
+folder = _tables._make_temporary()
+(folder / "large.arrow").write_text("")
+print(folder, flush=True)
+if len(sys.argv) > 2:
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_a_living_one_has_is_not(tmp_path):
+    def start():
+        command = [sys.executable, "-c", _HOLD, str(tmp_path), "stay"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        return process, Path(process.stdout.readline().strip())
+
+    others = tmp_path / "sympo-of-somebody-else"
+    others.mkdir()
+    killed, left = start()
+    living, held = start()
+    try:
+        killed.kill()
+        killed.wait()
+        assert (left / "large.arrow").exists()
+        command = [sys.executable, "-c", _HOLD, str(tmp_path)]
+        last = subprocess.run(command, capture_output=True, text=True, check=True)
+        own = Path(last.stdout.strip())
+        assert not left.exists()
+        assert (held / "large.arrow").exists()
+        # The last one has ended by itself: its folder and its lock are gone, too.
+        assert not own.exists()
+        locks = [path for path in tmp_path.iterdir() if path.suffix == ".lock"]
+        assert locks == [tmp_path / f".{held.name}.lock"]
+        assert others.exists()
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
 # What a file holds beyond what a row may be
 
 
