@@ -59,12 +59,13 @@ def write_whole(path: Path, text: str) -> None:
     """
     # The file that a link names, in whose folder a rename is atomic.
     place = Path(os.path.realpath(path))
+    content = text.encode()
     if place.exists() and not place.is_file():  # a pipe, a terminal, or a folder, which is refused
-        place.write_text(text, encoding="utf-8")
+        place.write_bytes(content)
         return
     partial = place.with_name(f".{place.name[:100]}.{os.getpid()}.tmp")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, place)
     finally:
         partial.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sympo._files import read_bounded
+from sympo._files import read_bounded, write_whole
 from sympo._names import show
 from sympo.judge import Prompt
 from sympo.rating.items import Item, Items
@@ -49,11 +49,11 @@ def write_sheet(items: Items, path: str | Path) -> None:
     sheet = io.StringIO(newline="")
     csv.writer(sheet).writerows([_COLUMNS, *rows])
     # a byte order mark: without it Excel reads UTF-8 as another encoding
-    content = sheet.getvalue().encode("utf-8-sig")
+    content = f"\ufeff{sheet.getvalue()}"
     path = Path(path)
     if not path.exists():
-        path.write_bytes(content)
-    elif path.read_bytes() != content:
+        write_whole(path, content)
+    elif path.read_bytes() != content.encode():
         raise FileExistsError(
             f"{path} is there already, and may hold verdicts: name another file, or remove it"
         )

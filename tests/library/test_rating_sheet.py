@@ -1,8 +1,10 @@
 """Sheets tell nothing and run nothing, and what comes back is read row by row."""
 
 import csv
+import errno
 import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -150,6 +152,22 @@ def test_what_spreadsheets_save_is_read(tmp_path, options):
     assert [by_key.get(item.key) for item in items] == expected
     assert not ratings.refused
     assert {each.rater for each in ratings} == {"ann"}
+
+
+def test_half_a_sheet_is_not_left_behind(tmp_path, monkeypatch):
+    def fill_the_disk(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    items = draw(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", fill_the_disk)
+        with pytest.raises(OSError, match="No space"):
+            rating.write_sheet(items, tmp_path / "sheet.csv")
+    assert list(tmp_path.iterdir()) == []
+    # It would else be taken for one that holds verdicts.
+    rating.write_sheet(items, tmp_path / "sheet.csv")
 
 
 @pytest.mark.parametrize("delimiter", ",;\t")
