@@ -286,12 +286,16 @@ def _check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_check_keys)
+
+
 def _parse_line(line: bytes) -> Any:
     if len(line) > LONGEST:
         return Refused(_TOO_LONG, value=line[:100])
     # A line that is no JSON stands for itself, and is refused as any other value but an object is.
     try:
-        return json.loads(line, object_pairs_hook=_check_keys)
+        # As json.loads does, which would make a decoder for every line.
+        return _DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
     except Refused as refused:
         refused.value = line[:100]
         return refused
