@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    print(result.text(), end="")
+    # Not every terminal has an ε.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(result.text().encode(encoding, "replace").decode(encoding), end="")
     return 0
 
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import errno
+import io
 import json
 import os
 import subprocess
@@ -476,6 +477,14 @@ def test_the_command_prints_a_report_and_writes_a_page(file, tmp_path, capsys):
     assert "rows in the file                                      10" in out
     assert "not a JSON object" in out
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_terminal_without_greek_is_no_obstacle(file, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert audit.main([str(file)]) == 0
+    terminal.flush()
+    assert b"Audit of mine.jsonl" in terminal.buffer.getvalue()
 
 
 def test_ratings_are_read_from_their_file(tmp_path, capsys):
