@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 from sympo._names import unknown_name
 from sympo.studies import progress
+from sympo.studies.records import set_aside
 
 __all__ = [
     "MINILM_WHEEL",
@@ -421,10 +422,11 @@ def _hash_file(path: Path, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _set_aside(path: Path, reason: str) -> None:
+def _set_aside(path: Path, reason: object) -> None:
     # Kept beside the cache and not deleted: someone may want to see what went wrong.
-    path.replace(path.with_name(path.name + ".corrupt"))
-    _log.warning("%s is corrupt (%s): set aside as *.corrupt and fetched again", path, reason)
+    kept = set_aside(path)
+    what = str(reason) or type(reason).__name__
+    _log.warning("%s is corrupt (%s): set aside as %s and fetched again", path, what, kept.name)
 
 
 # SYMPO_DATA
@@ -545,7 +547,7 @@ def _mnist_from_cache() -> MNIST:
             return _checked_mnist(arrays, str(saved["source"]))
     # A damaged zip archive can fail in any layer of the reader.
     except Exception as error:
-        _set_aside(path, str(error) or type(error).__name__)
+        _set_aside(path, error)
         raise _Unavailable(f"{path} was corrupt") from error
 
 
@@ -855,9 +857,7 @@ def _smollm2_saved() -> Asset:
             raise ValueError(f"the sha256 of {names} does not match")
     # Whatever a damaged file leads to.
     except Exception as error:
-        # A folder cannot take the place of one that is not empty.
-        shutil.rmtree(folder.with_name(folder.name + ".corrupt"), ignore_errors=True)
-        _set_aside(folder, str(error) or type(error).__name__)
+        _set_aside(folder, error)
         raise _Unavailable(f"{folder} was corrupt") from error
     return Asset(folder, f"wheel {SMOLLM2_WHEEL.requirement}", files["model.safetensors"])
 
@@ -966,9 +966,7 @@ def _carried_from_cache(model: _Carried) -> Asset:
     try:
         return _checked_carried(model, folder, f"wheel {model.wheel.requirement}")
     except ValueError as error:
-        # A folder cannot take the place of one that is not empty.
-        shutil.rmtree(folder.with_name(folder.name + ".corrupt"), ignore_errors=True)
-        _set_aside(folder, str(error))
+        _set_aside(folder, error)
         raise _Unavailable(f"{folder} was corrupt") from error
 
 

@@ -263,6 +263,18 @@ def test_a_corrupt_cache_is_set_aside_with_one_line_and_fetched_again(
     assert same(sources._mnist_from_cache(), small)
 
 
+def test_every_corrupt_cache_is_kept(small, monkeypatch, tmp_path):
+    write_mnist_wheel(tmp_path / "links", small, monkeypatch)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args: 1 / 0)
+    path = tmp_path / "cache" / "mnist.npz"
+    sources.mnist()
+    for damaged in (b"first", b"second"):
+        path.write_bytes(damaged)
+        sources.mnist()
+    assert path.with_name("mnist.npz.corrupt").read_bytes() == b"first"
+    assert path.with_name("mnist.npz.corrupt.1").read_bytes() == b"second"
+
+
 def test_an_interrupted_write_leaves_no_cache(small, monkeypatch, tmp_path):
     def interrupted(file, **arrays):
         file.write(b"half")
@@ -809,7 +821,8 @@ def test_the_wheels_model_is_dequantised_once_and_checked_at_every_load(
         assert sources.smollm2() == asset
         assert len(caplog.messages) == 1
     assert len(dequantised) == 3
-    assert sorted(os.listdir(tmp_path / "cache")) == [asset.path.name, f"{asset.path.name}.corrupt"]
+    kept = [asset.path.name, *(f"{asset.path.name}.corrupt{number}" for number in ("", ".1"))]
+    assert sorted(os.listdir(tmp_path / "cache")) == kept
 
 
 def test_a_wheel_that_is_here_is_unpacked_with_another_tokenizer(
@@ -894,6 +907,16 @@ def test_a_damaged_carried_model_is_set_aside_and_fetched_again(carried, damage,
     assert sources.wordllama().sha256 == sha256(b"weights")
     assert weights.read_bytes() == b"weights"
     assert "set aside" in caplog.text
+
+
+def test_every_damaged_carried_model_is_kept(carried):
+    folder = sources.wordllama().path
+    for damaged in (b"first", b"second"):
+        (folder / "model.safetensors").write_bytes(damaged)
+        sources.wordllama()
+    for suffix, damaged in ((".corrupt", b"first"), (".corrupt.1", b"second")):
+        kept = folder.with_name(folder.name + suffix)
+        assert (kept / "model.safetensors").read_bytes() == damaged
 
 
 def test_a_carried_model_under_sympo_data_has_to_be_the_pinned_one(carried, monkeypatch, tmp_path):
