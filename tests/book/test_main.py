@@ -131,7 +131,8 @@ def test_fetch_says_where_everything_comes_from(capsys, monkeypatch, tmp_path, w
     monkeypatch.setenv("SYMPO_DATA", str(write_preferences(tmp_path)))
     assert command.main(["fetch", "--profile", "smoke", "--studies", "hh,gold"]) == 0
     hh, gold = capsys.readouterr().out.splitlines()
-    assert hh.startswith("hh: helpful-online/test.jsonl.gz from SYMPO_DATA, sha256 ")
+    made_up = "SYMPO_DATA, not the original"
+    assert hh.startswith(f"hh: helpful-online/test.jsonl.gz from {made_up}, sha256 ")
     assert hh.endswith(", scratch")
     assert gold == "gold: scratch"
 

@@ -594,6 +594,16 @@ print(asset.source, asset.sha256)
         assert "hh/no.jsonl.gz could not be had" in gone.stderr
 
 
+def test_another_preference_file_than_the_pinned_one_is_refused_from_the_hub(small, tmp_path):
+    name = "helpful-base/test.jsonl.gz"
+    path = address("Anthropic/hh-rlhf", name)
+    with Hub({path: gzip.compress(b"{}\n")}) as hub:
+        code = f"sources.preference_file('hh', {name!r})"
+        done = python(code, tmp_path, endpoint=hub.address)
+    assert done.returncode == 1
+    assert f"{name} arrived with sha256 {hub.etags[path]}, and hash 8be3fc1a" in done.stderr
+
+
 def test_smollm2_from_the_hub_takes_the_pinned_files_only(small, tmp_path):
     repo = "HuggingFaceTB/SmolLM2-135M-Instruct"
     files = {name: name.encode() * 9 for name in sources._SMOLLM2_SHA256}
@@ -620,33 +630,78 @@ print(folder, source, digest, sep='\\n')
         assert "is expected" in unpinned.stderr
 
 
-LLAMA = {
-    name: f"{name} of the llama".encode()
-    for name in (*sources._LLAMA_TEXTS, *sources._LLAMA_WEIGHTS)
+LLAMA = {name: f"{name} of the llama".encode() for name in sources._LLAMA_SHA256}
+LLAMA_WEIGHTS = [name for name in LLAMA if name.startswith("model-")]
+# As in the sources, which know no sha256 of these either.
+LLAMA_UNPINNED = [name for name, pin in sources._LLAMA_SHA256.items() if pin is None]
+LLAMA_PINS = {
+    name: None if name in LLAMA_UNPINNED else sha256(data) for name, data in LLAMA.items()
 }
 
 
 @pytest.fixture
 def llama_hub(small):
     with Hub({address(sources._LLAMA_REPO, name, ""): data for name, data in LLAMA.items()}) as hub:
+        for name in LLAMA_UNPINNED:
+            hub.etags[address(sources._LLAMA_REPO, name, "")] = git_hash(LLAMA[name])
         yield hub
+
+
+def git_hash(data):
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+FIND_LLAMA = f"""
+sources._LLAMA_SHA256 = {LLAMA_PINS!r}
+folder, source, digest = sources.llama()
+print(folder, source, digest, sep='\\n')
+"""
 
 
 def test_llama_from_the_hub_is_kept_and_its_sha256_is_that_of_both_weight_files(
     llama_hub, tmp_path
 ):
-    code = "folder, source, digest = sources.llama()\nprint(folder, source, digest, sep='\\n')"
-    done = python(code, tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
+    done = python(FIND_LLAMA, tmp_path, endpoint=llama_hub.address, HF_TOKEN="hf_mine")
     assert done.returncode == 0, done.stderr
     folder, source, digest = done.stdout.splitlines()
     assert sorted(os.listdir(folder)) == sorted(LLAMA)
     assert source == "hub meta-llama/Llama-3.2-3B-Instruct@0cb88a4f"
-    assert digest == sha256(
-        "".join(sha256(LLAMA[name]) for name in sources._LLAMA_WEIGHTS).encode()
-    )
+    assert digest == sha256("".join(sha256(LLAMA[name]) for name in LLAMA_WEIGHTS).encode())
     assert "Bearer hf_mine" in llama_hub.tokens
-    again = python(code, tmp_path, endpoint=f"http://127.0.0.1:{closed_port()}")
+    again = python(FIND_LLAMA, tmp_path, endpoint=f"http://127.0.0.1:{closed_port()}")
     assert again.stdout == done.stdout, again.stderr
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00002.safetensors", "generation_config.json"])
+def test_a_file_of_llama_with_other_bytes_is_refused(llama_hub, tmp_path, name):
+    # The weights come with an etag that fits them: the pin does not. The small file's etag is
+    # the hub's git hash of other bytes.
+    path = address(sources._LLAMA_REPO, name, "")
+    llama_hub.files[path] = b"other bytes"
+    if name in LLAMA_WEIGHTS:
+        llama_hub.etags[path] = sha256(b"other bytes")
+    done = python(FIND_LLAMA, tmp_path, endpoint=llama_hub.address)
+    assert done.returncode == 1
+    assert f"Llama-3.2-3B-Instruct/{name} arrived with sha256" in done.stderr
+
+
+def test_an_unpinned_file_that_has_changed_in_the_cache_is_fetched_again(llama_hub, tmp_path):
+    name = LLAMA_UNPINNED[0]
+    damage = f"open(f'{{folder}}/{name}', 'wb').write(b'damaged')\n"
+    done = python(FIND_LLAMA + damage + FIND_LLAMA, tmp_path, endpoint=llama_hub.address)
+    assert done.returncode == 0, done.stderr
+    assert "its hash has changed" in done.stderr
+    path = address(sources._LLAMA_REPO, name, "")
+    assert llama_hub.gets(path) == [None, None]
+
+
+def test_a_file_without_any_hash_is_not_fetched(llama_hub, tmp_path):
+    path = address(sources._LLAMA_REPO, LLAMA_UNPINNED[0], "")
+    llama_hub.etags[path] = "weak"
+    done = python(FIND_LLAMA, tmp_path, endpoint=llama_hub.address)
+    assert done.returncode == 1
+    assert "neither a pinned hash nor one from the hub" in done.stderr
+    assert llama_hub.gets(path) == []
 
 
 @pytest.mark.parametrize(
@@ -716,7 +771,7 @@ def test_a_preference_file_of_sympo_data(monkeypatch, tmp_path, no_network):
     data = gzip.compress(b"{}\n" * 1000)
     path.write_bytes(data)
     asset = sources.preference_file("hh", "helpful-base/test.jsonl.gz")
-    assert asset == (path, "SYMPO_DATA", sha256(data))
+    assert asset == (path, "SYMPO_DATA, not the original", sha256(data))
     path.write_bytes(data[:-9])
     with pytest.raises(sources.AssetError, match=re.escape(str(path))):
         sources.preference_file("hh", "helpful-base/test.jsonl.gz")
@@ -738,6 +793,7 @@ def test_an_unknown_dataset_is_named():
 @pytest.mark.parametrize(("subset", "rows"), [("helpful-base", 2354), ("helpful-online", 1137)])
 def test_hh_of_sympo_data(subset, rows):
     asset = sources.preference_file("hh", f"{subset}/test.jsonl.gz")
+    assert asset.source == "SYMPO_DATA"
     assert len(gzip.decompress(asset.path.read_bytes()).splitlines()) == rows
 
 
@@ -753,7 +809,10 @@ def test_a_model_of_sympo_data_must_be_whole(monkeypatch, tmp_path, no_network):
     with pytest.raises(sources.AssetError, match=r"tokenizer_config\.json"):
         sources.smollm2()
     (folder / "tokenizer_config.json").write_text("{}")
-    assert sources.smollm2() == (folder, "SYMPO_DATA", sha256(weights.read_bytes()))
+    found = sha256(weights.read_bytes())
+    assert sources.smollm2() == (folder, "SYMPO_DATA, not the original", found)
+    monkeypatch.setitem(sources._SMOLLM2_SHA256, "model.safetensors", found)
+    assert sources.smollm2() == (folder, "SYMPO_DATA", found)
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(sources.AssetError, match=re.escape(str(weights))):
         sources.smollm2()
