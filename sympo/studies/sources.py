@@ -322,11 +322,15 @@ def preference_file(dataset: str, name: str) -> Asset:
         name: the file's path in that folder or in the hub's repository, such as
             `helpful-base/test.jsonl.gz` or `data/train_prefs-00000-of-00001.parquet`.
     Raises:
-        ValueError: another dataset.
+        ValueError: another dataset, or a name that is no path inside it.
         AssetError: no place has it, or the file under SYMPO_DATA is truncated.
     """
     if dataset not in _PREFERENCE_REPOS:
         raise ValueError(unknown_name("preference dataset", dataset, _PREFERENCE_REPOS))
+    # Nothing outside the dataset's folder, on any system.
+    if set(name) & set("\\:\0") or {"", ".", ".."} & set(name.split("/")):
+        message = f"{name!r} is no path inside {dataset}: name it as helpful-base/test.jsonl.gz"
+        raise ValueError(message)
     repo = _PREFERENCE_REPOS[dataset]
     pin = _PREFERENCE_SHA256[dataset].get(name)
 

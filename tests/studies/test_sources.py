@@ -789,6 +789,16 @@ def test_an_unknown_dataset_is_named():
         sources.preference_file("shp", "train.jsonl")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "a/../../b", "/etc/passwd", "C:/b", "..\\b", "a\0.gz", "a//b", ".", ""],
+)
+def test_no_name_leads_out_of_the_dataset(monkeypatch, tmp_path, no_network, name):
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"is no path inside hh: .*helpful-base/test\.jsonl\.gz"):
+        sources.preference_file("hh", name)
+
+
 @pytest.mark.skipif(not os.environ.get("SYMPO_DATA"), reason="SYMPO_DATA is not set")
 @pytest.mark.parametrize(("subset", "rows"), [("helpful-base", 2354), ("helpful-online", 1137)])
 def test_hh_of_sympo_data(subset, rows):
