@@ -30,6 +30,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -743,9 +744,11 @@ def _hub_file(
     if cached is not None:
         return cached
     place = _hub_place(repo, name, repo_type)
+    url = hub.hf_hub_url(**place)
+    _refuse_clear_text(url)
     # Asked once before the download, which would retry for half a minute where there is no
     # network.
-    etag = hub.get_hf_file_metadata(hub.hf_hub_url(**place)).etag or ""
+    etag = hub.get_hf_file_metadata(url).etag or ""
     expected = sha256 or etag
     if not _is_hash(expected):
         raise _Unavailable(f"{repo}/{name} has neither a pinned hash nor one from the hub")
@@ -758,6 +761,15 @@ def _hub_file(
         message = f"{repo}/{name} arrived with sha256 {received}, and hash {expected} is expected"
         raise _Unavailable(message)
     return path
+
+
+def _refuse_clear_text(url: str) -> None:
+    """Refuse a hub whose connection anyone may read: a token travels with every question."""
+    address = urlsplit(url)
+    if address.scheme != "https" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
+        endpoint = f"{address.scheme}://{address.hostname}"
+        message = f"HF_ENDPOINT is {endpoint}, where a token would travel in clear text"
+        raise _Unavailable(f"{message}: name an address that begins with https://")
 
 
 class _Bar:

@@ -718,6 +718,20 @@ def test_a_gated_model_says_what_to_do(llama_hub, tmp_path, status, code):
     assert "hf_mine" not in done.stderr
 
 
+def test_a_token_is_not_sent_in_clear_text(small, tmp_path):
+    code = """
+import socket
+socket.getaddrinfo = lambda *args, **options: print("asked", *args)
+sources.llama()
+"""
+    endpoint = "http://ann:secret@example.org"
+    done = python(code, tmp_path, endpoint=endpoint, HF_TOKEN="hf_mine")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.search(r"HF_ENDPOINT is http://example\.org, .* begins with https://", done.stderr)
+    assert "secret" not in done.stderr
+
+
 def test_a_hub_that_is_down_is_not_called_gated(llama_hub, tmp_path):
     llama_hub.refusal = 500, ""
     done = python("sources.llama()", tmp_path, endpoint=llama_hub.address)
