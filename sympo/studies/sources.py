@@ -9,12 +9,15 @@ Check: tests/studies/test_sources.py.
 """
 
 import errno
+import functools
 import gzip
 import hashlib
 import importlib.util
 import io
+import itertools
 import json
 import logging
+import math
 import os
 import pickle
 import re
@@ -28,7 +31,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 from urllib.parse import urlsplit
@@ -246,6 +248,9 @@ _WORDLLAMA = _Carried(
     },
 )
 
+# Bytes of a preference file, unpacked: several times as many as the largest of them has.
+_MOST_UNPACKED = 4 << 30
+
 _NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 # Names and shapes of MNIST's own files, in the order of the fields of MNIST.
@@ -340,12 +345,17 @@ def preference_file(dataset: str, name: str) -> Asset:
 
     def from_folder() -> Asset:
         path = _data_file(f"{dataset}/{name}")
-        _check_whole(path)
+        try:
+            _check_whole(path)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise _wrong(path, error) from error
         return _own(path, _sha256(path), pin)
 
     # The hub's cache has no place of its own here: `_hub_file` looks there first.
     def from_hub() -> Asset:
         path = _hub_file(repo, name, sha256=pin)
+        if pin is None:
+            _check_whole(path)
         return Asset(path, f"hub {_label(repo)}", _sha256(path))
 
     places = {"SYMPO_DATA": from_folder, f"Hugging Face hub ({_label(repo)})": from_hub}
@@ -473,7 +483,7 @@ def _sha256(path: Path) -> str:
     return _hash_file(path, status.st_size, status.st_mtime_ns)
 
 
-@cache
+@functools.cache
 def _hash_file(path: Path, size: int, modified: int) -> str:
     """The sha256 of a file, read once per process for each size and time of its last change."""
     with path.open("rb") as file:
@@ -524,12 +534,17 @@ def _mnist_from_folder() -> MNIST:
 
 def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
-        raw = gzip.decompress(path.read_bytes())
         # IDX begins with two zero bytes, 8 for uint8 and the number of dimensions; then each of
         # them follows as a big-endian uint32.
         header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+        size = len(header) + math.prod(shape)
+        # A small file may unpack to more than fits into memory, so no more than is wanted is.
+        with gzip.open(path) as file:
+            raw = file.read(size + 1)
         if not raw.startswith(header):
             raise ValueError(f"its header is not that of uint8 values of shape {shape}")
+        if len(raw) != size:
+            raise ValueError(f"it does not unpack to {size} bytes, as shape {shape} does")
         # A copy as a bytearray, because an array over bytes would be read-only.
         return np.frombuffer(bytearray(raw), np.uint8, offset=len(header)).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -537,21 +552,33 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a file that was cut short, where its format shows this; other files pass."""
-    try:
-        if path.suffix == ".gz":
-            # A gzip file ends with its length and checksum, which reading to the end compares. In
-            # pieces, as the unpacked file may not fit into memory.
-            with gzip.open(path) as file:
-                while file.read(1 << 20):
-                    pass
-        elif path.suffix == ".parquet":
-            from pyarrow import parquet
+    """Check what a file's format shows: that it was not cut short, and its size when unpacked.
 
-            # The footer holds the metadata, and a file that was cut short has none.
-            parquet.read_metadata(path)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _wrong(path, error) from error
+    Raises:
+        OSError, EOFError, ValueError, zlib.error: it is damaged, or unpacks to far too much.
+    """
+    if path.suffix == ".gz":
+        # A gzip file ends with its length and checksum, which reading to the end compares. In
+        # pieces, as the unpacked file may not fit into memory.
+        with gzip.open(path) as file:
+            unpacked = sum(map(len, _read_pieces(file)))
+    elif path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        # The footer holds the metadata, and a file that was cut short has none.
+        metadata = parquet.read_metadata(path)
+        groups = map(metadata.row_group, range(metadata.num_row_groups))
+        unpacked = sum(group.total_byte_size for group in groups)
+    else:
+        return
+    if unpacked > _MOST_UNPACKED:
+        raise ValueError(f"{path} unpacks to more than {_MOST_UNPACKED:,} bytes")
+
+
+def _read_pieces(file: gzip.GzipFile) -> Iterator[bytes]:
+    """A file in pieces, no more of them than `_MOST_UNPACKED` takes."""
+    pieces = iter(functools.partial(file.read, 1 << 20), b"")
+    return itertools.islice(pieces, (_MOST_UNPACKED >> 20) + 1)
 
 
 def _model_from_folder(name: str, pins: Mapping[str, str | None]) -> Asset:
@@ -619,6 +646,10 @@ def _mnist_from_cache() -> MNIST:
         raise _Unavailable(f"{path} does not exist yet")
     try:
         with np.load(path, allow_pickle=False) as saved:
+            # Beside the arrays there is a little text, and a header for each.
+            expected = sum(map(math.prod, _SHAPES))
+            if sum(member.file_size for member in saved.zip.infolist()) > expected + 10_000:
+                raise ValueError(f"it unpacks to more than the {expected:,} bytes of MNIST")
             arrays = [saved[name] for name in MNIST._fields[:4]]
             return _checked_mnist(arrays, str(saved["source"]))
     # A damaged zip archive can fail in any layer of the reader.
@@ -652,10 +683,13 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     from PIL import Image
     from pyarrow import parquet
 
+    _check_whole(path)
     table = parquet.read_table(path, columns=["image", "label"])
     files = table["image"].combine_chunks().field("bytes").to_pylist()
-    # PNG alone, so that a file cannot reach Pillow's other decoders.
-    images = [np.asarray(Image.open(io.BytesIO(file), formats=["PNG"])) for file in files]
+    # PNG alone, so that a file cannot reach Pillow's other decoders; opening reads the size only.
+    images = [Image.open(io.BytesIO(file), formats=["PNG"]) for file in files]
+    if sizes := {image.size for image in images} - {_SHAPES[0][1:]}:
+        raise ValueError(f"{path} holds images of other sizes than MNIST's: {sorted(sizes)}")
     return np.stack(images), table["label"].to_numpy().astype(np.uint8)
 
 

@@ -16,13 +16,14 @@ import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 from importlib import metadata
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from pyarrow import parquet
 
 from sympo.studies import sources
@@ -205,6 +206,22 @@ def test_a_wrong_file_in_sympo_data_is_an_error_and_not_passed_over(
     assert "unset SYMPO_DATA" in str(error.value)
 
 
+def test_an_idx_file_is_unpacked_no_further_than_it_should_be(small, monkeypatch, tmp_path):
+    write_idx(tmp_path / "data" / "mnist", small)
+    path = tmp_path / "data" / "mnist" / sources._IDX[1]
+    # 200 kB that would become 200 MB
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(200_000_000)))
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path / "data"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(sources.AssetError, match="does not unpack to 15 bytes") as error:
+            sources.mnist()
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert path.name in str(error.value)
+
+
 # Cache
 
 
@@ -243,8 +260,22 @@ def corrupt_empty(path):
     path.write_bytes(b"")
 
 
+def corrupt_bomb(path):
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    np.savez_compressed(path, **arrays | {"train_images": np.zeros(10_000_000, np.uint8)})
+
+
 @pytest.mark.parametrize(
-    "corrupt", [corrupt_truncate, corrupt_flip, corrupt_other_pixels, corrupt_pickle, corrupt_empty]
+    "corrupt",
+    [
+        corrupt_truncate,
+        corrupt_flip,
+        corrupt_other_pixels,
+        corrupt_pickle,
+        corrupt_empty,
+        corrupt_bomb,
+    ],
 )
 def test_a_corrupt_cache_is_set_aside_with_one_line_and_fetched_again(
     small, monkeypatch, tmp_path, caplog, corrupt
@@ -261,6 +292,7 @@ def test_a_corrupt_cache_is_set_aside_with_one_line_and_fetched_again(
     assert path.with_name("mnist.npz.corrupt").read_bytes() == damaged
     (line,) = caplog.messages
     assert str(path) in line
+    assert ("unpacks to more" in line) == (corrupt is corrupt_bomb)
     assert "\n" not in line
     assert same(sources._mnist_from_cache(), small)
 
@@ -811,6 +843,28 @@ def test_a_preference_file_of_sympo_data(monkeypatch, tmp_path, no_network):
     cut.write_bytes(cut.read_bytes()[:-9])
     with pytest.raises(sources.AssetError, match=re.escape(str(cut))):
         sources.preference_file("ultrafeedback", "train.parquet")
+
+
+def test_a_preference_file_that_unpacks_to_far_too_much_is_named(monkeypatch, tmp_path, no_network):
+    monkeypatch.setenv("SYMPO_DATA", str(tmp_path))
+    monkeypatch.setattr(sources, "_MOST_UNPACKED", 8 << 20)
+    folder = tmp_path / "hh"
+    folder.mkdir()
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(bytes(10 << 20)))
+    parquet.write_table(pa.table({"prompt": ["a" * (10 << 20)]}), folder / "a.parquet")
+    for name in ("a.jsonl.gz", "a.parquet"):
+        with pytest.raises(sources.AssetError, match=f"{name} unpacks to more than 8,388,608"):
+            sources.preference_file("hh", name)
+
+
+def test_images_of_another_size_are_not_decoded(small, monkeypatch, tmp_path):
+    image = io.BytesIO()
+    Image.new("L", (6000, 6000)).save(image, format="PNG")
+    table = {"image": [{"bytes": image.getvalue(), "path": None}], "label": [1]}
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: 1 / 0)
+    with pytest.raises(ValueError, match=r"other sizes than MNIST's: \[\(6000, 6000\)\]"):
+        sources._read_parquet(tmp_path / "a.parquet")
 
 
 def test_an_unknown_dataset_is_named():
