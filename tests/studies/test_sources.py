@@ -10,6 +10,7 @@ import importlib.util
 import io
 import json
 import os
+import pathlib
 import pickle
 import re
 import socket
@@ -20,6 +21,7 @@ import tracemalloc
 import zipfile
 from importlib import metadata
 
+import filelock
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -318,6 +320,41 @@ def test_an_interrupted_write_leaves_no_cache(small, monkeypatch, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         sources._keep(sources._checked_mnist(small, "here"))
     assert os.listdir(tmp_path / "cache") == []
+
+
+KILLED_AT_WORK = """
+import os, signal
+with sources._work_folder() as work:
+    (work / "weights").write_bytes(b"half")
+    print(work, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(small, tmp_path):
+    cache = tmp_path / "cache"
+    done = python(KILLED_AT_WORK, tmp_path, endpoint="https://huggingface.co")
+    left = pathlib.Path(done.stdout.strip())
+    assert (left / "weights").read_bytes() == b"half"
+    (cache / "mnist.123.partial").touch()  # as an earlier version named it
+    with sources._work_folder() as used:
+        for _ in range(2):
+            sources._keep(sources._checked_mnist(small, "here"))
+            assert used.is_dir()
+        assert not left.exists()
+    assert os.listdir(cache) == ["mnist.npz"]
+
+
+def test_an_abandoned_download_of_the_hub_is_removed(small, tmp_path):
+    blobs = tmp_path / "cache" / "hub" / "models--a--b" / "blobs"
+    locks = tmp_path / "cache" / "hub" / ".locks" / "models--a--b"
+    for folder in (blobs, locks):
+        folder.mkdir(parents=True)
+    for name in ("11.aa.incomplete", "22.bb.incomplete", "33"):
+        (blobs / name).touch()
+    with filelock.FileLock(locks / "22.lock"):
+        sources._cache_to_write()
+    assert sorted(os.listdir(blobs)) == ["22.bb.incomplete", "33"]
 
 
 def test_a_cache_that_cannot_be_made_is_named(small, monkeypatch, tmp_path):
