@@ -515,7 +515,9 @@ def _first(asset: str, places: dict[str, Callable[[], _T]], *, needs: str) -> _T
         f"Set SYMPO_DATA to a folder that holds {needs}; or let this machine reach one of the"
         " other places."
     )
-    raise AssetError("\n".join([f"{asset} could not be had. Places tried:", *reasons, remedy]))
+    lines = [f"{asset} could not be had. Places tried:", *reasons, remedy]
+    # An index or a proxy may have a name and a password in its address, which clients repeat.
+    raise AssetError(re.sub(r"//[^/\s]*@", "//", "\n".join(lines)))
 
 
 def _sha256(path: Path) -> str:

@@ -816,6 +816,32 @@ sources.llama()
     assert "secret" not in done.stderr
 
 
+def test_no_error_repeats_a_secret(small, tmp_path):
+    proxy = f"http://ann:sesame@127.0.0.1:{closed_port()}"
+    secrets = {"HF_TOKEN": "hf_sesame", "OPENAI_API_KEY": "sk-sesame", "PIP_NO_INDEX": "0"}
+    # Without an address of its own, pip asks the proxy for the index.
+    index = {"PIP_INDEX_URL": "https://bob:sesame@index.example.org/simple"}
+    links = {"PIP_FIND_LINKS": "http://bob:sesame@127.0.0.1:1/links"}
+    for more in (
+        index | {"HTTPS_PROXY": proxy},
+        index | links,
+        {"PIP_INDEX_URL": "no://b:sesame@c"},
+    ):
+        endpoint = f"http://127.0.0.1:{closed_port()}"
+        done = python("sources.mnist()", tmp_path, endpoint=endpoint, **secrets, **more)
+        assert "MNIST could not be had" in done.stderr
+        assert "sesame" not in done.stderr + done.stdout
+
+
+def test_a_password_in_an_address_is_not_repeated():
+    def fail():
+        raise ConnectionError("no route to https://ann:se@same:sesame@index.example.org/simple")
+
+    with pytest.raises(sources.AssetError, match="no route to https://index") as caught:
+        sources._first("it", {"the index": fail}, needs="it")
+    assert "sesame" not in str(caught.value)
+
+
 def test_a_hub_that_is_down_is_not_called_gated(llama_hub, tmp_path):
     llama_hub.refusal = 500, ""
     done = python("sources.llama()", tmp_path, endpoint=llama_hub.address)
