@@ -181,8 +181,8 @@ def _embed(shown: "NotebookNode", identifier: str) -> None:
     data = shown.get("data", {})
     if VEGA_LITE not in data:
         return
-    # `</script>` in a text would end the script
-    spec = json.dumps(data.pop(VEGA_LITE)).replace("</", "<\\/")
+    # `</script>` in a text would end the script, and `<!--` hide its end
+    spec = json.dumps(data.pop(VEGA_LITE)).replace("<", "\\u003c")
     draw = f'vegaEmbed("#{identifier}", {spec}, {{actions: false, renderer: "svg"}})'
     wait = f'window.addEventListener("load", () => {draw})'
     data["text/html"] = (

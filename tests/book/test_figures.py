@@ -17,7 +17,7 @@ from scipy import stats as scipy_stats
 
 from sympo import losses
 from sympo.book import figures
-from sympo.book.figures.files import write_figure
+from sympo.book.figures.files import write_figure, write_table
 from sympo.book.figures.style import (
     GREY_NOTE,
     describe_bands,
@@ -339,7 +339,7 @@ import sys
 from pathlib import Path
 import pandas as pd
 from sympo.book.figures import fig1_mnist_losses
-from sympo.book.figures.files import write_figure
+from sympo.book.figures.files import write_figure, write_table
 table = pd.read_csv(sys.argv[1])
 write_figure(fig1_mnist_losses(table), "fig", Path(sys.argv[2]), caveat="no evidence")
 """
@@ -581,3 +581,11 @@ def test_drawing_needs_no_torch():
     command = [sys.executable, "-c", "\n".join(lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "SymPO ramp False\n"
+
+
+def test_a_table_in_markdown_holds_text_alone(tmp_path):
+    hostile = "<script>a()</script>\n`b` $x$ | c"
+    table = pd.DataFrame({hostile: [hostile]})
+    write_table(table, "table", tmp_path, caveat="")
+    head, _, row = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert head == row == r"| \<script>a()\</script> \`b\` \$x\$ \| c |"

@@ -107,7 +107,7 @@ class TestBook:
         assert "https://arxiv.org/abs/2505.24709" in {link["href"] for link in links}
 
 
-SPEC = {"mark": "point", "title": "</script><b>"}
+SPEC = {"mark": "point", "title": "</script><b><!--<script>"}
 
 
 def test_a_chart_is_drawn_by_the_page():

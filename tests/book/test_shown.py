@@ -143,6 +143,52 @@ def test_a_long_table_is_folded():
     assert len(folded.select("details tbody tr")) == MOST_ROWS + 1
 
 
+HOSTILE = '<script>a()</script><img src=x onerror="a()">"\'`'
+# by what holds the text
+HOSTILE_TABLES = {
+    "a cell": pd.DataFrame({"a": [HOSTILE]}),
+    "a list": pd.DataFrame({"a": [[HOSTILE, {HOSTILE: HOSTILE}]]}),
+    "a category": pd.DataFrame({"a": pd.Categorical([HOSTILE])}),
+    "a heading": pd.DataFrame({HOSTILE: [1]}),
+    "the headings' name": pd.DataFrame(
+        [[1]],
+        columns=pd.Index(["a"], name=HOSTILE),
+        index=pd.MultiIndex.from_tuples([("b", "c")]),
+    ),
+    "an index": pd.DataFrame({"a": [1]}, index=[HOSTILE]),
+    "an index's name": pd.DataFrame({"a": [1]}, index=pd.Index(["b"], name=HOSTILE)),
+    "a name that a column has": pd.DataFrame({HOSTILE: [1]}, index=pd.Index(["b"], name=HOSTILE)),
+    "levels": pd.DataFrame(
+        {"a": [1]}, index=pd.MultiIndex.from_tuples([(HOSTILE, 1)], names=[HOSTILE, "b"])
+    ),
+    "levels of headings": pd.DataFrame(
+        [[1]], columns=pd.MultiIndex.from_tuples([(HOSTILE, 1)], names=[HOSTILE, "b"])
+    ),
+    "headings of one name": pd.DataFrame([[HOSTILE, 1]], columns=[HOSTILE, HOSTILE]),
+    "rows of one name": pd.DataFrame(
+        {"a": [1, 2]}, index=pd.MultiIndex.from_tuples([(HOSTILE, 1)] * 2, names=[HOSTILE, "b"])
+    ),
+    "an interval": pd.DataFrame({f"{HOSTILE}_low": [1.0], f"{HOSTILE}_high": [2.0]}),
+    "many rows": pd.DataFrame({HOSTILE: [HOSTILE] * (MOST_ROWS + 1)}),
+}
+
+
+@pytest.mark.parametrize("table", HOSTILE_TABLES.values(), ids=HOSTILE_TABLES)
+def test_no_text_of_a_table_is_markup(table):
+    soup = BeautifulSoup(to_html(table), "html.parser")
+    assert not soup.select("script, img, [onerror]")
+    assert HOSTILE.replace("_", " ") in " ".join(soup.get_text().split())
+
+
+@pytest.mark.parametrize("text", ["$x$", r"\(x\)", r"\[x\]"])
+def test_no_text_of_a_table_is_a_formula(text):
+    soup = BeautifulSoup(to_html(pd.DataFrame({"a": [text]})), "html.parser")
+    assert soup.select_one("td").find_parent(class_="tex2jax_ignore")
+    assert soup.select_one("td").get_text() == text
+    plain = BeautifulSoup(to_html(pd.DataFrame({"a": ["x (y)"]})), "html.parser")
+    assert not plain.select(".tex2jax_ignore")
+
+
 def test_columns_of_one_name_are_all_shown():
     twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
     assert read(twice) == (["a", "a"], [["1", "2"]])

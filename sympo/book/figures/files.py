@@ -8,6 +8,7 @@ under every table, and in place of every verdict.
 import inspect
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,9 @@ def write_table(table: pd.DataFrame, stem: str, folder: Path, *, caveat: str) ->
     shown = table.map(_format_cell)
     # loss names have underscores, shares a percent sign
     latex = shown.to_latex(index=False, escape=True, column_format=alignment)
-    markdown = to_markdown(shown, alignment)
+    # what a table holds is text: no markup, no code and no formula
+    inert = shown.rename(columns=_escape_markdown).map(_escape_markdown)
+    markdown = to_markdown(inert, alignment)
     if caveat:
         markdown += f"\n**{caveat}**\n"
         latex += f"\\par\\textbf{{{caveat}}}\n"
@@ -252,6 +255,10 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
         return repr(float(f"{value:.6g}"))
 
     write_atomically(path, table.to_csv(index=False, float_format=shorten, lineterminator="\n"))
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"[<`$]", r"\\\g<0>", " ".join(text.splitlines()))
 
 
 def _format_cell(value: Any) -> str:

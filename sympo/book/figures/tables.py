@@ -8,6 +8,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,9 @@ def to_html(table: pd.DataFrame) -> str:
     folded.
     """
     html = _render(_join_intervals(_move_index(table)))
+    if re.search(r"\$|\\[(\[]", html):
+        # MathJax would take what stands between two dollars for a formula, and a formula may link
+        html = f'<div class="tex2jax_ignore mathjax_ignore">\n{html}\n</div>'
     if len(table) <= MOST_ROWS:
         return html
     return f"<details><summary>A table of {len(table)} rows</summary>\n{html}\n</details>"
@@ -101,6 +105,9 @@ def _render(table: pd.DataFrame) -> str:
         styler = styler.hide(axis="index")
     # ids that are random would change the notebook at every run, and equal ones mix up two tables
     digest = hashlib.sha256(shown.to_csv().encode()).hexdigest()[:12]
+    # alone of all texts, the names of the levels are not escaped by the styler
+    for index in (shown.index, shown.columns):
+        index.names = [each and escape(each) for each in index.names]
     return styler.set_uuid(digest).to_html(table_attributes='class="dataframe"', cell_ids=False)
 
 
