@@ -331,8 +331,17 @@ savefig.dpi: 50
 font.family: monospace
 axes.grid: True
 lines.linewidth: 7
-text.usetex: False
+text.usetex: True
 pdf.compression: 0
+figure.figsize: 1, 1
+figure.constrained_layout.use: False
+font.size: 40
+font.sans-serif: no such font
+mathtext.fontset: cm
+axes.prop_cycle: cycler("color", ["ff0000"])
+axes.unicode_minus: False
+axes.formatter.use_locale: True
+path.sketch: 5, 50, 5
 """
 DRAW = """
 import sys
@@ -345,17 +354,28 @@ write_figure(fig1_mnist_losses(table), "fig", Path(sys.argv[2]), caveat="no evid
 """
 
 
-@pytest.mark.parametrize("backend", ["agg", "svg", "module://matplotlib_inline.backend_inline"])
-def test_nothing_that_a_user_has_set_changes_a_byte(tmp_path, history, backend):
+# matplotlib reads one in the working directory, where MATPLOTLIBRC points, or in the user's folder
+@pytest.mark.parametrize(
+    ("backend", "variable"),
+    [
+        ("agg", "MATPLOTLIBRC"),
+        ("svg", "MPLCONFIGDIR"),
+        ("module://matplotlib_inline.backend_inline", None),
+    ],
+)
+def test_nothing_that_a_user_has_set_changes_a_byte(tmp_path, history, backend, variable):
     table = tmp_path / "fig.csv"
     history[history.epoch == 3].to_csv(table, index=False)
     write_figure(
         figures.fig1_mnist_losses(pd.read_csv(table)), "fig", tmp_path, caveat="no evidence"
     )
     (tmp_path / "matplotlibrc").write_text(HOSTILE, encoding="utf-8")
-    settings = {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": backend}
+    settings = {"MPLBACKEND": backend, "PYTHONPATH": str(profiles.root())}
+    if variable:
+        settings[variable] = str(tmp_path)
     command = [sys.executable, "-c", DRAW, table, tmp_path / "other"]
-    subprocess.run(command, check=True, env={**os.environ, **settings})
+    where = None if variable else tmp_path
+    subprocess.run(command, check=True, env={**os.environ, **settings}, cwd=where)
     for name in ("fig.png", "fig.pdf"):
         assert (tmp_path / "other" / name).read_bytes() == (tmp_path / name).read_bytes()
 
