@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The library installs alone, and this module comes with it: what a study needs is imported
     # only now, and its absence is a sentence and not a traceback.
     try:
-        from sympo.studies.files import describe_error
+        from sympo._files import describe_error
         from sympo.studies.sources import AssetError
     except ModuleNotFoundError as error:
         return _explain_missing(error)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error, code=1)
     except OSError as error:
         # a disk that is full, a folder in a file's place, no permission
-        return _refuse(describe_error(error), code=1)
+        return _refuse(f"{describe_error(error)}; finished runs are kept", code=1)
     except KeyboardInterrupt:
         return _refuse(
             "interrupted: finished runs are kept, and the same command goes on from there",

@@ -18,8 +18,8 @@ from kills import kill_paper
 from processes import kill_kernels, run_twice
 from tally import Tally
 
+from sympo._files import write_atomically
 from sympo.studies import provenance
-from sympo.studies.files import write_atomically
 
 # Of the moments and inputs that are drawn.
 SEED = 0
@@ -95,7 +95,10 @@ def _write(tallies: list[Tally], folder: Path) -> None:
     }
     content = {"faults": rows, "provenance": provenance.collect()}
     write_atomically(folder / "data" / "faults.json", json.dumps(content, indent=1) + "\n")
-    lines = ["| what was done | tried | lost | errors that no docstring names |", "|:--|--:|--:|--:|"]
+    lines = [
+        "| what was done | tried | lost | errors that no docstring names |",
+        "|:--|--:|--:|--:|",
+    ]
     for name, row in rows.items():
         lines.append(f"| {name} | {row['tried']:,} | {row['lost']} | {row['undocumented']} |")
     write_atomically(folder / "table_faults.md", "\n".join(lines) + "\n")

@@ -5,13 +5,14 @@ fail, as often as it is made from then on. So no rights are needed, and the mome
 """
 
 import errno
-import os
 import shutil
 import sys
 from pathlib import Path
 
 from clone import compare, find_traceback, hash_files, make_clone, read_results, run
 from tally import Tally
+
+from sympo._files import describe_error
 
 # Which call fails, and with which error of the system.
 FAULTS = (
@@ -71,8 +72,8 @@ def _find_fault(code: int, said: str, error: str) -> str | None:
         return f"a traceback: {line}"
     if code not in (1, 2):
         return f"exit code {code}"
-    reason = os.strerror(getattr(errno, error))
     last = said.strip().splitlines()[-1] if said.strip() else ""
-    if reason not in last or "build" not in last:
-        return f"no sentence with path and reason: {last!r}"
+    remedy = describe_error(OSError(getattr(errno, error), "", "")).partition(": ")[2]
+    if remedy not in last or "build" not in last:
+        return f"no sentence with path and remedy: {last!r}"
     return None

@@ -26,9 +26,7 @@ DEATHS = {
         "the kernel died, perhaps for want of memory",
     ),
     "no memory is given": (
-        "import resource\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))\n"
-        "bytearray(2**40)",
+        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))\nbytearray(2**40)",
         "MemoryError",
     ),
     "too deep": ("def fall(): fall()\nfall()", "RecursionError"),

@@ -4,11 +4,11 @@ import argparse
 import signal
 import sys
 
+from sympo._files import describe_error
 from sympo._settings import parse_setting
 from sympo.book import execute, staleness
 from sympo.book.twins import find_edit, stem_of, study_of
 from sympo.studies import profiles
-from sympo.studies.files import describe_error
 
 # In the order in which a person meets them; the Makefile has a target for each.
 _COMMANDS = {
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     # a full disk, a folder in a file's place, no permission
     except OSError as error:
-        _say(describe_error(error))
+        _say(f"{describe_error(error)}; finished notebooks and runs are kept")
         return 1
     # a cell raised: the message holds its traceback, and ours would say nothing more
     except RuntimeError as error:

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
+from sympo._files import write_atomically
 from sympo.book.execute import write_outputs
 from sympo.book.twins import notebooks, read_twin, relative, twin
 from sympo.studies import profiles
-from sympo.studies.files import write_atomically
 
 # Colab opens a notebook of a public repository on GitHub, by its address there.
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"

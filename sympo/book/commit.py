@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sympo._files import write_atomically
 from sympo.book import staleness
 from sympo.book.twins import notebooks, relative, saved_stems, twin
 from sympo.studies import profiles
-from sympo.studies.files import write_atomically
 
 
 class Changes(NamedTuple):

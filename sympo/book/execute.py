@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sympo._files import describe_message, write_atomically
 from sympo.book import staleness, summary
 from sympo.book.twins import (
     LAST,
@@ -36,7 +37,6 @@ from sympo.book.twins import (
     twin,
 )
 from sympo.studies import locks, profiles
-from sympo.studies.files import describe_message, write_atomically
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

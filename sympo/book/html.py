@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from sympo._files import write_atomically
 from sympo.book import claims
 from sympo.book.twins import notebooks, output
 from sympo.studies import profiles
-from sympo.studies.files import write_atomically
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from sympo._files import write_atomically
 from sympo.book.twins import notebooks, output, relative, saved_stems, stem_of, study_of, twin
 from sympo.studies import profiles
-from sympo.studies.files import write_atomically
 
 # Studies whose notebooks show on a laptop what a GPU has recorded.
 SHOWN_FROM_GPU = ("mnist_losses", "mnist_noise", "gold_grammar", "hh", "ultrafeedback")

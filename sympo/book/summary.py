@@ -5,10 +5,10 @@ import re
 import time
 from pathlib import Path
 
+from sympo._files import write_atomically
 from sympo.book import staleness
 from sympo.book.twins import is_left_out, notebooks, output
 from sympo.studies import profiles
-from sympo.studies.files import write_atomically
 
 _COUNTS = re.compile(r"trained (\d+), loaded (\d+)")
 _HEADINGS = ("notebook", "time", "models", "figures and tables")

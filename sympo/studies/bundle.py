@@ -17,8 +17,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from sympo._files import set_aside, write_atomically
 from sympo.studies import profiles, records
-from sympo.studies.files import set_aside, write_atomically
 from sympo.studies.plan import PROBE, TIERS, Plan, records_folder
 
 MANIFEST = "manifest.json"

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
 
-from sympo.studies import files, locks
+from sympo import _files
+from sympo.studies import locks
 from sympo.studies.progress import is_main_process
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def load(run: Run, *, folder: Path, version: int, set_aside: bool = True) -> Rec
         warnings.warn(f"{path} is no record and is passed over: {fault}", stacklevel=3)
         return None
     with suppress(FileNotFoundError):  # another of several processes was first
-        aside = files.set_aside(path)
+        aside = _files.set_aside(path)
         message = f"set aside a corrupt record as {aside.name} and will make it again: {fault}"
         warnings.warn(message, stacklevel=3)
     return None
@@ -257,7 +258,7 @@ def save(
         raise ValueError(f"the result of {run} cannot be recorded: {fault}")
     if is_main_process():
         path = folder / _file_name(run, version)
-        files.write_atomically(path, _to_json(record, indent=1) + "\n")
+        _files.write_atomically(path, _to_json(record, indent=1) + "\n")
     return record
 
 

@@ -41,9 +41,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sympo._files import set_aside
 from sympo._names import unknown_name
 from sympo.studies import progress
-from sympo.studies.records import set_aside
 
 __all__ = [
     "MINILM_WHEEL",

@@ -84,7 +84,7 @@ class TestRun:
         ("raised", "said"),
         [
             ("OSError(28, 'No space left on device', '/data/a')", "free some space"),
-            ("PermissionError(13, 'Permission denied', '/data/a')", "give yourself the right"),
+            ("PermissionError(13, 'Permission denied', '/data/a')", "there is no permission"),
         ],
     )
     def test_a_cell_that_cannot_write_is_a_sentence(self, root, capsys, raised, said):
@@ -101,7 +101,7 @@ class TestRun:
         assert main(["run", "03_three", "--profile", "smoke"]) == 1
         said = capsys.readouterr().err.splitlines()[-1]
         assert str(root / "build") in said
-        assert "move it away" in said
+        assert "a part of this path is a file" in said or "move it away" in said
         assert (root / "build").read_text() == "a file"
 
     @pytest.mark.slow

@@ -14,7 +14,8 @@ import torch
 from tiny_mnist import banded_digits
 from toy_plan import make_plan, toy, train
 
-from sympo.studies import files, mnist, plan, profiles, queue, sources
+from sympo import _files
+from sympo.studies import mnist, plan, profiles, queue, sources
 from sympo.studies.queue import Clock, Queue, Shard
 
 
@@ -249,7 +250,7 @@ def test_a_full_disk_ends_the_queue(monkeypatch):
     def fill(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "write_atomically", fill)
+    monkeypatch.setattr(_files, "write_atomically", fill)
     waiting = Queue(
         [make_study("hh", runs_of("hh", ("dpo", 0, 0), ("dpo", 1, 0)))], Clock(), say=print
     )

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sympo._files import write_atomically
 from sympo.book import figures
 from sympo.book.bench import functions, grid, growth, policies, roofline
 from sympo.book.bench.config import BenchConfig
 from sympo.book.bench.timing import Row, Watch
 from sympo.studies import profiles, provenance
-from sympo.studies.files import write_atomically
 
 # part → what measures it, in the order of the table
 PARTS: dict[str, Callable[[BenchConfig], list[Row]]] = {

@@ -19,9 +19,9 @@ import pandas as pd
 import PIL.Image
 from matplotlib.figure import Figure
 
+from sympo._files import write_atomically
 from sympo.book.figures.style import STYLE, display_png, style
 from sympo.studies import profiles, provenance
-from sympo.studies.files import write_atomically
 
 if TYPE_CHECKING:
     from sympo.studies.records import Record

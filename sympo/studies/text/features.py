@@ -19,8 +19,8 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from sympo._files import write_atomically
 from sympo.studies import progress, sources
-from sympo.studies.files import write_atomically
 from sympo.studies.text.corpora import Corpus
 
 FeaturesName = Literal["length", "words", "static", "minilm"]
