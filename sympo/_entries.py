@@ -5,6 +5,7 @@ set, and how a function of your own becomes an entry.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+
+from sympo._names import show
 
 if TYPE_CHECKING:
     import sympy
@@ -43,12 +46,13 @@ class Constant:
             ValueError: it is none; the message names the constant, `name`.
         """
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if is_number and 0 < value < self.high:
+        # of integers, what no float can hold is below infinity, too
+        if is_number and 0 < value < self.high and value <= sys.float_info.max:
             return float(value)
         bounds = "a positive number" if self.high == math.inf else f"a number in (0, {self.high:g})"
         raise ValueError(
-            f"{name} = {value!r} is no value of {self.symbol}: give {bounds}, or leave it out for "
-            f"the paper's {self.default:g}"
+            f"{name} = {show(value)} is no value of {self.symbol}: give {bounds}, or leave it out "
+            f"for the paper's {self.default:g}"
         )
 
 
@@ -316,7 +320,7 @@ def as_pair(
         )
     if not callable(loss):
         raise ValueError(
-            f"loss = {loss!r}: give a function of margins, or an entry of sympo.losses"
+            f"loss = {show(loss)}: give a function of margins, or an entry of sympo.losses"
         )
     couples = _try_out(loss)
     if symmetric is None:

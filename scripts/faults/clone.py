@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-# What `make paper` reads, and `build/env`, where make sees that the environment is up to date.
+# What `make paper` reads.
 PARTS = ("sympo", "notebooks", "figures", "Makefile", "pyproject.toml", "constraints.txt")
+# Where make finds that the environment is up to date: else it would install the copy into it.
+STAMP = "build/env/shared"
 
 
 def make_clone(folder: Path, notebooks: tuple[str, ...] = ()) -> Path:
@@ -23,9 +25,8 @@ def make_clone(folder: Path, notebooks: tuple[str, ...] = ()) -> Path:
             shutil.copytree(ROOT / part, folder / part, ignore=ignored)
         else:
             shutil.copy(ROOT / part, folder / part)
-    (folder / "build").mkdir()
-    if (ROOT / "build" / "env").is_dir():
-        shutil.copytree(ROOT / "build" / "env", folder / "build" / "env")
+    (folder / STAMP).parent.mkdir(parents=True)
+    (folder / STAMP).touch()
     for twin in (folder / "notebooks" / "src").glob("[0-9]*.py"):
         if twin.stem not in notebooks:
             twin.unlink()

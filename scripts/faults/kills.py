@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from clone import compare, find_traceback, hash_files, make_clone, read_results, run, start
+from clone import STAMP, compare, find_traceback, hash_files, make_clone, read_results, run, start
 from tally import Tally
 
 # The ways of all others: theory alone, records of a study, records of another's study.
 NOTEBOOKS = ("01_preferences_as_classification", "05_mnist_losses", "06_mnist_noise")
-COMMAND = ("make", "paper", "PROFILE=smoke")
+COMMAND = ("make", "paper", "PROFILE=smoke", f"STAMP={STAMP}")
 
 
 def kill_paper(

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sympo._names import unknown_name
+from sympo._names import show, unknown_name
 from sympo.studies import profiles
 
 if TYPE_CHECKING:
@@ -257,5 +257,5 @@ def _check_type(key: str, value: Any, default: Any) -> Any:
     # exactly the type: True is an int to isinstance
     if default is not None and type(value) is not type(default):
         wanted = f"of type {type(default).__name__}, as its default {default!r}"
-        raise ValueError(f"parameter '{key}' must be {wanted}; got {value!r}")
+        raise ValueError(f"parameter '{key}' must be {wanted}; got {show(value)}")
     return value

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sympo._files import set_aside, write_atomically
+from sympo._names import show
 from sympo.studies import profiles, records
 from sympo.studies.plan import PROBE, TIERS, Plan, records_folder
 
@@ -183,10 +184,12 @@ def _read_manifest(text: bytes, file: Path, profile: str) -> dict[str, str]:
         raise ValueError(f"{file}: {MANIFEST} is not of a bundle of format {FORMAT}")
     if manifest.get("profile") != profile:
         found = manifest.get("profile")
+        if found not in profiles.PROFILES:
+            raise ValueError(f"{file}: its profile is {show(found)}, which there is not")
         raise ValueError(f"{file} holds records of profile {found}: add --profile {found}")
     for name in hashes:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{file}: {name!r} is no name of a record")
+            raise ValueError(f"{file}: {show(name)} is no name of a record")
     return hashes
 
 

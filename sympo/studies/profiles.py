@@ -1,7 +1,6 @@
 """Profiles: the sizes of every study, validated, and the folders that results go to."""
 
 import os
-import reprlib
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from sympo._names import unknown_name
+from sympo._names import show, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,11 +232,11 @@ def read_profile(profile: str) -> dict[str, Any]:
         raise ValueError(f"{path}: it holds no sections: take it from the clone")
     for section, values in content.items():
         if not (isinstance(section, str) and isinstance(values, dict)):
-            shown = reprlib.repr(values)
+            shown = show(values)
             raise ValueError(f"{path}: section {section} is {shown}: give it fields, NAME: VALUE")
     for name, minutes in content.get("minutes", {}).items():
         if isinstance(minutes, bool) or not isinstance(minutes, int | float):
-            raise ValueError(f"{path}: minutes of {name} are {reprlib.repr(minutes)}: no number")
+            raise ValueError(f"{path}: minutes of {name} are {show(minutes)}: no number")
     return content
 
 
@@ -326,6 +325,6 @@ def section_config(
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the values together"
         message = first["msg"].removeprefix("Value error, ")
-        got = reprlib.repr(first["input"])
+        got = show(first["input"])
         sentence = f"{section}, profile {profile}: {field}: {message} (got {got})"
         raise ValueError(sentence) from None

@@ -1,13 +1,14 @@
 """Progress: bars, what is under way, and which of several processes this one is."""
 
 import os
-import reprlib
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from tqdm import tqdm
+
+from sympo._names import show
 
 
 def processes() -> int:
@@ -40,7 +41,7 @@ def _read_count(name: str, *, default: int, least: int) -> int:
     text = os.environ.get(name) or str(default)
     # No more digits than any machine needs; int() reads signs, spaces and other scripts as well.
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
-        raise ValueError(f"{name} is {reprlib.repr(text)}: unset it, or give {least} or more")
+        raise ValueError(f"{name} is {show(text)}: unset it, or give {least} or more")
     return int(text)
 
 

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sympo._files import set_aside
-from sympo._names import unknown_name
+from sympo._names import show, unknown_name
 from sympo.studies import progress
 
 __all__ = [
@@ -340,7 +340,7 @@ def preference_file(dataset: str, name: str) -> Asset:
         raise ValueError(unknown_name("preference dataset", dataset, _PREFERENCE_REPOS))
     # Nothing outside the dataset's folder, on any system.
     if set(name) & set("\\:\0") or {"", ".", ".."} & set(name.split("/")):
-        message = f"{name!r} is no path inside {dataset}: name it as helpful-base/test.jsonl.gz"
+        message = f"{show(name)} is no path inside {dataset}: name it as helpful-base/test.jsonl.gz"
         raise ValueError(message)
     repo = _PREFERENCE_REPOS[dataset]
     pin = _PREFERENCE_SHA256[dataset].get(name)

@@ -1,6 +1,7 @@
 """The configs of both trainers: TRL's, with the losses here, and a sentence for what cannot be."""
 
 import math
+import sys
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from trl import DPOConfig, RewardConfig
 
 from sympo import losses
-from sympo._names import unknown_name
+from sympo._names import show, unknown_name
 
 SYMPO_CLIP = 10.0  # bound on each reward; the authors' for language models
 
@@ -80,8 +81,11 @@ class Term(NamedTuple):
 
 
 def _is_number(value: object) -> bool:
-    """Whether `value` is a number that can be meant as one: True and "0.2" are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether `value` is a number that can be meant as one: True, "0.2" and 10**400 are not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    # no float can hold an integer beyond; infinity and NaN are refused where they are no value
+    return not isinstance(value, int) or abs(value) <= sys.float_info.max
 
 
 def _read_clip(reward_clip: object) -> float | str | None:
@@ -97,11 +101,11 @@ def _read_clip(reward_clip: object) -> float | str | None:
     try:
         # float(True) is 1, which nobody means.
         clip = math.nan if isinstance(reward_clip, bool) else float(reward_clip)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         clip = math.nan  # fails the next comparison, and so ends in the same message
     if not 0 < clip < math.inf:
         raise ValueError(
-            f"reward_clip = {reward_clip!r}: give a positive number, none (off) or 'auto'"
+            f"reward_clip = {show(reward_clip)}: give a positive number, none (off) or 'auto'"
         )
     return clip
 
@@ -111,7 +115,8 @@ def _read_names(loss_type: object) -> list[str]:
     names = [loss_type] if isinstance(loss_type, str) else loss_type
     if not isinstance(names, list | tuple) or not names:
         raise ValueError(
-            f"loss_type = {loss_type!r}: give a name or a list of names, such as 'sympo_sigmoid'"
+            f"loss_type = {show(loss_type)}: give a name or a list of names, such as "
+            "'sympo_sigmoid'"
         )
     known = loss_types()
     for name in names:
@@ -173,7 +178,7 @@ class _LossSettings:
             value = getattr(self, name, False)
             # The text "false" would switch it on.
             if not isinstance(value, bool):
-                raise ValueError(f"{name} = {value!r}: give True or False")
+                raise ValueError(f"{name} = {show(value)}: give True or False")
 
     def _own_entries(self) -> dict[str, losses.PairLoss]:
         """Our entries among the losses that are named, by name, as the registry has them."""
@@ -194,7 +199,7 @@ class _LossSettings:
             # A constant that no loss reads is refused: whoever gives one believes that it acts.
             if not users:
                 raise ValueError(
-                    f"{setting} = {value!r} does not act on loss_type {named}: leave it out"
+                    f"{setting} = {show(value)} does not act on loss_type {named}: leave it out"
                 )
             for loss in users:
                 loss.with_constants(**{setting: value})
@@ -211,7 +216,7 @@ class _LossSettings:
                 # TRL's rDPO is told the rate under another name.
                 remedy = "give it as label_smoothing" if "robust" in named else "leave it out"
                 raise ValueError(
-                    f"noise_rate = {rate!r} does not act on loss_type {named}: {remedy}"
+                    f"noise_rate = {show(rate)} does not act on loss_type {named}: {remedy}"
                 )
         elif rate is None:
             raise ValueError(
@@ -238,7 +243,7 @@ class _LossSettings:
             )
         if self.noise_rate is not None and not told:
             raise ValueError(
-                f"noise_rate = {self.noise_rate!r} does not act on loss '{custom.name}': "
+                f"noise_rate = {show(self.noise_rate)} does not act on loss '{custom.name}': "
                 "leave it out"
             )
 
@@ -261,7 +266,7 @@ def check_rate(rate: object) -> float:
         ValueError: it is no number in [0, ½).
     """
     if not _is_number(rate) or not 0 <= rate < 0.5:  # type: ignore[operator]
-        raise ValueError(f"noise_rate = {rate!r} is out of range: give a number in [0, 0.5)")
+        raise ValueError(f"noise_rate = {show(rate)} is out of range: give a number in [0, 0.5)")
     return float(rate)  # type: ignore[arg-type]
 
 
@@ -314,7 +319,7 @@ class SymPOConfig(_LossSettings, DPOConfig):
         if own:
             self._check_inert_settings(own[0])
             if not _is_number(self.beta) or not 0 < self.beta < math.inf:
-                raise ValueError(f"beta = {self.beta!r}: give a positive number")
+                raise ValueError(f"beta = {show(self.beta)}: give a positive number")
         else:
             self._check_unused(named)
         self._check_noise_rate(named)
@@ -382,7 +387,8 @@ class SymPOConfig(_LossSettings, DPOConfig):
             or not all(map(math.isfinite, weights))
         ):
             raise ValueError(
-                f"loss_weights = {weights!r}: give one number for each of {self.loss_type}"
+                f"loss_weights = {show(weights)}: give one number for each of "
+                f"{show(self.loss_type)}"
             )
 
     def _check_inert_settings(self, name: str) -> None:
@@ -391,12 +397,14 @@ class SymPOConfig(_LossSettings, DPOConfig):
             value = getattr(self, setting)
             if value == off or (setting == "label_smoothing" and _SMOOTHED & {*self.loss_type}):
                 continue
-            remedy = f"leave it at {off!r}"
+            remedy = f"leave it at {show(off)}"
             # What cDPO's and rDPO's noise rate is called in TRL: a likely slip, so name the cure.
             told = [loss for loss in self._own_entries().values() if loss.needs == "noise_rate"]
             if setting == "label_smoothing" and told:
                 remedy = "give the noise rate as noise_rate"
-            raise ValueError(f"{setting} = {value!r} does not act on loss_type '{name}': {remedy}")
+            raise ValueError(
+                f"{setting} = {show(value)} does not act on loss_type '{name}': {remedy}"
+            )
 
     def _check_unused(self, named: str) -> None:
         """Refuse the settings of our losses where there is none."""
@@ -438,7 +446,9 @@ class SymmetricRewardConfig(_LossSettings, RewardConfig):
     def __post_init__(self) -> None:
         # SymPOConfig takes a list, a reward model has one loss.
         if not isinstance(self.loss_type, str):
-            raise ValueError(f"loss_type = {self.loss_type!r}: give one name, such as 'sigmoid'")
+            raise ValueError(
+                f"loss_type = {show(self.loss_type)}: give one name, such as 'sigmoid'"
+            )
         known = reward_loss_types()
         if self.loss_type not in (*known, losses.CUSTOM):
             raise ValueError(unknown_name("loss_type", self.loss_type, known))

@@ -10,6 +10,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sympo._names import show
 from sympo.preferences import read_flip
 from sympo.trainer.card import Card
 from sympo.trainer.contract import check_version
@@ -93,8 +94,8 @@ def _read_weight(value: Any, place: str) -> float:
     if is_number and 0 <= value < math.inf:
         return float(value)
     raise ValueError(
-        f"{place}: {WEIGHT_COLUMN} = {value!r}: give a number from 0 on, 1 for a pair that counts "
-        "as any other"
+        f"{place}: {WEIGHT_COLUMN} = {show(value)}: give a number from 0 on, 1 for a pair that "
+        "counts as any other"
     )
 
 

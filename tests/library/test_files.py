@@ -55,7 +55,7 @@ def test_a_file_in_a_folders_place_is_told_with_the_path(tmp_path):
         files.write_atomically(path, "text")
     sentence = files.describe_error(caught.value)
     assert str(path) in sentence
-    assert "check the name" in sentence
+    assert "move it away" in sentence
     assert (tmp_path / "folder").read_text() == "a file"
 
 
