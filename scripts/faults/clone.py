@@ -13,6 +13,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 # What `make paper` reads.
 PARTS = ("sympo", "notebooks", "figures", "Makefile", "pyproject.toml", "constraints.txt")
+# Planted in every run, and looked for in all that it leaves.
+SECRETS = {"HF_TOKEN": "hf_planted7Qd2Lx", "OPENAI_API_KEY": "sk-planted9Vw3Rk"}
 # Where make finds that the environment is up to date: else it would install the copy into it.
 STAMP = "build/env/shared"
 
@@ -35,7 +37,7 @@ def make_clone(folder: Path, notebooks: tuple[str, ...] = ()) -> Path:
 
 def start(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
     """Start a command in a clone, with this Python's environment as the active one."""
-    environment = os.environ | {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1", **SECRETS}
     # an option of the make that runs this, such as -n, is none of that one's
     for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONPATH"):
         environment.pop(name, None)
@@ -77,6 +79,17 @@ def compare(expected: dict[str, str], found: dict[str, str]) -> list[str]:
     both = expected.keys() & found.keys()
     differ = [f"{name} differs" for name in both if expected[name] != found[name]]
     return sorted(gone + new + differ)
+
+
+def find_secrets(folder: Path, said: str) -> list[str]:
+    """A sentence for each file, and for what was said, that holds a planted secret."""
+    found = [f"stderr holds {name}" for name, secret in SECRETS.items() if secret in said]
+    for path in filter(Path.is_file, folder.rglob("*")):
+        content = path.read_bytes()
+        found += [
+            f"{path.name} holds {n}" for n, secret in SECRETS.items() if secret.encode() in content
+        ]
+    return found
 
 
 def find_traceback(said: str) -> str | None:

@@ -34,13 +34,12 @@ def fill_disk(work: Path, *, most: int) -> Tally:
     """
     tally = Tally("disk full, read-only or forbidden")
     command = (*STUDY, *(part for size in SIZES for part in ("--set", size)))
-    undisturbed = make_clone(work / "whole")
-    code, said = run(undisturbed, sys.executable, "-m", "sympo", *command)
+    folder = make_clone(work / "clone")
+    code, said = run(folder, sys.executable, "-m", "sympo", *command)
     if code:
         tally.undocumented.append(f"undisturbed, the study failed with {code}: {said[-500:]}")
         return tally
-    expected = read_results(undisturbed)
-    folder = make_clone(work / "full")
+    expected = read_results(folder)
     for call, error in FAULTS:
         shutil.rmtree(folder / "build" / "smoke", ignore_errors=True)
         for moment in range(most):

@@ -7,7 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from clone import STAMP, compare, find_traceback, hash_files, make_clone, read_results, run, start
+from clone import (
+    STAMP,
+    compare,
+    find_secrets,
+    find_traceback,
+    hash_files,
+    make_clone,
+    read_results,
+    run,
+    start,
+)
 from tally import Tally
 
 # The ways of all others: theory alone, records of a study, records of another's study.
@@ -32,6 +42,7 @@ def kill_paper(
     if code:
         tally.undocumented.append(f"undisturbed, make paper failed with {code}: {said[-500:]}")
         return tally
+    tally.undocumented += find_secrets(undisturbed / "build", said)
     expected = read_results(undisturbed)
     folder = make_clone(work / "killed", notebooks)
     generator = random.Random(seed)

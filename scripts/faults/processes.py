@@ -1,5 +1,6 @@
 """Two at once, and processes that die: one trains, and what died is a sentence."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,11 +56,11 @@ def run_twice(work: Path, *, rounds: int) -> Tally:
     tally = Tally("two at once")
     command = (sys.executable, "-m", "sympo", *STUDY)
     command = (*command, *(part for size in SIZES for part in ("--set", size)))
-    alone = make_clone(work / "alone")
-    run(alone, *command)
-    expected = read_results(alone)
-    for number in range(rounds):
-        folder = make_clone(work / f"both{number}")
+    folder = make_clone(work / "clone")
+    run(folder, *command)
+    expected = read_results(folder)
+    for _ in range(rounds):
+        shutil.rmtree(folder / "build" / "smoke")
         both = [
             start(folder, *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             for _ in range(2)
