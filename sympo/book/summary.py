@@ -1,6 +1,7 @@
 """What `make paper` ends with: a row per notebook, with its time, what it trained and wrote."""
 
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -44,12 +45,12 @@ def _describe(name: str, profile: str, since: float) -> tuple[str, str, str, str
 
 
 def _read(name: str, profile: str) -> tuple[float, float]:
-    """When a notebook last ended, and how long it took; zeros where no note says so."""
+    """When a notebook last ended, and how long it took; never where no note says so."""
     try:
         noted = json.loads(_file(name, profile).read_bytes())
         return float(noted["ended"]), float(noted["seconds"])
     except (OSError, ValueError, TypeError, KeyError):
-        return 0.0, 0.0
+        return -math.inf, 0.0
 
 
 def _count_models(path: Path) -> str:

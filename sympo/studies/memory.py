@@ -1,8 +1,8 @@
 """How much memory a GPU has left, for whatever is cut into parts that fit."""
 
-import os
-
 import torch
+
+from sympo.studies import progress
 
 
 def free_on_gpu() -> int:
@@ -16,5 +16,5 @@ def free_on_gpu() -> int:
     free, total = torch.cuda.mem_get_info()
     allocated = torch.cuda.memory_allocated()
     unused = torch.cuda.memory_reserved() - allocated
-    share = total // int(os.environ.get("SYMPO_GPU_SHARDS", 1))
+    share = total // progress.read_count("SYMPO_GPU_SHARDS", default=1, least=1)
     return max(min(free + unused, share - allocated), 0)

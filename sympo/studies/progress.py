@@ -18,7 +18,7 @@ def processes() -> int:
         ValueError: WORLD_SIZE is no such number.
     """
     # torch.distributed knows it only once training has begun, and would have to be imported.
-    return _read_count("WORLD_SIZE", default=1, least=1)
+    return read_count("WORLD_SIZE", default=1, least=1)
 
 
 def is_main_process() -> bool:
@@ -28,7 +28,7 @@ def is_main_process() -> bool:
         ValueError: RANK is no number below WORLD_SIZE. A process that is not the main one writes
             nothing, and where there is no other all that it trains would be lost.
     """
-    rank = _read_count("RANK", default=0, least=0)
+    rank = read_count("RANK", default=0, least=0)
     if rank >= processes():
         raise ValueError(
             f"RANK is {rank} and WORLD_SIZE is {os.environ.get('WORLD_SIZE', 'not set')}: unset "
@@ -37,7 +37,12 @@ def is_main_process() -> bool:
     return rank == 0
 
 
-def _read_count(name: str, *, default: int, least: int) -> int:
+def read_count(name: str, *, default: int, least: int) -> int:
+    """The whole number in an environment variable; `default` where it is not set.
+
+    Raises:
+        ValueError: it is none, or less than `least`.
+    """
     text = os.environ.get(name) or str(default)
     # No more digits than any machine needs; int() reads signs, spaces and other scripts as well.
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):

@@ -7,6 +7,7 @@ import pytest
 from miniature import list_stale, run_all, write_section, write_twin
 
 from sympo.book import execute, staleness
+from sympo.book.__main__ import main
 from sympo.studies import profiles
 
 
@@ -205,3 +206,26 @@ def test_results_that_are_not_as_saved_make_their_notebook_stale(
     assert list_stale() == []
     change(folder)
     assert list_stale() == expected
+
+
+@pytest.mark.parametrize("text", ['{"figures/t.csv": "0a', "", "[]", '{"a": 3}', "[" * 100_000])
+def test_a_note_of_results_that_was_cut_makes_its_notebook_stale_and_stops_nothing(
+    root, quick, capsys, text
+):
+    run_all()
+    staleness.results_file("01_one", "smoke").write_text(text)
+    assert main(["inputs", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().out == "smoke\n"
+    assert "01_one" in list_stale()
+    assert main(["summary", "--profile", "smoke"]) == 0
+    execute.run("01_one", "smoke")
+    assert "01_one" not in list_stale()
+
+
+@pytest.mark.parametrize("text", ['{"ended": 1, "sec', "[]", '{"ended": "x", "seconds": 1}'])
+def test_a_note_of_times_that_was_cut_is_none(root, quick, capsys, text):
+    run_all()
+    (root / "build" / "smoke" / "times" / "01_one.json").write_text(text)
+    assert main(["summary", "--profile", "smoke"]) == 0
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("01_one")]
+    assert "up to date" in line

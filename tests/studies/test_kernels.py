@@ -186,3 +186,21 @@ def test_compiled_code_is_kept_where_the_user_says(tmp_path):
     subprocess.run([sys.executable, "-B", "-c", code], env={**os.environ, **folders}, check=True)
     assert list((tmp_path / "cache").rglob("kernels.convolve*"))
     assert not (tmp_path / "__pycache__").exists()
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_kept_every_process_compiles(tmp_path):
+    shutil.copy(kernels.__file__, tmp_path)
+    code = """if True:
+        from numba.core import caching
+        # the folders that numba tries, none of which can be written to
+        caching.CompileResultCacheImpl._locator_classes = []
+        import numpy as np
+        import kernels
+        values = np.zeros(2)
+        kernels._compile(lambda values: values.fill(1.0))(values)
+        assert (values == 1).all()
+    """
+    folders = {"PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-B", "-c", code], env={**os.environ, **folders}, check=True)
+    assert not (tmp_path / "__pycache__").exists()

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -400,6 +401,50 @@ for step in progress.progress(range(3), "training"):
     time.sleep(0.3)
 print("trained")
 """
+
+
+@pytest.mark.parametrize("place", ["no folder/progress", "a folder", "a file/progress"])
+def test_progress_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch, place):
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("SYMPO_PROGRESS", str(tmp_path / place))
+    with progress.stage("reading"):
+        assert list(progress.progress(range(3), "training")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RANK": "1"}, "RANK is 1 and WORLD_SIZE is not set: unset RANK"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2 and WORLD_SIZE is 2"),
+        ({"RANK": "first"}, "RANK is 'first': unset it"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK is '-1'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0': unset it, or give 1 or more"),
+        ({"WORLD_SIZE": "2.0"}, "WORLD_SIZE is '2.0'"),
+        ({"WORLD_SIZE": "9" * 5000}, "WORLD_SIZE is '999"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused_before_anything_is_trained(
+    run_all, monkeypatch, variables, said
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    trainer = Trainer()
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        run_all([make_run()], trainer)
+    assert not trainer.asked
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("variables", "processes", "main"),
+    [({}, 1, True), ({"RANK": "0"}, 1, True), ({"RANK": "1", "WORLD_SIZE": "2"}, 2, False)],
+)
+def test_processes_that_can_be(monkeypatch, variables, processes, main):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert progress.processes() == processes
+    assert progress.is_main_process() == main
 
 
 def test_what_is_under_way_is_a_line_of_the_file_of_progress(monkeypatch, tmp_path):
