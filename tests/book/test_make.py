@@ -147,3 +147,21 @@ def test_help_is_the_default_and_lists_every_target(clone, repository):
     phony = (repository / "Makefile").read_text().partition(".PHONY:")[2].splitlines()[0]
     for target in {*phony.split()} - {"executed", "force"}:
         assert f"\n  {target} " in shown
+
+
+def test_clean_removes_what_it_says_and_none_of_a_users_folders(clone):
+    mine = clone / "notebooks" / "precious"
+    # unquoted, the second path would be two, of which the first is `mine`
+    (clone / "notebooks" / "precious work" / "__pycache__").mkdir(parents=True)
+    for folder in (mine, clone / "build" / "smoke", clone / "figures", clone / ".venv"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "note").write_text("mine")
+    for name in ("tests", "scripts", "docs"):
+        (clone / name).mkdir()
+    assert make(clone, "clean").returncode == 0
+    assert (mine / "note").read_text() == "mine"
+    assert (clone / "figures" / "note").exists()
+    assert (clone / ".venv" / "note").exists()
+    assert not (clone / "build").exists()
+    assert not list(clone.rglob("__pycache__"))
+    assert (clone / "notebooks" / "precious work").is_dir()
