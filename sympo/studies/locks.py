@@ -17,7 +17,8 @@ from sympo.studies import progress
 def hold(folder: Path, names: Iterable[str]) -> Iterator[bool]:
     """Hold the locks of these names in a folder; whether that had to be waited for.
 
-    Of several processes that train together the main one holds them for all.
+    Of several processes that train together the main one holds them for all. Where the file system
+    has no locks, as some of clusters have none, there are none.
 
     Raises:
         ValueError: another process holds one, and those that train together cannot wait: the others
@@ -37,6 +38,8 @@ def hold(folder: Path, names: Iterable[str]) -> Iterator[bool]:
             except Timeout:
                 waited = True
                 _wait(lock, name, path)
+            except NotImplementedError:
+                continue
             stack.callback(lock.release)
         yield waited
 

@@ -82,6 +82,15 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path, holder, capfd)
     assert said.count("\n") == 1
 
 
+def test_a_file_system_without_locks_has_none(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(locks.FileLock, "acquire", refuse)
+    with locks.hold(tmp_path, ["a"]) as waited:
+        assert not waited
+
+
 def test_other_names_are_free(tmp_path, holder):
     with locks.hold(tmp_path, ["b"]) as waited:
         assert not waited
