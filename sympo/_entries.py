@@ -46,8 +46,9 @@ class Constant:
             ValueError: it is none; the message names the constant, `name`.
         """
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        # of integers, what no float can hold is below infinity, too
-        if is_number and 0 < value < self.high and value <= sys.float_info.max:
+        # an integer that no float can hold is below infinity, too
+        too_large = isinstance(value, int) and value > sys.float_info.max
+        if is_number and not too_large and 0 < value < self.high:
             return float(value)
         bounds = "a positive number" if self.high == math.inf else f"a number in (0, {self.high:g})"
         raise ValueError(

@@ -35,7 +35,7 @@ def page(book, name):
     return book[path]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 class TestBook:
     def test_every_notebook_is_a_page_of_one_part(self, book):
         contents = page(book, "index.html").select(".toctree-wrapper a.reference.internal")

@@ -362,6 +362,14 @@ def test_missing_runs_are_methods_times_rates_times_seeds(verdicts):
     assert row["command"] == "`python -m sympo run hh --profile gpu`"
 
 
+def test_every_claim_may_wait(verdicts):
+    """A clone in which nothing has been trained yet."""
+    waiting = paper.list_missing_runs(verdicts.assign(verdict="not measured"))
+    asked = {claim.notebook for claim in claims.read_claims() if claim.notebook}
+    assert len(waiting) == len(asked)
+    assert waiting.claims.sum() == sum(bool(claim.notebook) for claim in claims.read_claims())
+
+
 def test_a_question_without_a_verdict_is_not_measured(verdicts):
     silent = verdicts.assign(verdict="not measured")
     answers = paper.answer_questions(silent).set_index("question")

@@ -4,14 +4,13 @@ import csv
 import errno
 import re
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_rating import draw
 
-from sympo import rating
+from sympo import _files, rating
 from sympo.rating import sheet
 
 VERDICT = "verdict: 1 / 2 / tie / ?"
@@ -155,14 +154,12 @@ def test_what_spreadsheets_save_is_read(tmp_path, options):
 
 
 def test_half_a_sheet_is_not_left_behind(tmp_path, monkeypatch):
-    def fill_the_disk(path, content):
-        with open(path, "wb") as file:
-            file.write(content[:20])
+    def fill_the_disk(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     items = draw(3)
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", fill_the_disk)
+        patched.setattr(_files.os, "fsync", fill_the_disk)
         with pytest.raises(OSError, match="No space"):
             rating.write_sheet(items, tmp_path / "sheet.csv")
     assert list(tmp_path.iterdir()) == []

@@ -60,7 +60,7 @@ def losses_of(name, folder, *, pairs):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_equal_one(tmp_path):
     written = tmp_path / "losses.json"
     # --multi_gpu is accelerate's word for several processes on one machine, whatever they run on.

@@ -58,7 +58,7 @@ SIZES = {
 
 
 # Each of them takes the way of another one here.
-ALIKE = ("ultrafeedback", "mnist_noise", "noise_patterns", "gold_grammar")
+ALIKE = ("ultrafeedback", "gold", "mnist_noise", "noise_patterns", "gold_grammar")
 
 
 def as_parameter(study):

@@ -18,7 +18,7 @@ import pytest
 from sympo.studies import plan, profiles, progress
 from sympo.studies.alignment import sampling, sweep, training
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 PROFILES = profiles.root() / "notebooks" / "profiles"
 LAUNCH = "-m accelerate.commands.launch --num_processes 2 --mixed_precision no --dynamo_backend no"
@@ -105,7 +105,7 @@ def alone(elsewhere):
     "command",
     [
         pytest.param((*DDP, "-m", "sympo"), id="ddp"),
-        pytest.param((*FSDP, __file__), id="fsdp", marks=pytest.mark.nightly),
+        pytest.param((*FSDP, __file__), id="fsdp"),
     ],
 )
 def test_two_processes_make_the_records_of_one(command, alone, elsewhere):
@@ -125,7 +125,6 @@ def test_two_processes_make_the_records_of_one(command, alone, elsewhere):
         assert measured == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.nightly
 def test_what_processes_must_agree_on(elsewhere):
     run(elsewhere, *FSDP, __file__, "agree")
 
