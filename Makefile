@@ -33,7 +33,7 @@ executed = $(patsubst %,build/$(PROFILE)/%.ipynb,$(1))
 
 CODE := sympo tests scripts notebooks docs
 
-# What `make check` leaves out: it has to end within two minutes on two cores. And `make test`, in twelve.
+# What `make check` leaves out: it has to end within two minutes on two cores, and `make test` within twelve.
 SLOW := slow or nightly or pypi or cuda
 TESTS := --numprocesses 2 --dist worksteal
 
@@ -116,8 +116,9 @@ check: lint  ## lint, types and the quick tests, in two minutes: before every co
 test: lint  ## lint, types and the tests, in twelve minutes: most notebooks run in the smoke profile
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS) -m "not nightly"
 
-nightly: lint faults  ## `make test`, the tests that take longest, and `make faults`
-	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS)
+nightly: lint  ## `make test`, the tests that take longest, and `make faults`
+	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS); tested=$$?; \
+	$(MAKE) --no-print-directory faults && exit $$tested
 
 faults: env  ## kill, fill, fuzz and damage what there is, in a quarter of an hour: nothing may be lost
 	@OMP_NUM_THREADS=1 "$(PYTHON)" scripts/faults $(if $(COMMIT),--commit)

@@ -72,8 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(options)
     except ModuleNotFoundError as error:
         return _explain_missing(error)
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         return _refuse(error, code=2)
+    except FileNotFoundError as error:
+        return _refuse(describe_error(error), code=2)
     except AssetError as error:
         return _refuse(error, code=1)
     except OSError as error:
@@ -241,8 +243,9 @@ def _run(study: str, profile: str, settings: Sequence[str]) -> int:
 
 def _run_all(options: argparse.Namespace) -> int:
     from sympo.studies import plan, profiles, queue
-    from sympo.studies.progress import processes
+    from sympo.studies.progress import is_main_process, processes
 
+    is_main_process()  # refuses a RANK that cannot be
     if processes() > 1:
         raise ValueError("run-all is one process per GPU: start one with --shard I/N on each")
     clock = queue.Clock(_STARTED + options.budget)

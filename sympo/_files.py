@@ -79,8 +79,8 @@ def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
     return content
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to a file that a person named: all of it, or what it held before.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8) to a file that a person named, whole or not at all.
 
     Raises:
         OSError: it cannot be written.
@@ -88,12 +88,15 @@ def write_whole(path: Path, text: str) -> None:
     # The file that a link names, in whose folder a rename is atomic.
     place = Path(os.path.realpath(path))
     if place.exists() and not place.is_file():  # a pipe, a terminal, or a folder, which is refused
-        place.write_text(text, encoding="utf-8")
+        try:
+            place.write_bytes(content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         return
     # A folder that is not there is a slip of the pen.
     if not place.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    write_atomically(place, text)
+    write_atomically(place, content)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -5,9 +5,11 @@ Writes what was tried, and what was lost, as JSON and as a table.
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,14 +39,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sympo-faults-") as folder:
         work = Path(folder)
         tallies = [
-            _time(lambda: kill_paper(work / "kills", options.kills, seed=SEED)),
-            _time(lambda: fill_disk(work / "disk", most=8)),
-            _time(lambda: run_twice(work / "twice", rounds=3)),
-            _time(lambda: kill_kernels(work / "deaths")),
-            _time(damage_inputs),
-            _time(lambda: fuzz_readers(options.examples)),
+            _time("kills", lambda: kill_paper(work / "kills", options.kills, seed=SEED)),
+            _time("disks", lambda: fill_disk(work / "disk", most=8)),
+            _time("two at once", lambda: run_twice(work / "twice", rounds=3)),
+            _time("deaths", lambda: kill_kernels(work / "deaths")),
+            _time("bad inputs", damage_inputs),
+            _time("fuzzed inputs", lambda: fuzz_readers(options.examples)),
         ]
-    _write(tallies, ROOT / ("figures/laptop" if options.commit else "build/faults"))
+    place = ROOT / ("figures/laptop" if options.commit else "build/faults")
+    _write(tallies, place)
+    print(f"the table: {place / 'table_faults.md'}", file=sys.stderr)
     for tally in tallies:
         for sentence in (*tally.lost, *tally.undocumented):
             print(f"{tally.name}: {sentence}", file=sys.stderr)
@@ -70,9 +74,16 @@ def fuzz_readers(examples: int) -> Tally:
     return tally
 
 
-def _time(work: Callable[[], Tally]) -> Tally:
+def _time(name: str, work: Callable[[], Tally]) -> Tally:
     started = time.monotonic()
-    tally = work()
+    print(f"{name} …", file=sys.stderr, flush=True)
+    try:
+        tally = work()
+    except Exception:
+        # the other parts have something to say all the same
+        tally = Tally(name, undocumented=[f"this part failed: {traceback.format_exc()}"])
+    if not tally.tried:
+        tally.undocumented.append("nothing was tried")
     tally.seconds = time.monotonic() - started
     print(_describe(tally), file=sys.stderr, flush=True)
     return tally
@@ -96,7 +107,7 @@ def _write(tallies: list[Tally], folder: Path) -> None:
     content = {"faults": rows, "provenance": provenance.collect()}
     write_atomically(folder / "data" / "faults.json", json.dumps(content, indent=1) + "\n")
     lines = [
-        "| what was done | tried | lost | errors that no docstring names |",
+        "| what was done | tried | lost | no sentence |",
         "|:--|--:|--:|--:|",
     ]
     for name, row in rows.items():
@@ -105,4 +116,10 @@ def _write(tallies: list[Tally], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # the processes that were started end with this one
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        sys.exit(130)

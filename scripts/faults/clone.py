@@ -5,14 +5,19 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 # What `make paper` reads.
 PARTS = ("sympo", "notebooks", "figures", "Makefile", "pyproject.toml", "constraints.txt")
+# Meant for the make that runs this, or for a person's own runs, and not for those of a copy.
+FOREIGN = ("MAKE", "MFLAGS", "COMMIT", "PROFILE", "PYTHON", "SYMPO_FIGURES", "SYMPO_RECORDS")
 # Planted in every run, and looked for in all that it leaves.
 SECRETS = {"HF_TOKEN": "hf_planted7Qd2Lx", "OPENAI_API_KEY": "sk-planted9Vw3Rk"}
 # Where make finds that the environment is up to date: else it would install the copy into it.
@@ -37,10 +42,10 @@ def make_clone(folder: Path, notebooks: tuple[str, ...] = ()) -> Path:
 
 def start(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
     """Start a command in a clone, with this Python's environment as the active one."""
-    environment = os.environ | {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1", **SECRETS}
-    # an option of the make that runs this, such as -n, is none of that one's
-    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONPATH"):
-        environment.pop(name, None)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)
+    }
+    environment |= {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1", **SECRETS}
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, start_new_session=True, **options
     )
@@ -49,8 +54,22 @@ def start(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
 def run(folder: Path, *command: str) -> tuple[int, str]:
     """Run a command in a clone; its exit code, and all that it said."""
     process = start(folder, *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said, _ = process.communicate()
+    with ended(process):
+        said, _ = process.communicate()
     return process.returncode, said
+
+
+@contextmanager
+def ended(*processes: subprocess.Popen[str]) -> Iterator[None]:
+    """Whatever ends this block ends these processes, and what they have started, too."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            # each is the first of a session of its own, which Ctrl-C does not reach
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def hash_files(folder: Path, pattern: str) -> dict[str, str]:
@@ -79,6 +98,11 @@ def compare(expected: dict[str, str], found: dict[str, str]) -> list[str]:
     both = expected.keys() & found.keys()
     differ = [f"{name} differs" for name in both if expected[name] != found[name]]
     return sorted(gone + new + differ)
+
+
+def find_lost(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """A sentence for each file that was there and is gone, or is another one."""
+    return [each for each in compare(before, after) if not each.endswith(" is new")]
 
 
 def find_secrets(folder: Path, said: str) -> list[str]:

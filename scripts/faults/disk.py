@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or forbidden, at every write of a command in turn.
+"""Disks that are full, read-only or forbidden, at every write of a study in turn.
 
 The errors are injected: a program of this folder runs the command and lets one call of the system
 fail, as often as it is made from then on. So no rights are needed, and the moment is exact.
@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from clone import compare, find_traceback, hash_files, make_clone, read_results, run
+from clone import compare, find_lost, find_traceback, hash_files, make_clone, read_results, run
 from tally import Tally
 
 from sympo._files import describe_error
@@ -41,19 +41,23 @@ def fill_disk(work: Path, *, most: int) -> Tally:
         return tally
     expected = read_results(folder)
     for call, error in FAULTS:
-        shutil.rmtree(folder / "build" / "smoke", ignore_errors=True)
         for moment in range(most):
-            kept = hash_files(folder / "build" / "smoke", "records/*.json")
+            shutil.rmtree(folder / "build" / "smoke")
             code, said = _run_with_fault(folder, command, call, error, moment)
-            if code == 0:
-                break  # it writes no more often
+            # it writes no more often: all is there
+            if code == 0 and not compare(expected, read_results(folder)):
+                break
             tally.tried += 1
             if fault := _find_fault(code, said, error):
                 tally.undocumented.append(f"{call} {error} at {moment}: {fault}")
+            kept = hash_files(folder / "build" / "smoke", "records/*.json")
+            if len(kept) != moment:
+                tally.lost.append(f"{len(kept)} records are there after {moment} writes")
+            # the same command goes on from there
+            run(folder, sys.executable, "-m", "sympo", *command)
+            tally.lost += compare(expected, read_results(folder))
             now = hash_files(folder / "build" / "smoke", "records/*.json")
-            tally.lost += [each for each in compare(kept, now) if "new" not in each]
-    run(folder, sys.executable, "-m", "sympo", *command)
-    tally.lost += compare(expected, read_results(folder))
+            tally.lost += find_lost(kept, now)
     return tally
 
 

@@ -10,6 +10,8 @@ import psutil
 from clone import (
     STAMP,
     compare,
+    ended,
+    find_lost,
     find_secrets,
     find_traceback,
     hash_files,
@@ -20,7 +22,7 @@ from clone import (
 )
 from tally import Tally
 
-# The ways of all others: theory alone, records of a study, records of another's study.
+# One that trains nothing, and two whose studies leave records.
 NOTEBOOKS = ("01_preferences_as_classification", "05_mnist_losses", "06_mnist_noise")
 COMMAND = ("make", "paper", "PROFILE=smoke", f"STAMP={STAMP}")
 
@@ -48,12 +50,12 @@ def kill_paper(
     generator = random.Random(seed)
     kept: dict[str, str] = {}
     for _ in range(count):
-        # all moments of a run are as likely, and a few runs do not get beyond make's own start
+        # early enough that a run is seldom done, since each goes on where the last was killed
         if not _kill(folder, generator.uniform(0.2, longest / 3), whole=generator.random() < 0.7):
             continue
         tally.tried += 1
         now = hash_files(folder / "build" / "smoke", "records/*.json")
-        tally.lost += [f"after a kill, {each}" for each in compare(kept, now) if "new" not in each]
+        tally.lost += [f"after a kill, {each}" for each in find_lost(kept, now)]
         kept = now
     code, said = run(folder, *COMMAND)
     if code or find_traceback(said):
@@ -63,7 +65,7 @@ def kill_paper(
     tally.lost += [f"{name} was half written" for name in left]
     # what was already there was not made again
     again = hash_files(folder / "build" / "smoke", "records/*.json")
-    tally.lost += [f"at the end, {each}" for each in compare(kept, again) if "new" not in each]
+    tally.lost += [f"at the end, {each}" for each in find_lost(kept, again)]
     return tally
 
 
@@ -75,6 +77,9 @@ def _kill(folder: Path, after: float, *, whole: bool) -> bool:
         return False
     except subprocess.TimeoutExpired:
         pass
+    except KeyboardInterrupt:
+        with ended(process):
+            raise
     parent = psutil.Process(process.pid)
     victims = [parent, *parent.children(recursive=True)]
     for victim in victims if whole else [each for each in victims if not _is_kernel(each)]:

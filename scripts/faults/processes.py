@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clone import compare, find_traceback, make_clone, read_results, run, start
+from clone import compare, ended, find_traceback, make_clone, read_results, run, start
 from disk import SIZES, STUDY
 from tally import Tally
 
@@ -57,7 +57,10 @@ def run_twice(work: Path, *, rounds: int) -> Tally:
     command = (sys.executable, "-m", "sympo", *STUDY)
     command = (*command, *(part for size in SIZES for part in ("--set", size)))
     folder = make_clone(work / "clone")
-    run(folder, *command)
+    code, said = run(folder, *command)
+    if code:
+        tally.undocumented.append(f"alone, the study failed with {code}: {said[-500:]}")
+        return tally
     expected = read_results(folder)
     for _ in range(rounds):
         shutil.rmtree(folder / "build" / "smoke")
@@ -65,7 +68,8 @@ def run_twice(work: Path, *, rounds: int) -> Tally:
             start(folder, *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             for _ in range(2)
         ]
-        said = [process.communicate()[0] for process in both]
+        with ended(*both):
+            said = [process.communicate()[0] for process in both]
         tally.tried += 1
         trained = [text.count("trained 0,") for text in said]
         if any(process.returncode for process in both) or sum(trained) != 1:
@@ -81,7 +85,10 @@ def kill_kernels(work: Path) -> Tally:
     twin = folder / "notebooks" / "src" / "90_dies.py"
     twin.write_text(TWIN.format(cell="1 + 1"), encoding="utf-8")
     command = (sys.executable, "-m", "sympo.book", "run", "90_dies", "--profile", "smoke")
-    run(folder, *command)
+    code, said = run(folder, *command)
+    if code:
+        tally.undocumented.append(f"undisturbed, a notebook failed with {code}: {said[-500:]}")
+        return tally
     output = folder / "build" / "smoke" / "90_dies.ipynb"
     before = output.read_bytes()
     for name, (cell, expected) in DEATHS.items():

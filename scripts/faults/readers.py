@@ -507,9 +507,13 @@ def _read_overrides(overrides: dict[str, Any]) -> None:
 
 
 def _record(**other: Any) -> dict[str, Any]:
+    from sympo.studies import records
+
     config = {"study": "s", "method": "m", "noise": "n", "seed": 0}
     record = {"config": config, "version": 1, "metrics": {"a": 1.0}, "history": []}
-    return {**record, "provenance": {}, **other}
+    record |= {"provenance": {}, **other}
+    # what is wrong with it is not that it was changed
+    return {"sha256": records.hash_content(record), **record}
 
 
 def _read_record(content: bytes) -> None:
@@ -775,12 +779,14 @@ class BadInput(NamedTuple):
         run: gives it to an entry point, whose exit code it returns.
         expects: the exit code, or the error that is raised.
         folder: where its files lie, which have to stay as they are.
+        about: what the sentence has to name.
     """
 
     name: str
     run: Callable[[], object]
     expects: int | type[Exception]
     folder: Path
+    about: str = ""
 
 
 def check(bad: BadInput) -> str | None:
@@ -807,6 +813,8 @@ def check(bad: BadInput) -> str | None:
         return f"ended with {code} in place of {bad.expects.__name__}: {_CUT.repr(told)}"
     if not _is_sentence(told) or "Traceback" in told:
         return f"said no single sentence: {_CUT.repr(told)}"
+    if bad.about not in told:
+        return f"does not name {bad.about}: {_CUT.repr(told)}"
     if _list_files(bad.folder) != before:
         return "its files are not as they were"
     return None
@@ -949,11 +957,13 @@ def _bad_preferences() -> Iterator[BadInput]:
             f"load_file {name}", lambda path=path: load_file(path), ValueError, path.parent
         )
         yield BadInput(f"audit {name}", _main("audit", path, "--html", page), 2, path.parent)
+        # the file is read first, so that no model need be there
         yield BadInput(
             f"train {name}",
             _main("train", "--data", path, *train, "--bf16", "false"),
             2,
             path.parent,
+            about=path.name,
         )
     folder = _make_case("places", {"good.jsonl": _dump(_PAIR)})
     (folder / "folder.jsonl").mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """`python -m sympo audit FILE`: how noisy a file of preferences is, and what to train with."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = _audit_files(options)
         if options.html is not None:
             write_whole(options.html, result.html())
+        _show(result.text())
+    except BrokenPipeError:  # whoever reads it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"error: {describe_error(error)}", file=sys.stderr)
         return 2
@@ -38,10 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+    return 0
+
+
+def _show(text: str) -> None:
     # Not every terminal has an ε.
     encoding = sys.stdout.encoding or "utf-8"
-    print(result.text().encode(encoding, "replace").decode(encoding), end="")
-    return 0
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "the output") from error
 
 
 def _audit_files(options: argparse.Namespace) -> Audit:

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _dispatch(options)
     # what a person typed or has not done yet: one sentence, no traceback
     except (ValueError, FileNotFoundError) as error:
-        _say(str(error))
+        _say(describe_error(error) if isinstance(error, OSError) else str(error))
         return 2
     # a full disk, a folder in a file's place, no permission
     except OSError as error:

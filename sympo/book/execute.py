@@ -62,7 +62,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 MAY_LACK_DATA = {"real_text": ("smoke", "laptop")}
 # What a person's shell may hold that changes how Python and the libraries of a notebook behave: no
 # notebook is run with it, so that what it shows is the same for everyone.
-PERSONAL = ("PYTHON", "IPYTHON", "MPL", "MATPLOTLIB", "TQDM_", "PANDAS_", "NUMBA_DISABLE")
+PERSONAL = ("PYTHON", "IPYTHON", "MPL", "MATPLOTLIB", "TQDM_", "NUMBA_DISABLE", "SYMPO_FIGURES")
 # But not where Python and its compiled files lie.
 PLACES = ("PYTHONHOME", "PYTHONPYCACHEPREFIX")
 # A cell with one of these calls shows what ran: the machine, the commit, how much was trained anew.

@@ -15,7 +15,16 @@ from functools import cache
 from pathlib import Path
 
 from sympo._files import write_atomically
-from sympo.book.twins import notebooks, output, relative, saved_stems, stem_of, study_of, twin
+from sympo.book.twins import (
+    is_whole,
+    notebooks,
+    output,
+    relative,
+    saved_stems,
+    stem_of,
+    study_of,
+    twin,
+)
 from sympo.studies import profiles
 
 # Studies whose notebooks show on a laptop what a GPU has recorded.
@@ -164,10 +173,13 @@ def write_inputs(profile: str) -> list[str]:
         path = _inputs_file(name, profile)
         new = inputs(name, profile)
         # what the notebook was made from when it was last found stale
-        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        old = _read_inputs(name, profile)
         changed = sorted({line.partition(" ")[2] for line in _differing_lines(old, new)})
         # an altered result alone rewrites the same text: its new time is what make sees
         altered = [f"{result} is gone or was changed" for result in list_altered(name, profile)]
+        executed = output(name, profile)
+        if executed.is_file() and not is_whole(executed):
+            altered.append(f"{relative(executed)} is no notebook any more")
         if not changed and not altered:
             continue
         write_atomically(path, new)
@@ -197,8 +209,7 @@ def write_inputs_of(name: str, profile: str) -> None:
 
 def is_of_present_text(name: str, profile: str) -> bool:
     """Whether a notebook was last run on what it is made from now."""
-    path = _inputs_file(name, profile)
-    return path.is_file() and path.read_text(encoding="utf-8") == inputs(name, profile)
+    return _read_inputs(name, profile) == inputs(name, profile)
 
 
 def note_results(name: str, profile: str, *, since: int) -> None:
@@ -247,6 +258,12 @@ def _is_altered(result: str, digest: str) -> bool:
         return True
     # pictures may be drawn again from the csv, on another machine with other bytes
     return path.suffix == ".csv" and _sha256(path) != digest
+
+
+def _read_inputs(name: str, profile: str) -> str:
+    """What a notebook was made from when it was last found stale; "" where nothing says so."""
+    path = _inputs_file(name, profile)
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _differing_lines(old: str, new: str) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sympo._files import write_atomically
 from sympo.book import staleness
-from sympo.book.twins import is_left_out, notebooks, output
+from sympo.book.twins import is_left_out, is_whole, notebooks, output
 from sympo.studies import profiles
 
 _COUNTS = re.compile(r"trained (\d+), loaded (\d+)")
@@ -49,13 +49,13 @@ def _read(name: str, profile: str) -> tuple[float, float]:
     try:
         noted = json.loads(_file(name, profile).read_bytes())
         return float(noted["ended"]), float(noted["seconds"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return -math.inf, 0.0
 
 
 def _count_models(path: Path) -> str:
     """`trained 3, loaded 97`, summed over the cells of an executed notebook that say so."""
-    if not path.is_file():
+    if not is_whole(path):
         return ""
     import nbformat
 

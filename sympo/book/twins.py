@@ -58,8 +58,19 @@ def output(name: str, profile: str) -> Path:
 
 def is_left_out(name: str, profile: str) -> bool:
     """Whether a notebook was not executed, because its data could not be had."""
-    path = output(name, profile)
-    return path.is_file() and LEFT_OUT in _read_json(path)["metadata"]
+    return (
+        is_whole(output(name, profile))
+        and LEFT_OUT in _read_json(output(name, profile))["metadata"]
+    )
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is a notebook, and not half of one."""
+    try:
+        _read_json(path)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def stem_of(name: str) -> str:

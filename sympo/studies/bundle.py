@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from sympo._files import set_aside, write_atomically
+from sympo._files import set_aside, write_atomically, write_whole
 from sympo._names import show
 from sympo.studies import profiles, records
 from sympo.studies.plan import PROBE, TIERS, Plan, records_folder
@@ -100,7 +100,7 @@ def export_records(profile: str, file: Path) -> str:
         for name, content in members.items():
             bundle.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
     content = buffer.getvalue()
-    write_atomically(file, content)
+    write_whole(file, content)
     size = f"{len(contents)} records, {len(content) / 2**20:.1f} MiB"
     sentence = f"{file}: {size}, sha256 {hashlib.sha256(content).hexdigest()}"
     damaged = sorted(found.keys() - contents.keys())

@@ -1,6 +1,7 @@
 """Profiles: the sizes of every study, validated, and the folders that results go to."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -235,7 +236,8 @@ def read_profile(profile: str) -> dict[str, Any]:
             shown = show(values)
             raise ValueError(f"{path}: section {section} is {shown}: give it fields, NAME: VALUE")
     for name, minutes in content.get("minutes", {}).items():
-        if isinstance(minutes, bool) or not isinstance(minutes, int | float):
+        number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+        if not (number and minutes >= 0):
             raise ValueError(f"{path}: minutes of {name} are {show(minutes)}: no number")
     return content
 
@@ -252,15 +254,23 @@ def _describe_place(error: yaml.YAMLError) -> str:
 class _Loader(yaml.SafeLoader):
     """YAML without what is read as something else than it looks like."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        # Its own constructors raise what they happen to, such as for a thirteenth month.
+        except Exception as error:
+            reason = f"{show(node.value)} cannot be read ({type(error).__name__})"
+            raise _refuse(reason, node) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names: set[str] = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value in names:
-                twice = isinstance(key, yaml.ScalarNode)
-                problem = f"{key.value} is given twice" if twice else "a name has to be text"
-                raise yaml.constructor.ConstructorError(
-                    problem=problem, problem_mark=key.start_mark
-                )
+            if key.tag != self.DEFAULT_SCALAR_TAG:
+                raise _refuse(f"{show(key.value)} is no name: a name has to be text", key)
+            if key.value in names:
+                raise _refuse(f"{key.value} is given twice", key)
             names.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -271,19 +281,24 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(problem="no references (*)", problem_mark=mark)
         return super().compose_node(parent, index)
 
-    def construct_plain_number(self, node: yaml.ScalarNode) -> int | float:
-        # YAML 1.1 reads 12:30:45 to the base 60, and 010 to the base 8.
-        digits = node.value.lstrip("+-")
-        if ":" in digits or (digits.isdecimal() and digits.startswith("0") and digits != "0"):
-            raise yaml.constructor.ConstructorError(
-                problem=f"{node.value} is no decimal number", problem_mark=node.start_mark
-            )
+    def construct_decimal(self, node: yaml.ScalarNode) -> int | float:
+        # YAML 1.1 reads 12:30:45 to the base 60, and 010 and 0_10 to the base 8.
         is_int = node.tag.endswith(":int")
+        if not (_INTEGER if is_int else _DECIMAL).fullmatch(node.value):
+            raise _refuse(f"{show(node.value)} is no decimal number", node)
         return self.construct_yaml_int(node) if is_int else self.construct_yaml_float(node)
 
 
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_DECIMAL = re.compile(r"[-+]?[0-9]*[.]?[0-9]*(e[-+]?[0-9]+)?", re.IGNORECASE)
+
+
+def _refuse(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+
+
 for _kind in ("int", "float"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_plain_number)
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_decimal)
 
 
 def study_config(study: str, profile: str = "auto", /, **overrides: Any) -> StudyConfig:
@@ -322,7 +337,8 @@ def section_config(
         return model(study=section, profile=profile, **{**values, **overrides})
     except ValidationError as error:
         # Pydantic lists every fault over several lines; the first, in one sentence, is enough.
-        first = error.errors()[0]
+        # What is there under no field's name explains why a field is missing.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         field = ".".join(map(str, first["loc"])) or "the values together"
         message = first["msg"].removeprefix("Value error, ")
         got = show(first["input"])

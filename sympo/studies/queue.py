@@ -284,11 +284,15 @@ class Queue:
                 version=part.plan.version,
                 provenance=part.plan.provenance,
             )
-        finally:
-            # also of a part that ended in the middle
+        except BaseException:
+            # what a part has saved that ended in the middle
             self.trained += sum(self._has_record(part.plan, run) for run in part.runs)
+            raise
+        self.trained += done.trained
         seconds = time.monotonic() - started
-        self.clock.note(part, seconds)
+        # nothing is learned from another process's training
+        if done.trained:
+            self.clock.note(part, seconds)
         spent = phases.add_up(record["provenance"].get("phases", {}) for record in done.records)
         left = self._describe_left() or " left"
         self.say(

@@ -12,7 +12,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
@@ -155,13 +155,16 @@ def run_all(
     """
     # By path, so that a run which is listed twice is trained once.
     by_path = {folder / _file_name(run, version): run for run in runs}
-    records = _load_all(by_path, folder, version)
+    # Nothing is set aside before its lock is held: another process may just be making it again.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        records = _load_all(by_path, folder, version, set_aside=False)
     trained = 0
     if missing := _list_missing(by_path, records):
         seeds = {f"{_clean(run.study)}-seed{_clean(run.seed)}" for run in missing.values()}
-        with locks.hold(folder, seeds):
+        with _say_interrupt(records, by_path), locks.hold(folder, seeds):
             # Whoever held one of the locks has trained some of them meanwhile.
-            records |= _load_all(missing, folder, version)
+            records |= _load_all(missing, folder, version, set_aside=True)
             missing = _list_missing(by_path, records)
             trained = len(missing)
             _train_missing(missing, records, train, folder, version, provenance or {})
@@ -169,8 +172,20 @@ def run_all(
     return Runs(in_order, trained, len(records) - trained)
 
 
-def _load_all(by_path: dict[Path, AnyRun], folder: Path, version: int) -> dict[Path, Record]:
-    loaded = {path: load(run, folder=folder, version=version) for path, run in by_path.items()}
+@contextmanager
+def _say_interrupt(records: dict[Path, Record], by_path: dict[Path, AnyRun]) -> Iterator[None]:
+    """Let an interrupt of this block say how many of the runs are recorded by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(len(records), len(by_path)) from None
+
+
+def _load_all(
+    by_path: dict[Path, AnyRun], folder: Path, version: int, *, set_aside: bool
+) -> dict[Path, Record]:
+    options: dict[str, Any] = {"folder": folder, "version": version, "set_aside": set_aside}
+    loaded = {path: load(run, **options) for path, run in by_path.items()}
     return {path: record for path, record in loaded.items() if record is not None}
 
 
@@ -190,18 +205,15 @@ def _train_missing(
     waiting = dict(missing)
     # `train` is a generator, so a run that comes out of it is recorded before the next is trained.
     results = _time_each(train(list(waiting.values()))) if waiting else ()
-    try:
-        for seconds, (run, result) in results:
-            path = folder / _file_name(run, version)
-            # Popped, so that what is left at the end has no result, and a second one is refused.
-            if waiting.pop(path, None) is None:
-                raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
-            origin = {**provenance, "seconds": round(seconds, 3)}
-            if phases := getattr(result, "phases", None):
-                origin["phases"] = {name: round(value, 3) for name, value in phases.items()}
-            records[path] = save(run, result, folder=folder, version=version, provenance=origin)
-    except KeyboardInterrupt:
-        raise Interrupted(len(records), len(records) + len(waiting)) from None
+    for seconds, (run, result) in results:
+        path = folder / _file_name(run, version)
+        # Popped, so that what is left at the end has no result, and a second one is refused.
+        if waiting.pop(path, None) is None:
+            raise ValueError(f"train gave a result for a run not asked for, or twice: {run}")
+        origin = {**provenance, "seconds": round(seconds, 3)}
+        if phases := getattr(result, "phases", None):
+            origin["phases"] = {name: round(value, 3) for name, value in phases.items()}
+        records[path] = save(run, result, folder=folder, version=version, provenance=origin)
     if waiting:
         first = next(iter(waiting.values()))
         raise RuntimeError(f"train gave no result for {len(waiting)} runs, the first {first}")

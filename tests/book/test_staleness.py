@@ -229,3 +229,22 @@ def test_a_note_of_times_that_was_cut_is_none(root, quick, capsys, text):
     assert main(["summary", "--profile", "smoke"]) == 0
     (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("01_one")]
     assert "up to date" in line
+
+
+@pytest.mark.parametrize("content", [b"", b'{"cells": [', b"\xff\xfe\x80", b'{"metadata": {}}'])
+def test_half_an_output_is_run_again_and_stops_nothing(root, quick, capsys, content):
+    run_all()
+    output = execute.output("01_one", "smoke")
+    output.write_bytes(content)
+    assert main(["summary", "--profile", "smoke"]) == 0
+    assert "01_one" in list_stale()
+    execute.run("01_one", "smoke")
+    assert list_stale() == []
+
+
+def test_inputs_that_are_no_text_make_their_notebook_stale_and_stop_nothing(root, quick, capsys):
+    run_all()
+    (root / "build" / "smoke" / "inputs" / "01_one.txt").write_bytes(b"\xff\xfe\x80")
+    assert main(["inputs", "--profile", "smoke"]) == 0
+    assert "01_one is out of date" in capsys.readouterr().err
+    assert "01_one" in list_stale()

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from sympo.studies import bundle, records
+
 
 @pytest.fixture(scope="module")
 def readers(repository):
@@ -40,6 +42,18 @@ def test_bad_inputs_end_in_a_sentence(readers):
     assert len(readers.bad_inputs()) >= 200
     faults = {each.name: readers.check(each) for each in bad[::7]}
     assert not {name: fault for name, fault in faults.items() if fault}
+
+
+def test_what_is_sound_is_read(readers):
+    """Else every input would be refused for one and the same reason."""
+    record = readers._record()
+    assert records.find_fault(record) is None
+    content = readers._bundle(record, {})
+    with readers._clone():
+        report = bundle.import_records("smoke", readers._put("sound.zip", content))
+    assert len(report.new) + len(report.known) == 1
+    assert records.find_fault(readers._record(metrics={"a": 2.0})) is None
+    assert "changed" in records.find_fault({**record, "metrics": {"a": 2.0}})
 
 
 def test_a_check_sees_an_exit_a_sentence_and_a_file(readers, tmp_path):
