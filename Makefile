@@ -113,7 +113,7 @@ notebooks:  ## `make paper COMMIT=1` in the laptop profile, and its outputs into
 check: lint  ## lint, types and the quick tests, in two minutes: before every commit
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS) -m "not ($(SLOW))"
 
-test: lint  ## lint, types and the tests, in twelve minutes: most notebooks run in the smoke profile
+test: lint  ## lint, types and the tests, in twelve minutes: seven notebooks run in the smoke profile
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest $(TESTS) -m "not nightly"
 
 nightly: lint  ## `make test`, the tests that take longest, and `make faults`

@@ -92,6 +92,7 @@ class TestTiming:
 
 
 class TestGrid:
+    @pytest.mark.nightly
     def test_both_sides_train_the_same_models(self, data, monkeypatch):
         """With the batch of all pairs, whose order means nothing, and with dropout off."""
 

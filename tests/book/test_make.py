@@ -62,7 +62,7 @@ def test_paper_runs_what_is_out_of_date(clone):
     assert make_paper(clone) == (0, ["01_one", "00_start_here"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_results_reach_figures_only_when_asked_and_only_if_a_number_moved(clone):
     """As git sees it: a run dirties nothing, and a committing run what moved."""
     write_section(clone, "minutes: {}", "laptop")

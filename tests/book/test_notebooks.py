@@ -243,12 +243,15 @@ def test_a_new_loss_is_known_to_the_notebooks(name, table, entry, tmp_path):
     assert entry in run.stdout.splitlines()[-1].split()
 
 
-# They take as long as all others together, and train what 05 trains.
-LONG = ("06_mnist_noise", "12_loss_family", "13_noise_patterns", "14_finite_sample")
+# What `make test` runs: theory, MNIST, a language model, one's own data, and what sums it all up.
+SHORT = (
+    *("00_start_here", "02_noise_equivalence", "03_symmetric_losses", "05_mnist_losses"),
+    *("09_gold", "15_your_data", "16_paper"),
+)
 
 
 def as_parameter(name):
-    return pytest.param(name, marks=pytest.mark.nightly) if name in LONG else name
+    return name if name in SHORT else pytest.param(name, marks=pytest.mark.nightly)
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def invent_verdicts(table):
     return said.assign(**fixed, **rest, position_bias=-0.125)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @each_notebook
 def test_notebook_runs_in_the_smoke_profile(name):
     data = profiles.build_folder("smoke") / "custom" / "data"

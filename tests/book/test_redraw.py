@@ -43,8 +43,8 @@ def test_torch_is_really_out_of_reach(without_torch):
     assert "ImportError: torch is not to be imported here" in done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("profile", ["laptop", pytest.param("gpu", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("profile", ["laptop", "gpu"])
 def test_every_committed_figure_and_table_is_its_csv_drawn_without_torch(profile, without_torch):
     done = run_python(without_torch, "-m", "sympo.book", "figures", "--profile", profile)
     assert done.returncode == 0, done.stderr

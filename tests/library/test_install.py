@@ -165,6 +165,7 @@ def users_folder(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.nightly
 def test_the_lines_of_the_readme_run_on_a_file_of_your_own(installed, users_folder, repository):
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
     (block,) = [block for block in blocks if "load_file(" in block]
@@ -177,6 +178,7 @@ def test_the_lines_of_the_readme_run_on_a_file_of_your_own(installed, users_fold
     assert "'chosen': [{" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.nightly
 def test_train_needs_neither_a_clone_nor_an_extra(installed, users_folder):
     command = (
         "-m sympo train --data preferences.jsonl --model_name_or_path my-model --output_dir out "

@@ -66,6 +66,7 @@ def data(monkeypatch):
     return data
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("method", ["sigmoid", "ramp"])
 def test_models_with_turned_knobs_equal_models_trained_alone(data, in_double, method):
     runs = [make_run(method, **knobs) for knobs in KNOBS]
