@@ -107,7 +107,7 @@ def _write(tallies: list[Tally], folder: Path) -> None:
     content = {"faults": rows, "provenance": provenance.collect()}
     write_atomically(folder / "data" / "faults.json", json.dumps(content, indent=1) + "\n")
     lines = [
-        "| what was done | tried | lost | no sentence |",
+        "| what was done | tried | lost | undocumented errors |",
         "|:--|--:|--:|--:|",
     ]
     for name, row in rows.items():

@@ -33,8 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _dispatch(options)
     # what a person typed or has not done yet: one sentence, no traceback
-    except (ValueError, FileNotFoundError) as error:
-        _say(describe_error(error) if isinstance(error, OSError) else str(error))
+    except ValueError as error:
+        _say(str(error))
+        return 2
+    except FileNotFoundError as error:
+        _say(describe_error(error))
         return 2
     # a full disk, a folder in a file's place, no permission
     except OSError as error:

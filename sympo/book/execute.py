@@ -60,8 +60,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 # Studies without whose data `make paper` goes on, in the profiles that may lack them: their public
 # home may be out of reach, and what is committed stands. (10 and 11 look after themselves.)
 MAY_LACK_DATA = {"real_text": ("smoke", "laptop")}
-# What a person's shell may hold that changes how Python and the libraries of a notebook behave: no
-# notebook is run with it, so that what it shows is the same for everyone.
+# What a person's shell may hold that changes how Python and the libraries of a notebook behave, or
+# where its figures go: no notebook is run with it, so that its results are the same for everyone.
 PERSONAL = ("PYTHON", "IPYTHON", "MPL", "MATPLOTLIB", "TQDM_", "NUMBA_DISABLE", "SYMPO_FIGURES")
 # But not where Python and its compiled files lie.
 PLACES = ("PYTHONHOME", "PYTHONPYCACHEPREFIX")

@@ -243,7 +243,7 @@ def read_profile(profile: str) -> dict[str, Any]:
 
 
 def _describe_place(error: yaml.YAMLError) -> str:
-    """ ", line 3: a reason" of an error of the parser."""
+    """Where an error of the parser is and what it is, as ", line 3: a reason"."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return ": " + " ".join(str(error).split())
     mark = error.problem_mark or error.context_mark

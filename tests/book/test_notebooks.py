@@ -250,6 +250,13 @@ SHORT = (
 )
 
 
+def test_the_documents_say_how_many_notebooks_make_test_runs():
+    assert len(SHORT) == 7
+    texts = [(FOLDER.parent / name).read_text() for name in ("README.md", "Makefile")]
+    assert "seven of the notebooks" in texts[0]
+    assert "seven notebooks" in texts[1]
+
+
 def as_parameter(name):
     return name if name in SHORT else pytest.param(name, marks=pytest.mark.nightly)
 
