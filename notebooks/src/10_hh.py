@@ -434,6 +434,7 @@ if len(table):
     judged = by_seed.judge_accuracy
     ranks = results.correlate_win_rate(table)
     clean = table[table.noise_rate == 0].groupby("method").win_rate.mean()
+    at_zero = f"{clean.mean():.3f}" if len(clean) else "not measured"
     beyond = fits["beyond 1 − accuracy"]
     reading = (
         f"**Reading.** Profile {source}. The judge agrees with {judged.mean():.1%} of the held-out "
@@ -442,7 +443,7 @@ if len(table):
         f"{by_seed.sft_chosen.mean():.1%} of the comparisons with the chosen answers. "
         f"Rank correlation of the policies' win rates with accuracy "
         f"{ranks.accuracy:+.2f}, with KL {ranks.kl:+.2f}, with length {ranks.length:+.2f}. Mean of "
-        f"the methods' win rates: {clean.mean():.3f} without flips, {fits.win_rate.mean():.3f} at "
+        f"the methods' win rates: {at_zero} without flips, {fits.win_rate.mean():.3f} at "
         f"ε = {highest:g}. Fitted beyond 1 − accuracy there: from {beyond.min():+.2f} to "
         f"{beyond.max():+.2f}."
     )

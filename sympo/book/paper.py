@@ -398,7 +398,8 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
         verdicts: of `claims.judge_claims`.
     Returns:
         columns notebook (its title), claims (how many wait), methods (their labels), noise rates,
-        runs, and the command that trains them; counted from the claims' rows and the gpu profile.
+        runs, and the command that trains them before the study's others; counted from the claims'
+        rows and the gpu profile.
     """
     waiting = set(verdicts.id[verdicts.verdict == "not measured"])
     cells: dict[str, list[dict[str, Any]]] = {}
@@ -414,7 +415,7 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
         rates = sorted({row["noise_rate"] for row in each if "noise_rate" in row})
         section = sections.get(study_of(name), {})
         runs = sum(_count_seeds(section, *each) for each in product(methods, rates))
-        command = f"`python -m sympo run {study_of(name)} --profile gpu`"
+        command = f"`python -m sympo run-all --profile gpu --studies {study_of(name)}`"
         rates_text = ", ".join(f"{rate:g}" for rate in rates)
         labels = ", ".join(map(label, methods))
         rows.append((name_notebook(name), len(each), labels, rates_text, runs, command))

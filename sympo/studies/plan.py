@@ -16,12 +16,13 @@ from sympo.studies.records import AnyRun, Record, Result, Runs
 # What a tier of runs is for; a queue trains them in this order.
 TIERS = (
     "headline contrasts",
+    "other claims",
     "learning-rate probe",
     "headline contrasts, own learning rate",
     "other rates and β",
     "other methods",
 )
-HEADLINE, PROBE, TUNED, OTHER_RATES, OTHER_METHODS = range(len(TIERS))
+HEADLINE, CLAIMED, PROBE, TUNED, OTHER_RATES, OTHER_METHODS = range(len(TIERS))
 
 # The record of a run, or None.
 Load = Callable[[AnyRun], Record | None]
@@ -139,28 +140,34 @@ def load_complete(plan: Plan[AnyRun]) -> Runs:
     """The records of complete seeds; nothing is trained.
 
     Losses are compared within seeds, and their means over the same seeds. So a seed counts if all
-    its runs of the first tier have a record; and a further tier is taken as a whole, if it has
-    those of every such seed, or not at all. The probe, which has seeds of its own, is such a tier.
+    its runs of the first tier have a record; and of the other tiers, runs that differ in their seed
+    alone are taken if there is a record in every seed that counts, or not at all. The probe, which
+    has seeds of its own, is such a whole.
     """
     by_run = {run: plan.load(run) for run in plan.list_runs(plan.load)}
-    # tier → seed → whether all its runs have a record
-    complete: dict[int, dict[int, bool]] = {}
+    first = min(map(plan.tier, by_run), default=HEADLINE)
+    # seed → whether all its runs of the first tier have a record
+    complete: dict[int, bool] = {}
     for run, record in by_run.items():
-        seeds = complete.setdefault(plan.tier(run), {})
-        seeds[run.seed] = seeds.get(run.seed, True) and record is not None
+        if plan.tier(run) == first:
+            complete[run.seed] = complete.get(run.seed, True) and record is not None
 
-    first = min(complete, default=HEADLINE)
-    counted = {seed for seed, whole in complete.get(first, {}).items() if whole}
     wanted = {
-        tier: set(seeds) if tier == PROBE else counted & set(seeds)
-        for tier, seeds in complete.items()
+        run: record
+        for run, record in by_run.items()
+        if plan.tier(run) == PROBE or complete.get(run.seed, False)
     }
-    kept = {
-        (tier, seed)
-        for tier, seeds in wanted.items()
-        if all(complete[tier][seed] for seed in seeds)
-        for seed in seeds
-    }
-    present = {run: record for run, record in by_run.items() if record is not None}
-    shown = [record for run, record in present.items() if (plan.tier(run), run.seed) in kept]
-    return Runs(shown, 0, len(shown), len(by_run) - len(present), len(present) - len(shown))
+    incomplete = {_find_whole(plan, run) for run, record in wanted.items() if record is None}
+    shown = [
+        record
+        for run, record in wanted.items()
+        if record is not None and _find_whole(plan, run) not in incomplete
+    ]
+    present = sum(record is not None for record in by_run.values())
+    return Runs(shown, 0, len(shown), len(by_run) - present, present - len(shown))
+
+
+def _find_whole(plan: Plan[AnyRun], run: AnyRun) -> tuple[int, str]:
+    """What is equal for the runs that are taken together or not at all."""
+    tier = plan.tier(run)
+    return tier, "" if tier == PROBE else run.describe()

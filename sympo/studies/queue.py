@@ -1,7 +1,8 @@
 """Several studies in a given time, the most telling runs first: `python -m sympo run-all`.
 
 GPU time often comes in short slots. One queue goes over all studies, in the order of `plan.TIERS`:
-the headline contrasts of each study, seed by seed, then its probe, then what is left. A part of the
+the headline contrasts of each study, seed by seed, then what else the paper's claims name, then its
+probe, then what is left. A part of the
 queue that would not finish in time is not begun, and whatever ends the slot (the budget, SIGTERM,
 Ctrl-C) loses the part under way and nothing else. The same command goes on from there.
 """

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from scipy.special import expit
 
 from sympo.book import claims, figures, paper, twins
-from sympo.studies import profiles
+from sympo.studies import plan, profiles
 from sympo.studies.profiles import study_config
 
 GRAPH = paper.read_map()
@@ -359,7 +359,18 @@ def test_missing_runs_are_methods_times_rates_times_seeds(verdicts):
     planned = [run for run in config.runs() if (run.noise_rate, run.beta) == (0.4, config.beta)]
     waited = [run for run in planned if run.method in ("dpo", "ropo", "sympo_ramp")]
     assert (row["noise rates"], row["runs"]) == ("0.4", len(waited))
-    assert row["command"] == "`python -m sympo run hh --profile gpu`"
+    assert row["command"] == "`python -m sympo run-all --profile gpu --studies hh`"
+
+
+@pytest.mark.parametrize("profile", ["gpu", "paper"])
+@pytest.mark.parametrize("study", ["hh", "ultrafeedback"])
+def test_a_queue_trains_first_what_the_claims_name(study, profile):
+    rows = [each.row for each in claims.read_claims() if each.id.startswith(f"{study}-")]
+    named = {(row[side], row["noise_rate"]) for row in rows for side in ("method", "baseline")}
+    config = study_config(study, profile)
+    first = [run for run in config.runs() if config.tier(run) in (plan.HEADLINE, plan.CLAIMED)]
+    assert {(run.method, run.noise_rate) for run in first} == named
+    assert {run.beta for run in first} == {config.beta}
 
 
 def test_every_claim_may_wait(verdicts):

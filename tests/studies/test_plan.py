@@ -62,21 +62,23 @@ def test_read_only_keeps_complete_seeds_of_the_first_tier_and_counts_the_rest():
     )
 
 
-def test_read_only_takes_a_further_tier_whole_or_not_at_all():
+def test_read_only_takes_of_a_further_tier_what_every_complete_seed_has():
     first = [toy(method, seed) for seed in range(2) for method in ("dpo", "ramp")]
     # the study wants a third seed of these, which the first tier does not have yet
-    whole = [toy("rdpo", seed, plan.OTHER_RATES) for seed in range(3)]
+    whole = [toy("rdpo", seed, plan.OTHER_METHODS) for seed in range(3)]
     part = [toy("ropo", seed, plan.OTHER_METHODS) for seed in range(2)]
-    probe = [toy("dpo", 1000 + seed, plan.PROBE) for seed in range(2)]
+    probe = [toy(method, 1000 + seed, plan.PROBE) for method in "ab" for seed in range(2)]
     everything = [*first, toy("dpo", 2), *probe, *whole, *part]
     plan.run(make_plan([*first, *probe, *whole[:2], part[0]]))
     result = plan.run(make_plan(everything, read_only=True, train=fail))
-    expected = {*shown(plan.run(make_plan([*first, *probe, *whole[:2]])))}
-    assert {*shown(result)} == expected
+    # that ropo lacks a seed costs rdpo nothing
+    assert {*shown(result)} == {(run.method, run.seed) for run in [*first, *probe, *whole[:2]]}
     assert (result.missing, result.left_out) == (3, 1)
-    # a probe that lacks one of its seeds has chosen nothing
-    result = plan.run(make_plan([*first, *probe, toy("dpo", 1002, plan.PROBE)], read_only=True))
-    assert not [seed for _, seed in shown(result) if seed >= 1000]
+    # a probe that lacks a seed of one method has chosen nothing
+    result = plan.run(
+        make_plan([*first, *probe, toy("a", 1002, plan.PROBE)], read_only=True, train=fail)
+    )
+    assert {*shown(result)} == {(run.method, run.seed) for run in first}
 
 
 def test_read_only_without_a_complete_seed_says_what_to_do():

@@ -254,6 +254,20 @@ def test_seeds_in_processes_train_as_one_after_the_other(monkeypatch):
         assert together[seed] == pytest.approx(alone[seed], rel=1e-3), seed
 
 
+def test_an_interrupted_study_has_the_most_telling_policies(monkeypatch, tmp_path):
+    """In the order of the tiers, over all seeds, as in a queue."""
+    trained = []
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path)
+    monkeypatch.setattr(sweep.Workbench, "train", lambda self, run: trained.append(run))
+    study = config(headline_seeds=2)
+    planned = gold.plan_study(study)
+    runs = study.runs()
+    tiers = [study.tier(run) for run in runs]
+    assert tiers != sorted(tiers)
+    assert [run for run, _ in planned.train(runs)] == trained
+    assert trained == sorted(runs, key=study.tier)
+
+
 @pytest.mark.slow
 def test_study_resumes(gold_world, monkeypatch, tmp_path):
     monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path)

@@ -84,13 +84,16 @@ def test_without_a_probe_nothing_is_tuned():
     ("find", "tier"),
     [
         ({"method": "dpo", "noise_rate": 0.4, "beta": 0.1}, plan.HEADLINE),
-        ({"method": "dpo", "noise_rate": 0.0, "beta": 0.1}, plan.HEADLINE),
-        ({"method": "dpo", "noise_rate": 0.2, "beta": 0.1}, plan.OTHER_RATES),
+        ({"method": "dpo", "noise_rate": 0.2, "beta": 0.1}, plan.CLAIMED),
+        ({"method": "rdpo", "noise_rate": 0.4, "beta": 0.1}, plan.CLAIMED),
+        ({"method": "dpo", "noise_rate": 0.0, "beta": 0.1}, plan.OTHER_RATES),
         ({"method": "dpo", "noise_rate": 0.4, "beta": 0.5}, plan.OTHER_RATES),
-        ({"method": "rdpo", "noise_rate": 0.4, "beta": 0.1}, plan.OTHER_METHODS),
+        ({"method": "rdpo", "noise_rate": 0.0, "beta": 0.1}, plan.OTHER_METHODS),
     ],
 )
 def test_tiers(find, tier):
-    study = config(noise_rates=[0.0, 0.2, 0.4])
+    study = config(
+        noise_rates=[0.0, 0.2, 0.4], claimed_methods=["dpo", "rdpo"], claimed_rates=[0.2, 0.4]
+    )
     (run, *_) = (r for r in study.runs() if all(getattr(r, k) == v for k, v in find.items()))
     assert study.tier(run) == tier

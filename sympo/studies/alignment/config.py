@@ -5,7 +5,7 @@ All runs of one seed share a world: the SFT model that every policy starts from,
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -150,7 +150,9 @@ class AlignConfig(StudyConfig):
 
     # What a world is differs between studies, and so does the class that says it.
     spec_type: ClassVar[type[WorldSpec]] = WorldSpec
-    may_be_empty = frozenset({"frontier_methods", "betas", "learning_rates"})
+    may_be_empty = frozenset(
+        {"claimed_methods", "claimed_rates", "frontier_methods", "betas", "learning_rates"}
+    )
 
     model: str
 
@@ -161,6 +163,9 @@ class AlignConfig(StudyConfig):
     # ours: the methods of the contrasts get more seeds at the highest rate
     headline_methods: list[str]
     headline_seeds: Count
+    # the paper says who is ahead of whom among these, at these rates: trained before all others
+    claimed_methods: tuple[str, ...] = Field((), strict=False)
+    claimed_rates: tuple[Rate, ...] = Field((), strict=False)
     # ours: the reward–KL frontier, drawn at the highest rate with these β as well
     frontier_methods: list[str]
     frontier_seeds: Annotated[int, Field(ge=0)]
@@ -198,9 +203,9 @@ class AlignConfig(StudyConfig):
     # ours: a share of the steps, since the paper's 150 may be more than there are
     warmup: Share = 0.1
 
-    @field_validator("methods", "headline_methods", "frontier_methods")
+    @field_validator("methods", "headline_methods", "claimed_methods", "frontier_methods")
     @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
+    def _known(cls, names: Sequence[str]) -> Sequence[str]:
         known = loss_types()
         for name in names:
             if name not in known:
@@ -266,7 +271,7 @@ class AlignConfig(StudyConfig):
         return [
             self._run(world, noise_rate, method, self.beta, learning_rate)
             for world in worlds
-            for noise_rate in self._headline_rates()
+            for noise_rate in self._probed_rates()
             for method in self.headline_methods
             for learning_rate in self.learning_rates
         ]
@@ -282,7 +287,7 @@ class AlignConfig(StudyConfig):
         return [
             self._run(world, noise_rate, method, self.beta, chosen[method])
             for world in worlds
-            for noise_rate in self._headline_rates()
+            for noise_rate in self._probed_rates()
             for method in self.headline_methods
         ]
 
@@ -309,12 +314,15 @@ class AlignConfig(StudyConfig):
             return plan.PROBE
         if run.learning_rate != self.learning_rate:
             return plan.TUNED
-        if run.method not in self.headline_methods:
-            return plan.OTHER_METHODS
-        headline = run.noise_rate in self._headline_rates() and run.beta == self.beta
-        return plan.HEADLINE if headline else plan.OTHER_RATES
+        is_headline = run.method in self.headline_methods
+        if run.beta == self.beta:
+            if is_headline and run.noise_rate == max(self.noise_rates):
+                return plan.HEADLINE
+            if run.method in self.claimed_methods and run.noise_rate in self.claimed_rates:
+                return plan.CLAIMED
+        return plan.OTHER_RATES if is_headline else plan.OTHER_METHODS
 
-    def _headline_rates(self) -> list[float]:
+    def _probed_rates(self) -> list[float]:
         """The lowest and the highest noise rate."""
         return sorted({min(self.noise_rates), max(self.noise_rates)})
 

@@ -95,6 +95,11 @@ def plan_sweep(
     # Where data lie may differ from machine to machine; what they are may not.
     hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
     workbench = Workbench(build_world)
+
+    def train(runs: list[AlignmentRun]) -> Iterator[tuple[AlignmentRun, Result]]:
+        # whoever interrupts it has the most telling ones, as in a queue
+        return workbench.train_runs(sorted(runs, key=config.tier))
+
     return plan.Plan(
         study=config.study,
         profile=config.profile,
@@ -104,7 +109,7 @@ def plan_sweep(
         list_runs=partial(config.list_runs, hashes=hashes),
         tier=config.tier,
         together=lambda run: run,
-        train=workbench.train_runs,
+        train=train,
         is_prepared=workbench.has_world,
         prepare=workbench.prepare,
     )
