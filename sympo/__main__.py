@@ -8,6 +8,7 @@ a notebook. `judge` asks a language model about the answers in the records of hh
 
 import argparse
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -232,6 +233,7 @@ def _run(study: str, profile: str, settings: Sequence[str]) -> int:
 
     overrides = dict(parse_setting(text) for text in settings)
     config = profiles.study_config(study, profile, **overrides)
+    _check_device(config.profile)
     module, _ = profiles.STUDIES[config.study]
     runs = import_module(module).run_study(config)
     # Under `accelerate launch` every process comes here, and one speaks.
@@ -242,6 +244,8 @@ def _run(study: str, profile: str, settings: Sequence[str]) -> int:
 
 
 def _run_all(options: argparse.Namespace) -> int:
+    import torch
+
     from sympo.studies import plan, profiles, queue
     from sympo.studies.progress import is_main_process, processes
 
@@ -257,6 +261,12 @@ def _run_all(options: argparse.Namespace) -> int:
     if plan.is_read_only(profile):
         reason = "there are records to be drawn and no CUDA, or SYMPO_RECORDS says so"
         raise ValueError(f"nothing is trained here ({reason}): SYMPO_RECORDS=train trains")
+    _check_device(profile)
+    if torch.cuda.device_count() > 1:
+        raise ValueError(
+            f"{torch.cuda.device_count()} GPUs are visible to one process: set "
+            "CUDA_VISIBLE_DEVICES=0, or start one with --shard I/N on each"
+        )
     _say(f"profile {profile}, on {_describe_device()}")
     waiting = None
     with queue.end_in_time(clock):
@@ -269,6 +279,25 @@ def _run_all(options: argparse.Namespace) -> int:
             return end.code or int(waiting is not None and waiting.failed > 0)
         _say(waiting.describe())
     return 1 if waiting.failed or len(plans) < len(names) else 0
+
+
+def _check_device(profile: str) -> None:
+    """Refuse to train profile gpu on a processor, as on a node whose GPU nobody has asked for.
+
+    Raises:
+        ValueError: that would be so, and SYMPO_RECORDS=train does not ask for it.
+    """
+    import torch
+
+    from sympo.studies import plan
+
+    if profile != "gpu" or torch.cuda.is_available() or plan.is_read_only(profile):
+        return
+    if os.environ.get("SYMPO_RECORDS") != "train":
+        raise ValueError(
+            "profile gpu takes days on a processor, and there is no CUDA here: name the profile "
+            "laptop, or ask for a GPU; SYMPO_RECORDS=train trains all the same"
+        )
 
 
 def _describe_device() -> str:

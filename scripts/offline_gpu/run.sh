@@ -63,7 +63,7 @@ import_records() {
   done
 }
 
-# After every job, so that a call that is cut off loses one job and not all of them.
+# After every job, and while studies train: a call that is cut off loses minutes and no more.
 pack() {
   if python3 -m sympo records export "$WORK/records.zip" --profile "$PROFILE"; then
     rm -f "$OUT"/records.zip.*
@@ -108,13 +108,18 @@ run_tests() {
 
 # It ends by itself before the time is over: records are packed then.
 run_studies() {
-  local options=(--profile "$PROFILE" --budget $(($(left) - 10)))
+  local options=(--profile "$PROFILE" --budget $(($(left) - 10))) packer status
   if test -n "$1"; then options+=(--studies "$1"); fi
+  while sleep "$PACK_EVERY"; do pack; done > /dev/null 2>&1 &
+  packer=$!
   if test "$SHARDS" -eq 1; then
     within_time python3 -m sympo run-all "${options[@]}"
   else
     run_shards "${options[@]}"
   fi
+  status=$?
+  kill "$packer" && wait "$packer" 2> /dev/null
+  return $status
 }
 
 # Every shard is waited for; the exit code is that of the last one that failed. They share the GPU's

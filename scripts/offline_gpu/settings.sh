@@ -25,3 +25,6 @@ SHARDS=${SHARDS:-1}
 
 # The most that one file may hold on the way back.
 RETURN_MIB=${RETURN_MIB:-15}
+
+# Seconds after which the records are packed again while studies train.
+PACK_EVERY=${PACK_EVERY:-120}

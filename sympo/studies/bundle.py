@@ -112,7 +112,8 @@ def import_records(profile: str, file: Path) -> Import:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no bundle, or not a whole one, or of another profile. Nothing was added.
+        ValueError: it is no bundle, or not a whole one, or of another profile, or its records were
+            made from other data or weights than those here. Nothing was added.
     Check: tests/studies/test_bundle.py.
     """
     if not file.is_file():
@@ -124,6 +125,7 @@ def import_records(profile: str, file: Path) -> Import:
         raise ValueError(message) from None
     report = Import()
     folder = records_folder(profile)
+    _check_sources(contents, folder, file)
     for name, content in contents.items():
         path = folder / name
         # A damaged one of ours is none.
@@ -135,6 +137,27 @@ def import_records(profile: str, file: Path) -> Import:
             write_atomically(path, content)
             report.new.append(name)
     return report
+
+
+def _check_sources(contents: dict[str, bytes], folder: Path, file: Path) -> None:
+    """Refuse records of other data or weights than those here, which would not add up."""
+    ours: dict[tuple[str, int], dict[str, str]] = {}
+    for name, content in contents.items():
+        record = json.loads(content)
+        kind = study, version = record["config"]["study"], record["version"]
+        if kind not in ours:
+            ours[kind] = records.find_hashes(study, folder=folder, version=version)
+        theirs = records.list_hashes(record)
+        if ours[kind] and theirs != ours[kind]:
+            here, there = (
+                ", ".join(f"{field} {value[:12]}" for field, value in hashes.items())
+                for hashes in (ours[kind], theirs)
+            )
+            raise ValueError(
+                f"{file}: {name} was made from other data or weights ({there}) than the records "
+                f"of {study} here ({here}), and does not add up with them: import the bundle into "
+                "another clone"
+            )
 
 
 def _compare(ours: bytes, theirs: bytes, report: Import) -> list[str]:

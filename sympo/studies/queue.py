@@ -199,6 +199,7 @@ class Queue:
         # Records do not go away, and there may be hundreds, so none is read twice.
         self._recorded: set[tuple[str, Any]] = set()
         self._skipped: set[tuple[str, Any]] = set()
+        self._announced: set[tuple[str, int]] = set()
         self._failures: Counter[str] = Counter()
 
     def work(self) -> None:
@@ -241,6 +242,11 @@ class Queue:
         return CHANCE * self.clock.predict(part)[0] <= self.clock.left
 
     def _say_too_long(self, part: Part) -> None:
+        # The others of its study and tier take as long, and there may be a hundred.
+        kind = part.plan.study, part.tier
+        if kind in self._announced:
+            return
+        self._announced.add(kind)
         needed, _ = self.clock.predict(part)
         self.say(f"{part}: not begun, needs {needed:.0f} s of {self.clock.left:.0f} s")
 

@@ -285,7 +285,7 @@ def find_hashes(study: str, *, folder: Path, version: int) -> dict[str, str]:
         ValueError: records were made from different files, so they are not of one study.
     """
     found = {
-        tuple((name, value) for name, value in record["config"].items() if name.endswith("sha256"))
+        tuple(list_hashes(record).items())
         for record in read_folder(folder, study)
         if record["version"] == version
     }
@@ -294,6 +294,11 @@ def find_hashes(study: str, *, folder: Path, version: int) -> dict[str, str]:
         sets = "; ".join(", ".join(f"{name} {value[:12]}" for name, value in one) for one in found)
         raise ValueError(f"{message} of data and weights ({sets}): move those of all but one away")
     return dict(next(iter(found), ()))
+
+
+def list_hashes(record: Record) -> dict[str, str]:
+    """The sha256 fields of a record's config: of what it was made from."""
+    return {name: value for name, value in record["config"].items() if name.endswith("sha256")}
 
 
 def read_folder(folder: Path, study: str = "*") -> Iterator[Record]:

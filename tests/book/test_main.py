@@ -109,6 +109,28 @@ def test_run_all_refuses_to_train_where_records_may_only_be_read(capsys, monkeyp
     assert "SYMPO_RECORDS=train trains" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["run-all"], ["run", "mnist_losses"]])
+def test_profile_gpu_is_not_trained_on_a_processor_unless_asked(
+    arguments, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(profiles, "build_folder", lambda profile: tmp_path)
+    planned = []
+    monkeypatch.setattr(mnist, "plan_study", lambda config: planned.append(config))
+    monkeypatch.setattr(mnist, "run_study", planned.append)
+    monkeypatch.delenv("SYMPO_RECORDS", raising=False)
+    assert command.main([*arguments, "--profile", "gpu"]) == 2
+    assert "there is no CUDA here" in capsys.readouterr().err
+    assert not planned
+
+
+def test_run_all_refuses_several_gpus_before_anything_is_loaded(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(mnist, "plan_study", lambda config: pytest.fail("it was planned"))
+    assert command.main(["run-all", "--profile", "smoke"]) == 2
+    assert "set CUDA_VISIBLE_DEVICES=0, or start one with --shard" in capsys.readouterr().err
+
+
 def test_run_all_is_for_one_process(capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert command.main(["run-all", "--profile", "smoke"]) == 2

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import zipfile
+from dataclasses import dataclass
 
 import pytest
 from toy_plan import toy
 
 from sympo import __main__ as command
 from sympo.studies import bundle, profiles, records
-from sympo.studies.records import Result
+from sympo.studies.records import Result, Run
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,29 @@ def read_all(folder):
 def move_away(folder, build):
     """As if the bundle arrived at another clone."""
     folder.rename(build / "away")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashed(Run):
+    weights_sha256: str
+
+
+def write_hashed(folder, seed, weights):
+    run = Hashed(study="toy", method="dpo", noise="none", seed=seed, weights_sha256=weights)
+    records.save(run, Result({}, []), folder=folder, version=1, provenance={})
+
+
+def test_records_of_other_weights_are_refused_and_none_is_added(folder, build, file):
+    write_hashed(folder, 0, "package")
+    bundle.export_records("gpu", file)
+    move_away(folder, build)
+    write_hashed(folder, 1, "hub")
+    before = read_all(folder)
+    with pytest.raises(
+        ValueError, match=r"weights_sha256 package\) than .* toy here \(weights_sha256 hub"
+    ):
+        bundle.import_records("gpu", file)
+    assert read_all(folder) == before
 
 
 def test_records_arrive_as_they_left(folder, build, file):

@@ -65,7 +65,7 @@ def test_what_is_trained_there_is_recorded_here(here, tmp_path):
     for folder in (there, home):
         folder.mkdir()
     shutil.copytree(here / ".kit", there / ".kit")
-    variables = {"OUT": str(out), "HOME": str(home), "STUDIES": STUDY}
+    variables = {"OUT": str(out), "HOME": str(home), "STUDIES": STUDY, "PACK_EVERY": "8"}
 
     log = run(["bash", ".kit/run.sh", SECONDS, f"run-all:{STUDY}"], there, **variables)
     assert f"== run-all:{STUDY}: exit 0" in log
