@@ -22,7 +22,7 @@ from sympo import __main__ as sympo_main
 from sympo._settings import parse_setting
 from sympo.book import __main__ as book_main
 from sympo.book import paper, twins
-from sympo.studies import profiles
+from sympo.studies import plan, profiles
 
 ROOT = profiles.root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +54,7 @@ OWN = [
 ]
 # What SLURM tells each task of `--array=1-4`.
 TASKS = 4
+SBATCH = ("--gres=gpu:1", "--time=01:00:00", f"--array=1-{TASKS}")
 
 
 def test_every_block_has_a_rule():
@@ -127,7 +128,7 @@ def check_command(words: list[str]) -> None:
         case ["accelerate", "launch", *rest]:
             check_launch(rest)
         case ["#SBATCH", option]:
-            assert option == f"--array=1-{TASKS}"
+            assert option in SBATCH
         case ["srun", *rest]:
             check_tasks(rest)
         case _:
@@ -188,6 +189,8 @@ def check_tasks(words: list[str]) -> None:
         check_command(filled)
         shards.append(sympo_main._parse_arguments(filled[3:]).shard)
     assert shards == [(task, TASKS) for task in range(1, TASKS + 1)]
+    # the hour of the time limit, which ends whatever has not ended
+    assert sympo_main._parse_arguments(filled[3:]).budget < 3600
 
 
 @pytest.mark.parametrize(
@@ -244,6 +247,15 @@ def test_what_is_said_of_the_whole_is_the_sum():
     assert set(minutes) == set(twins.notebooks())
     (said,) = re.findall(r"about (\d+) minutes on two cores", README)
     assert int(said) == round(sum(minutes.values()))
+
+
+@pytest.mark.parametrize("study", ["hh", "ultrafeedback"])
+def test_the_runs_that_the_claims_wait_for_are_counted(study):
+    config = profiles.study_config(study, "gpu")
+    named = (plan.HEADLINE, plan.CLAIMED)
+    assert f"{sum(config.tier(run) in named for run in config.runs())} policies\nfor each" in README
+    seed = [run for run in config.runs() if run.seed == 0 and config.tier(run) == plan.HEADLINE]
+    assert len(seed) == 3
 
 
 def test_what_came_of_the_claims_is_what_the_verdicts_say():
