@@ -264,7 +264,7 @@ Markdown(sentence)
 # %%
 table, source = results.collect_results(runs.records, config, stem="fig5_hh_win_rate")
 missing = results.not_measured(source)
-Markdown(f"Shown: {len(table)} policies of profile {source}." if len(table) else missing)
+Markdown(results.describe_policies(table, source) if len(table) else missing)
 
 # %%
 figure = None

@@ -215,7 +215,7 @@ near if len(near) else None
 # %%
 table, source = results.collect_results(runs.records, config, stem="fig6_ultrafeedback_win_rate")
 missing = results.not_measured(source)
-Markdown(f"Shown: {len(table)} policies of profile {source}." if len(table) else missing)
+Markdown(results.describe_policies(table, source) if len(table) else missing)
 
 # %%
 figure = None

@@ -386,6 +386,29 @@ def warn_of_judge(table: pd.DataFrame, config: OfflineConfig, source: str) -> st
     )
 
 
+def describe_policies(table: pd.DataFrame, source: str) -> str:
+    """How many policies are shown, and whether those of a seed started in the same world.
+
+    A world is built anew by each process that trains in it, and a GPU rounds in no fixed order.
+
+    Args:
+        table: of `collect_results`, not empty.
+        source: the profile that trained the policies.
+    Check: tests/book/test_offline_results.py.
+    """
+    shown = f"Shown: {len(table)} policies of profile {source}."
+    by_seed = table.groupby("seed")[["judge_accuracy", "reward_sft"]]
+    several = (by_seed.nunique(dropna=False) > 1).any(axis=1)
+    if not several.any():
+        return shown
+    spread = by_seed.judge_accuracy.agg(np.ptp).max()
+    return (
+        f"{shown} Seeds that several processes trained: {several.sum()} of {len(several)}. Their "
+        "SFT models and judges are equal but for what a GPU rounds: within a seed the "
+        f"judge's agreement with held-out labels differs by up to {spread:.1%}."
+    )
+
+
 def not_measured(profile: str) -> str:
     """The sentence that stands in for results where there are none."""
     return (

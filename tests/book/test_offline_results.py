@@ -209,6 +209,20 @@ def test_metrics_are_means_over_seeds_with_an_interval_of_the_win_rate(table):
     assert (cell.win_rate_chosen, cell.sft_chosen) == pytest.approx((0.31, 0.25))
 
 
+def test_a_seed_whose_policies_started_in_different_worlds_is_seen(table):
+    assert offline.describe_policies(table, "gpu") == "Shown: 18 policies of profile gpu."
+    # a second process built the world of seed 1 once more
+    rebuilt = (table.seed == 1) & (table.method == "dpo")
+    table.loc[rebuilt, "judge_accuracy"] = 0.653
+    sentence = offline.describe_policies(table, "gpu")
+    assert "Seeds that several processes trained: 1 of 3." in sentence
+    assert sentence.endswith("labels differs by up to 0.3%.")
+    # and a judge may be as accurate and give other rewards
+    table["judge_accuracy"] = 0.65
+    table.loc[rebuilt, "reward_sft"] = 1e-3
+    assert sentence.replace("0.3%", "0.0%") == offline.describe_policies(table, "gpu")
+
+
 def test_nothing_measured_is_nothing_claimed(table):
     nothing = table.iloc[:0]
     assert offline.tabulate_metrics(nothing).empty
