@@ -397,8 +397,9 @@ def describe_policies(table: pd.DataFrame, source: str) -> str:
     Check: tests/book/test_offline_results.py.
     """
     shown = f"Shown: {len(table)} policies of profile {source}."
-    by_seed = table.groupby("seed")[["judge_accuracy", "reward_sft"]]
-    several = (by_seed.nunique(dropna=False) > 1).any(axis=1)
+    by_seed = table.groupby("seed")
+    values = by_seed[["judge_accuracy", "reward_sft"]].nunique(dropna=False)
+    several = (values > 1).any(axis=1)
     if not several.any():
         return shown
     spread = by_seed.judge_accuracy.agg(np.ptp).max()
