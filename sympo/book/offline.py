@@ -404,9 +404,9 @@ def describe_policies(table: pd.DataFrame, source: str) -> str:
         return shown
     spread = by_seed.judge_accuracy.agg(np.ptp).max()
     return (
-        f"{shown} Seeds that several processes trained: {several.sum()} of {len(several)}. Their "
-        "SFT models and judges are equal but for what a GPU rounds: within a seed the "
-        f"judge's agreement with held-out labels differs by up to {spread:.1%}."
+        f"{shown} Seeds whose SFT model and judge were built more than once: {several.sum()} of "
+        f"{len(several)}. A GPU does not round alike each time: within a seed the judge's "
+        f"agreement with held-out labels differs by up to {spread:.1%}."
     )
 
 

@@ -215,7 +215,7 @@ def test_a_seed_whose_policies_started_in_different_worlds_is_seen(table):
     rebuilt = (table.seed == 1) & (table.method == "dpo")
     table.loc[rebuilt, "judge_accuracy"] = 0.653
     sentence = offline.describe_policies(table, "gpu")
-    assert "Seeds that several processes trained: 1 of 3." in sentence
+    assert "judge were built more than once: 1 of 3." in sentence
     assert sentence.endswith("labels differs by up to 0.3%.")
     # and a judge may be as accurate and give other rewards
     table["judge_accuracy"] = 0.65
