@@ -72,7 +72,7 @@ def share(values: ArrayLike, clusters: ArrayLike | None = None) -> Interval:
     Check: tests/library/test_audit_rates.py, by simulated coverage.
     """
     values = np.asarray(values, dtype=float)
-    if clusters is not None and 1 < len(np.unique(clusters)) < len(values):
+    if clusters is not None and len(np.unique(clusters)) < len(values):
         return _share_by_cluster(values, clusters, most=len(values))
     return wilson(float(values.sum()), len(values))
 
@@ -83,6 +83,9 @@ def _share_by_cluster(values: NDArray[np.float64], clusters: ArrayLike, *, most:
     A symmetric interval fails near 0 and 1, where clusters that differ from the rest are few and
     often none is seen; without a spread, a cluster counts as one value. There are `most` at most.
     """
+    if len(np.unique(clusters)) == 1:
+        # Nothing shows how clusters differ: the one counts as one value.
+        return wilson(float(values.mean()), 1)._replace(n=len(values))
     mean = clustered_mean(values, clusters)
     t = scipy_stats.t.isf(0.025, mean.n - 1)
     error = (mean.high - mean.estimate) / t
@@ -131,7 +134,7 @@ def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
     if not len(n) or n.min() < 2:
         raise ValueError("plus + minus must be at least 2 for each pair: leave single ratings out")
     agreement = (plus * (plus - 1) + minus * (minus - 1)) / (n * (n - 1))
-    if n.max() == 2 or len(agreement) == 1:
+    if n.max() == 2:
         interval = wilson(float(agreement.sum()), len(agreement))
     else:
         # A pair of more ratings tells more than one value would: its spread says how much.

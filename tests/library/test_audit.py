@@ -347,6 +347,15 @@ def test_five_raters_of_a_row_are_no_five_rows():
     assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.05)
 
 
+def test_sixty_raters_of_one_row_say_little_of_the_others():
+    pairs, _ = draw_reviews(100, 0.2)
+    found = audit.audit(pairs, ratings=[(3, 1)] * 60)
+    rated = routes(found)["ratings, if the raters make no errors"].interval
+    assert (rated.estimate, rated.n) == (0, 60)
+    assert rated.high > 0.5
+    assert not any(sentence.startswith("The noise rate is low") for sentence in found.advice)
+
+
 def test_ratings_that_take_no_side_are_a_note():
     pairs, _ = draw_reviews(5, 0)
     for ratings in ([], [(0, 0)]):

@@ -142,6 +142,20 @@ def test_clusters_without_a_spread_count_once_each():
     assert found.n == 30
 
 
+@pytest.mark.parametrize("values", [[1] * 60, [0] * 60])
+def test_one_cluster_counts_as_one_value(values):
+    found = share(values, [3] * 60)
+    expected = stats.binomtest(values[0], 1).proportion_ci(method="wilson")
+    assert found[:3] == pytest.approx((values[0], expected.low, expected.high))
+    assert found.n == 60
+
+
+def test_one_cluster_leaves_no_less_doubt_than_two():
+    values = np.repeat([0, 1], 50)
+    one, two = share(values, [0] * 100), share(values, values)
+    assert one.high - one.low >= two.high - two.low - 1e-12
+
+
 def test_triangles_of_a_graph_are_those_of_an_enumeration():
     generator = np.random.default_rng(0)
     ends = np.array([(a, b) for a in range(9) for b in range(a + 1, 9) if generator.random() < 0.5])
