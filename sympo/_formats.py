@@ -53,11 +53,13 @@ class Refused(ValueError):
         self.value = value
 
 
-def read_flip(value: Any) -> bool | None:
+def read_flip(value: Any, *, name: str = "is_flipped") -> bool | None:
     """Whether a value of the column `is_flipped` says flipped; None where it says nothing.
 
     One rule for files and for batches: a bool, 0 or 1 (an integer), or nothing at all.
 
+    Args:
+        name: what the message calls the value.
     Raises:
         ValueError: any other value: truth of a text such as "False" would be a guess.
     """
@@ -66,7 +68,7 @@ def read_flip(value: Any) -> bool | None:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
     raise ValueError(
-        f"is_flipped = {show(value)}: give true, false, 0 or 1, or leave it out where it is unknown"
+        f"{name} = {show(value)}: give true, false, 0 or 1, or leave it out where it is unknown"
     )
 
 

@@ -156,15 +156,16 @@ def audit(
         test: pairs to be tested on: prompts that both share are counted.
         ratings: (row of the dataset, +1 where a rater agrees with the label, −1 where not, 0 for a
             tie), as `sympo.rating.rated_rows` gives them. Several of a row are no independent ones.
-        first: `(rows,)`, whether the chosen answer was shown first to whoever labelled it; None
-            where unknown. Datasets do not store it: chosen comes first in every row.
+        first: `(rows,)`, whether the chosen answer was shown first to whoever labelled it; None,
+            NaN or pandas' NA where unknown. Datasets do not store it: chosen comes first in every
+            row.
         words: a list to count in the answers, such as words of praise.
         copies: rows that repeat are copies, and not second ratings: no rate is read from them.
         sample: rows whose words are read, drawn at random.
         processes: that read the rows, where they are many and lie in a file.
     Raises:
-        ValueError: a rated row that does not exist, a `first` of another length, and ratings that
-            are none of +1, −1 and 0.
+        ValueError: a rated row that does not exist, a `first` of another length or of values that
+            are no bool, 0 or 1, and ratings that are none of +1, −1 and 0.
     Check: tests/library/test_audit.py.
     """
     dataset, told = (pairs.dataset, pairs.report) if isinstance(pairs, Pairs) else (pairs, None)
@@ -260,7 +261,8 @@ def _predict_first(first: ArrayLike | None, size: int, prompts: NDArray[Any]) ->
             f"first has shape {shown.shape}, but there are {size} rows: give one bool per row, "
             "or None where the order is unknown"
         )
-    value = np.array([0 if flag is None else 1 if flag else -1 for flag in shown])
+    flags = rates.read_flags("first", shown)
+    value = np.array([0 if flag is None else 1 if flag else -1 for flag in flags])
     note = "Every row has the chosen answer first: that is how the file is stored, and no finding."
     stored = bool((value == 1).all())
     bias = biases.predict(rule, value, np.zeros(size), prompts=prompts)

@@ -5,6 +5,7 @@ sharper preferences with more noise (theory T6). So every `Rate` says what it as
 where the data contradict it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 from scipy.special import expit
 
+from sympo._formats import read_flip
 from sympo.stats import Interval, clustered_mean, wilson
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "rate_from_ratings",
     "rate_from_repeats",
     "rate_from_scores",
+    "read_flags",
     "share",
 ]
 
@@ -100,13 +103,38 @@ def _share_by_cluster(values: NDArray[np.float64], clusters: ArrayLike, *, most:
     )
 
 
+def read_flags(name: str, values: ArrayLike) -> list[bool | None]:
+    """Each value as a bool, or as None where it is unknown.
+
+    Args:
+        name: what the message calls the values.
+        values: `(n,)` of bool, 0 and 1; None, NaN and pandas' NA are unknown.
+    Raises:
+        ValueError: any other value.
+    """
+    return [_read_flag(name, value) for value in np.asarray(values, dtype=object)]
+
+
+def _read_flag(name: str, value: Any) -> bool | None:
+    value = value.item() if isinstance(value, np.generic) else value
+    # By its name, since pandas is none of the library's packages.
+    if type(value).__name__ == "NAType":
+        return None
+    if isinstance(value, float):
+        # In pandas a column of 0 and 1 with gaps holds floats.
+        value = None if math.isnan(value) else int(value) if value.is_integer() else value
+    return read_flip(value, name=name)
+
+
 def rate_from_flips(flips: ArrayLike) -> Rate:
     """The share of rows that the file itself declares flipped.
 
     Args:
-        flips: `(rows,)` of bool or None, which is unknown and left out.
+        flips: `(rows,)` of bool, 0 and 1; None, NaN and pandas' NA are unknown and left out.
+    Raises:
+        ValueError: any other value.
     """
-    known = [bool(flip) for flip in np.asarray(flips, dtype=object) if flip is not None]
+    known = [flip for flip in read_flags("flips", flips) if flip is not None]
     counted = share(known) if known else None
     most = counted is not None and counted.low > 0.5
     return Rate(

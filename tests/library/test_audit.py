@@ -179,6 +179,14 @@ def test_the_first_answer_says_nothing_where_the_chosen_one_is_stored_first():
     assert first(first=[True, False, False, None]).interval.estimate == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="there are 4 rows"):
         first(first=[True])
+    with pytest.raises(ValueError, match="first = 'yes': give true, false, 0 or 1"):
+        first(first=["yes"] * 4)
+
+
+def test_where_the_first_answer_is_unknown_it_was_not_the_chosen_one():
+    pairs = parse_rows([row(f"q{i}", "yes", "no") for i in range(100)])
+    found = audit.audit(pairs, first=[0.0] * 5 + [np.nan] * 95).biases[1]
+    assert (found.interval.estimate, found.interval.n, found.ties) == (0, 5, 95)
 
 
 def test_common_words_win_where_rare_ones_lose():

@@ -4,6 +4,7 @@ import os
 
 import noisy_worlds as worlds
 import numpy as np
+import pandas
 import pytest
 from scipy import special, stats
 
@@ -288,3 +289,16 @@ def test_ties_and_unknown_flips_are_left_out():
     assert clean.warnings == ("2 ties are left out.",)
     assert audit.rate_from_flips([True, False, None, None]).interval.estimate == 0.5
     assert audit.rate_from_flips([None]).interval is None
+
+
+@pytest.mark.parametrize("dtype", [object, float, "boolean", "Int64", "Float64"])
+def test_unknown_flips_are_left_out_as_pandas_leaves_them_out(dtype):
+    flips = pandas.Series([1, None, None, 0, 0], dtype=dtype)
+    found = audit.rate_from_flips(flips).interval
+    assert (found.estimate, found.n) == (pytest.approx(flips.mean()), flips.count())
+
+
+@pytest.mark.parametrize("flip", ["false", 2, 0.5, [True]])
+def test_a_flip_that_is_neither_true_nor_false_is_refused(flip):
+    with pytest.raises(ValueError, match=r"^flips = .*: give true, false, 0 or 1"):
+        audit.rate_from_flips([flip, True])
