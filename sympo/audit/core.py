@@ -164,8 +164,9 @@ def audit(
         sample: rows whose words are read, drawn at random.
         processes: that read the rows, where they are many and lie in a file.
     Raises:
-        ValueError: a rated row that does not exist, a `first` of another length or of values that
-            are no bool, 0 or 1, and ratings that are none of +1, −1 and 0.
+        ValueError: columns that hold no messages, a rated row that does not exist, a `first` of
+            another length or of values that are no bool, 0 or 1, and ratings that are none of +1,
+            −1 and 0.
     Check: tests/library/test_audit.py.
     """
     dataset, told = (pairs.dataset, pairs.report) if isinstance(pairs, Pairs) else (pairs, None)
