@@ -441,7 +441,7 @@ def _read_words(
     listed = list(listed)
     if listed:
         found.append(biases.listed_words(words, listed, prompts=prompts))
-    telling = biases.telling_words(words)
+    telling = biases.telling_words(words, prompts=prompts)
     try:
         errors = label_errors.find_label_errors(
             label_errors.word_differences(words), clusters=prompts, seed=seed

@@ -217,6 +217,28 @@ def test_telling_words_are_found_and_chance_is_not():
     assert found.interval.estimate == 1
 
 
+def test_a_pair_that_repeats_has_one_vote_on_its_words():
+    """Of random words none tells, however often the pairs are repeated."""
+    generator = np.random.default_rng(0)
+    chosen, rejected = ([" ".join(generator.choice(FILLER, 6)) for _ in range(60)] for _ in "ab")
+    rows = [row(f"q{i}", *pair) for i, pair in enumerate(zip(chosen, rejected, strict=True))]
+    assert audit.audit(parse_rows(rows)).words == ()
+    assert audit.audit(parse_rows(rows * 20), copies=True).words == ()
+
+
+def test_a_word_that_tells_in_every_prompt_has_the_share_of_the_other_rules():
+    generator = np.random.default_rng(0)
+    prompts = np.repeat(np.arange(80), 5)
+    plain = [[" ".join(generator.choice(FILLER, 6)) for _ in prompts] for _ in range(2)]
+    sorry = [f"Sorry, {text}" if i % 5 else text for i, text in enumerate(plain[0])]
+    other = [text if i % 5 else f"Sorry, {text}" for i, text in enumerate(plain[1])]
+    words = count_words(sorry, other)
+    (found,) = biases.telling_words(words, prompts=prompts)
+    listed = biases.listed_words(words, ["sorry"], prompts=prompts)
+    assert found.interval == listed.interval
+    assert (found.interval.estimate, found.ties) == (0.8, 0)
+
+
 # Noise rates of files
 
 
