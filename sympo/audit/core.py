@@ -26,6 +26,7 @@ _SUSPECTS = 10
 _MOST_ANSWERS = 30  # ours: of a prompt, in triangles; they are 4,060
 _PERFECT = 0.02  # ours: raters err more often than this
 _P = 0.01  # a warning comes by chance once in a hundred audits
+_NO_ERRORS = "No label errors by cross-validation: {}."
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,6 @@ def audit(
     dataset, told = (pairs.dataset, pairs.report) if isinstance(pairs, Pairs) else (pairs, None)
     rows = scan(dataset, processes=processes)
     comparisons = compare_rows(rows.prompt, rows.chosen, rows.rejected)
-    notes: list[str] = []
     by_looks = [
         biases.predict(
             "the longer answer",
@@ -185,15 +185,16 @@ def audit(
     ]
     by_route = [*_rate_rows(rows, comparisons, copies=copies)]
     dependence = [_depend_on_flips(rows)]
+    undecided: tuple[str, ...] = ()
     if ratings is not None:
         row, sign = _check_ratings(ratings, len(dataset))
         if sign.any():
             by_route.extend(rates.rate_from_ratings(sign, rows=row))
             dependence.append(_depend_on_ratings(rows, row, sign))
         else:
-            notes.append("No rate by ratings: there is none that takes a side.")
+            undecided = ("No rate by ratings: there is none that takes a side.",)
     drawn = np.sort(np.random.default_rng([seed, 0]).permutation(len(dataset))[:sample])
-    reading = _read_words(dataset, drawn, rows, listed=words, seed=seed, notes=notes)
+    reading = _read_words(dataset, drawn, rows, listed=words, seed=seed)
     depends = tuple(found for found in dependence if found is not None)
     simulated = bool(getattr(ratings, "simulated", False))
     against = _contradict(depends, believe(by_route, simulated=simulated))
@@ -210,7 +211,7 @@ def audit(
         suspected=reading.suspected,
         sample=len(drawn),
         simulated=simulated,
-        notes=tuple(notes),
+        notes=(*undecided, *reading.notes),
     )
 
 
@@ -421,6 +422,7 @@ class _Reading:
     accuracy: Interval | None = None
     suspects: tuple[Suspect, ...] = ()
     suspected: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def _read_words(
@@ -430,7 +432,6 @@ def _read_words(
     *,
     listed: Iterable[str],
     seed: int,
-    notes: list[str],
 ) -> _Reading:
     if not len(drawn):
         return _Reading()
@@ -447,14 +448,10 @@ def _read_words(
             label_errors.word_differences(words), clusters=prompts, seed=seed
         )
     except ModuleNotFoundError as error:
-        notes.append(
-            f"No label errors by cross-validation: {error.name} is missing; "
-            "pip install 'sympo[audit]' brings it."
-        )
-        return _Reading(tuple(found), telling)
-    except ValueError as error:
-        notes.append(f"No label errors by cross-validation: {error}.")
-        return _Reading(tuple(found), telling)
+        reason = f"{error.name} is missing; pip install 'sympo[audit]' brings it"
+        return _Reading(tuple(found), telling, notes=(_NO_ERRORS.format(reason),))
+    except label_errors.TooFewPairsError as error:
+        return _Reading(tuple(found), telling, notes=(_NO_ERRORS.format(error),))
     suspects = tuple(
         Suspect(
             int(drawn[i]),

@@ -421,6 +421,28 @@ def test_a_missing_package_costs_one_route(monkeypatch):
     assert found.biases[2].interval is not None
 
 
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_pairs_of_few_prompts_cost_one_route(prompts):
+    generator = np.random.default_rng(0)
+    answers = [write_answer(generator, GOOD) for _ in range(600)]
+    # Of two prompts one has a single pair.
+    asked = ["Review hotel 1." if i or prompts == 1 else "Review hotel 2." for i in range(300)]
+    found = audit.audit(parse_rows(map(row, asked, answers[:300], answers[300:])))
+    assert not [rate for rate in found.rates if rate.route.startswith("label errors")]
+    (note,) = found.notes
+    assert f"all but {prompts - 1} of the pairs share a few prompts: give 100 or more" in note
+
+
+def test_an_error_of_the_classifier_is_no_note(monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("a bug")
+
+    pairs, _ = draw_reviews(5, 0)
+    monkeypatch.setattr(label_errors, "find_label_errors", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        audit.audit(pairs)
+
+
 def test_suspects_are_wrong_labels_more_often_than_not():
     pairs, wrong = draw_reviews(600, 0.2)
     found = audit.audit(pairs)

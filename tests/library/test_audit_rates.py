@@ -173,6 +173,15 @@ def test_triangles_of_a_graph_are_those_of_an_enumeration():
     assert listed
 
 
+def test_features_that_decide_every_pair_beyond_doubt_leave_no_error():
+    """A probability of 0 has no logarithm; the log-odds that it comes from is a number."""
+    features = np.abs(np.random.default_rng(0).normal(size=(400, 3))) * 1e4
+    found = audit.find_label_errors(features)
+    assert found.accuracy.estimate == 1
+    assert [rate.interval.estimate for rate in found.rates] == [0, 0, 0]
+    assert not len(found.suspects)
+
+
 # Premises that fail
 
 
@@ -278,7 +287,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence():
         audit.rate_from_ratings([0, 0])
     with pytest.raises(ValueError, match="at least one that is not a tie"):
         audit.rate_from_ratings([0.7])
-    with pytest.raises(ValueError, match="199 pairs are too few"):
+    with pytest.raises(audit.TooFewPairsError, match="199 pairs are too few"):
         audit.find_label_errors(np.ones((199, 2)))
 
 
