@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
+from sympo._names import show
 from sympo.audit import biases, label_errors, rates, report, triangles
 from sympo.audit.advice import advise, believe
 from sympo.audit.biases import Bias
@@ -372,14 +374,24 @@ def _few_answers(codes: NDArray[Any], prompt: NDArray[Any], answers: int) -> NDA
 def _check_ratings(
     ratings: Sequence[tuple[int, int]], size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    row = np.array([row for row, _ in ratings], dtype=np.int64)
-    sign = np.array([sign for _, sign in ratings], dtype=np.int64)
-    outside = row[(row < 0) | (row >= size)]
-    if outside.size:
-        raise ValueError(
-            f"ratings name row {outside[0]}, but there are {size} rows: rate rows of this dataset"
-        )
-    return row, sign
+    for row, sign in ratings:
+        if not _is_whole(row) or not 0 <= row < size:
+            raise ValueError(
+                f"ratings name row {show(row)}, but there are {size} rows: rate rows of this "
+                "dataset, counted from 0"
+            )
+        if not _is_whole(sign) or sign not in (-1, 0, 1):
+            raise ValueError(
+                f"ratings say {show(sign)} of row {row}: give +1 where the rater agrees with the "
+                "label, −1 where not, 0 for a tie"
+            )
+    table = np.array(ratings, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _is_whole(value: object) -> bool:
+    # False would be read as a tie, where it is meant as a contradiction.
+    return isinstance(value, Real) and not isinstance(value, bool) and value % 1 == 0
 
 
 def _depend_on_ratings(

@@ -16,6 +16,7 @@ from scipy import stats as scipy_stats
 from scipy.special import expit
 
 from sympo._formats import read_flip
+from sympo.noise import check_labels
 from sympo.stats import Interval, clustered_mean, wilson
 
 __all__ = [
@@ -291,10 +292,13 @@ def rate_from_scores(
     Returns:
         the upper bound (its interval begins at 0; its upper limit has one-sided level 95%), and the
         estimate for a classifier that is right.
+    Raises:
+        ValueError: labels that `sympo.noise.check_labels` refuses.
     Source: theory T13; anchor points, Liu and Tao 2016.
     Check: tests/library/test_audit_rates.py, by simulated coverage, on MNIST too.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    labels = check_labels(labels)
+    scores = np.asarray(scores, dtype=float)
     size = np.abs(scores)
     count = min(len(size), max(_FEWEST_SUREST, round(_SUREST * len(size))))
     order = np.argsort(-size, kind="stable")

@@ -400,6 +400,20 @@ def test_ratings_of_rows_that_do_not_exist_are_refused():
         audit.audit(pairs, ratings=[(0, 1), (5, 1)])
 
 
+@pytest.mark.parametrize("row", [1.7, True, "1", np.nan, -1])
+def test_rows_that_are_no_numbers_of_rows_are_refused(row):
+    pairs, _ = draw_reviews(5, 0)
+    with pytest.raises(ValueError, match=r"ratings name row .*: rate rows of this dataset"):
+        audit.audit(pairs, ratings=[(0, 1), (row, 1)])
+
+
+@pytest.mark.parametrize("sign", [0.5, -1.9, 2, False, None, "+1"])
+def test_ratings_that_are_no_signs_are_refused(sign):
+    pairs, _ = draw_reviews(5, 0)
+    with pytest.raises(ValueError, match=r"ratings say .* of row 1: give \+1 where the rater"):
+        audit.audit(pairs, ratings=[(0, 1), (1, sign)])
+
+
 def test_simulated_ratings_are_called_simulated_everywhere():
     pairs, _ = draw_reviews(300, 0)
     items = rating.draw_items(pairs.dataset, seed=0)

@@ -287,6 +287,8 @@ def test_what_cannot_be_read_is_refused_in_a_sentence():
         audit.rate_from_ratings([0, 0])
     with pytest.raises(ValueError, match="at least one that is not a tie"):
         audit.rate_from_ratings([0.7])
+    with pytest.raises(ValueError, match="labels must be one-dimensional and hold only −1 and"):
+        audit.rate_from_scores([0, 1], [-1.0, 1.0])
     with pytest.raises(audit.TooFewPairsError, match="199 pairs are too few"):
         audit.find_label_errors(np.ones((199, 2)))
 
