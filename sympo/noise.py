@@ -11,10 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sympo._names import is_number, show
+
 __all__ = [
     "RowGenerator",
     "UniformSource",
     "check_labels",
+    "check_rate",
     "check_rates",
     "equivalent_rate",
     "flip",
@@ -77,6 +80,19 @@ class RowGenerator:
         # As numpy does it: the highest 53 of 64 bits are the mantissa of a number in [0, 1).
         mantissas = np.frombuffer(digests, dtype="<u8") >> np.uint64(11)
         return mantissas.astype(np.float64) * 2.0**-53
+
+
+def check_rate(noise_rate: object) -> float:
+    """A rate of wrong labels ε, as a float.
+
+    Raises:
+        ValueError: it is no number in [0, ½).
+    """
+    if not is_number(noise_rate) or not 0 <= noise_rate < 0.5:
+        raise ValueError(
+            f"noise_rate = {show(noise_rate)} is out of range: give a number in [0, 0.5)"
+        )
+    return float(noise_rate)
 
 
 def check_rates(rate_pos: float, rate_neg: float) -> None:

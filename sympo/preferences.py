@@ -678,13 +678,15 @@ def flip_preferences(
 
     Args:
         dataset: clean pairs, no row flipped yet.
+        noise_rate: ε in [0, ½).
         seed: another seed gives independent flips.
         cache: the folder of the result, if it is large, as for `read_pairs`.
     Raises:
-        ValueError: a rate that `noise.check_rates` refuses, a dataset that is already flipped, or
+        ValueError: a rate that `noise.check_rate` refuses, a dataset that is already flipped, or
             one without the column is_flipped or whose other columns are no messages.
     Check: tests/library/test_preferences.py.
     """
+    noise_rate = noise.check_rate(noise_rate)
     if pyarrow.compute.any(_read_flips(dataset)).as_py():
         raise ValueError(
             "the dataset already holds flipped rows: flip the clean dataset, since rates do not "

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
-from sympo._names import show
+from sympo._names import is_number, show
 from sympo.audit import biases, label_errors, rates, report, triangles
 from sympo.audit.advice import advise, believe
 from sympo.audit.biases import Bias
@@ -391,7 +390,7 @@ def _check_ratings(
 
 def _is_whole(value: object) -> bool:
     # False would be read as a tie, where it is meant as a contradiction.
-    return isinstance(value, Real) and not isinstance(value, bool) and value % 1 == 0
+    return is_number(value) and value % 1 == 0
 
 
 def _depend_on_ratings(

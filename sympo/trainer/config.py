@@ -1,15 +1,14 @@
 """The configs of both trainers: TRL's, with the losses here, and a sentence for what cannot be."""
 
 import math
-import sys
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, NamedTuple
 
 from trl import DPOConfig, RewardConfig
 
 from sympo import losses
-from sympo._names import show, unknown_name
+from sympo._names import is_number, show, unknown_name
+from sympo.noise import check_rate
 
 SYMPO_CLIP = 10.0  # bound on each reward; the authors' for language models
 
@@ -78,14 +77,6 @@ class Term(NamedTuple):
     loss: losses.PairLoss
     weight: float
     clip: float | None
-
-
-def _is_number(value: object) -> bool:
-    """Whether `value` is a number that can be meant as one: True, "0.2" and 10**400 are not."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return False
-    # no float can hold an integer beyond; infinity and NaN are refused where they are no value
-    return not isinstance(value, int) or abs(value) <= sys.float_info.max
 
 
 def _read_clip(reward_clip: object) -> float | str | None:
@@ -259,17 +250,6 @@ def _need_custom(custom: losses.PairLoss | None) -> None:
         )
 
 
-def check_rate(rate: object) -> float:
-    """`rate`, a rate of wrong labels.
-
-    Raises:
-        ValueError: it is no number in [0, ½).
-    """
-    if not _is_number(rate) or not 0 <= rate < 0.5:  # type: ignore[operator]
-        raise ValueError(f"noise_rate = {show(rate)} is out of range: give a number in [0, 0.5)")
-    return float(rate)  # type: ignore[arg-type]
-
-
 @dataclass
 class SymPOConfig(_LossSettings, DPOConfig):
     """DPOConfig with the paper's losses.
@@ -318,7 +298,7 @@ class SymPOConfig(_LossSettings, DPOConfig):
         self._check_weights()
         if own:
             self._check_inert_settings(own[0])
-            if not _is_number(self.beta) or not 0 < self.beta < math.inf:
+            if not is_number(self.beta) or not 0 < self.beta < math.inf:
                 raise ValueError(f"beta = {show(self.beta)}: give a positive number")
         else:
             self._check_unused(named)
@@ -380,7 +360,7 @@ class SymPOConfig(_LossSettings, DPOConfig):
         weights = self.loss_weights
         if weights is None:
             return
-        numbers = isinstance(weights, list | tuple) and all(map(_is_number, weights))
+        numbers = isinstance(weights, list | tuple) and all(map(is_number, weights))
         if (
             not numbers
             or len(weights) != len(self.loss_type)

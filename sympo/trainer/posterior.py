@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch.utils.data import DataLoader
 
-from sympo.trainer.config import check_rate
+from sympo.noise import check_rate
 from sympo.trainer.objective import Objective
 
 _ROW = "_row"  # where in the caller's dataset a row stands

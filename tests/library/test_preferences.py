@@ -673,8 +673,9 @@ def test_bad_flips_are_refused():
     dataset = pairs_of([("p", "a", "b"), ("q", "a", "b")])
     with pytest.raises(ValueError, match="already holds flipped rows"):
         prefs.flip_preferences(prefs.swap_answers(dataset, [True, False]), 0.2, seed=0)
-    with pytest.raises(ValueError, match="≥ 1"):
-        prefs.flip_preferences(dataset, 0.5, seed=0)
+    for rate in (0.5, -0.1, "0.2", np.nan):
+        with pytest.raises(ValueError, match=r"^noise_rate = .* is out of range: give a number"):
+            prefs.flip_preferences(dataset, rate, seed=0)
     with pytest.raises(ValueError, match="one bool per row"):
         prefs.swap_answers(dataset, [True])
 
