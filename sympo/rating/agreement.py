@@ -207,6 +207,10 @@ def pairs_needed(
 
     n ≈ A(1 − A)·(z/(half_width·|dA/dε|))², where A is the agreement at `noise_rate`; it is found
     from the Wilson interval itself, which is wider for few pairs. Ties come on top.
+
+    Raises:
+        ValueError: half_width outside (0, ½), noise_rate or rater_error outside [0, ½).
+    Check: tests/library/test_rating_agreement.py, by enumeration and by simulation.
     """
     if not 0 < half_width < 0.5:
         raise ValueError(f"half_width = {half_width}: give a number in (0, 0.5), such as 0.05")
@@ -225,7 +229,8 @@ def pairs_needed(
     enough = 1
     while not is_enough(enough):
         enough *= 2
-    return bisect_left(range(enough), True, key=is_enough)
+    # from 1 on: of no pair there is no share
+    return 1 + bisect_left(range(1, enough), True, key=is_enough)
 
 
 def _name(ratings: Ratings, rater: str | None) -> str:
