@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from sympo._formats import read_flip
 from sympo.noise import check_labels
+from sympo.rating import rate_from_agreement
 from sympo.stats import Interval, clustered_mean, wilson
 
 __all__ = [
@@ -181,18 +182,12 @@ def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
     return Rate(
         "repeated comparisons",
         "estimate",
-        _from_agreement(interval),
+        rate_from_agreement(interval, "same"),
         "The ratings of a pair are independent, err at one rate, and its right answer is the same "
         "each time.",
         tuple(warnings),
         refuted=bool(varies) or interval.high < 0.5,
     )
-
-
-def _from_agreement(agreement: Interval) -> Interval:
-    """ε of 1 − 2ε(1−ε) = agreement; it falls as agreement rises, so the limits change places."""
-    estimate, high, low = (0.5 - 0.5 * np.sqrt(max(2 * value - 1, 0.0)) for value in agreement[:3])
-    return Interval(float(estimate), float(low), float(high), agreement.n)
 
 
 def _chance_warning(agreement: Interval) -> str:
@@ -247,7 +242,6 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
     decided = agreement != 0
     clusters = None if rows is None else np.asarray(rows)[decided]
     agrees = share(agreement[decided] > 0, clusters)
-    clean = Interval(1 - agrees.estimate, 1 - agrees.high, 1 - agrees.low, agrees.n)
     ties = int((~decided).sum())
     warnings = [f"{ties} ties are left out."] if ties else []
     exchanged = agrees.high < 0.5
@@ -258,7 +252,7 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
         Rate(
             "ratings, if the raters make no errors",
             "estimate",
-            clean,
+            rate_from_agreement(agrees, 0.0),
             f"Raters without errors, on rows drawn at random, {close}counts as noise.",
             tuple(warnings),
             exchanged,
@@ -266,7 +260,7 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
         Rate(
             "ratings, if the raters err as often as the labels",
             "estimate",
-            _from_agreement(agrees),
+            rate_from_agreement(agrees, "same"),
             f"Raters who err at the labels' own rate, independently of them, {close}counts as "
             "noise.",
             tuple(warnings),

@@ -21,6 +21,7 @@ __all__ = [
     "compare_with_labels",
     "estimate_noise",
     "pairs_needed",
+    "rate_from_agreement",
 ]
 
 # The rater errs as often as the labels do, or at a rate that is known (0: never).
@@ -187,17 +188,31 @@ def estimate_noise(agreement: Agreement, *, rater_error: RaterError = 0.0) -> No
         rater_error: ρ, in [0, ½), or "same".
     Returns:
         the interval is that of A, read through the formula.
+    Raises:
+        ValueError: rater_error is neither.
+    """
+    rate = rate_from_agreement(agreement.agreed, rater_error)
+    return NoiseRate(rate, _describe_error(rater_error), agreement.simulated)
+
+
+def rate_from_agreement(agreed: Interval, rater_error: RaterError) -> Interval:
+    """The interval of ε that an interval of the agreement A implies, as in `estimate_noise`.
+
+    Args:
+        agreed: A, of a rater with the labels or of two labels of the same pair.
+        rater_error: ρ, in [0, ½), or "same".
+    Raises:
+        ValueError: rater_error is neither.
+    Source: theory T14. Check: tests/library/test_audit_rates.py, by simulated coverage.
     """
     _check_error(rater_error)
-    agreed = agreement.agreed
     # more agreement is less noise
-    rate = Interval(
+    return Interval(
         estimate=_read_rate(agreed.estimate, rater_error),
         low=_read_rate(agreed.high, rater_error),
         high=_read_rate(agreed.low, rater_error),
         n=agreed.n,
     )
-    return NoiseRate(rate, _describe_error(rater_error), agreement.simulated)
 
 
 def pairs_needed(

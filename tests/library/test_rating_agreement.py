@@ -197,6 +197,19 @@ def stand_in(agreed, n):
     return rating.Agreement(("x", "y"), wilson(agreed, n), wilson(1, 2), 0, 0, simulated=True)
 
 
+@pytest.mark.parametrize("rater_error", [0.0, 0.1, "same"])
+def test_a_rate_from_agreement_gives_the_agreement_back(rater_error):
+    agreed = wilson(70, 100)
+    found = rating.rate_from_agreement(agreed, rater_error)
+    rates = np.array(found[:3])
+    others = rates if rater_error == "same" else rater_error
+    back = (1 - rates) * (1 - others) + rates * others
+    assert back == pytest.approx([agreed.estimate, agreed.high, agreed.low])
+    assert found.n == 100
+    with pytest.raises(ValueError, match=r"rater_error = 0.5: give a rate"):
+        rating.rate_from_agreement(agreed, 0.5)
+
+
 @pytest.mark.parametrize("rater_error", [0.0, "same"])
 @pytest.mark.parametrize("noise_rate", [0.0, 0.2, 0.4])
 @pytest.mark.parametrize("half_width", [0.1, 0.3, 0.4, 0.49])
