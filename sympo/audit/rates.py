@@ -95,7 +95,7 @@ def _share_by_cluster(values: NDArray[np.float64], clusters: ArrayLike, *, most:
     t = scipy_stats.t.isf(0.025, mean.n - 1)
     error = (mean.high - mean.estimate) / t
     size = float(mean.n)
-    if error > 1e-9:  # what equal values miss their mean by
+    if error > 0:
         z = scipy_stats.norm.isf(0.025)
         # t and z: the error is an estimate too, of G − 1 degrees of freedom (Korn and Graubard).
         size = mean.estimate * (1 - mean.estimate) / error**2 * (z / t) ** 2
