@@ -116,6 +116,12 @@ def _read_names(loss_type: object) -> list[str]:
     return list(names)
 
 
+def _check_switch(name: str, value: object) -> None:
+    # The text "false" would switch it on.
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} = {show(value)}: give True or False")
+
+
 def _refuse_name(name: object, known: tuple[str, ...]) -> str:
     margin_loss = losses.LOSSES.get(str(name).removeprefix("sympo_"))
     # The nearest name would be of another loss: say instead why there is none.
@@ -163,13 +169,6 @@ class _LossSettings:
     drdpo_beta: float | None = _constant_field("drdpo_beta")
     holder_gamma: float | None = _constant_field("holder_gamma")
     repo_start: float | None = _constant_field("repo_start")
-
-    def _check_switches(self) -> None:
-        for name in ("stop_on_divergence", "length_normalized"):
-            value = getattr(self, name, False)
-            # The text "false" would switch it on.
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} = {show(value)}: give True or False")
 
     def _own_entries(self) -> dict[str, losses.PairLoss]:
         """Our entries among the losses that are named, by name, as the registry has them."""
@@ -294,7 +293,8 @@ class SymPOConfig(_LossSettings, DPOConfig):
         self.reward_clip = _read_clip(self.reward_clip)
         named = ", ".join(f"'{name}'" for name in self.loss_type)
         own = [name for name in self.loss_type if name not in TRL_LOSSES]
-        self._check_switches()
+        _check_switch("stop_on_divergence", self.stop_on_divergence)
+        _check_switch("length_normalized", self.length_normalized)
         self._check_weights()
         if own:
             self._check_inert_settings(own[0])
@@ -370,6 +370,7 @@ class SymPOConfig(_LossSettings, DPOConfig):
                 f"loss_weights = {show(weights)}: give one number for each of "
                 f"{show(self.loss_type)}"
             )
+        self.loss_weights = [float(weight) for weight in weights]  # numpy's numbers are no JSON
 
     def _check_inert_settings(self, name: str) -> None:
         """Refuse the settings of TRL's losses that would be ignored without a word."""
@@ -435,7 +436,7 @@ class SymmetricRewardConfig(_LossSettings, RewardConfig):
         self.reward_clip = _read_clip(self.reward_clip)
         self._check_noise_rate(f"'{self.loss_type}'")
         self._check_constants(f"'{self.loss_type}'")
-        self._check_switches()
+        _check_switch("stop_on_divergence", self.stop_on_divergence)
         super().__post_init__()
 
     def resolve_clip(self, custom: losses.PairLoss | None = None) -> float | None:
