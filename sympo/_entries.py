@@ -79,7 +79,7 @@ class Loss:
     source: str
     calibrated: bool = True
     label: str = ""
-    constants: Mapping[str, Constant] = field(default_factory=dict)
+    constants: Mapping[str, Constant] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _fill_label(self)
@@ -138,7 +138,7 @@ class PairLoss:
     needs: Literal["noise_rate", "reliability"] | None = None
     symmetric: bool = False
     label: str = ""
-    constants: Mapping[str, Constant] = field(default_factory=dict)
+    constants: Mapping[str, Constant] = field(default_factory=dict, hash=False)
     couples: bool = False
 
     def __post_init__(self) -> None:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = [
-    "BATCH_MEAN",
-    "CONFIDENCE",
     "CUSTOM",
     "DRDPO_BETA",
     "HOLDER_GAMMA",

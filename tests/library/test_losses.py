@@ -324,3 +324,9 @@ def test_get():
 def test_a_noise_rate_that_is_none_is_refused(name, rate):
     with pytest.raises(ValueError, match=r"^noise_rate = .* is out of range: give a number in"):
         get_pair(name).fn(torch.zeros(2), noise_rate=rate)
+
+
+def test_an_entry_can_be_a_key():
+    entries = [*LOSSES.values(), *(as_pair(loss) for loss in LOSSES.values()), get_pair("ropo")]
+    assert len({loss: loss.name for loss in entries}) == len(entries)
+    assert hash(get("sigmoid")) == hash(get("sigmoid"))
