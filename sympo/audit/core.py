@@ -42,7 +42,6 @@ class Findings:
         near_repeats: pairs of answers that differ from another pair in case, spacing, punctuation
             or invisible characters only.
         invisible: rows with an answer of which nothing can be seen.
-        text_scores: rows whose scores are text.
         shared: rows whose prompt is in the test file too; None without one.
         near_shared: further rows whose prompt is there but for case, spacing, punctuation and
             invisible characters.
@@ -54,7 +53,6 @@ class Findings:
     contradictions: int
     near_repeats: int
     invisible: int
-    text_scores: int
     shared: int | None
     near_shared: int | None
 
@@ -202,7 +200,7 @@ def audit(
     return Audit(
         source=source,
         report=told,
-        findings=_count(rows, comparisons, told, _scan_test(test, processes)),
+        findings=_count(rows, comparisons, _scan_test(test, processes)),
         biases=(*by_looks, *reading.biases),
         words=reading.words,
         rates=(*by_route, *(against(rate) for rate in reading.rates)),
@@ -222,9 +220,7 @@ def _scan_test(test: Pairs | Dataset | None, processes: int) -> Scan | None:
     return scan(test.dataset if isinstance(test, Pairs) else test, processes=processes)
 
 
-def _count(
-    rows: Scan, comparisons: Comparisons, told: Report | None, test: Scan | None
-) -> Findings:
+def _count(rows: Scan, comparisons: Comparisons, test: Scan | None) -> Findings:
     pairs = comparisons.first_row
     # Each pair of answers once, by its letters: what two of them share is nearly the same.
     near = compare_rows(
@@ -242,7 +238,6 @@ def _count(
         contradictions=int(comparisons.contradicted.sum()),
         near_repeats=len(pairs) - len(near.first_row),
         invisible=int(rows.invisible.sum()),
-        text_scores=0 if told is None else told.noted["a score is text"],
         shared=shared,
         near_shared=near_shared,
     )

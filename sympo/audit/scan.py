@@ -142,7 +142,7 @@ def _scan_part(dataset: Dataset) -> Scan:
             hashes[name][here] = _hash(column)
         for name, texts in zip(_LENGTHS, answers, strict=True):
             lengths[name][here] = [len(text) for text in texts]
-            invisible[here] |= [bool(text) and is_invisible(text) for text in texts]
+            invisible[here] |= [is_invisible(text) for text in texts]
         flipped[here] = [-1 if flip is None else int(flip) for flip in flips]
         start = end
     prompt, won, lost, near_prompt, near_won, near_lost = hashes.values()
@@ -172,9 +172,9 @@ def read_answers(dataset: Dataset) -> tuple[list[str], list[str]]:
 
 
 def is_invisible(text: str) -> bool:
-    """Whether nothing of `text` can be seen."""
+    """Whether `text` holds something of which nothing can be seen."""
     # The first visible character ends the match, which is the first one of nearly every text.
-    return _INVISIBLE.fullmatch(text) is not None or not text
+    return _INVISIBLE.fullmatch(text) is not None
 
 
 def _hash(texts: list[bytes]) -> Hashes:
