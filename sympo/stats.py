@@ -182,10 +182,10 @@ def clustered_mean(values: ArrayLike, clusters: ArrayLike, *, level: float = 0.9
     mean = float(values.mean())
     mean = 0.0 if abs(mean) <= rounding else mean
     sums = np.bincount(members, weights=values - mean)
-    if np.abs(sums).max() <= rounding * len(values):
-        sums = np.zeros(n)
+    cancel = np.abs(sums).max() <= rounding * len(values)
+    squares = 0.0 if cancel else float((sums**2).sum())
     # of a mean over n independent values with this spread
-    spread = math.sqrt(n**2 / (n - 1) * float((sums**2).sum())) / len(values)
+    spread = math.sqrt(n**2 / (n - 1) * squares) / len(values)
     error = spread / math.sqrt(n)
     half = error * float(scipy_stats.t.ppf((1 + level) / 2, n - 1))
     if error == 0:

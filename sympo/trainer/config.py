@@ -370,7 +370,8 @@ class SymPOConfig(_LossSettings, DPOConfig):
                 f"loss_weights = {show(weights)}: give one number for each of "
                 f"{show(self.loss_type)}"
             )
-        self.loss_weights = [float(weight) for weight in weights]  # numpy's numbers are no JSON
+        # numpy's numbers are no JSON
+        self.loss_weights: list[float] | None = [float(weight) for weight in weights]
 
     def _check_inert_settings(self, name: str) -> None:
         """Refuse the settings of TRL's losses that would be ignored without a word."""
