@@ -707,6 +707,12 @@ def test_a_dataset_of_text_is_refused_by_a_sentence_that_cures_it(dataset, reaso
         use(dataset)
 
 
+def test_the_answers_of_a_dataset_of_text_are_swapped_as_they_are():
+    swapped = prefs.swap_answers(FLIPS, [True, False])
+    assert swapped["chosen"][:] == ["Go.", "Yes."]
+    assert swapped["is_flipped"][:] == [True, False]
+
+
 @pytest.mark.parametrize("use", USES)
 def test_a_dataset_of_text_is_taken_once_it_is_parsed(use):
     use(prefs.parse_rows(PLAIN).dataset)
