@@ -13,6 +13,9 @@ KEY := $(shell { cat pyproject.toml constraints.txt; echo "$(ENV)"; } | cksum | 
 STAMP := build/env/$(KEY)
 MISSING := $(shell test -x "$(PYTHON)" || echo force)
 
+# The environment's own pip only where there is no uv: a .venv that uv made has none.
+INSTALL := $(if $(UV),"$(UV)" pip install --python "$(PYTHON)","$(PYTHON)" -m pip install) -c constraints.txt
+
 # uv reads none of pip's settings.
 ifneq ($(PIP_FIND_LINKS),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -53,7 +56,7 @@ $(STAMP): $(MISSING)
 	@$(if $(ACTIVE),:,$(MAKE_VENV))
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "$(ENV) has no Python 3.11 or later: deactivate it or make it anew with one." >&2; exit 1; }
-	@$(if $(UV),"$(UV)" pip install --compile-bytecode --python,) "$(PYTHON)" $(if $(UV),,-m pip install --no-compile) -c constraints.txt -e ".[paper,test]" || \
+	@$(INSTALL) $(if $(UV),--compile-bytecode,--no-compile) -e ".[paper,test]" || \
 	  { echo "the packages could not be installed: see the message above$(if $(UV), (pip's configuration files mean nothing to uv; make env UV= uses pip))." >&2; exit 1; }
 	@$(if $(UV),:,$(COMPILE))
 	@mkdir -p build/env && touch $@
@@ -124,7 +127,7 @@ faults: env  ## kill, fill, fuzz and damage what there is, in a quarter of an ho
 	@OMP_NUM_THREADS=1 "$(PYTHON)" scripts/faults $(if $(COMMIT),--commit)
 
 e2e: env  ## run notebooks in JupyterLab under a headless Chromium; E2E="-k 02" chooses
-	@"$(PYTHON)" -m pip install --quiet -c constraints.txt -e ".[e2e]"
+	@$(INSTALL) --quiet -e ".[e2e]"
 	@OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest -m e2e tests/e2e --timeout=1200 $(E2E)
 
 lint: env  ## ruff's checks and format, mypy's types

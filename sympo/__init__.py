@@ -51,4 +51,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The names that are there, and those that are imported on first use."""
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

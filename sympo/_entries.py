@@ -5,17 +5,16 @@ set, and how a function of your own becomes an entry.
 """
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from sympo._names import show
+from sympo._names import is_number, show
+from sympo.noise import check_rate
 
 if TYPE_CHECKING:
     import sympy
@@ -45,10 +44,7 @@ class Constant:
         Raises:
             ValueError: it is none; the message names the constant, `name`.
         """
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        # an integer that no float can hold is below infinity, too
-        too_large = isinstance(value, int) and value > sys.float_info.max
-        if is_number and not too_large and 0 < value < self.high:
+        if is_number(value) and 0 < value < self.high:
             return float(value)
         bounds = "a positive number" if self.high == math.inf else f"a number in (0, {self.high:g})"
         raise ValueError(
@@ -83,7 +79,7 @@ class Loss:
     source: str
     calibrated: bool = True
     label: str = ""
-    constants: Mapping[str, Constant] = field(default_factory=dict)
+    constants: Mapping[str, Constant] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _fill_label(self)
@@ -142,7 +138,7 @@ class PairLoss:
     needs: Literal["noise_rate", "reliability"] | None = None
     symmetric: bool = False
     label: str = ""
-    constants: Mapping[str, Constant] = field(default_factory=dict)
+    constants: Mapping[str, Constant] = field(default_factory=dict, hash=False)
     couples: bool = False
 
     def __post_init__(self) -> None:
@@ -179,12 +175,13 @@ class PairLoss:
 
         Args:
             margin: `(pairs,)` h, nats, after clipping if there is any.
-            noise_rate: ε, used by cdpo and rdpo alone.
+            noise_rate: ε in [0, ½), used by cdpo and rdpo alone.
             reliability: η, used by repo alone.
         Returns:
             `(pairs,)`.
         Raises:
-            ValueError: an argument that the loss needs is missing, or the loss runs in TRL's code.
+            ValueError: an argument that the loss needs is missing, a noise rate is out of range, or
+                the loss runs in TRL's code.
         Source: `source`. Check: tests/library/test_trainer.py::test_pair_loss_is_its_formula.
         """
         if self.function is None:
@@ -193,8 +190,9 @@ class PairLoss:
             )
         if self.needs is None:
             return self.function(margin)
-        values = {"noise_rate": noise_rate, "reliability": reliability}
-        return self.function(margin, self._require(self.needs, values[self.needs]))
+        if self.needs == "noise_rate":
+            return self.function(margin, check_rate(self._require("noise_rate", noise_rate)))
+        return self.function(margin, self._require("reliability", reliability))
 
     def expr(
         self,

@@ -15,6 +15,7 @@ __all__ = [
     "parse_dialogue",
     "parse_prompt",
     "read_flip",
+    "read_gap",
     "split_dialogues",
 ]
 
@@ -53,11 +54,13 @@ class Refused(ValueError):
         self.value = value
 
 
-def read_flip(value: Any) -> bool | None:
+def read_flip(value: Any, *, name: str = "is_flipped") -> bool | None:
     """Whether a value of the column `is_flipped` says flipped; None where it says nothing.
 
     One rule for files and for batches: a bool, 0 or 1 (an integer), or nothing at all.
 
+    Args:
+        name: what the message calls the value.
     Raises:
         ValueError: any other value: truth of a text such as "False" would be a guess.
     """
@@ -66,7 +69,7 @@ def read_flip(value: Any) -> bool | None:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
     raise ValueError(
-        f"is_flipped = {show(value)}: give true, false, 0 or 1, or leave it out where it is unknown"
+        f"{name} = {show(value)}: give true, false, 0 or 1, or leave it out where it is unknown"
     )
 
 
@@ -217,16 +220,20 @@ def _parse(row: dict[str, Any]) -> tuple[list[Message], str, str]:
     return prompt, chosen, rejected
 
 
+def _read_scores(row: dict[str, Any]) -> tuple[Any, Any]:
+    """The scores of the chosen and of the rejected answer, whatever they are."""
+    # Some files keep the scores in the row, others in its metadata.
+    metadata = row.get("metadata")
+    scores = metadata if "score_chosen" not in row and isinstance(metadata, dict) else row
+    return scores.get("score_chosen"), scores.get("score_rejected")
+
+
 def _check_preference(row: dict[str, Any], chosen: str, rejected: str, ties: str) -> Iterator[str]:
     """Refuse a pair without a winner, and yield what is odd about one that is kept."""
     # Nobody prefers an answer for the spaces at its ends.
     if chosen.strip() == rejected.strip():
         raise Refused("chosen = rejected", "no_preference")
-    # Some files keep the scores in the row, others in its metadata.
-    metadata = row.get("metadata")
-    scores = metadata if "score_chosen" not in row and isinstance(metadata, dict) else row
-    high = scores.get("score_chosen")
-    low = scores.get("score_rejected")
+    high, low = _read_scores(row)
     if isinstance(high, (int, float)) and isinstance(low, (int, float)):
         # NaN alone differs from itself; math.isnan fails on integers that no float can hold.
         if high != high or low != low:
@@ -253,6 +260,13 @@ def _check_flip(row: dict[str, Any]) -> bool | None:
         return read_flip(value)
     except ValueError:
         raise Refused("is_flipped is neither true, false, 0 nor 1", value=value) from None
+
+
+def read_gap(row: dict[str, Any]) -> float | None:
+    """The chosen answer's score minus the other's, of a row that is a pair; None without both."""
+    high, low = _read_scores(row)
+    numbers = isinstance(high, (int, float)) and isinstance(low, (int, float))
+    return high - low if numbers else None
 
 
 def build_pair(row: Any, ties: str) -> tuple[dict[str, Any], list[str]]:

@@ -1,9 +1,11 @@
-"""The sentence that refuses an unknown name, and how a user's value is shown in any sentence."""
+"""What a user gives: the sentence that refuses a name, what a number is, how values are shown."""
 
 import reprlib
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from numbers import Real
+from typing import Any, TypeGuard
 
 
 class _Shown(reprlib.Repr):
@@ -22,6 +24,14 @@ _SHOWN.maxlevel = 3
 def show(value: object) -> str:
     """`value` as a sentence shows it: its repr, on one line, cut in the middle where it is long."""
     return " ".join(_SHOWN.repr(value).split("\n"))
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a number that can be meant as one: True, "0.2" and 10**400 are not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    # no float can hold an integer beyond; infinity and NaN are refused where they are no value
+    return not isinstance(value, int) or abs(value) <= sys.float_info.max
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> str:

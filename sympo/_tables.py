@@ -15,23 +15,39 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow
 from datasets import Dataset, DatasetInfo, Features
 from datasets.arrow_writer import ArrowWriter
 from datasets.table import ConcatenationTable, InMemoryTable, MemoryMappedTable, Table
 from filelock import FileLock
 
-__all__ = ["BATCH", "IN_MEMORY", "Keys", "TableWriter", "iter_tables"]
+__all__ = [
+    "BATCH",
+    "IN_MEMORY",
+    "Keys",
+    "TableWriter",
+    "Turn",
+    "iter_tables",
+    "prompt_key",
+    "read_messages",
+]
 
 BATCH = 1000  # rows; datasets writes as many at a time
 IN_MEMORY = 2**26  # bytes, 40,000 pairs of HH: a file for less would only be litter
 
 _MAPPED = 2**27  # bytes of a file that may become resident before it is mapped anew
+
+_REMEDY = "make the dataset by sympo.preferences.parse_rows(dataset)"
+
+# The role and the content of a message.
+Turn = tuple[str, str]
 
 
 def _count_mapped() -> int:
@@ -57,7 +73,13 @@ def iter_tables(dataset: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Ta
 
     What was read of a file stays resident as long as the file is mapped, so it is mapped anew now
     and then. A table that is kept keeps its mapping: take from it what is needed.
+
+    Raises:
+        ValueError: the dataset lacks one of the columns.
     """
+    for name in columns:
+        if name not in dataset.column_names:
+            raise ValueError(f"the dataset has no column {name}: {_REMEDY}")
 
     def map_anew() -> Dataset:
         fresh = copy.copy(dataset)
@@ -72,6 +94,31 @@ def iter_tables(dataset: Dataset, columns: Sequence[str]) -> Iterator[pyarrow.Ta
         if dataset.cache_files and _count_mapped() - before > _MAPPED:
             part = map_anew()
             before = _count_mapped()
+
+
+def read_messages(table: pyarrow.Table, name: str) -> Iterator[list[Turn]]:
+    """The turns of each cell of a column of messages.
+
+    Raises:
+        ValueError: the column holds something else, such as text.
+    """
+    cells = table[name].combine_chunks()
+    messages = getattr(cells.type, "value_type", None)  # of a list
+    if not (isinstance(messages, pyarrow.StructType) and {"role", "content"} <= {*messages.names}):
+        raise ValueError(f"the column {name} does not hold messages: {_REMEDY}")
+    parts = cells.flatten()
+    roles, contents = (parts.field(part).to_pylist() for part in ("role", "content"))
+    turns = list(zip(roles, contents, strict=True))
+    ends = np.cumsum(cells.value_lengths().to_numpy()).tolist()
+    for start, end in pairwise([0, *ends]):
+        yield turns[start:end]
+
+
+def prompt_key(prompt: Sequence[Turn]) -> tuple[Turn, ...]:
+    """What makes two prompts the same: the turns but for system turns, case and spacing."""
+    return tuple(
+        (role, " ".join(content.casefold().split())) for role, content in prompt if role != "system"
+    )
 
 
 class Keys:

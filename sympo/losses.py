@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = [
-    "BATCH_MEAN",
-    "CONFIDENCE",
     "CUSTOM",
     "DRDPO_BETA",
     "HOLDER_GAMMA",
@@ -38,7 +36,6 @@ __all__ = [
     "Loss",
     "PairLoss",
     "as_pair",
-    "constants",
     "find_constant",
     "get",
     "get_pair",
@@ -455,15 +452,6 @@ def pair_losses() -> dict[str, PairLoss]:
     """
     symmetric = [loss for loss in LOSSES.values() if loss.symmetric]
     return {**PAIR_LOSSES, **{f"sympo_{loss.name}": _sympo(loss) for loss in symmetric}}
-
-
-def constants() -> dict[str, Constant]:
-    """Every constant of the losses of a pair, by its keyword."""
-    return {
-        name: constant
-        for loss in pair_losses().values()
-        for name, constant in loss.constants.items()
-    }
 
 
 def get(name: str, **values: float) -> Loss:

@@ -11,9 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sympo._names import is_number, show
+
 __all__ = [
     "RowGenerator",
     "UniformSource",
+    "check_labels",
+    "check_rate",
     "check_rates",
     "equivalent_rate",
     "flip",
@@ -78,6 +82,19 @@ class RowGenerator:
         return mantissas.astype(np.float64) * 2.0**-53
 
 
+def check_rate(noise_rate: object) -> float:
+    """A rate of wrong labels ε, as a float.
+
+    Raises:
+        ValueError: it is no number in [0, ½).
+    """
+    if not is_number(noise_rate) or not 0 <= noise_rate < 0.5:
+        raise ValueError(
+            f"noise_rate = {show(noise_rate)} is out of range: give a number in [0, 0.5)"
+        )
+    return float(noise_rate)
+
+
 def check_rates(rate_pos: float, rate_neg: float) -> None:
     """Refuse noise that no method can learn from.
 
@@ -96,17 +113,34 @@ def check_rates(rate_pos: float, rate_neg: float) -> None:
         )
 
 
-def _check_labels(labels: ArrayLike) -> NDArray[Any]:
+def check_labels(labels: ArrayLike) -> NDArray[Any]:
+    """`labels` as an array.
+
+    Args:
+        labels: `(pairs,)` of −1 and +1.
+    Raises:
+        ValueError: other values, another shape, or a type that has no −1.
+    """
     array = np.asarray(labels)
-    if array.ndim != 1 or not np.isin(array, (-1, 1)).all():
-        raise ValueError("labels must be one-dimensional and hold only −1 and +1")
+    if array.ndim != 1 or not _are_signs(array):
+        raise ValueError(
+            "labels must be one-dimensional and hold only −1 and +1, as signed integers or floats"
+        )
     return array
+
+
+def _are_signs(array: NDArray[Any]) -> bool:
+    # Of unsigned integers −1 is 255, and a bool has none.
+    return array.dtype.kind in "if" and bool(np.isin(array, (-1, 1)).all())
 
 
 def _check_longer(longer: ArrayLike, labels: NDArray[Any]) -> NDArray[Any]:
     array = np.asarray(longer)
-    if array.shape != labels.shape or not np.isin(array, (-1, 1)).all():
-        raise ValueError(f"longer must hold −1 or +1 for each of the {len(labels)} labels")
+    if array.shape != labels.shape or not _are_signs(array):
+        raise ValueError(
+            f"longer must hold −1 or +1 for each of the {len(labels)} labels, as signed integers "
+            "or floats"
+        )
     return array
 
 
@@ -121,7 +155,7 @@ def flip(
     Returns:
         `(pairs,)`, dtype of `labels`.
     Raises:
-        ValueError: labels other than ±1, or rates that `check_rates` refuses.
+        ValueError: labels that `check_labels` refuses, or rates that `check_rates` does.
     Source: Equation 7. Check: notebook 02, tests/library/test_noise.py.
     """
     check_rates(rate_pos, rate_neg)
@@ -143,10 +177,11 @@ def flip_each(
     Returns:
         `(pairs,)`, dtype of `labels`.
     Raises:
-        ValueError: labels other than ±1, or rates outside [0, 1] or of another length.
+        ValueError: labels that `check_labels` refuses, or rates outside [0, 1] or of another
+            length.
     Source: theory T11. Check: notebook 13, tests/library/test_noise_each.py.
     """
-    labels = _check_labels(labels)
+    labels = check_labels(labels)
     rates = []
     for field, values in (("rates_pos", rates_pos), ("rates_neg", rates_neg)):
         array = np.asarray(values, dtype=float)
@@ -188,7 +223,7 @@ def flip_tied(
     """
     if not 0 <= first_rate <= 1:
         raise ValueError(f"first_rate = {first_rate} is not a probability: give a number in [0, 1]")
-    labels = _check_labels(labels)
+    labels = check_labels(labels)
     longer = _check_longer(longer, labels)
     # +1 where a₁ is written first. The noise sees the labels in the written order, and its result
     # is turned back.

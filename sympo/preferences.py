@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from io import BufferedIOBase
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -42,7 +42,15 @@ from sympo._formats import (
     read_flip,
     split_dialogues,
 )
-from sympo._tables import BATCH, Keys, TableWriter, iter_tables
+from sympo._tables import (
+    BATCH,
+    Keys,
+    TableWriter,
+    Turn,
+    iter_tables,
+    prompt_key,
+    read_messages,
+)
 
 __all__ = [
     "MALFORMED_LIMIT",
@@ -506,30 +514,17 @@ def split_pairs(train: Pairs, test: Pairs) -> Split:
     return Split(kept, test.dataset, train.report, test.report, overlap)
 
 
-def _read_messages(column: pyarrow.ChunkedArray) -> Iterator[list[tuple[str, str]]]:
-    """(role, content) of each message of each cell, from a column of messages."""
-    cells = column.combine_chunks()
-    messages = cells.flatten()
-    roles, contents = (messages.field(name).to_pylist() for name in ("role", "content"))
-    turns = list(zip(roles, contents, strict=True))
-    ends = np.cumsum(cells.value_lengths().to_numpy()).tolist()
-    for start, end in pairwise([0, *ends]):
-        yield turns[start:end]
+def _make_prompt_keys(table: pyarrow.Table) -> Iterator[tuple[Turn, ...]]:
+    return map(prompt_key, read_messages(table, "prompt"))
 
 
-def _make_prompt_keys(table: pyarrow.Table) -> Iterator[tuple[tuple[str, str], ...]]:
-    for prompt in _read_messages(table["prompt"]):
-        yield tuple(
-            (role, " ".join(content.casefold().split()))
-            for role, content in prompt
-            if role != "system"
-        )
-
-
-def prompt_keys(dataset: Dataset) -> Collection[tuple[tuple[str, str], ...]]:
+def prompt_keys(dataset: Dataset) -> Collection[tuple[Turn, ...]]:
     """What makes two prompts the same: the turns but for system turns, case and spacing.
 
     One key per row, made anew in each iteration, as those of a large dataset do not fit memory.
+
+    Raises:
+        ValueError: at the iteration, where the prompts are no messages.
     """
     return Keys(dataset, ["prompt"], _make_prompt_keys)
 
@@ -541,7 +536,11 @@ def _hash_prompts(dataset: Dataset) -> Iterator[bytes]:
 
 
 def drop_overlap(train: Dataset, test: Dataset) -> tuple[Dataset, int]:
-    """`train` without the rows whose prompt is also in `test`, and how many they were."""
+    """`train` without the rows whose prompt is also in `test`, and how many they were.
+
+    Raises:
+        ValueError: prompts that are no messages, as in TRL's datasets of text.
+    """
     seen = set(_hash_prompts(test))
     new = np.fromiter((key not in seen for key in _hash_prompts(train)), bool, len(train))
     return train.select(np.flatnonzero(new)), len(train) - int(new.sum())
@@ -554,7 +553,7 @@ def hold_out(dataset: Dataset, *, fraction: float, seed: int) -> tuple[Dataset, 
     not depend on the other rows, and a larger fraction holds out a superset.
 
     Raises:
-        ValueError: a fraction outside (0, 1).
+        ValueError: a fraction outside (0, 1), or prompts that are no messages.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction = {fraction} is not a share: give a number in (0, 1)")
@@ -590,7 +589,7 @@ def take_fitting(
 
 
 def _make_pair_keys(table: pyarrow.Table) -> Iterator[tuple[Any, ...]]:
-    columns = (_read_messages(table[name]) for name in _MESSAGE_FEATURES)
+    columns = (read_messages(table, name) for name in _MESSAGE_FEATURES)
     # The keys are hashed by their repr: another type or order here would give other flips.
     for prompt, *answers in zip(*columns, strict=True):
         yield (prompt, *sorted(answers))
@@ -600,6 +599,9 @@ def row_generator(dataset: Dataset, seed: int) -> noise.RowGenerator:
     """Uniform numbers keyed by (prompt, the set of the two answers).
 
     Neither the order of rows nor who won changes a number.
+
+    Raises:
+        ValueError: at the draw, where the columns are no messages.
     """
     return noise.RowGenerator(Keys(dataset, list(_MESSAGE_FEATURES), _make_pair_keys), seed)
 
@@ -647,7 +649,7 @@ def swap_answers(
         flipped: `(rows,)` bool, from any pattern of `sympo.noise`.
         cache: the folder of the result, if it is large, as for `read_pairs`.
     Raises:
-        ValueError: `flipped` has another shape.
+        ValueError: `flipped` has another shape, or there is no column is_flipped.
     """
     flips = np.asarray(flipped, dtype=bool)
     if flips.shape != (len(dataset),):
@@ -676,12 +678,15 @@ def flip_preferences(
 
     Args:
         dataset: clean pairs, no row flipped yet.
+        noise_rate: ε in [0, ½).
         seed: another seed gives independent flips.
         cache: the folder of the result, if it is large, as for `read_pairs`.
     Raises:
-        ValueError: a rate that `noise.check_rates` refuses, or a dataset that is already flipped.
+        ValueError: a rate that `noise.check_rate` refuses, a dataset that is already flipped, or
+            one without the column is_flipped or whose other columns are no messages.
     Check: tests/library/test_preferences.py.
     """
+    noise_rate = noise.check_rate(noise_rate)
     if pyarrow.compute.any(_read_flips(dataset)).as_py():
         raise ValueError(
             "the dataset already holds flipped rows: flip the clean dataset, since rates do not "

@@ -5,6 +5,7 @@ seed by seed, and the seed is the unit: rows that share one are averaged before 
 computes what it has; tests compare the rest with statsmodels.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 from scipy import stats as scipy_stats
+
+from sympo._names import show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +41,10 @@ __all__ = [
 # With fewer values than this no interval is printed and no verdict passed: the t interval of two
 # is ±6 times their distance, which says nothing and reads as if it did.
 FEWEST = 3
+# Of the largest value: differences below it are taken for none.
+_ROUNDING = 1e-12
+# What is detectable has power 0.8, of which any test at a lower level has more with no difference.
+_LEAST_LEVEL = 0.2
 
 
 class Interval(NamedTuple):
@@ -115,9 +122,11 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Dif
         level: the coverage of the interval. What was `detectable` is said of the test at the level
             1 − `level`, which rejects where 0 lies outside the interval.
     Raises:
-        ValueError: lengths that differ, and what `mean_interval` refuses.
+        ValueError: lengths that differ, a level that is not in (0.2, 1), and what `mean_interval`
+            refuses.
     Check: tests/library/test_stats.py, against scipy.
     """
+    _check_level(level, above=_LEAST_LEVEL)
     a = _check_finite("a", a)
     b = _check_finite("b", b)
     if len(a) != len(b):
@@ -125,7 +134,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Dif
 
     differences = a - b
     # 0.3 − 0.1 and 0.4 − 0.2 differ by a rounding error, which must not pass for a spread.
-    rounding = 1e-12 * np.abs([a, b]).max()
+    rounding = _ROUNDING * np.abs([a, b]).max()
     if np.ptp(differences) > rounding:
         # The interval and the test agree: p < 1 − level exactly where 0 lies outside.
         interval = mean_interval(differences, level=level)
@@ -153,20 +162,31 @@ def clustered_mean(values: ArrayLike, clusters: ArrayLike, *, level: float = 0.9
     Returns:
         n is the number of clusters, and p the two-sided p of "the mean is 0".
     Raises:
-        ValueError: fewer than two clusters, and what `mean_interval` refuses.
+        ValueError: fewer than two clusters, another number of names than values, a level that is
+            not in (0.2, 1), and what `mean_interval` refuses.
     Source: Liang and Zeger 1986. Check: tests/library/test_stats.py, against statsmodels.
     """
     values = _check_finite("values", values)
-    _check_level(level)
-    names, members = np.unique(np.asarray(clusters), return_inverse=True)
+    _check_level(level, above=_LEAST_LEVEL)
+    clusters = np.asarray(clusters)
+    if clusters.shape != values.shape:
+        raise ValueError(
+            f"clusters has {clusters.size} names for {len(values)} values: give one of each"
+        )
+    names, members = np.unique(clusters, return_inverse=True)
     n = len(names)
     if n < 2:
         raise ValueError(f"clusters has {n} different names: give at least two")
+    # What sums of values that cancel miss 0 by must pass neither for a mean nor for a spread.
+    rounding = _ROUNDING * float(np.abs(values).max())
     mean = float(values.mean())
+    mean = 0.0 if abs(mean) <= rounding else mean
     sums = np.bincount(members, weights=values - mean)
+    cancel = np.abs(sums).max() <= rounding * len(values)
+    squares = 0.0 if cancel else float((sums**2).sum())
     # of a mean over n independent values with this spread
-    spread = float(np.sqrt(n**2 / (n - 1) * (sums**2).sum())) / len(values)
-    error = spread / np.sqrt(n)
+    spread = math.sqrt(n**2 / (n - 1) * squares) / len(values)
+    error = spread / math.sqrt(n)
     half = error * float(scipy_stats.t.ppf((1 + level) / 2, n - 1))
     if error == 0:
         p = 1.0 if mean == 0 else 0.0
@@ -268,9 +288,10 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     shrink = 1 + z**2 / n
     centre = (share + z**2 / (2 * n)) / shrink
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / shrink
-    # At 0 and n successes an end is 0 or 1 but for rounding.
-    low, high = np.clip([centre - half, centre + half], 0, 1)
-    return Interval(share, float(low), float(high), n)
+    # At 0 and n successes an end is 0 or 1 but for rounding, which may leave out the share itself.
+    low = min(max(float(centre - half), 0.0), share)
+    high = max(min(float(centre + half), 1.0), share)
+    return Interval(share, low, high, n)
 
 
 def agree(interval: Any, *, margin: float = 0.02) -> bool:
@@ -287,7 +308,17 @@ def kendall(a: ArrayLike, b: ArrayLike) -> float:
 
     It corrects for ties; it is NaN where a scoring gives every item the same score, since there is
     then no order.
+
+    Args:
+        a, b: `(items,)`.
+    Raises:
+        ValueError: lengths that differ.
+    Check: tests/library/test_stats.py, by hand.
     """
+    if np.shape(a) != np.shape(b):
+        raise ValueError(
+            f"a has {np.size(a)} scores and b has {np.size(b)}: give one of each per item"
+        )
     return float(scipy_stats.kendalltau(a, b).statistic)
 
 
@@ -314,8 +345,8 @@ def contrasts(
     Returns:
         columns method, baseline, estimate, low, high, n, p, detectable, p_holm; a row per contrast.
     Raises:
-        ValueError: a method that the table lacks, two rows for one method and pair, no pair at
-            all, or several columns to pair by.
+        ValueError: a column or a method that the table lacks, a method that is a baseline too, two
+            rows for one method and pair, no pair at all, or several columns to pair by.
     """
     import pandas as pd
 
@@ -324,6 +355,15 @@ def contrasts(
         raise ValueError(
             f"pair_by = {pair_by} takes rows of one seed for independent pairs: "
             f"average over {others} within a seed first, and pair by the seed alone"
+        )
+    for column in (value, method, pair_by):
+        if column not in table.columns:
+            known = ", ".join(map(str, table.columns))
+            raise ValueError(f"the table has no column {show(column)}: give one of {known}")
+    both = [name for name in methods if name in baselines]
+    if both:
+        raise ValueError(
+            f"{show(both[0])} is among methods and among baselines: leave it out of one of the two"
         )
     # A column per method, so that a difference of columns is a difference of pairs.
     wide = _pivot(table, value, method, pair_by, [*methods, *baselines])
@@ -412,18 +452,23 @@ def verdict_agreement(
     return "contradicted" if outside else "not seen at this scale"
 
 
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(
-            f"level = {level} is not a coverage: give a number in (0, 1), such as 0.95"
-        )
+def _check_level(level: float, *, above: float = 0) -> None:
+    if not above < level < 1:
+        raise ValueError(f"level = {level}: give a number in ({above:g}, 1), such as 0.95")
 
 
 def _check_finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=float)
-    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+    if array.ndim != 1 or array.size == 0:
         raise ValueError(
-            f"{name} must be a list of at least one finite number, got {array.tolist()}"
+            f"{name} must be a list of at least one finite number, got {show(array.tolist())}"
+        )
+    infinite = np.flatnonzero(~np.isfinite(array))
+    if infinite.size:
+        first = infinite[0]
+        raise ValueError(
+            f"{name} must be a list of at least one finite number, and {name}[{first}] = "
+            f"{array[first]}"
         )
     return array
 

@@ -10,7 +10,12 @@ from sympo.audit.advice import believed_rate
 from sympo.audit.biases import Bias
 from sympo.audit.command import main
 from sympo.audit.core import Audit, Dependence, Findings, Suspect, audit
-from sympo.audit.label_errors import LabelErrors, find_label_errors, word_differences
+from sympo.audit.label_errors import (
+    LabelErrors,
+    TooFewPairsError,
+    find_label_errors,
+    word_differences,
+)
 from sympo.audit.rates import (
     Rate,
     rate_from_flips,
@@ -28,6 +33,7 @@ __all__ = [
     "LabelErrors",
     "Rate",
     "Suspect",
+    "TooFewPairsError",
     "audit",
     "believed_rate",
     "find_label_errors",

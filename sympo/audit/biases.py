@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from scipy import stats as scipy_stats
 
 from sympo.audit.rates import share
 from sympo.audit.words import Words
-from sympo.stats import Interval, holm, wilson
+from sympo.stats import Interval, holm
 
 __all__ = ["Bias", "common_words", "listed_words", "predict", "telling_words"]
 
-_FEWEST_PAIRS = 50  # ours: a word in fewer pairs is not looked at
+_FEWEST_VOTES = 50  # ours: a word with fewer is not looked at
 _MOST_WORDS = 2_000  # ours: the most frequent ones, over which Holm corrects
+_MOST_TELLING = 5
 
 
 @dataclass(frozen=True)
@@ -108,31 +110,45 @@ def listed_words(words: Words, listed: Iterable[str], *, prompts: ArrayLike | No
     )
 
 
-def telling_words(words: Words, *, most: int = 5) -> tuple[Bias, ...]:
-    """The words whose presence in one of the two answers tells most about the winner.
+def telling_words(words: Words, *, prompts: ArrayLike | None = None) -> tuple[Bias, ...]:
+    """The five words whose presence in one of the two answers tells most about the winner.
 
-    Of the 2,000 words that most pairs have in one answer only, those whose sign test has
-    p < .05 after Holm's correction over all of them, the least p first.
+    A prompt has one vote on a word, that of most of its pairs, since pairs of one prompt are no
+    independent pairs. Of the 2,000 words with most votes, those whose sign test has p < .05 after
+    Holm's correction over all of them, the least p first.
+
+    Args:
+        prompts: `(pairs,)`; without them each pair has a vote.
+    Check: tests/library/test_audit.py.
     """
     present = (words.chosen > 0).astype(np.int8) - (words.rejected > 0).astype(np.int8)
-    won = np.asarray((present > 0).sum(axis=0)).ravel()
-    lost = np.asarray((present < 0).sum(axis=0)).ravel()
+    votes = present if prompts is None else _count_votes(present, prompts)
+    won = np.asarray((votes > 0).sum(axis=0)).ravel()
+    lost = np.asarray((votes < 0).sum(axis=0)).ravel()
     seen = won + lost
     frequent = np.argsort(-seen, kind="stable")[:_MOST_WORDS]
-    tried = frequent[seen[frequent] >= _FEWEST_PAIRS]
+    tried = frequent[seen[frequent] >= _FEWEST_VOTES]
     if not len(tried):
         return ()
     p = _sign_test(won[tried], seen[tried])
     order = np.argsort(p, kind="stable")
     telling = tried[order[holm(p)[order] < 0.05]]
     return tuple(
-        Bias(
+        predict(
             f"the answer with the word “{words.vocabulary[i]}”",
-            wilson(float(won[i]), int(seen[i])),
-            present.shape[0] - int(seen[i]),
+            present[:, [i]].toarray().ravel(),
+            np.zeros(present.shape[0]),
+            prompts=prompts,
         )
-        for i in telling[:most]
+        for i in telling[:_MOST_TELLING]
     )
+
+
+def _count_votes(present: sparse.csr_matrix, prompts: ArrayLike) -> sparse.csr_matrix:
+    """`present` `(pairs, words)`, summed over the pairs of each prompt: `(prompts, words)`."""
+    codes = np.unique(prompts, return_inverse=True)[1]
+    pairs = len(codes)
+    return sparse.csr_matrix((np.ones(pairs), (codes, np.arange(pairs)))) @ present
 
 
 def _sign_test(wins: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
+from sympo._names import is_number, show
 from sympo.audit import biases, label_errors, rates, report, triangles
 from sympo.audit.advice import advise, believe
 from sympo.audit.biases import Bias
@@ -26,6 +27,7 @@ _SUSPECTS = 10
 _MOST_ANSWERS = 30  # ours: of a prompt, in triangles; they are 4,060
 _PERFECT = 0.02  # ours: raters err more often than this
 _P = 0.01  # a warning comes by chance once in a hundred audits
+_NO_ERRORS = "No label errors by cross-validation: {}."
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,6 @@ class Findings:
         near_repeats: pairs of answers that differ from another pair in case, spacing, punctuation
             or invisible characters only.
         invisible: rows with an answer of which nothing can be seen.
-        text_scores: rows whose scores are text.
         shared: rows whose prompt is in the test file too; None without one.
         near_shared: further rows whose prompt is there but for case, spacing, punctuation and
             invisible characters.
@@ -52,7 +53,6 @@ class Findings:
     contradictions: int
     near_repeats: int
     invisible: int
-    text_scores: int
     shared: int | None
     near_shared: int | None
 
@@ -156,21 +156,22 @@ def audit(
         test: pairs to be tested on: prompts that both share are counted.
         ratings: (row of the dataset, +1 where a rater agrees with the label, −1 where not, 0 for a
             tie), as `sympo.rating.rated_rows` gives them. Several of a row are no independent ones.
-        first: `(rows,)`, whether the chosen answer was shown first to whoever labelled it; None
-            where unknown. Datasets do not store it: chosen comes first in every row.
+        first: `(rows,)`, whether the chosen answer was shown first to whoever labelled it; None,
+            NaN or pandas' NA where unknown. Datasets do not store it: chosen comes first in every
+            row.
         words: a list to count in the answers, such as words of praise.
         copies: rows that repeat are copies, and not second ratings: no rate is read from them.
         sample: rows whose words are read, drawn at random.
         processes: that read the rows, where they are many and lie in a file.
     Raises:
-        ValueError: a rated row that does not exist, a `first` of another length, and ratings that
-            are none of +1, −1 and 0.
+        ValueError: columns that hold no messages, a rated row that does not exist, a `first` of
+            another length or of values that are no bool, 0 or 1, and ratings that are none of +1,
+            −1 and 0.
     Check: tests/library/test_audit.py.
     """
     dataset, told = (pairs.dataset, pairs.report) if isinstance(pairs, Pairs) else (pairs, None)
     rows = scan(dataset, processes=processes)
     comparisons = compare_rows(rows.prompt, rows.chosen, rows.rejected)
-    notes: list[str] = []
     by_looks = [
         biases.predict(
             "the longer answer",
@@ -183,22 +184,23 @@ def audit(
     ]
     by_route = [*_rate_rows(rows, comparisons, copies=copies)]
     dependence = [_depend_on_flips(rows)]
+    undecided: tuple[str, ...] = ()
     if ratings is not None:
         row, sign = _check_ratings(ratings, len(dataset))
         if sign.any():
             by_route.extend(rates.rate_from_ratings(sign, rows=row))
             dependence.append(_depend_on_ratings(rows, row, sign))
         else:
-            notes.append("No rate by ratings: there is none that takes a side.")
+            undecided = ("No rate by ratings: there is none that takes a side.",)
     drawn = np.sort(np.random.default_rng([seed, 0]).permutation(len(dataset))[:sample])
-    reading = _read_words(dataset, drawn, rows, listed=words, seed=seed, notes=notes)
+    reading = _read_words(dataset, drawn, rows, listed=words, seed=seed)
     depends = tuple(found for found in dependence if found is not None)
     simulated = bool(getattr(ratings, "simulated", False))
     against = _contradict(depends, believe(by_route, simulated=simulated))
     return Audit(
         source=source,
         report=told,
-        findings=_count(rows, comparisons, told, _scan_test(test, processes)),
+        findings=_count(rows, comparisons, _scan_test(test, processes)),
         biases=(*by_looks, *reading.biases),
         words=reading.words,
         rates=(*by_route, *(against(rate) for rate in reading.rates)),
@@ -208,7 +210,7 @@ def audit(
         suspected=reading.suspected,
         sample=len(drawn),
         simulated=simulated,
-        notes=tuple(notes),
+        notes=(*undecided, *reading.notes),
     )
 
 
@@ -218,9 +220,7 @@ def _scan_test(test: Pairs | Dataset | None, processes: int) -> Scan | None:
     return scan(test.dataset if isinstance(test, Pairs) else test, processes=processes)
 
 
-def _count(
-    rows: Scan, comparisons: Comparisons, told: Report | None, test: Scan | None
-) -> Findings:
+def _count(rows: Scan, comparisons: Comparisons, test: Scan | None) -> Findings:
     pairs = comparisons.first_row
     # Each pair of answers once, by its letters: what two of them share is nearly the same.
     near = compare_rows(
@@ -238,7 +238,6 @@ def _count(
         contradictions=int(comparisons.contradicted.sum()),
         near_repeats=len(pairs) - len(near.first_row),
         invisible=int(rows.invisible.sum()),
-        text_scores=0 if told is None else told.noted["a score is text"],
         shared=shared,
         near_shared=near_shared,
     )
@@ -260,7 +259,8 @@ def _predict_first(first: ArrayLike | None, size: int, prompts: NDArray[Any]) ->
             f"first has shape {shown.shape}, but there are {size} rows: give one bool per row, "
             "or None where the order is unknown"
         )
-    value = np.array([0 if flag is None else 1 if flag else -1 for flag in shown])
+    flags = rates.read_flags("first", shown)
+    value = np.array([0 if flag is None else 1 if flag else -1 for flag in flags])
     note = "Every row has the chosen answer first: that is how the file is stored, and no finding."
     stored = bool((value == 1).all())
     bias = biases.predict(rule, value, np.zeros(size), prompts=prompts)
@@ -368,14 +368,24 @@ def _few_answers(codes: NDArray[Any], prompt: NDArray[Any], answers: int) -> NDA
 def _check_ratings(
     ratings: Sequence[tuple[int, int]], size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    row = np.array([row for row, _ in ratings], dtype=np.int64)
-    sign = np.array([sign for _, sign in ratings], dtype=np.int64)
-    outside = row[(row < 0) | (row >= size)]
-    if outside.size:
-        raise ValueError(
-            f"ratings name row {outside[0]}, but there are {size} rows: rate rows of this dataset"
-        )
-    return row, sign
+    for row, sign in ratings:
+        if not _is_whole(row) or not 0 <= row < size:
+            raise ValueError(
+                f"ratings name row {show(row)}, but there are {size} rows: rate rows of this "
+                "dataset, counted from 0"
+            )
+        if not _is_whole(sign) or sign not in (-1, 0, 1):
+            raise ValueError(
+                f"ratings say {show(sign)} of row {row}: give +1 where the rater agrees with the "
+                "label, −1 where not, 0 for a tie"
+            )
+    table = np.array(ratings, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _is_whole(value: object) -> bool:
+    # False would be read as a tie, where it is meant as a contradiction.
+    return is_number(value) and value % 1 == 0
 
 
 def _depend_on_ratings(
@@ -418,6 +428,7 @@ class _Reading:
     accuracy: Interval | None = None
     suspects: tuple[Suspect, ...] = ()
     suspected: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def _read_words(
@@ -427,7 +438,6 @@ def _read_words(
     *,
     listed: Iterable[str],
     seed: int,
-    notes: list[str],
 ) -> _Reading:
     if not len(drawn):
         return _Reading()
@@ -438,20 +448,16 @@ def _read_words(
     listed = list(listed)
     if listed:
         found.append(biases.listed_words(words, listed, prompts=prompts))
-    telling = biases.telling_words(words)
+    telling = biases.telling_words(words, prompts=prompts)
     try:
         errors = label_errors.find_label_errors(
             label_errors.word_differences(words), clusters=prompts, seed=seed
         )
     except ModuleNotFoundError as error:
-        notes.append(
-            f"No label errors by cross-validation: {error.name} is missing; "
-            "pip install 'sympo[audit]' brings it."
-        )
-        return _Reading(tuple(found), telling)
-    except ValueError as error:
-        notes.append(f"No label errors by cross-validation: {error}.")
-        return _Reading(tuple(found), telling)
+        reason = f"{error.name} is missing; pip install 'sympo[audit]' brings it"
+        return _Reading(tuple(found), telling, notes=(_NO_ERRORS.format(reason),))
+    except label_errors.TooFewPairsError as error:
+        return _Reading(tuple(found), telling, notes=(_NO_ERRORS.format(error),))
     suspects = tuple(
         Suspect(
             int(drawn[i]),

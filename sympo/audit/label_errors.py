@@ -7,17 +7,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy import stats as scipy_stats
+from scipy.special import expit
 
 from sympo.audit.rates import Rate, rate_from_scores, share
 from sympo.audit.words import Words
 from sympo.stats import Interval
 
-__all__ = ["FEWEST_PAIRS", "LabelErrors", "find_label_errors", "word_differences"]
+__all__ = ["LabelErrors", "TooFewPairsError", "find_label_errors", "word_differences"]
 
-FEWEST_PAIRS = 200  # ours: with fewer, five folds learn nothing from words
+_FEWEST_PAIRS = 200  # ours: with fewer, five folds learn nothing from words
+_FEWEST_LEFT = 100  # ours: without a fold; the rest then has both classes, too
 _FOLDS = 5
 _FEWEST_ANSWERS = 3  # ours: a rarer word is in no other fold
 _PARTS = 10  # ours: of the jackknife; t then has nine degrees of freedom
+
+
+class TooFewPairsError(ValueError):
+    """Pairs of which a classifier learns nothing: the message says what to give."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def find_label_errors(
         strength: scikit-learn's C, the inverse of the penalty.
     Raises:
         ModuleNotFoundError: scikit-learn or cleanlab is missing.
-        ValueError: fewer than 200 pairs.
+        TooFewPairsError: fewer than 200 pairs, or fewer than 100 without those of a fold.
     Source: Northcutt, Jiang and Chuang 2021 for cleanlab's figure; `rates.rate_from_scores`.
     Check: tests/library/test_audit_rates.py.
     """
@@ -75,24 +81,32 @@ def find_label_errors(
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
     pairs = differences.shape[0]
-    if pairs < FEWEST_PAIRS:
-        raise ValueError(
-            f"{pairs} pairs are too few for cross-validation: give {FEWEST_PAIRS} or more"
+    if pairs < _FEWEST_PAIRS:
+        raise TooFewPairsError(
+            f"{pairs} pairs are too few for cross-validation: give {_FEWEST_PAIRS} or more"
         )
     generator = np.random.default_rng([seed, 1])
     signs = generator.choice([-1, 1], pairs)
     groups = np.arange(pairs) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     folds = generator.permutation(groups.max() + 1)[groups] % _FOLDS
+    parts = generator.permutation(groups.max() + 1)[groups] % _PARTS
+    left = pairs - max(np.bincount(folds).max(), np.bincount(parts).max())
+    if left < _FEWEST_LEFT:
+        raise TooFewPairsError(
+            f"all but {left} of the pairs share a few prompts: give {_FEWEST_LEFT} or more of "
+            "other prompts"
+        )
     turned = (
         sparse.diags(signs.astype(float)) @ differences
         if sparse.issparse(differences)
         else signs[:, None] * differences
     )
     model = LogisticRegression(C=strength, fit_intercept=False, max_iter=200)
-    probabilities = cross_val_predict(
-        model, turned, signs, cv=PredefinedSplit(folds), method="predict_proba"
+    # Log-odds, and not the probabilities: one of these may be 0, which has no logarithm.
+    scores = cross_val_predict(
+        model, turned, signs, cv=PredefinedSplit(folds), method="decision_function"
     )
-    scores = np.log(probabilities[:, 1] / probabilities[:, 0])
+    probabilities = expit(np.stack([-scores, scores], axis=1))
     classes = (signs > 0).astype(int)
     suspects = find_label_issues(
         classes, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
@@ -100,16 +114,13 @@ def find_label_errors(
     right = np.where(scores == 0, 0.5, np.sign(scores) == signs)
     rates = (
         *rate_from_scores(signs, scores, clusters=clusters),
-        _ask_cleanlab(classes, probabilities, groups, generator),
+        _ask_cleanlab(classes, probabilities, parts),
     )
     return LabelErrors(share(right, clusters), rates, np.asarray(suspects))
 
 
 def _ask_cleanlab(
-    classes: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    groups: NDArray[np.int64],
-    generator: np.random.Generator,
+    classes: NDArray[np.int64], probabilities: NDArray[np.float64], parts: NDArray[np.int64]
 ) -> Rate:
     """The share of labels that cleanlab would turn over, with an interval by the jackknife."""
     from cleanlab.count import estimate_joint
@@ -120,8 +131,7 @@ def _ask_cleanlab(
 
     whole = estimate(slice(None))
     # The jackknife: a tenth of the prompts is left out at a time.
-    part = generator.permutation(groups.max() + 1)[groups] % _PARTS
-    without = np.array([estimate(part != left_out) for left_out in range(_PARTS)])
+    without = np.array([estimate(parts != left_out) for left_out in range(_PARTS)])
     error = np.sqrt((_PARTS - 1) * np.mean((without - without.mean()) ** 2))
     half = float(error * scipy_stats.t.isf(0.025, _PARTS - 1))
     return Rate(

@@ -5,6 +5,7 @@ sharper preferences with more noise (theory T6). So every `Rate` says what it as
 where the data contradict it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 from scipy.special import expit
 
+from sympo._formats import read_flip
+from sympo.noise import check_labels
+from sympo.rating import rate_from_agreement
 from sympo.stats import Interval, clustered_mean, wilson
 
 __all__ = [
@@ -24,6 +28,7 @@ __all__ = [
     "rate_from_ratings",
     "rate_from_repeats",
     "rate_from_scores",
+    "read_flags",
     "share",
 ]
 
@@ -72,7 +77,7 @@ def share(values: ArrayLike, clusters: ArrayLike | None = None) -> Interval:
     Check: tests/library/test_audit_rates.py, by simulated coverage.
     """
     values = np.asarray(values, dtype=float)
-    if clusters is not None and 1 < len(np.unique(clusters)) < len(values):
+    if clusters is not None and len(np.unique(clusters)) < len(values):
         return _share_by_cluster(values, clusters, most=len(values))
     return wilson(float(values.sum()), len(values))
 
@@ -83,11 +88,14 @@ def _share_by_cluster(values: NDArray[np.float64], clusters: ArrayLike, *, most:
     A symmetric interval fails near 0 and 1, where clusters that differ from the rest are few and
     often none is seen; without a spread, a cluster counts as one value. There are `most` at most.
     """
+    if len(np.unique(clusters)) == 1:
+        # Nothing shows how clusters differ: the one counts as one value.
+        return wilson(float(values.mean()), 1)._replace(n=len(values))
     mean = clustered_mean(values, clusters)
     t = scipy_stats.t.isf(0.025, mean.n - 1)
     error = (mean.high - mean.estimate) / t
     size = float(mean.n)
-    if error > 1e-9:  # what equal values miss their mean by
+    if error > 0:
         z = scipy_stats.norm.isf(0.025)
         # t and z: the error is an estimate too, of G − 1 degrees of freedom (Korn and Graubard).
         size = mean.estimate * (1 - mean.estimate) / error**2 * (z / t) ** 2
@@ -97,13 +105,38 @@ def _share_by_cluster(values: NDArray[np.float64], clusters: ArrayLike, *, most:
     )
 
 
+def read_flags(name: str, values: ArrayLike) -> list[bool | None]:
+    """Each value as a bool, or as None where it is unknown.
+
+    Args:
+        name: what the message calls the values.
+        values: `(n,)` of bool, 0 and 1; None, NaN and pandas' NA are unknown.
+    Raises:
+        ValueError: any other value.
+    """
+    return [_read_flag(name, value) for value in np.asarray(values, dtype=object)]
+
+
+def _read_flag(name: str, value: Any) -> bool | None:
+    value = value.item() if isinstance(value, np.generic) else value
+    # By its name, since pandas is none of the library's packages.
+    if type(value).__name__ == "NAType":
+        return None
+    if isinstance(value, float):
+        # In pandas a column of 0 and 1 with gaps holds floats.
+        value = None if math.isnan(value) else int(value) if value.is_integer() else value
+    return read_flip(value, name=name)
+
+
 def rate_from_flips(flips: ArrayLike) -> Rate:
     """The share of rows that the file itself declares flipped.
 
     Args:
-        flips: `(rows,)` of bool or None, which is unknown and left out.
+        flips: `(rows,)` of bool, 0 and 1; None, NaN and pandas' NA are unknown and left out.
+    Raises:
+        ValueError: any other value.
     """
-    known = [bool(flip) for flip in np.asarray(flips, dtype=object) if flip is not None]
+    known = [flip for flip in read_flags("flips", flips) if flip is not None]
     counted = share(known) if known else None
     most = counted is not None and counted.low > 0.5
     return Rate(
@@ -131,7 +164,7 @@ def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
     if not len(n) or n.min() < 2:
         raise ValueError("plus + minus must be at least 2 for each pair: leave single ratings out")
     agreement = (plus * (plus - 1) + minus * (minus - 1)) / (n * (n - 1))
-    if n.max() == 2 or len(agreement) == 1:
+    if n.max() == 2:
         interval = wilson(float(agreement.sum()), len(agreement))
     else:
         # A pair of more ratings tells more than one value would: its spread says how much.
@@ -149,18 +182,12 @@ def rate_from_repeats(plus: ArrayLike, minus: ArrayLike) -> Rate:
     return Rate(
         "repeated comparisons",
         "estimate",
-        _from_agreement(interval),
+        rate_from_agreement(interval, "same"),
         "The ratings of a pair are independent, err at one rate, and its right answer is the same "
         "each time.",
         tuple(warnings),
         refuted=bool(varies) or interval.high < 0.5,
     )
-
-
-def _from_agreement(agreement: Interval) -> Interval:
-    """ε of 1 − 2ε(1−ε) = agreement; it falls as agreement rises, so the limits change places."""
-    estimate, high, low = (0.5 - 0.5 * np.sqrt(max(2 * value - 1, 0.0)) for value in agreement[:3])
-    return Interval(float(estimate), float(low), float(high), agreement.n)
 
 
 def _chance_warning(agreement: Interval) -> str:
@@ -215,7 +242,6 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
     decided = agreement != 0
     clusters = None if rows is None else np.asarray(rows)[decided]
     agrees = share(agreement[decided] > 0, clusters)
-    clean = Interval(1 - agrees.estimate, 1 - agrees.high, 1 - agrees.low, agrees.n)
     ties = int((~decided).sum())
     warnings = [f"{ties} ties are left out."] if ties else []
     exchanged = agrees.high < 0.5
@@ -226,7 +252,7 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
         Rate(
             "ratings, if the raters make no errors",
             "estimate",
-            clean,
+            rate_from_agreement(agrees, 0.0),
             f"Raters without errors, on rows drawn at random, {close}counts as noise.",
             tuple(warnings),
             exchanged,
@@ -234,7 +260,7 @@ def rate_from_ratings(agreement: ArrayLike, *, rows: ArrayLike | None = None) ->
         Rate(
             "ratings, if the raters err as often as the labels",
             "estimate",
-            _from_agreement(agrees),
+            rate_from_agreement(agrees, "same"),
             f"Raters who err at the labels' own rate, independently of them, {close}counts as "
             "noise.",
             tuple(warnings),
@@ -260,10 +286,13 @@ def rate_from_scores(
     Returns:
         the upper bound (its interval begins at 0; its upper limit has one-sided level 95%), and the
         estimate for a classifier that is right.
+    Raises:
+        ValueError: labels that `sympo.noise.check_labels` refuses.
     Source: theory T13; anchor points, Liu and Tao 2016.
     Check: tests/library/test_audit_rates.py, by simulated coverage, on MNIST too.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    labels = check_labels(labels)
+    scores = np.asarray(scores, dtype=float)
     size = np.abs(scores)
     count = min(len(size), max(_FEWEST_SUREST, round(_SUREST * len(size))))
     order = np.argsort(-size, kind="stable")

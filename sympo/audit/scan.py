@@ -7,18 +7,15 @@ whatever their texts' length.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.compute
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from sympo._tables import iter_tables
+from sympo._tables import Turn, iter_tables, prompt_key, read_messages
 
 __all__ = ["Comparisons", "Scan", "compare_rows", "normalise", "read_answers", "scan"]
 
@@ -105,6 +102,8 @@ def scan(dataset: Dataset, *, processes: int = 1) -> Scan:
     Args:
         dataset: as `sympo.preferences` gives it.
         processes: that read it, where it is large and lies in a file.
+    Raises:
+        ValueError: a column is missing, or holds no messages.
     Check: tests/library/test_audit.py.
     """
     rows = len(dataset)
@@ -143,7 +142,7 @@ def _scan_part(dataset: Dataset) -> Scan:
             hashes[name][here] = _hash(column)
         for name, texts in zip(_LENGTHS, answers, strict=True):
             lengths[name][here] = [len(text) for text in texts]
-            invisible[here] |= [bool(text) and is_invisible(text) for text in texts]
+            invisible[here] |= [is_invisible(text) for text in texts]
         flipped[here] = [-1 if flip is None else int(flip) for flip in flips]
         start = end
     prompt, won, lost, near_prompt, near_won, near_lost = hashes.values()
@@ -173,9 +172,9 @@ def read_answers(dataset: Dataset) -> tuple[list[str], list[str]]:
 
 
 def is_invisible(text: str) -> bool:
-    """Whether nothing of `text` can be seen."""
+    """Whether `text` holds something of which nothing can be seen."""
     # The first visible character ends the match, which is the first one of nearly every text.
-    return _INVISIBLE.fullmatch(text) is not None or not text
+    return _INVISIBLE.fullmatch(text) is not None
 
 
 def _hash(texts: list[bytes]) -> Hashes:
@@ -183,39 +182,29 @@ def _hash(texts: list[bytes]) -> Hashes:
     return np.frombuffer(digests, dtype="<u8")
 
 
-def _prompt_texts(prompt: list[tuple[str, str]]) -> tuple[bytes, bytes]:
+def _prompt_texts(prompt: list[Turn]) -> tuple[bytes, bytes]:
     """What makes two prompts the same, and nearly the same."""
-    turns = [(role, content) for role, content in prompt if role != "system"]
     # Separators that no text holds once its spacing is folded.
-    same = "\n".join(f"{role}\t{' '.join(content.casefold().split())}" for role, content in turns)
-    near = b"\n".join(role.encode() + b"\t" + normalise(content) for role, content in turns)
+    same = "\n".join(f"{role}\t{text}" for role, text in prompt_key(prompt))
+    near = b"\n".join(
+        role.encode() + b"\t" + normalise(content) for role, content in prompt if role != "system"
+    )
     return same.encode("utf-8", "surrogatepass"), near
 
 
 def _read_batches(
     dataset: Dataset,
-) -> Iterator[tuple[list[list[tuple[str, str]]], list[str], list[str], list[bool | None]]]:
-    """Prompts as (role, content) turns, chosen and rejected answers, and flips, batch by batch."""
+) -> Iterator[tuple[Iterator[list[Turn]], list[str], list[str], list[bool | None]]]:
+    """Prompts as turns, chosen and rejected answers, and flips, batch by batch."""
     columns = ["prompt", "chosen", "rejected"]
     has_flips = "is_flipped" in dataset.column_names
     for table in iter_tables(dataset, [*columns, "is_flipped"] if has_flips else columns):
-        prompts, chosen, rejected = (_read_messages(table[name]) for name in columns)
+        prompts, chosen, rejected = (read_messages(table, name) for name in columns)
         flips = table["is_flipped"].to_pylist() if has_flips else [None] * table.num_rows
         yield prompts, _join(chosen), _join(rejected), flips
 
 
-def _read_messages(column: Any) -> list[list[tuple[str, str]]]:
-    """The (role, content) turns of each row."""
-    lists = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
-    lengths = pyarrow.compute.list_value_length(lists).to_pylist()
-    messages = lists.flatten()
-    turns = zip(
-        messages.field("role").to_pylist(), messages.field("content").to_pylist(), strict=True
-    )
-    return [[next(turns) for _ in range(length)] for length in lengths]
-
-
-def _join(answers: list[list[tuple[str, str]]]) -> list[str]:
+def _join(answers: Iterable[list[Turn]]) -> list[str]:
     # One message in every dataset of ours; TRL takes several.
     return [
         answer[0][1] if len(answer) == 1 else "\n".join(content for _, content in answer)

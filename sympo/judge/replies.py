@@ -49,11 +49,6 @@ class BothOrders(NamedTuple):
     a_first: Reply
     b_first: Reply
 
-    @property
-    def came(self) -> bool:
-        """Whether the judge said anything, in both orders."""
-        return self.a_first.came and self.b_first.came
-
 
 class Judge(Protocol):
     """Anything that scores the first answer of each pair against the second."""

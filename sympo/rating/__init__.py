@@ -14,6 +14,7 @@ from sympo.rating.agreement import (
     compare_with_labels,
     estimate_noise,
     pairs_needed,
+    rate_from_agreement,
 )
 from sympo.rating.file import RatingFile, read_rated_rows, read_ratings
 from sympo.rating.items import Item, Items, draw_items, pair_answers
@@ -52,6 +53,7 @@ __all__ = [
     "estimate_noise",
     "pair_answers",
     "pairs_needed",
+    "rate_from_agreement",
     "rated_rows",
     "read_rated_rows",
     "read_ratings",

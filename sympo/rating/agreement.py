@@ -21,6 +21,7 @@ __all__ = [
     "compare_with_labels",
     "estimate_noise",
     "pairs_needed",
+    "rate_from_agreement",
 ]
 
 # The rater errs as often as the labels do, or at a rate that is known (0: never).
@@ -187,17 +188,31 @@ def estimate_noise(agreement: Agreement, *, rater_error: RaterError = 0.0) -> No
         rater_error: ρ, in [0, ½), or "same".
     Returns:
         the interval is that of A, read through the formula.
+    Raises:
+        ValueError: rater_error is neither.
+    """
+    rate = rate_from_agreement(agreement.agreed, rater_error)
+    return NoiseRate(rate, _describe_error(rater_error), agreement.simulated)
+
+
+def rate_from_agreement(agreed: Interval, rater_error: RaterError) -> Interval:
+    """The interval of ε that an interval of the agreement A implies, as in `estimate_noise`.
+
+    Args:
+        agreed: A, of a rater with the labels or of two labels of the same pair.
+        rater_error: ρ, in [0, ½), or "same".
+    Raises:
+        ValueError: rater_error is neither.
+    Source: theory T14. Check: tests/library/test_audit_rates.py, by simulated coverage.
     """
     _check_error(rater_error)
-    agreed = agreement.agreed
     # more agreement is less noise
-    rate = Interval(
+    return Interval(
         estimate=_read_rate(agreed.estimate, rater_error),
         low=_read_rate(agreed.high, rater_error),
         high=_read_rate(agreed.low, rater_error),
         n=agreed.n,
     )
-    return NoiseRate(rate, _describe_error(rater_error), agreement.simulated)
 
 
 def pairs_needed(
@@ -207,6 +222,10 @@ def pairs_needed(
 
     n ≈ A(1 − A)·(z/(half_width·|dA/dε|))², where A is the agreement at `noise_rate`; it is found
     from the Wilson interval itself, which is wider for few pairs. Ties come on top.
+
+    Raises:
+        ValueError: half_width outside (0, ½), noise_rate or rater_error outside [0, ½).
+    Check: tests/library/test_rating_agreement.py, by enumeration and by simulation.
     """
     if not 0 < half_width < 0.5:
         raise ValueError(f"half_width = {half_width}: give a number in (0, 0.5), such as 0.05")
@@ -225,7 +244,8 @@ def pairs_needed(
     enough = 1
     while not is_enough(enough):
         enough *= 2
-    return bisect_left(range(enough), True, key=is_enough)
+    # from 1 on: of no pair there is no share
+    return 1 + bisect_left(range(1, enough), True, key=is_enough)
 
 
 def _name(ratings: Ratings, rater: str | None) -> str:

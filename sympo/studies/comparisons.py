@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from datasets import concatenate_datasets
 
-from sympo.preferences import Pairs, Report, Split, load_file, parse_prompt, read_rows, split_pairs
+from sympo._formats import Refused, build_pair, read_gap
+from sympo.preferences import Pairs, Report, Split, load_file, read_rows, split_pairs
 from sympo.studies import sources
 
 # split → (a sample under SYMPO_DATA, the hub's file)
@@ -43,16 +43,16 @@ def ultrafeedback_gaps(name: str) -> dict[tuple[str, str, str], float]:
     rows = read_rows(sources.preference_file("ultrafeedback", _find_ultrafeedback(name)).path)
     gaps = {}
     for row in rows:
-        # a line that is no object is counted where the pairs are read
-        if not isinstance(row, dict):
+        try:
+            pair, _ = build_pair(row, ties="keep")
+        except Refused:  # counted where the pairs are read
             continue
-        # some files keep the scores in the row, others in its metadata
-        scores = row if "score_chosen" in row else row.get("metadata") or {}
-        if "score_chosen" in scores:
-            answers = (_read_text(row["chosen"]), _read_text(row["rejected"]))
-            with suppress(ValueError, TypeError, KeyError):  # no prompt or score to read
-                gap = scores["score_chosen"] - scores["score_rejected"]
-                gaps[_read_question(row), *answers] = gap
+        gap = read_gap(row)
+        if gap is not None:
+            question, chosen, rejected = (
+                pair[name][-1]["content"] for name in ("prompt", "chosen", "rejected")
+            )
+            gaps[question, chosen, rejected] = gap
     return gaps
 
 
@@ -76,21 +76,6 @@ def _find_ultrafeedback(name: str) -> str:
     folder = Path(os.environ.get("SYMPO_DATA") or os.devnull, "ultrafeedback")
     sample, hub = _ULTRAFEEDBACK.get(name, (name, name))
     return sample if (folder / sample).is_file() else hub
-
-
-def _read_text(cell: Any) -> str:
-    """A text, or that of the last of a list of messages."""
-    text: str = cell if isinstance(cell, str) else cell[-1]["content"]
-    return text
-
-
-def _read_question(row: dict[str, Any]) -> str:
-    """The last message before the answers, which may repeat the prompt's messages."""
-    prompt = row["prompt"]
-    turns = parse_prompt(prompt) if isinstance(prompt, str) else prompt
-    if not isinstance(row["chosen"], str):
-        turns = [*turns, *row["chosen"][:-1]]
-    return _read_text(turns)
 
 
 def _load(dataset: str, names: Sequence[str], *, ties: Literal["drop", "keep"] = "drop") -> Pairs:

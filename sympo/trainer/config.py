@@ -1,15 +1,14 @@
 """The configs of both trainers: TRL's, with the losses here, and a sentence for what cannot be."""
 
 import math
-import sys
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, NamedTuple
 
 from trl import DPOConfig, RewardConfig
 
 from sympo import losses
-from sympo._names import show, unknown_name
+from sympo._names import is_number, show, unknown_name
+from sympo.noise import check_rate
 
 SYMPO_CLIP = 10.0  # bound on each reward; the authors' for language models
 
@@ -80,14 +79,6 @@ class Term(NamedTuple):
     clip: float | None
 
 
-def _is_number(value: object) -> bool:
-    """Whether `value` is a number that can be meant as one: True, "0.2" and 10**400 are not."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return False
-    # no float can hold an integer beyond; infinity and NaN are refused where they are no value
-    return not isinstance(value, int) or abs(value) <= sys.float_info.max
-
-
 def _read_clip(reward_clip: object) -> float | str | None:
     """`reward_clip` as a config keeps it: "auto", None or a number; a command line gives text.
 
@@ -123,6 +114,12 @@ def _read_names(loss_type: object) -> list[str]:
         if name not in (*known, losses.CUSTOM):
             raise ValueError(_refuse_name(name, known))
     return list(names)
+
+
+def _check_switch(name: str, value: object) -> None:
+    # The text "false" would switch it on.
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} = {show(value)}: give True or False")
 
 
 def _refuse_name(name: object, known: tuple[str, ...]) -> str:
@@ -172,13 +169,6 @@ class _LossSettings:
     drdpo_beta: float | None = _constant_field("drdpo_beta")
     holder_gamma: float | None = _constant_field("holder_gamma")
     repo_start: float | None = _constant_field("repo_start")
-
-    def _check_switches(self) -> None:
-        for name in ("stop_on_divergence", "length_normalized"):
-            value = getattr(self, name, False)
-            # The text "false" would switch it on.
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} = {show(value)}: give True or False")
 
     def _own_entries(self) -> dict[str, losses.PairLoss]:
         """Our entries among the losses that are named, by name, as the registry has them."""
@@ -259,17 +249,6 @@ def _need_custom(custom: losses.PairLoss | None) -> None:
         )
 
 
-def check_rate(rate: object) -> float:
-    """`rate`, a rate of wrong labels.
-
-    Raises:
-        ValueError: it is no number in [0, ½).
-    """
-    if not _is_number(rate) or not 0 <= rate < 0.5:  # type: ignore[operator]
-        raise ValueError(f"noise_rate = {show(rate)} is out of range: give a number in [0, 0.5)")
-    return float(rate)  # type: ignore[arg-type]
-
-
 @dataclass
 class SymPOConfig(_LossSettings, DPOConfig):
     """DPOConfig with the paper's losses.
@@ -314,11 +293,12 @@ class SymPOConfig(_LossSettings, DPOConfig):
         self.reward_clip = _read_clip(self.reward_clip)
         named = ", ".join(f"'{name}'" for name in self.loss_type)
         own = [name for name in self.loss_type if name not in TRL_LOSSES]
-        self._check_switches()
+        _check_switch("stop_on_divergence", self.stop_on_divergence)
+        _check_switch("length_normalized", self.length_normalized)
         self._check_weights()
         if own:
             self._check_inert_settings(own[0])
-            if not _is_number(self.beta) or not 0 < self.beta < math.inf:
+            if not is_number(self.beta) or not 0 < self.beta < math.inf:
                 raise ValueError(f"beta = {show(self.beta)}: give a positive number")
         else:
             self._check_unused(named)
@@ -380,7 +360,7 @@ class SymPOConfig(_LossSettings, DPOConfig):
         weights = self.loss_weights
         if weights is None:
             return
-        numbers = isinstance(weights, list | tuple) and all(map(_is_number, weights))
+        numbers = isinstance(weights, list | tuple) and all(map(is_number, weights))
         if (
             not numbers
             or len(weights) != len(self.loss_type)
@@ -390,6 +370,8 @@ class SymPOConfig(_LossSettings, DPOConfig):
                 f"loss_weights = {show(weights)}: give one number for each of "
                 f"{show(self.loss_type)}"
             )
+        # numpy's numbers are no JSON
+        self.loss_weights: list[float] | None = [float(weight) for weight in weights]
 
     def _check_inert_settings(self, name: str) -> None:
         """Refuse the settings of TRL's losses that would be ignored without a word."""
@@ -455,7 +437,7 @@ class SymmetricRewardConfig(_LossSettings, RewardConfig):
         self.reward_clip = _read_clip(self.reward_clip)
         self._check_noise_rate(f"'{self.loss_type}'")
         self._check_constants(f"'{self.loss_type}'")
-        self._check_switches()
+        _check_switch("stop_on_divergence", self.stop_on_divergence)
         super().__post_init__()
 
     def resolve_clip(self, custom: losses.PairLoss | None = None) -> float | None:

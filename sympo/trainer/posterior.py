@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch.utils.data import DataLoader
 
-from sympo.trainer.config import check_rate
+from sympo.noise import check_rate
 from sympo.trainer.objective import Objective
 
 _ROW = "_row"  # where in the caller's dataset a row stands
@@ -85,6 +85,7 @@ class NoisePosterior(Objective):
             collate_fn=self.data_collator,
         )
         self._margins = []
+        training = self.model.training
         try:
             self.evaluation_loop(
                 self.accelerator.prepare(loader), "Noise posterior", prediction_loss_only=True
@@ -93,6 +94,8 @@ class NoisePosterior(Objective):
         finally:
             self._margins = None
             self._metrics["eval"].clear()  # they belong to no evaluation
+            # A callback may ask in the middle of training, whose log reads the mode of the model.
+            self.model.train(training)
         # It closes the progress bar.
         self.callback_handler.on_predict(self.args, self.state, self.control, metrics={})
         margins = np.full(len(dataset), np.nan)

@@ -142,6 +142,15 @@ def test_no_new_enough_python_is_one_sentence(clone, tmp_path):
     assert not (clone / ".venv").exists()
 
 
+@pytest.mark.parametrize("uv", ["/opt/uv", ""])
+def test_what_makes_the_environment_adds_to_it(clone, uv):
+    done = make(clone, "-n", "e2e", f"UV={uv}")
+    (install,) = [line for line in done.stdout.splitlines() if '".[e2e]"' in line]
+    own = f'"{sys.executable}"'
+    tool = f'"{uv}" pip install --python {own} ' if uv else f"{own} -m pip install "
+    assert install.startswith(tool)
+
+
 def test_help_is_the_default_and_lists_every_target(clone, repository):
     shown = make(clone).stdout
     phony = (repository / "Makefile").read_text().partition(".PHONY:")[2].splitlines()[0]

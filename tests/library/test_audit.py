@@ -70,11 +70,13 @@ CONTRADICTIONS = [
 ]
 
 
-def test_repeats_contradictions_invisible_answers_and_text_scores():
-    findings = audit.audit(parse_rows(CONTRADICTIONS)).findings
+def test_repeats_contradictions_and_invisible_answers():
+    found = audit.audit(parse_rows(CONTRADICTIONS))
+    findings = found.findings
     assert (findings.rows, findings.prompts) == (8, 5)
     assert (findings.repeats, findings.contradictions) == (2, 1)
-    assert (findings.invisible, findings.text_scores) == (1, 1)
+    assert findings.invisible == 1
+    assert "kept, but: a score is text" in found.text()
     assert findings.near_repeats == 0
     assert findings.shared is None
 
@@ -179,6 +181,14 @@ def test_the_first_answer_says_nothing_where_the_chosen_one_is_stored_first():
     assert first(first=[True, False, False, None]).interval.estimate == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="there are 4 rows"):
         first(first=[True])
+    with pytest.raises(ValueError, match="first = 'yes': give true, false, 0 or 1"):
+        first(first=["yes"] * 4)
+
+
+def test_where_the_first_answer_is_unknown_it_was_not_the_chosen_one():
+    pairs = parse_rows([row(f"q{i}", "yes", "no") for i in range(100)])
+    found = audit.audit(pairs, first=[0.0] * 5 + [np.nan] * 95).biases[1]
+    assert (found.interval.estimate, found.interval.n, found.ties) == (0, 5, 95)
 
 
 def test_common_words_win_where_rare_ones_lose():
@@ -207,6 +217,28 @@ def test_telling_words_are_found_and_chance_is_not():
     (found,) = biases.telling_words(count_words(sorry, plain[1]))
     assert "“sorry”" in found.rule
     assert found.interval.estimate == 1
+
+
+def test_a_pair_that_repeats_has_one_vote_on_its_words():
+    """Of random words none tells, however often the pairs are repeated."""
+    generator = np.random.default_rng(0)
+    chosen, rejected = ([" ".join(generator.choice(FILLER, 6)) for _ in range(60)] for _ in "ab")
+    rows = [row(f"q{i}", *pair) for i, pair in enumerate(zip(chosen, rejected, strict=True))]
+    assert audit.audit(parse_rows(rows)).words == ()
+    assert audit.audit(parse_rows(rows * 20), copies=True).words == ()
+
+
+def test_a_word_that_tells_in_every_prompt_has_the_share_of_the_other_rules():
+    generator = np.random.default_rng(0)
+    prompts = np.repeat(np.arange(80), 5)
+    plain = [[" ".join(generator.choice(FILLER, 6)) for _ in prompts] for _ in range(2)]
+    sorry = [f"Sorry, {text}" if i % 5 else text for i, text in enumerate(plain[0])]
+    other = [text if i % 5 else f"Sorry, {text}" for i, text in enumerate(plain[1])]
+    words = count_words(sorry, other)
+    (found,) = biases.telling_words(words, prompts=prompts)
+    listed = biases.listed_words(words, ["sorry"], prompts=prompts)
+    assert found.interval == listed.interval
+    assert (found.interval.estimate, found.ties) == (0.8, 0)
 
 
 # Noise rates of files
@@ -347,6 +379,15 @@ def test_five_raters_of_a_row_are_no_five_rows():
     assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.05)
 
 
+def test_sixty_raters_of_one_row_say_little_of_the_others():
+    pairs, _ = draw_reviews(100, 0.2)
+    found = audit.audit(pairs, ratings=[(3, 1)] * 60)
+    rated = routes(found)["ratings, if the raters make no errors"].interval
+    assert (rated.estimate, rated.n) == (0, 60)
+    assert rated.high > 0.5
+    assert not any(sentence.startswith("The noise rate is low") for sentence in found.advice)
+
+
 def test_ratings_that_take_no_side_are_a_note():
     pairs, _ = draw_reviews(5, 0)
     for ratings in ([], [(0, 0)]):
@@ -359,6 +400,20 @@ def test_ratings_of_rows_that_do_not_exist_are_refused():
     pairs, _ = draw_reviews(5, 0)
     with pytest.raises(ValueError, match="ratings name row 5, but there are 5 rows"):
         audit.audit(pairs, ratings=[(0, 1), (5, 1)])
+
+
+@pytest.mark.parametrize("row", [1.7, True, "1", np.nan, -1])
+def test_rows_that_are_no_numbers_of_rows_are_refused(row):
+    pairs, _ = draw_reviews(5, 0)
+    with pytest.raises(ValueError, match=r"ratings name row .*: rate rows of this dataset"):
+        audit.audit(pairs, ratings=[(0, 1), (row, 1)])
+
+
+@pytest.mark.parametrize("sign", [0.5, -1.9, 2, False, None, "+1"])
+def test_ratings_that_are_no_signs_are_refused(sign):
+    pairs, _ = draw_reviews(5, 0)
+    with pytest.raises(ValueError, match=r"ratings say .* of row 1: give \+1 where the rater"):
+        audit.audit(pairs, ratings=[(0, 1), (1, sign)])
 
 
 def test_simulated_ratings_are_called_simulated_everywhere():
@@ -380,6 +435,28 @@ def test_a_missing_package_costs_one_route(monkeypatch):
     (note,) = found.notes
     assert "pip install 'sympo[audit]'" in note
     assert found.biases[2].interval is not None
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_pairs_of_few_prompts_cost_one_route(prompts):
+    generator = np.random.default_rng(0)
+    answers = [write_answer(generator, GOOD) for _ in range(600)]
+    # Of two prompts one has a single pair.
+    asked = ["Review hotel 1." if i or prompts == 1 else "Review hotel 2." for i in range(300)]
+    found = audit.audit(parse_rows(map(row, asked, answers[:300], answers[300:])))
+    assert not [rate for rate in found.rates if rate.route.startswith("label errors")]
+    (note,) = found.notes
+    assert f"all but {prompts - 1} of the pairs share a few prompts: give 100 or more" in note
+
+
+def test_an_error_of_the_classifier_is_no_note(monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("a bug")
+
+    pairs, _ = draw_reviews(5, 0)
+    monkeypatch.setattr(label_errors, "find_label_errors", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        audit.audit(pairs)
 
 
 def test_suspects_are_wrong_labels_more_often_than_not():

@@ -4,6 +4,7 @@ import os
 
 import noisy_worlds as worlds
 import numpy as np
+import pandas
 import pytest
 from scipy import special, stats
 
@@ -142,6 +143,20 @@ def test_clusters_without_a_spread_count_once_each():
     assert found.n == 30
 
 
+@pytest.mark.parametrize("values", [[1] * 60, [0] * 60])
+def test_one_cluster_counts_as_one_value(values):
+    found = share(values, [3] * 60)
+    expected = stats.binomtest(values[0], 1).proportion_ci(method="wilson")
+    assert found[:3] == pytest.approx((values[0], expected.low, expected.high))
+    assert found.n == 60
+
+
+def test_one_cluster_leaves_no_less_doubt_than_two():
+    values = np.repeat([0, 1], 50)
+    one, two = share(values, [0] * 100), share(values, values)
+    assert one.high - one.low >= two.high - two.low - 1e-12
+
+
 def test_triangles_of_a_graph_are_those_of_an_enumeration():
     generator = np.random.default_rng(0)
     ends = np.array([(a, b) for a in range(9) for b in range(a + 1, 9) if generator.random() < 0.5])
@@ -156,6 +171,15 @@ def test_triangles_of_a_graph_are_those_of_an_enumeration():
     }
     assert listed == expected
     assert listed
+
+
+def test_features_that_decide_every_pair_beyond_doubt_leave_no_error():
+    """A probability of 0 has no logarithm; the log-odds that it comes from is a number."""
+    features = np.abs(np.random.default_rng(0).normal(size=(400, 3))) * 1e4
+    found = audit.find_label_errors(features)
+    assert found.accuracy.estimate == 1
+    assert [rate.interval.estimate for rate in found.rates] == [0, 0, 0]
+    assert not len(found.suspects)
 
 
 # Premises that fail
@@ -263,7 +287,9 @@ def test_what_cannot_be_read_is_refused_in_a_sentence():
         audit.rate_from_ratings([0, 0])
     with pytest.raises(ValueError, match="at least one that is not a tie"):
         audit.rate_from_ratings([0.7])
-    with pytest.raises(ValueError, match="199 pairs are too few"):
+    with pytest.raises(ValueError, match="labels must be one-dimensional and hold only −1 and"):
+        audit.rate_from_scores([0, 1], [-1.0, 1.0])
+    with pytest.raises(audit.TooFewPairsError, match="199 pairs are too few"):
         audit.find_label_errors(np.ones((199, 2)))
 
 
@@ -274,3 +300,16 @@ def test_ties_and_unknown_flips_are_left_out():
     assert clean.warnings == ("2 ties are left out.",)
     assert audit.rate_from_flips([True, False, None, None]).interval.estimate == 0.5
     assert audit.rate_from_flips([None]).interval is None
+
+
+@pytest.mark.parametrize("dtype", [object, float, "boolean", "Int64", "Float64"])
+def test_unknown_flips_are_left_out_as_pandas_leaves_them_out(dtype):
+    flips = pandas.Series([1, None, None, 0, 0], dtype=dtype)
+    found = audit.rate_from_flips(flips).interval
+    assert (found.estimate, found.n) == (pytest.approx(flips.mean()), flips.count())
+
+
+@pytest.mark.parametrize("flip", ["false", 2, 0.5, [True]])
+def test_a_flip_that_is_neither_true_nor_false_is_refused(flip):
+    with pytest.raises(ValueError, match=r"^flips = .*: give true, false, 0 or 1"):
+        audit.rate_from_flips([flip, True])

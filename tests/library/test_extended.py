@@ -22,6 +22,7 @@ from tiny_trainers import (
     write_formula,
 )
 from torch.nn.functional import log_softmax
+from transformers import TrainerCallback
 from trl import DPOTrainer
 
 from sympo import losses
@@ -256,7 +257,7 @@ def test_constants_reach_both_trainers(name, setting, formula, tmp_path):
 
 
 def test_every_constant_of_the_registry_is_a_field_of_both_configs():
-    assert set(CONSTANTS) == set(losses.constants())
+    assert {*CONSTANTS} == {n for loss in losses.pair_losses().values() for n in loss.constants}
     for config in (SymPOConfig, SymmetricRewardConfig):
         fields = config.__dataclass_fields__
         assert all(fields[name].metadata["help"] for name in CONSTANTS)
@@ -445,6 +446,32 @@ def test_the_posterior_of_a_policy_is_bayes_rule(changes, tmp_path):
     trainer.log({"mine": 1.0})
     assert trainer.state.log_history.pop().keys() <= {"mine", "epoch", "step"}
     assert trainer.evaluate()["eval_margin_true"] == before["eval_margin_true"]
+
+
+@pytest.mark.parametrize("make", [build, build_reward])
+def test_a_posterior_in_the_middle_of_training_changes_no_log(make, tmp_path):
+    rows = draw_pairs(8)
+
+    def log_steps(*callbacks):
+        changes = {"data": rows, "loss_type": "sigmoid", "max_steps": 2, "logging_steps": 1}
+        trainer = make(folder=tmp_path, **changes)
+        for callback in callbacks:
+            trainer.add_callback(callback(trainer))
+        trainer.train()
+        times = ("runtime", "per_second")
+        return [
+            {name: value for name, value in log.items() if not name.endswith(times)}
+            for log in trainer.state.log_history
+        ]
+
+    class Ask(TrainerCallback):
+        def __init__(self, trainer):
+            self.trainer = trainer
+
+        def on_step_end(self, *_, **__):
+            self.trainer.noise_posterior(rows, noise_rate=0.2)
+
+    assert log_steps(Ask) == log_steps()
 
 
 def test_the_posterior_of_a_reward_model_keeps_rows_in_place(tmp_path):

@@ -56,6 +56,18 @@ def test_import_sympo_is_light():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_whoever_takes_all_of_the_losses_loads_no_sympy():
+    script = "import sys; from sympo.losses import *; print('sympy' in sys.modules, get.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "False get", done.stderr
+
+
+def test_each_name_is_listed_once():
+    # imported, a module is both among the globals and among the public names
+    assert sympo.losses
+    assert sorted(set(dir(sympo))) == dir(sympo)
+
+
 def test_every_public_name_is_there():
     assert sorted(sympo.__all__) == sympo.__all__
     for name in sympo.__all__:

@@ -317,3 +317,16 @@ def test_get():
         get("sigmiod")
     with pytest.raises(ValueError, match=r"unknown loss 'xyz'\. Known: "):
         get("xyz")
+
+
+@pytest.mark.parametrize("name", ["cdpo", "rdpo"])
+@pytest.mark.parametrize("rate", [0.5, 0.7, 2, -0.1, float("nan"), True, "0.2"])
+def test_a_noise_rate_that_is_none_is_refused(name, rate):
+    with pytest.raises(ValueError, match=r"^noise_rate = .* is out of range: give a number in"):
+        get_pair(name).fn(torch.zeros(2), noise_rate=rate)
+
+
+def test_an_entry_can_be_a_key():
+    entries = [*LOSSES.values(), *(as_pair(loss) for loss in LOSSES.values()), get_pair("ropo")]
+    assert len({loss: loss.name for loss in entries}) == len(entries)
+    assert hash(get("sigmoid")) == hash(get("sigmoid"))

@@ -57,6 +57,23 @@ def test_flips_at_a_low_rate_are_a_subset_of_those_at_a_higher_one(labels, a, b,
     assert not (low & ~high).any()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, bool, object])
+def test_labels_of_a_type_without_minus_one_are_refused(dtype):
+    ones = np.array([1, 1], dtype)
+    generator = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"labels must .* as signed integers or floats"):
+        flip(ones, 0.9, 0, generator)
+    with pytest.raises(ValueError, match=r"longer must .* as signed integers or floats"):
+        flip_tied([1, 1], ones, 0.2, 0.1, generator, first_rate=0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32])
+def test_flipped_labels_keep_their_type(dtype):
+    flipped = flip(np.array([1, 1], dtype), 0.9, 0, Repeated(0))
+    assert flipped.tolist() == [-1, -1]
+    assert flipped.dtype == dtype
+
+
 @given(labels_of, rate, rate, rate, rate, st.floats(0, 1), seeds)
 def test_tied_flips_are_nested_too(labels, a, b, c, d, first_rate, seed):
     longer = np.resize([1, -1, -1], len(labels))

@@ -14,6 +14,7 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sympo import audit
 from sympo import preferences as prefs
 
 H = "\n\nHuman: "
@@ -672,10 +673,61 @@ def test_bad_flips_are_refused():
     dataset = pairs_of([("p", "a", "b"), ("q", "a", "b")])
     with pytest.raises(ValueError, match="already holds flipped rows"):
         prefs.flip_preferences(prefs.swap_answers(dataset, [True, False]), 0.2, seed=0)
-    with pytest.raises(ValueError, match="≥ 1"):
-        prefs.flip_preferences(dataset, 0.5, seed=0)
+    for rate in (0.5, -0.1, "0.2", np.nan):
+        with pytest.raises(ValueError, match=r"^noise_rate = .* is out of range: give a number"):
+            prefs.flip_preferences(dataset, rate, seed=0)
     with pytest.raises(ValueError, match="one bool per row"):
         prefs.swap_answers(dataset, [True])
+
+
+PLAIN = Dataset.from_dict(
+    {"prompt": ["Hi.", "Hi."], "chosen": ["Hello.", "Yes."], "rejected": ["Go.", "No."]}
+)
+FLIPS = PLAIN.add_column("is_flipped", [False, False])
+USES = [
+    lambda dataset: list(prefs.prompt_keys(dataset)),
+    lambda dataset: prefs.hold_out(dataset, fraction=0.5, seed=0),
+    lambda dataset: prefs.drop_overlap(dataset, dataset),
+    lambda dataset: prefs.flip_preferences(dataset, 0.3, seed=0),
+    lambda dataset: prefs.row_generator(dataset, 0).random(len(dataset)),
+    audit.audit,
+]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        (FLIPS, "the column (prompt|chosen) does not hold messages"),
+        (FLIPS.remove_columns(["prompt", "is_flipped"]), "the dataset has no column"),
+    ],
+)
+def test_a_dataset_of_text_is_refused_by_a_sentence_that_cures_it(dataset, reason, use):
+    with pytest.raises(ValueError, match=f"{reason}.*: make the dataset by sympo.preferences"):
+        use(dataset)
+
+
+def test_the_answers_of_a_dataset_of_text_are_swapped_as_they_are():
+    swapped = prefs.swap_answers(FLIPS, [True, False])
+    assert swapped["chosen"][:] == ["Go.", "Yes."]
+    assert swapped["is_flipped"][:] == [True, False]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_dataset_of_text_is_taken_once_it_is_parsed(use):
+    use(prefs.parse_rows(PLAIN).dataset)
+
+
+def test_the_audit_and_the_split_tell_the_same_prompts_apart():
+    prompts = [
+        *([user(text)] for text in ("Hi there.", "hi  there. ", "Hi there!", "Bye.")),
+        [{"role": "system", "content": "Be brief."}, user("Bye.")],
+        [user("Bye."), assistant("Bye."), user("Bye.")],
+    ]
+    rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no"} for prompt in prompts]
+    dataset = prefs.parse_rows(rows).dataset
+    found = audit.audit(dataset).findings.prompts
+    assert found == len(set(prefs.prompt_keys(dataset))) == 4
 
 
 def test_a_split_names_its_files_and_hashes_their_content():

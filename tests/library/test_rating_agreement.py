@@ -1,5 +1,6 @@
 """Agreement, κ and noise rates against scikit-learn, formulas and simulated coverage."""
 
+import itertools
 import math
 
 import numpy as np
@@ -194,6 +195,37 @@ def test_intervals_of_the_rate_cover_it_and_are_as_wide_as_was_asked(rater_error
 def stand_in(agreed, n):
     """An agreement without the ratings behind it."""
     return rating.Agreement(("x", "y"), wilson(agreed, n), wilson(1, 2), 0, 0, simulated=True)
+
+
+@pytest.mark.parametrize("rater_error", [0.0, 0.1, "same"])
+def test_a_rate_from_agreement_gives_the_agreement_back(rater_error):
+    agreed = wilson(70, 100)
+    found = rating.rate_from_agreement(agreed, rater_error)
+    rates = np.array(found[:3])
+    others = rates if rater_error == "same" else rater_error
+    back = (1 - rates) * (1 - others) + rates * others
+    assert back == pytest.approx([agreed.estimate, agreed.high, agreed.low])
+    assert found.n == 100
+    with pytest.raises(ValueError, match=r"rater_error = 0.5: give a rate"):
+        rating.rate_from_agreement(agreed, 0.5)
+
+
+@pytest.mark.parametrize("rater_error", [0.0, "same"])
+@pytest.mark.parametrize("noise_rate", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("half_width", [0.1, 0.3, 0.4, 0.49])
+def test_few_pairs_are_those_of_an_enumeration(half_width, noise_rate, rater_error):
+    def half(n):
+        other = noise_rate if rater_error == "same" else rater_error
+        agreed = wilson(((1 - noise_rate) * (1 - other) + noise_rate * other) * n, n)
+        ends = np.array([agreed.low, agreed.high])
+        rates = (
+            (1 - np.sqrt(np.maximum(2 * ends - 1, 0))) / 2 if rater_error == "same" else 1 - ends
+        )
+        return (rates[0] - rates[1]) / 2
+
+    first = next(n for n in itertools.count(1) if half(n) <= half_width)
+    asked = rating.pairs_needed(half_width, noise_rate=noise_rate, rater_error=rater_error)
+    assert asked == first
 
 
 def test_one_pair_fewer_is_too_few():

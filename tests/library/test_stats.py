@@ -55,6 +55,19 @@ def test_a_clustered_mean_without_a_spread_or_without_clusters():
     assert stats.clustered_mean([0, 0], [0, 1]).p == 1
     with pytest.raises(ValueError, match="clusters has 1 different names"):
         stats.clustered_mean([1, 2], ["a", "a"])
+    with pytest.raises(ValueError, match="clusters has 3 names for 2 values: give one of each"):
+        stats.clustered_mean([1, 2], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("scale", [1e-13, 1, 1e9])
+def test_values_that_cancel_but_for_rounding_are_no_evidence(scale):
+    clusters = [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    found = stats.clustered_mean(scale * np.array([0.1, 0.2, -0.3] * 3), clusters)
+    assert found == (0, 0, 0, 3, 1, 0)
+    assert {type(found.low), type(found.high)} == {float}
+    # all 0.7 but for rounding: no spread, as in paired_difference
+    same = stats.clustered_mean(scale * np.array([0.7, 0.1 + 0.6, 1.4 - 0.7]), [0, 1, 1])
+    assert (same.low, same.high, same.p) == (same.estimate, same.estimate, 0)
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
@@ -105,6 +118,24 @@ def test_cutting_an_interval_at_0_and_1_loses_no_coverage():
 def test_values_that_have_no_mean_are_refused(values):
     with pytest.raises(ValueError, match="values must be a list of at least one finite number"):
         stats.mean_interval(values)
+
+
+def test_of_many_values_the_first_that_is_wrong_is_named():
+    with pytest.raises(ValueError, match=r"values\[7\] = nan") as caught:
+        stats.mean_interval([0.1] * 7 + [np.nan] * 5000)
+    assert len(str(caught.value)) < 200
+    with pytest.raises(ValueError, match="values must be a list") as caught:
+        stats.mean_interval([[0.1] * 5000] * 2)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("level", [0, 0.2, 1, 95])
+def test_a_level_at_which_nothing_is_detectable_is_refused(level):
+    sentence = rf"^level = {level}: give a number in \(0.2, 1\)"
+    with pytest.raises(ValueError, match=sentence):
+        stats.paired_difference([1, 2], [0, 0], level=level)
+    with pytest.raises(ValueError, match=sentence):
+        stats.clustered_mean([1, 2], [0, 1], level=level)
 
 
 @pytest.mark.parametrize("level", [0, 1, 95])
@@ -259,6 +290,8 @@ def test_kendall_by_hand():
     # one tie in b: 5 concordant, 0 discordant, τ_b = 5 / √(6 · 5)
     assert stats.kendall([1, 2, 3, 4], [1, 2, 3, 3]) == pytest.approx(5 / np.sqrt(30))
     assert np.isnan(stats.kendall([1, 2, 3], [1, 1, 1]))
+    with pytest.raises(ValueError, match="a has 3 scores and b has 1: give one of each per item"):
+        stats.kendall([1, 2, 3], [1])
 
 
 def test_wilson_by_its_formula():
@@ -282,6 +315,13 @@ def test_wilson_stays_in_0_to_1_whatever_the_rounding():
     for n in range(1, 400):
         assert stats.wilson(0, n).low >= 0
         assert stats.wilson(n, n).high <= 1
+
+
+def test_wilson_holds_its_own_share():
+    for n in range(1, 400):
+        for successes in {0, 1, n - 1, n}:
+            interval = stats.wilson(successes, n)
+            assert interval.low <= interval.estimate <= interval.high
 
 
 def test_wilson_is_that_of_statsmodels():
@@ -375,6 +415,13 @@ def test_contrasts_take_no_rows_of_one_seed_for_independent_pairs(accuracies):
         compare(table, pair_by=["noise", "seed"])
     with pytest.raises(ValueError, match="average over what they differ in"):
         compare(table)
+
+
+def test_contrasts_refuse_names_that_are_none(accuracies):
+    with pytest.raises(ValueError, match="no column 'seed': give one of method, key, accuracy"):
+        compare(accuracies.rename(columns={"seed": "key"})[["method", "key", "accuracy"]])
+    with pytest.raises(ValueError, match="'ramp' is among methods and among baselines"):
+        compare(accuracies, baselines=["hinge", "ramp"])
 
 
 def test_contrasts_refuse_what_is_not_paired(accuracies):

@@ -270,6 +270,12 @@ def test_a_constant_of_numpy_is_kept_as_a_number(value):
     assert json.loads(config.to_json_string())["ropo_alpha"] == 3
 
 
+def test_weights_of_numpy_are_kept_as_numbers():
+    weights = [np.float32(0.5), np.int64(2)]
+    config = SymPOConfig(**CPU, loss_type=["sympo_sigmoid", "sft"], loss_weights=weights)
+    assert json.loads(config.to_json_string())["loss_weights"] == [0.5, 2]
+
+
 def test_an_entry_may_share_a_constant(monkeypatch):
     """One that was registered before the trainers are imported, and set to another value."""
     mine = dataclasses.replace(losses.get_pair("ropo", ropo_alpha=3), name="ropo3")

@@ -22,7 +22,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from unittest import mock
 
 import numpy as np
@@ -90,7 +90,7 @@ def train_noise_patterns() -> dict[str, float]:
         study="noise_patterns",
         profile="smoke",
         losses=["sigmoid"],
-        patterns=list(patterns.PATTERNS),
+        patterns=list(get_args(patterns.Pattern)),
         mean_rate=0.2,
         first_seed=0,
         seeds=1,

@@ -183,22 +183,6 @@ def test_two_processes_keep_what_either_paid_for(runs, build, endpoint):
     assert len(judge_lines) == 1
 
 
-def test_what_an_earlier_version_kept_is_not_asked_again(runs, build, server):
-    contest = make_contest(runs, build)
-    pairs = contest.list_pairs()
-    kept = {pair.key: [[0.0, ""], [1.0, ""]] for pair in pairs[:3]}
-    kept[pairs[3].key] = [[1.0, ""], [None, "no reply: time-out"]]
-    head = {"opponent": contest.opponent, "judge": contest.judge}
-    contest.old_path.parent.mkdir(parents=True)
-    contest.old_path.write_text(json.dumps({**head, "replies": kept}))
-    assert contest.list_judged() == [0, 1, 2]
-    assert judging.find_contests(contest.record, build / "judged") == [contest]
-    assert judge_all(contest) == PROMPTS - 3
-    # lost by what was kept, won by what was asked now
-    assert judging.summarise(contest)["win_rate"] == (PROMPTS - 3) / PROMPTS
-    assert judging.find_contests(contest.record, build / "judged") == [contest]
-
-
 def test_a_judge_without_a_verdict_has_no_win_rate(runs, build, endpoint):
     endpoint(lambda *_: "I cannot say.")
     contest = make_contest(runs, build)
@@ -218,15 +202,11 @@ def test_a_judge_that_always_takes_the_second_shows_it(runs, build, endpoint):
     assert (said["swayed"], said["position_bias"]) == (1, -0.5)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("path", "line 1 is no reply of a judge: move"), ("old_path", "holds no verdicts: move")],
-)
-def test_a_damaged_file_is_one_sentence(runs, build, server, name, message):
+def test_a_damaged_file_is_one_sentence(runs, build, server):
     contest = make_contest(runs, build)
     judge_all(contest)
-    getattr(contest, name).write_text("{}\n")
-    with pytest.raises(ValueError, match=message):
+    contest.path.write_text("{}\n")
+    with pytest.raises(ValueError, match="line 1 is no reply of a judge: move"):
         contest.list_waiting()
 
 

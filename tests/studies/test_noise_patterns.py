@@ -1,5 +1,7 @@
 """Study noise_patterns: where the flips of each pattern fall, and the orders that are compared."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from tiny_mnist import TRAINING, banded_digits
@@ -8,6 +10,7 @@ from sympo.studies import mnist
 from sympo.studies.mnist import patterns
 from sympo.studies.profiles import study_config
 
+PATTERNS = get_args(patterns.Pattern)
 MEAN = 0.2
 PAIRS = 20_000
 
@@ -42,13 +45,13 @@ def flip(pattern, pairs, images, **changes):
     return mnist.pattern_labels(pairs, make_run(pattern, **changes), *images) != pairs.labels
 
 
-@pytest.mark.parametrize("pattern", patterns.PATTERNS)
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_every_pattern_has_the_mean_rate(pattern, pairs, images):
     flipped = flip(pattern, pairs, images)
     assert flipped.mean() == pytest.approx(MEAN, abs=4 * np.sqrt(MEAN * (1 - MEAN) / PAIRS) + 0.004)
 
 
-@pytest.mark.parametrize("pattern", patterns.PATTERNS)
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_labels_flip_at_the_rates_of_who_is_preferred(pattern, pairs, images):
     rates = mnist.winner_rates(pairs, make_run(pattern), *images)
     flipped = flip(pattern, pairs, images)
@@ -108,7 +111,7 @@ def test_an_annotator_is_drawn_for_each_pair_whatever_it_shows(pairs, images):
     assert np.mean(patterns.ANNOTATORS) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("pattern", patterns.PATTERNS)
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_pair_keeps_its_label_whatever_else_is_drawn(pattern, pairs, images):
     run = make_run(pattern)
     half = mnist.Pairs(*(column[:5_000] for column in vars(pairs).values()))

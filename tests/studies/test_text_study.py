@@ -95,9 +95,12 @@ def with_messages(question):
 )
 def test_equal_answers_to_other_prompts_have_gaps_of_their_own(build, tmp_path, monkeypatch):
     cut = {"prompt": "<|im_start|>user\nhm", "chosen": "yes", "rejected": "no"}
-    rows = [build("Is it big?"), build("Is it old?"), cut]
-    for row, score in zip(rows, (8.0, 6.0, 9.0), strict=True):
+    unanswered = {"prompt": "Is it new?", "rejected": "no"}
+    rows = [build("Is it big?"), build("Is it old?"), cut, unanswered]
+    for row, score in zip(rows, (8.0, 6.0, 9.0, 7.0), strict=True):
         row["metadata"] = {"score_chosen": score, "score_rejected": 5.0}
+    rows.append({**build("Is it red?"), "metadata": 7})
+    rows.append({**build("Is it hot?"), "score_chosen": "high", "score_rejected": "low"})
     (tmp_path / "ultrafeedback").mkdir()
     path = tmp_path / "ultrafeedback" / "train_clean.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

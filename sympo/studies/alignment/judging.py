@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sympo import judge
-from sympo.judge import BothOrders, Comparison, Cost, EndpointJudge, Reply
+from sympo.judge import BothOrders, Comparison, Cost, EndpointJudge
 from sympo.studies import profiles, records
 from sympo.studies.alignment.config import Messages
 from sympo.studies.records import Record
@@ -73,11 +73,6 @@ class Contest:
         """The file with the replies."""
         return self.folder / f"{_stem(self.record)}-{self.ending}.jsonl"
 
-    @property
-    def old_path(self) -> Path:
-        """The file that earlier versions wrote, of whole pairs: it is read, and never written."""
-        return self.path.with_suffix(".json")
-
     def list_pairs(self, limit: int | None = None) -> list[Pair]:
         """What there is to judge: every prompt, or the first `limit`."""
         rows = self.record["metrics"]["generations"][:limit]
@@ -85,12 +80,12 @@ class Contest:
 
     def load_judged(self) -> dict[str, BothOrders]:
         """The replies so far, by `Pair.key`, with a verdict or without: of pairs that have both."""
-        judged = _read_old(self.old_path)[1] if self.old_path.is_file() else {}
         known = judge.read_replies(self.path)[1] if self.path.is_file() else {}
+        judged = {}
         for pair in self.list_pairs():
             first, second = (known.get(judge.question_key(each)) for each in pair.questions)
             if first and second:
-                judged.setdefault(pair.key, BothOrders(first, second))
+                judged[pair.key] = BothOrders(first, second)
         return judged
 
     def list_judged(self) -> list[int]:
@@ -149,19 +144,14 @@ def list_contests(
 
 def find_contests(record: Record, folder: Path) -> list[Contest]:
     """The contests of a policy that some judge was asked about."""
-    contests = [
+    return [
         Contest(record, opponent, named, folder)
         for opponent, named in _find_judges(_stem(record), folder)
     ]
-    # one judge's file of an earlier version and its file of this one are one contest
-    return list({contest.ending: contest for contest in contests}.values())
 
 
 def _find_judges(stem: str, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Opponent and judge of every file with replies on a policy."""
-    for path in sorted(folder.glob(f"{stem}-*.json")):
-        head, _ = _read_old(path)
-        yield head["opponent"], head["judge"]
     for opponent in OPPONENTS:
         for path in sorted(folder.glob(f"{stem}-{opponent}-*.jsonl")):
             named, _ = judge.read_replies(path)
@@ -223,17 +213,3 @@ def _win_rate(comparison: Comparison) -> dict[str, float]:
 
 def _stem(record: Record) -> str:
     return Path(records.file_name(record["config"], record["version"])).stem
-
-
-def _read_old(path: Path) -> tuple[dict[str, Any], dict[str, BothOrders]]:
-    """Opponent and judge of a file of an earlier version, and its pairs whose replies came."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        replies = {
-            key: BothOrders(*(Reply(*reply) for reply in pair))
-            for key, pair in content.pop("replies").items()
-        }
-        came = {key: pair for key, pair in replies.items() if pair.came}
-        return {name: content[name] for name in ("opponent", "judge")}, came
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} holds no verdicts: move it away ({error!r})") from error

@@ -6,7 +6,7 @@ that they differ in where the flips fall and in nothing else.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sympo.studies.sources import MNIST
 
 Pattern = Literal["symmetric", "near ties", "annotators", "digits", "position", "ink"]
-PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 # Ours: the rates of five annotators over the mean rate. At a mean of 0.2 one of them is worse than
 # a coin.

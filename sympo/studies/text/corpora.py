@@ -96,7 +96,7 @@ def _hold_out(dataset: Dataset, name: str) -> tuple[Dataset, Dataset]:
 def _load_hh(file: str, *, most: int) -> Pairs:
     pairs = comparisons.load_hh(file)
     gaps = [np.nan] * len(pairs.dataset)
-    return _describe(pairs, file.partition("/")[0], gaps, most=most)
+    return _draw(pairs, file.partition("/")[0], gaps, most=most)
 
 
 def _load_ultrafeedback(file: str, *, most: int) -> Pairs:
@@ -105,7 +105,7 @@ def _load_ultrafeedback(file: str, *, most: int) -> Pairs:
     columns = (pairs.dataset[name] for name in ("prompt", "chosen", "rejected"))
     rows = zip(*([cell[-1]["content"] for cell in column] for column in columns), strict=True)
     gaps = [found.get(texts, np.nan) for texts in rows]
-    return _describe(pairs, "ultrafeedback", gaps, most=most)
+    return _draw(pairs, "ultrafeedback", gaps, most=most)
 
 
 def _find_unscored() -> list[str]:
@@ -114,7 +114,7 @@ def _find_unscored() -> list[str]:
     return [_UNSCORED] if (folder / _UNSCORED).is_file() else []
 
 
-def _describe(pairs: Pairs, subset: str, gaps: Sequence[float], *, most: int) -> Pairs:
+def _draw(pairs: Pairs, subset: str, gaps: Sequence[float], *, most: int) -> Pairs:
     """The pairs with the columns `subset` and `gap`, and `most` of them drawn by their keys."""
     dataset = pairs.dataset.add_column("subset", [subset] * len(gaps))
     dataset = dataset.add_column("gap", np.asarray(gaps, dtype=float))
