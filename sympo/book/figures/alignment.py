@@ -71,10 +71,10 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
     to the SFT model in nats, on a square-root scale, on which a gain starts as a straight line, and
     the true win rate against that model, which starts at ½ (dotted). A row is a noise rate $ε$, and
     a column a regime: pairs seen once, or few pairs seen often. Large markers are means over seeds
-    at one $β$, joined from the largest to the paper's; small points are single policies, and a few
-    that ran away may pull a mean far from the others. Look at which line is higher at the same KL,
-    above all at the vertical line, the budget of the comparison at equal KL: farther to the right
-    is not better, only farther.
+    at one $β$, joined from the largest to the paper's, and before the first nothing is measured;
+    small points are single policies, and a few that ran away may pull a mean far from the others.
+    Look at which line is higher at the same KL, above all at the vertical line, the budget of the
+    comparison at equal KL: farther to the right is not better, only farther.
 
     Args:
         table: columns regime, method, noise_rate, beta, seed, kl, win_rate, budget (nats, the same
