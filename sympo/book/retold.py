@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from sympo.book import claims, paper
 from sympo.book.figures.style import label
 from sympo.book.full_grid import read_full_grid
 from sympo.studies import profiles
@@ -124,3 +125,20 @@ def retell_full_grid() -> str:
             "pulls at labels that contradict the model."
         )
     return text
+
+
+def retell_equal_kl(profile: str) -> str:
+    """What the claims about win rates at equal KL came to, in notebooks 07 and 09.
+
+    Check: tests/book/test_retold.py.
+    """
+    verdicts = claims.judge_claims(profile)
+    on_mnist, in_words = (
+        paper.summarise(verdicts.verdict[verdicts.id.str.match(pattern)])
+        for pattern in (r"policy-kl-\d", "gold-equal-kl")
+    )
+    return (
+        "That a symmetric loss wins more often than another at equal KL: exact policies of rewards "
+        f"learned on MNIST (07), {on_mnist}; small language models whose reward is known (09), "
+        f"{in_words}."
+    )

@@ -92,3 +92,17 @@ def test_truncated_hinge_is_told_of_only_if_it_leads(monkeypatch):
     text = retold.retell_full_grid()
     assert "(somewhere)" in text
     assert "runcated hinge" not in text
+
+
+def test_equal_kl_is_told_with_the_verdicts_of_both_worlds(monkeypatch):
+    rows = [
+        ("policy-kl-1-ramp-logistic-0.4-final", "reproduced"),
+        ("policy-kl-2-ramp-logistic-0.4-final", "contradicted"),
+        ("policy-beta-1-ramp-logistic-0.4-final", "reproduced"),
+        ("gold-equal-kl-fresh-sympo_ramp-dpo-0.4", "not measured"),
+    ]
+    verdicts = pd.DataFrame(rows, columns=["id", "verdict"])
+    monkeypatch.setattr(retold.claims, "judge_claims", lambda profile: verdicts)
+    text = retold.retell_equal_kl("laptop")
+    assert "(07), 2 claims: 1 reproduced, 1 contradicted;" in text
+    assert text.endswith("(09), 1 claim: 1 not measured.")

@@ -32,13 +32,13 @@ _REGIMES = {
 
 @style()
 def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
-    """True win rate of each method's policies at the paper's β, as the noise rate grows. On the
-    axes the share $ε$ of labels that are flipped and how often an answer of the policy has a higher
-    true reward than one of the SFT model, from which every policy started: ½ (dotted) means nothing
-    gained. Left, every pair is seen once; right, few pairs are seen often, so that flips can be
-    learned by heart. Large markers are means, bars are 95% intervals over seeds, small points are
-    single seeds. Look at the slopes: noise costs every method, and a lead that is there at $ε = 0$
-    already is not owed to noise.
+    """True win rate of DPO's policies and those of two SymPO losses at the paper's β, as the noise
+    rate grows. On the axes the share $ε$ of labels that are flipped and how often an answer of the
+    policy has a higher true reward than one of the SFT model, from which every policy started: ½
+    (dotted) means nothing gained. Left, every pair is seen once; right, few pairs are seen often,
+    so that flips can be learned by heart. Large markers are means, bars are 95% intervals over
+    seeds, small points are single seeds. Look at the slopes: noise costs every method, and a lead
+    that is there at $ε = 0$ already is not owed to noise.
 
     Where there are fewer than three seeds there are no bars: two say nothing. A method that was run
     at one noise rate alone makes no line, and is left out.
