@@ -306,9 +306,9 @@ counted = "; ".join(
     f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in rows.features.value_counts().items())
     for name, rows in tuned.groupby("corpus", sort=False)
 )
-flipped = tuned[tuned.noise_rate > 0].groupby(["corpus", "method"]).features.unique()
+flipped = tuned[tuned.noise_rate > 0].groupby(["corpus", "method"]).features.agg(set)
 lengths = [
-    f"{method} on {name}" for (name, method), kinds in flipped.items() if kinds == ["length"]
+    f"{method} on {name}" for (name, method), kinds in flipped.items() if kinds == {"length"}
 ]
 decays = choices.groupby("method").weight_decay.median().sort_values()
 Markdown(

@@ -829,7 +829,7 @@ Markdown(
     + f"\n\n{below} of {len(collapse)} differences lie below 0. By loss, at the final epoch: "
     f"{losses_read}. Choosing the epoch {narrowed}: on average {by_epoch['final']:+.3f} at the "
     f"final and {by_epoch['chosen']:+.3f} at the chosen one; the choice was between "
-    f"{looks} epochs of a training{halves if looks == 2 else ''}. (The rows of one seed share its "
+    f"{looks} points of a training{halves if looks == 2 else ''}. (The rows of one seed share its "
     "images, so that they are no independent replications.)\n\n"
     f"Sets of the same n(1 − 2ε)² at two rates above 0:\n\n{samples.describe_noisy(final)}"
 )

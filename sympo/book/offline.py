@@ -391,8 +391,8 @@ def not_measured(profile: str) -> str:
     return (
         f"**Not measured here**: there are no {profile} records of this study yet. This neither "
         "supports nor contradicts Section 5.2, which reports that SymPO wins more often than DPO "
-        "under flips. Nothing in this companion tests that on a model that people use. For a "
-        "decision today see [notebook 15](15_your_data.ipynb)."
+        "under flips. Until there are, this study tests nothing of it on a model that people use. "
+        "For a decision today see [notebook 15](15_your_data.ipynb)."
     )
 
 
