@@ -1043,7 +1043,7 @@ proven = ahead[ahead.verdict == "reproduced"].epoch.value_counts().reindex(sprea
 against = rows[rows.baseline == "sigmoid"]
 shown = ", ".join(against.method[against.p_holm < 0.05].map(figures.label).unique())
 matter = f"may matter ({shown} differs from sigmoid)" if shown else "was not seen to matter"
-far, near, warmed_up = uneven[["sigmoid", "ramp"]].map("{:.0%}".format).agg(" / ".join, axis=1)
+far, near, eased = uneven[["sigmoid", "ramp"]].map("{:.0%}".format).agg(" / ".join, axis=1)
 Markdown(
     f"{doubt}**Start near 0; which symmetric loss you take {matter}, and that any beats logistic "
     f"is shown for {proven.final:g} of {len(members)} at the last epoch and {proven.chosen:g} at "
@@ -1052,7 +1052,7 @@ Markdown(
     f"differences from sigmoid below {against.detectable.max():.3f} may have gone unseen. A tuned "
     f"temperature gave {gains}, with {at_edge[0]:g} and {at_edge[headline]:g} of "
     f"{len(own) / len(at_edge):g} losses at an edge of our grid. Wrong orders with uneven "
-    f"sampling, sigmoid / ramp: far start {far}, near 0 {near}, far start after logistic {warmed_up}."
+    f"sampling, sigmoid / ramp: far start {far}, near 0 {near}, far start after logistic {eased}."
 )
 
 # %% [markdown]
