@@ -617,8 +617,9 @@ best
 #
 # The unhinged loss, $1 - z$, is a warning. It is symmetric, hence unmoved by noise, but has no
 # lower bound: it pushes each answer to the end of the grid on the side of its wins minus its
-# losses, and so puts $c$ below $d$, which is held at 0, on clean labels too. [Notebook
-# 04](04_rank_and_policy.ipynb) says which symmetric losses order rightly.
+# losses, and so puts $c$ below $d$ on clean labels too. ($d$ is held at 0 while $c$ may go to −4;
+# in a box for all three they would tie. Real reversals: [notebook 04](04_rank_and_policy.ipynb),
+# which says which symmetric losses order rightly.)
 #
 # Which losses have the property? The spread of $\ell(z) + \ell(-z)$ over the margins tells.
 

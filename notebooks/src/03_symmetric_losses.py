@@ -524,7 +524,8 @@ heavy = reach.ratio.idxmax()
 end = reach["a hundredth at z ="]
 Markdown(
     f"The lightest tail is that of the {figures.label(light)} loss. Beyond a margin of "
-    f"{end[light]:.2f} its weight is 0, so a pair that starts out that wrong is never put right. "
+    f"{end[light]:.2f} its weight is 0, so a pair that starts out that wrong gets no "
+    f"gradient of its own: only other pairs that share its answers or parameters can put it right. "
     f"The heaviest is that of the {figures.label(heavy)} loss: at a margin of {end[heavy]:.2f} a "
     f"pair still pulls with a hundredth of the peak. The sigmoid loss lies between them with "
     f"{end['sigmoid']:.2f}. Whether a heavier tail trains better is an experiment (notebook 12), "
@@ -919,7 +920,7 @@ learned.add_prefix("middle reward, ").add_suffix(" labels")
 # %% [markdown]
 # ### Losses that do read the magnitude, and what noise does to it
 #
-# The minimiser of the logistic risk solves $C_\eta'(z) = 0$, which gives the log-odds
+# The minimiser of the logistic risk solves $\frac{d}{dz}C_\eta(z) = 0$, which gives the log-odds
 # $\log\frac{\eta}{1-\eta}$. Under Bradley–Terry this is $r^*(a_1) - r^*(a_2)$ exactly: clean labels
 # reveal the reward difference.
 #

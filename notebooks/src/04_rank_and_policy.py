@@ -797,11 +797,11 @@ np.testing.assert_allclose(tilt_policy(reference, reward, 1e9), reference, atol=
 # = \frac{\operatorname{Cov}(r^*, w)}{\mathbb E[w]}
 # = \frac{\tfrac12\sum_{i,j} p_i p_j\,(r^*_i - r^*_j)(w_i - w_j)}{\mathbb E[w]} .$$
 #
-# The exponential is increasing, so $w$ rises with $r$, and no pair has it against $r^*$: each
-# product is at least 0, and so is the sum. (If all products vanish while $r^*_i < r^*_j$ for some
-# pair, then $w_i = w_j$; any third $k$ has $r^*_k \ne r^*_i$ or $r^*_k \ne r^*_j$, so $w_k$ equals
-# them too: $w$ is constant.) sympy checks the identity for three actions, with a free reference
-# policy, reward and weight.
+# The exponential is increasing, so $w$ rises with $r$, and no pair is ordered by $w$ against $r^*$:
+# each product is at least 0, and so is the sum. (If all products vanish while $r^*_i < r^*_j$ for
+# some pair, then $w_i = w_j$; any third $k$ has $r^*_k \ne r^*_i$ or $r^*_k \ne r^*_j$, so $w_k$
+# equals them too: $w$ is constant.) sympy checks the identity for three actions, with a free
+# reference policy, reward and weight.
 
 # %% tags=["check", "claim-policy-improvement"]
 w = sympy.symbols("w1:4", positive=True)
@@ -1182,7 +1182,8 @@ Markdown(
 # on MNIST.
 #
 # > **Takeaway from T9.** A symmetric loss weighs both sides of 0 alike, so flips get their
-# > share of the gradient and no more. DPO gives a well-trained model's gradient mostly to flips.
+# > share of the gradient and no more. DPO gives a well-trained model's gradient mostly to flips (if
+# > all pairs' $\nabla h$ are of like size).
 #
 # ## Exercises
 #

@@ -732,10 +732,10 @@ ends.rename(columns=lambda name: name.replace("-", "−"))
 # %% [markdown]
 # A large weight at $-2$ goes with a large share of memorised flips, except for unhinged. Logistic,
 # hinge and square keep pulling at flipped labels until they are learned; sigmoid, ramp and
-# truncated hinge have let go. **Truncated hinge**, $1-z$ cut to $[0, 1]$ and not symmetric, lets go
-# of every pair on the wrong side, which ramp does only below $z = -1$. So in a long training the
-# gradient decides, and symmetry is not needed for it; the theorem about symmetric losses is about
-# minimisers of the risk.
+# truncated hinge have let go of more of them. **Truncated hinge**, $1-z$ cut to $[0, 1]$ and not
+# symmetric, lets go of every pair on the wrong side, which ramp does only below $z = -1$. So in a
+# long training the gradient decides, and symmetry is not needed for it; the theorem about symmetric
+# losses is about minimisers of the risk.
 #
 # **Unhinged**, $1-z$, is symmetric, and its weight is the same everywhere. Flips then take exactly
 # their share ε of its gradient, and little is memorised. But nothing ends its pull at the pairs

@@ -182,9 +182,10 @@ tables = {"risks": risks, "rankings": rankings}
 figures.save(figures.fig2_mnist_noise(risks, rankings), "fig2_mnist_noise", tables, profile=profile)
 
 # %% [markdown]
-# The upper panels are the picture of the claim: where blue and amber coincide, a network trained
-# on asymmetric labels is as good as one trained on their symmetric equivalent, at every epoch. Red
-# has the same rates, and as many flips. The lower panel asks whether the networks also *agree*.
+# The upper panels are the picture of the claim: where blue and amber coincide, a network trained on
+# asymmetric labels is as good as one trained on their symmetric equivalent, at every epoch. Orange
+# (tied) has the same rates, and as many flips. The lower panel asks whether the networks also
+# *agree*.
 #
 # ## The claims, tested
 

@@ -646,8 +646,11 @@ explorables.mnist_policies(pd.concat(rows), profile=profile)
 # loss. Then, of the pairs with one image inside $S$ and one outside, more are wrong than right; so
 # the wrong ones are more than half of those with different digits. And there are at least $N-M$
 # of these: join any two images with different digits by an edge. Whoever cuts this graph in two
-# cuts at least as many edges as its least connected image has, as in every graph in which any two
-# points are neighbours or have a neighbour in common.
+# cuts at least as many edges as its least connected image has, call them $\delta$. (Plesník: in a
+# graph of diameter 2, edge connectivity equals least degree. Say a cut has fewer than $\delta$
+# edges. If each side had a point without a neighbour across, these two would be more than two steps
+# apart. So every point of one side has one, and that side has $k < \delta$ points. Each of them has
+# at least $\delta - k + 1$ neighbours across, and $k(\delta - k + 1) \ge \delta$ are too many.)
 #
 # **The bound is nearly met.** Take the reward that knows nothing but one image: it puts a single
 # image on top whose digit is just below average, and has all other images in the right order, far

@@ -306,13 +306,18 @@ counted = "; ".join(
     f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in rows.features.value_counts().items())
     for name, rows in tuned.groupby("corpus", sort=False)
 )
+flipped = tuned[tuned.noise_rate > 0].groupby(["corpus", "method"]).features.agg(set)
+lengths = [
+    f"{method} on {name}" for (name, method), kinds in flipped.items() if kinds == {"length"}
+]
 decays = choices.groupby("method").weight_decay.median().sort_values()
 Markdown(
     f"Which features were chosen, over losses and rates: {counted}. The last columns of the table "
     "are the best noisy validation accuracy that each set reached, of all learning rates and "
     "decays. Median weight decay by loss: "
     + ", ".join(f"{method} {decay:g}" for method, decay in decays.items())
-    + "."
+    + f". Lengths alone at every ε > 0: {', '.join(lengths) or 'nobody'}. Where a loss reads other "
+    "features than its neighbours, the figure below compares features as much as losses."
 )
 
 # %% [markdown]
@@ -513,8 +518,8 @@ Markdown("\n".join(lines))
 #
 # As in notebook 05: the share of flipped labels that a head agrees with, minus the share of
 # unflipped ones that it contradicts, at the last epoch. It is 0 for a head that has not seen the
-# flips, and 1 for one that knows them by heart: what symmetry does for a model that comes near 1,
-# heads that stay far below it cannot show.
+# flips, and 1 for one that knows them by heart. Heads that memorise little cannot show what
+# symmetry does for a model that memorises much.
 
 # %%
 memory = trained[(trained.noise_rate > 0) & ~trained.scored & (trained.flips == "uniform")]
@@ -525,6 +530,7 @@ by_loss.unstack().round(3)
 # %% tags=["hide-input"]
 known = memory.groupby("setting").memorised.mean()
 corpus, setting, method = by_loss.idxmax()
+remark = " That is a symmetric loss: symmetry did not keep heads from memorising."
 Markdown(
     "Memorised on average: "
     + "; ".join(
@@ -534,6 +540,7 @@ Markdown(
     )
     + f". By corpus, setting and loss it is {by_loss.min():.1%} to {by_loss.max():.1%}, the most "
     f"with {method} on {corpus} at the {setting} setting."
+    + (remark if losses.get(method).symmetric else "")
 )
 
 # %% [markdown]

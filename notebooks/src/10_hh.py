@@ -12,8 +12,9 @@
 # %% [markdown]
 # # 10 · Anthropic HH: preferences of people
 #
-# You will train language models on comparisons that people made, with a known share of the labels
-# flipped, and see how far a judge that can itself be wrong tells the losses apart.
+# You will see how language models are trained on comparisons that people made, with a known share
+# of the labels flipped, and how far a judge that can itself be wrong tells the losses apart; on a
+# laptop only that the code runs.
 #
 # - Paper: Section 5.2 (Figure 5 and Table 2 here).
 # - Reads → writes: Anthropic HH, the section `hh` of the profile → `fig5_hh_win_rate`,

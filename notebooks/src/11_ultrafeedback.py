@@ -12,8 +12,9 @@
 # %% [markdown]
 # # 11 · UltraFeedback: preferences of a large model
 #
-# You will run the experiment of notebook 10 on labels that no person gave, and see what changes
-# when the annotator is a language model that gives scores.
+# You will see how the experiment of notebook 10 is run on labels that no person gave, and what
+# changes when the annotator is a language model that gives scores; on a laptop only that the code
+# runs.
 #
 # - Paper: Section 5.2 (Figure 6 and Table 3 here).
 # - Reads → writes: UltraFeedback-binarized, the section `ultrafeedback` of the profile →
@@ -106,8 +107,9 @@ Markdown(
 # Flips leave the majority where it was; a taste moves it across ½; and calibrated losses follow the
 # majority. Where a model can tell such pairs apart, *every* one of these losses, symmetric or not,
 # learns that the longer answer is better. The study below flips at random, on top of whatever
-# tastes the labels have. So it tests robustness to flips and says nothing about tastes, which are
-# the paper's second open question.
+# tastes the labels have. So it tests robustness to flips and says nothing about tastes; the paper's
+# second open question is noise that depends on the pair (notebook 13), of which they are the
+# harmful kind.
 #
 # ## The pairs
 
@@ -143,8 +145,9 @@ pair if len(pair) else None
 # %% [markdown]
 # The same checks as in notebook 10: the policies' pairs, the judge's and the test pairs share no
 # prompt, and flips nest. Then the yardstick for any judge, the rule that the longer answer is
-# better, and how long the answers are. If the labels have a taste for length, the rule agrees with
-# more than half of them.
+# better, and how long the answers are. What is the rule's share of the labels worth as a sign of a
+# taste? More than half may be a taste, or longer answers may be better; less than half does not
+# rule a taste out.
 
 # %% tags=["check"]
 if split:

@@ -822,11 +822,14 @@ below = (collapse.estimate < 0).sum()
 helps = by_epoch["chosen"] > by_epoch["final"]
 narrowed = "closes part of the gap" if helps else "does not help, against what we expected"
 losses_read = ", ".join(f"{figures.label(name)} {gap_:+.3f}" for name, gap_ in by_loss.items())
+(looks,) = {run.epochs // run.eval_every for run in planned}
+halves = ", half the training and all of it, so this says nothing about early stopping"
 Markdown(
     samples.describe_matched(collapse)
     + f"\n\n{below} of {len(collapse)} differences lie below 0. By loss, at the final epoch: "
     f"{losses_read}. Choosing the epoch {narrowed}: on average {by_epoch['final']:+.3f} at the "
-    f"final and {by_epoch['chosen']:+.3f} at the chosen one. (The rows of one seed share its "
+    f"final and {by_epoch['chosen']:+.3f} at the chosen one; the choice was between "
+    f"{looks} points of a training{halves if looks == 2 else ''}. (The rows of one seed share its "
     "images, so that they are no independent replications.)\n\n"
     f"Sets of the same n(1 − 2ε)² at two rates above 0:\n\n{samples.describe_noisy(final)}"
 )

@@ -58,7 +58,7 @@ from IPython.display import Markdown
 from scipy.stats import binom
 
 from sympo import audit, judge, preferences, rating, stats
-from sympo.book import figures, your_data
+from sympo.book import figures, retold, your_data
 from sympo.rating_widget import rate
 from sympo.studies import profiles, sources
 from sympo.studies.alignment import gold, training
@@ -522,9 +522,13 @@ for found_dependence in rated.dependence:
 # pairs for the same certainty (T10), and no loss buys them back. What a symmetric loss does is *not
 # to be misled* (T3, T7): its minimisers are those of the clean labels, and it lets go of what it
 # cannot fit (T9). What this companion measured is mixed, and notebook 00 counts it: ahead on MNIST
-# at high rates, most clearly where training goes on too long; at equal distance from the reference
-# no advantage that held in notebook 09.
-#
+# at high rates, most clearly where training goes on too long. And at equal distance from the
+# reference?
+
+# %% tags=["hide-input"]
+Markdown(retold.retell_equal_kl(profiles.resolve_profile(profile)))
+
+# %% [markdown]
 # So the honest answer to "which loss" is: try both with the same budget and let **held-out pairs
 # with their noisy labels** choose. Under noise that does not depend on the pair their accuracy is
 # $(1-2\varepsilon)\,\mathrm{acc}+\varepsilon$, an increasing function of what we want (T13). We do

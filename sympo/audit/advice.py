@@ -158,8 +158,8 @@ def _choose_loss(rate: Rate, audit: "Audit") -> list[str]:
             "of .2 to .4 when trained to the last epoch; the lead was smaller, or not seen, where "
             "the epoch was chosen on noisy held-out pairs. On answers in words they beat the "
             "logistic loss on some data sets and not on others. Small language models trained with "
-            "SymPO won a little more often than with DPO at the paper's β; at equal KL from the "
-            "reference they did not, and lost where pairs were fresh."
+            "SymPO won a little more often than with DPO at the paper's β; most lay too far from "
+            "the reference to be compared at equal KL."
         )
     else:
         choice = (

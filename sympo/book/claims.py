@@ -31,6 +31,8 @@ GROUPS = (
     "open question",
     "beyond the paper",
 )
+# Evidence of a row that was run and is not measured all the same: no further run is missing.
+TOO_FEW = "measured in too few seeds"
 COLUMNS = ["id", "group", "claim", "paper", "notebook", "evidence", "verdict", "decided by"]
 
 
@@ -44,7 +46,6 @@ class Claim:
         figure: the stem of the figure or table that shows it.
         table, row: of a measured claim, the table's stem and cells that tell its row from all
             others.
-        at_least: the size of the difference that is claimed.
         within: the size that no difference exceeds, where it is claimed that there is none to
             speak of, by models that are known to have learned something. Without either the row
             has a verdict.
@@ -59,7 +60,6 @@ class Claim:
     figure: str | None = None
     table: str | None = None
     row: dict[str, Any] = field(default_factory=dict)
-    at_least: float | None = None
     within: float | None = None
     check: str | None = None
 
@@ -218,17 +218,14 @@ def _find_rows(table: pd.DataFrame, cells: dict[str, Any]) -> list[Any]:
 
 
 def _decide(claim: Claim, row: Any) -> str:
-    if claim.at_least is not None:
-        # without an interval neither holds
-        if row.low >= claim.at_least:
-            return "reproduced"
-        return "contradicted" if row.high < claim.at_least else "not seen at this scale"
     if claim.within is not None:
         return stats.verdict_agreement(row, learned=True, margin=claim.within)
     return str(row.verdict)
 
 
 def _describe_briefly(row: Any) -> str:
+    if pd.isna(row.estimate):
+        return f"{TOO_FEW}: {row.n}"
     interval = f" ({row.low:+.3f} to {row.high:+.3f})" if row.n >= stats.FEWEST else ""
     return f"{row.estimate:+.3f}{interval}, n = {row.n}"
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sympo import stats
@@ -65,6 +66,54 @@ def contrast_comparisons(
     return pd.concat(contrasts, names=names).reset_index(names).reset_index(drop=True)
 
 
+def spend(rows: pd.DataFrame, budget: float) -> float:
+    """The win rate of one seed's policies at a KL of `budget` nats, between the two nearest.
+
+    Between them it is interpolated along √KL, on which a gain starts as a straight line. A line
+    beyond the nearest policy, or the farthest, is no measurement.
+
+    Args:
+        rows: a row per policy, with the columns kl and win_rate.
+    Returns:
+        NaN where no policy is nearer than the budget, or none farther.
+    Check: tests/book/test_contrasts.py.
+    """
+    rows = rows.sort_values("kl")
+    distance = np.sqrt(rows.kl)
+    win_rate = np.interp(np.sqrt(budget), distance, rows.win_rate, left=np.nan, right=np.nan)
+    return float(win_rate)
+
+
+def contrast_at_budget(table: pd.DataFrame, *, budget: float) -> pd.DataFrame:
+    """Each SymPO loss minus DPO in win rate at one KL, paired by the seeds that `spend` measures.
+
+    Where it measures both in fewer than half of the seeds, the rest is no sample of them: the row
+    has the number of such seeds alone, and is "not measured".
+
+    Args:
+        table: columns method, noise_rate, seed, kl and win_rate, a row per policy.
+        budget: nats.
+    Returns:
+        the columns of `contrast_policies`, a row per loss and noise rate.
+    Check: tests/book/test_contrasts.py.
+    """
+    cells = table.groupby(["noise_rate", "method", "seed"])[["kl", "win_rate"]]
+    wins = cells.apply(spend, budget).unstack("method")
+    ours = [name for name in in_order(wins) if name.startswith("sympo_")]
+    both = wins[ours].notna().mul(wins.dpo.notna(), axis=0)
+    by_rate = both.groupby("noise_rate")
+    wins[ours] = wins[ours].where(by_rate.transform("mean") >= 0.5)
+    measured = wins.stack().dropna().rename("win_rate").reset_index()
+    contrasts = contrast_policies(measured, values=["win_rate"])
+    counts = by_rate.sum().rename_axis(columns="method").stack()
+    contrasts = contrasts.set_index(counts.index.names).reindex(counts.index)
+    verdicts = contrasts.verdict.astype(object).fillna("not measured")
+    contrasts = contrasts.assign(value="win_rate", baseline="dpo", n=counts, verdict=verdicts)
+    # without any measurement there is nothing but objects
+    contrasts = contrasts.reset_index().infer_objects()
+    return contrasts[["value", *contrasts.columns.drop("value")]]
+
+
 def name_difference(row: Any) -> str:
     """What is subtracted from what, by their labels: "SymPO ramp − DPO".
 
@@ -82,6 +131,8 @@ def describe_difference(row: Any) -> str:
     Args:
         row: of `stats.contrasts`, or a `stats.Difference`.
     """
+    if pd.isna(row.estimate):
+        return f"no number (measured in too few seeds: {row.n})"
     if row.n < stats.FEWEST:
         return f"{row.estimate:+.3f} (n = {row.n}, too few for an interval)"
     name, p = ("Holm p", row.p_holm) if hasattr(row, "p_holm") else ("p", row.p)

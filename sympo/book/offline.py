@@ -411,10 +411,12 @@ def describe_policies(table: pd.DataFrame, source: str) -> str:
 
 
 def not_measured(profile: str) -> str:
-    """The sentence that stands in for results where there are none."""
+    """The sentences that stand in for results where there are none."""
     return (
-        f"**Not measured**: there are no {profile} records of this study yet, so nothing is "
-        "claimed about it."
+        f"**Not measured here**: there are no {profile} records of this study yet. This neither "
+        "supports nor contradicts Section 5.2, which reports that SymPO wins more often than DPO "
+        "under flips. Until there are, this study tests nothing of it on a model that people use. "
+        "For a decision today see [notebook 15](15_your_data.ipynb)."
     )
 
 

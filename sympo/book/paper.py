@@ -300,6 +300,30 @@ def summarise(verdicts: Iterable[str]) -> str:
     return f"{counts.sum()} {noun}: {listed}"
 
 
+def say_whose(verdicts: pd.DataFrame) -> str:
+    """Whose statements were reproduced and contradicted: the paper's, where it makes them, or ours.
+
+    A statement of the paper's was tested in a setting of ours where the column paper says so.
+
+    Args:
+        verdicts: of `claims.judge_claims`.
+    Check: tests/book/test_paper.py.
+    """
+    asked = verdicts.group == "beyond the paper"
+    elsewhere = ~asked & verdicts.paper.str.contains(r"\bours\b")
+    whose = [~asked & ~elsewhere, elsewhere, asked]
+    won, lost = (
+        [(verdicts.verdict[part] == verdict).sum() for part in whose]
+        for verdict in ("reproduced", "contradicted")
+    )
+    return (
+        f"Of the {sum(won)} reproduced, {won[0]} are statements of the paper in the setting in "
+        f"which it makes them, {won[1]} its statements in a setting of ours, and {won[2]} "
+        f"questions that this companion asks. Of the {sum(lost)} contradicted these are {lost[0]}, "
+        f"{lost[1]} and {lost[2]}."
+    )
+
+
 def write_group(verdicts: pd.DataFrame, group: str) -> str:
     """The claims of a group as Markdown, each beside the figure or table that it is shown in.
 
@@ -394,6 +418,8 @@ def write_results(profile: str) -> str:
 def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
     """Which runs the claims that are not measured wait for, by notebook.
 
+    What was run, and is measured in too few seeds, waits for none.
+
     Args:
         verdicts: of `claims.judge_claims`.
     Returns:
@@ -401,7 +427,8 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
         runs, and the command that trains them before the study's others; counted from the claims'
         rows and the gpu profile.
     """
-    waiting = set(verdicts.id[verdicts.verdict == "not measured"])
+    missing = (verdicts.verdict == "not measured") & ~verdicts.evidence.str.match(claims.TOO_FEW)
+    waiting = set(verdicts.id[missing])
     cells: dict[str, list[dict[str, Any]]] = {}
     for claim in claims.read_claims():
         if claim.id in waiting and claim.notebook:

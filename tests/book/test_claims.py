@@ -50,7 +50,7 @@ SUMMARY = {
     )
     + product_of(
         "{data}-{regime}-{method}-dpo-{rate}",
-        data=["gold", "gold-own-beta", "gold-equal-kl"],
+        data=["gold"],
         regime=REGIMES,
         method=POLICIES["method"],
         rate=[0.3, 0.4],
@@ -60,23 +60,6 @@ SUMMARY = {
         regime=REGIMES,
         method=POLICIES["method"],
         baseline=["cdpo", "rdpo", "ropo"],
-    ),
-    "under noise, less lost and more pairs in order": product_of(
-        "gold-falls-less-{regime}-{method}-dpo", regime=REGIMES, method=POLICIES["method"]
-    )
-    + product_of(
-        "gold-accuracy-{regime}-{method}-dpo-{rate}",
-        regime=REGIMES,
-        method=POLICIES["method"],
-        rate=[0.3, 0.4],
-    ),
-    "up to 15%": product_of(
-        "{data}-15-points-{method}-dpo-0.4",
-        data=["hh", "ultrafeedback"],
-        method=POLICIES["method"],
-    )
-    + product_of(
-        "gold-15-points-{regime}-{method}-dpo-0.4", regime=REGIMES, method=POLICIES["method"]
     ),
     "mechanism 1": ["classification"],
     "mechanism 2": ["noise-equivalence"],
@@ -91,9 +74,7 @@ SUMMARY = {
     "no noise rate to be told": ["correction"],
     "degrades under high noise": [
         "gradient",
-        *product_of(
-            "poor-policy-{regime}-{method}", regime=REGIMES, method=["dpo", *POLICIES["method"]]
-        ),
+        *product_of("poor-policy-{regime}-dpo", regime=REGIMES),
         "falls-behind-ramp-logistic-0.45-final",
         "falls-behind-ramp-hinge-0.45-final",
     ],
@@ -249,9 +230,11 @@ class World:
     def write_claims(self, *entries):
         (self.notebooks / "claims.yaml").write_text(yaml.safe_dump(list(entries)))
 
-    def write_table(self, *, low=0.05, high=0.15, n=5, verdict="reproduced", folder=None):
+    def write_table(
+        self, *, estimate=0.1, low=0.05, high=0.15, n=5, verdict="reproduced", folder=None
+    ):
         rows = [
-            ("ramp", 0.4, 0.1, low, high, n, 0.01, verdict),
+            ("ramp", 0.4, estimate, low, high, n, 0.01, verdict),
             ("ramp", 0.2, 9.0, 9.0, 9.0, 9, 0.01, "contradicted"),
             ("sigmoid", 0.4, 9.0, 9.0, 9.0, 9, 0.01, "contradicted"),
         ]
@@ -297,21 +280,25 @@ def test_of_two_seeds_no_interval_is_shown(world):
     assert (row.verdict, row.evidence) == ("not seen at this scale", "+0.100, n = 2")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.15, 0.3, "reproduced"),
-        (0.16, 0.3, "reproduced"),
-        (0.05, 0.14, "contradicted"),
-        (0.05, 0.15, "not seen at this scale"),
-        (0.14, 0.3, "not seen at this scale"),
-        (None, None, "not seen at this scale"),
-    ],
-)
-def test_a_size_that_is_claimed_is_compared_with_the_interval(world, low, high, expected):
-    world.write_claims({**MEASURED, "at_least": 0.15})
-    world.write_table(low=low, high=high, verdict="reproduced")
-    assert judge().verdict["a"] == expected
+def test_a_row_of_too_few_seeds_is_not_measured_and_says_so(world):
+    world.write_table(low=None, high=None, n=4, verdict="not measured", estimate=None)
+    row = judge().loc["a"]
+    assert (row.verdict, row.evidence) == ("not measured", "measured in too few seeds: 4")
+
+
+# What the summary says of standard losses, and what the paper asks at one β: the same of SymPO
+# losses, at other β, at equal KL and in other units are questions of this companion's.
+OURS = "gold-(own-beta|equal-kl|accuracy|falls-less)-.*|poor-policy-.*-sympo_.*"
+
+
+def test_what_the_paper_does_not_claim_is_beyond_it():
+    found = [claim for claim in CLAIMS if re.fullmatch(OURS, claim.id)]
+    assert len(found) == 3 * 8 + 4 + 4
+    assert {(claim.group, claim.paper) for claim in found} == {("beyond the paper", "ours")}
+
+
+def test_the_largest_of_several_gains_is_no_claim_about_one():
+    assert not [claim.id for claim in CLAIMS if re.search("15.points|15%", claim.claim)]
 
 
 @pytest.mark.parametrize(
@@ -466,7 +453,7 @@ def test_an_exercise_is_no_evidence_for_a_claim(world, place):
 
 
 def test_a_smoke_run_decides_nothing(world):
-    world.write_claims(MEASURED, {**MEASURED, "id": "c", "at_least": 0.1})
+    world.write_claims(MEASURED, {**MEASURED, "id": "c", "within": 0.1})
     world.write_table(folder=world.root / "build" / "smoke" / "figures" / "data")
     assert set(judge("smoke").verdict) == {"smoke: these numbers mean nothing"}
 

@@ -6,7 +6,13 @@ import pytest
 from scipy import stats as scipy_stats
 
 from sympo import stats
-from sympo.book.contrasts import contrast_policies, describe_contrasts, describe_difference
+from sympo.book.contrasts import (
+    contrast_at_budget,
+    contrast_policies,
+    describe_contrasts,
+    describe_difference,
+    spend,
+)
 
 METHODS = ("dpo", "cdpo", "rdpo", "ropo", "ipo", "sympo_sigmoid", "sympo_ramp")
 SEEDS = {0.0: 3, 0.4: 4}
@@ -113,3 +119,66 @@ def test_without_policies_there_are_no_contrasts(table):
     assert describe_contrasts(contrasts) == ""
     for none in (table.iloc[:0], table[table.method == "ipo"]):
         assert contrast_policies(none, values=["win_rate"]).empty
+
+
+# At a budget of KL
+
+
+def policies_of(method, kl, *, seed=0, lead=0.0):
+    """A policy at each KL, whose gain is a tenth of its root, and a lead."""
+    rows = pd.DataFrame({"kl": kl, "method": method, "noise_rate": 0.4, "seed": seed})
+    return rows.assign(win_rate=0.5 + 0.1 * np.sqrt(rows.kl) + lead)
+
+
+@pytest.mark.parametrize("budget", [0.2499, 4.0001, 0.0])
+def test_beyond_the_nearest_and_the_farthest_policy_nothing_is_measured(budget):
+    assert np.isnan(spend(policies_of("dpo", [4.0, 0.25, 1.0]), budget))
+
+
+@pytest.mark.parametrize("budget", [0.25, 0.3, 1.0, 2.0, 4.0])
+def test_between_two_policies_a_gain_grows_like_the_root(budget):
+    found = spend(policies_of("dpo", [4.0, 0.25, 1.0]), budget)
+    assert np.isclose(found, 0.5 + 0.1 * np.sqrt(budget))
+
+
+def cross_budget(reaching):
+    """DPO on both sides of one nat in every seed, and SymPO sigmoid in `reaching` of them."""
+    numbers = np.random.default_rng(0).normal(0.1, 0.01, 10)
+    parts = []
+    for seed, lead in enumerate(numbers):
+        nearest = 0.5 if seed < reaching else 1.5
+        parts.append(policies_of("dpo", [0.5, 2.0], seed=seed))
+        parts.append(policies_of("sympo_sigmoid", [nearest, 2.0], seed=seed, lead=lead))
+    return pd.concat(parts, ignore_index=True), numbers[:reaching]
+
+
+@pytest.mark.parametrize("reaching", [0, 1, 4])
+def test_a_row_that_most_seeds_do_not_reach_is_not_measured(reaching):
+    (row,) = contrast_at_budget(cross_budget(reaching)[0], budget=1.0).itertuples()
+    assert (row.value, row.method, row.baseline) == ("win_rate", "sympo_sigmoid", "dpo")
+    assert (row.verdict, row.n) == ("not measured", reaching)
+    assert np.isnan([row.estimate, row.low, row.high, row.p_holm]).all()
+    numbers = contrast_at_budget(cross_budget(reaching)[0], budget=1.0)
+    assert {str(numbers[name].dtype) for name in ("estimate", "low", "p_holm")} == {"float64"}
+    told = describe_contrasts(contrast_at_budget(cross_budget(reaching)[0], budget=1.0))
+    assert f"too few seeds: {reaching}): **not measured**" in told
+
+
+@pytest.mark.parametrize("reaching", [5, 10])
+def test_from_half_of_the_seeds_on_the_seeds_that_reach_it_are_compared(reaching):
+    table, leads = cross_budget(reaching)
+    (row,) = contrast_at_budget(table, budget=1.0).itertuples()
+    interval = stats.mean_interval(leads)
+    assert np.allclose([row.estimate, row.low, row.high], interval[:3])
+    assert (row.n, row.verdict) == (reaching, "reproduced")
+
+
+def test_holm_does_not_count_what_is_not_measured():
+    table = cross_budget(10)[0]
+    far = table[table.method != "dpo"].assign(method="sympo_ramp", kl=table.kl + 9)
+    rows = contrast_at_budget(pd.concat([table, far]), budget=1.0).set_index("method")
+    assert rows.verdict["sympo_ramp"] == "not measured"
+    assert rows.p_holm["sympo_sigmoid"] == rows.p["sympo_sigmoid"]
+    # and neither does DPO stopping short leave a measurement
+    short = table.assign(kl=table.kl.where(table.method != "dpo", table.kl / 9))
+    assert set(contrast_at_budget(short, budget=1.0).verdict) == {"not measured"}

@@ -175,7 +175,7 @@ def test_notebook_without_data_says_so_and_measures_nothing(name, root, no_data)
         "Set SYMPO_DATA to a folder that holds"
     )
     assert text.count(sentence) == 1
-    assert "**Not measured**: there are no smoke records" in text
+    assert "**Not measured here**: there are no smoke records" in text
     assert results(root) == [f"{name}.json"]
 
 
@@ -190,7 +190,7 @@ def test_a_full_run_needs_its_data(name, profile, root, no_data):
 @each_notebook
 def test_laptop_neither_draws_nor_saves_its_few_steps(name, root):
     shown = run_cells(name, "laptop", **FEW)
-    assert "**Not measured**: there are no gpu records" in texts(shown)
+    assert "**Not measured here**: there are no gpu records" in texts(shown)
     assert not [each for each in shown if isinstance(each, Figure)]
     # an exercise of few runs leaves the profile's results as they were
     assert results(root) == []

@@ -195,7 +195,9 @@ def test_a_laptop_shows_the_committed_results_of_a_gpu(committed, table, tmp_pat
     results = offline.collect_results([record("dpo", 1, accuracy=0.7)], config, stem="fig5")
     assert results.profile == "gpu"
     assert results.table.win_rate.tolist() == (table.win_rate.tolist() if committed else [])
-    assert "no gpu records" in offline.not_measured(results.profile)
+    told = offline.not_measured(results.profile)
+    assert "no gpu records" in told
+    assert "neither supports nor contradicts Section 5.2" in told
 
 
 def test_metrics_are_means_over_seeds_with_an_interval_of_the_win_rate(table):

@@ -124,6 +124,14 @@ def test_what_two_conditions_of_t7_can_be_spared_for(gaps):
         assert (margins[met] > 0).all()
 
 
+@pytest.mark.parametrize("theorem", ["T3", "T5", "T7", "T8"])
+def test_who_wins_more_often_is_more_than_a_theorem_about_the_best_reward_says(theorem):
+    (entry,) = [each for each in GRAPH["theorems"] if each["id"] == theorem]
+    kinds = paper.list_experiments(entry)
+    assert kinds
+    assert set(kinds.values()) == {"prompted"}
+
+
 def test_every_link_of_the_page_leads_to_a_heading(verdicts):
     tables = (
         paper.tabulate_assumptions()["shown in"],
@@ -375,10 +383,27 @@ def test_a_queue_trains_first_what_the_claims_name(study, profile):
 
 def test_every_claim_may_wait(verdicts):
     """A clone in which nothing has been trained yet."""
-    waiting = paper.list_missing_runs(verdicts.assign(verdict="not measured"))
+    nothing = verdicts.assign(verdict="not measured", evidence="not run yet")
+    waiting = paper.list_missing_runs(nothing)
     asked = {claim.notebook for claim in claims.read_claims() if claim.notebook}
     assert len(waiting) == len(asked)
     assert waiting.claims.sum() == sum(bool(claim.notebook) for claim in claims.read_claims())
+
+
+def test_what_was_run_and_reaches_too_few_seeds_waits_for_no_run(verdicts):
+    reached = verdicts.assign(verdict="not measured", evidence="measured in too few seeds: 2")
+    assert paper.list_missing_runs(reached).empty
+
+
+def test_a_contradicted_question_of_ours_contradicts_nothing_that_the_paper_says(few):
+    few = few.assign(verdict="contradicted").assign(paper=["1", "2, in a study of ours", "3", "4"])
+    few.loc[3, "group"] = "beyond the paper"
+    few.loc[0, "verdict"] = "reproduced"
+    assert paper.say_whose(few) == (
+        "Of the 1 reproduced, 1 are statements of the paper in the setting in which it makes them, "
+        "0 its statements in a setting of ours, and 0 questions that this companion asks. Of the 3 "
+        "contradicted these are 1, 1 and 1."
+    )
 
 
 def test_a_question_without_a_verdict_is_not_measured(verdicts):

@@ -32,13 +32,13 @@ _REGIMES = {
 
 @style()
 def fig3_gold_win_rate(table: pd.DataFrame) -> Figure:
-    """True win rate of each method's policies at the paper's β, as the noise rate grows. On the
-    axes the share $ε$ of labels that are flipped and how often an answer of the policy has a higher
-    true reward than one of the SFT model, from which every policy started: ½ (dotted) means nothing
-    gained. Left, every pair is seen once; right, few pairs are seen often, so that flips can be
-    learned by heart. Large markers are means, bars are 95% intervals over seeds, small points are
-    single seeds. Look at the slopes: noise costs every method, and a lead that is there at $ε = 0$
-    already is not owed to noise.
+    """True win rate of DPO's policies and those of two SymPO losses at the paper's β, as the noise
+    rate grows. On the axes the share $ε$ of labels that are flipped and how often an answer of the
+    policy has a higher true reward than one of the SFT model, from which every policy started: ½
+    (dotted) means nothing gained. Left, every pair is seen once; right, few pairs are seen often,
+    so that flips can be learned by heart. Large markers are means, bars are 95% intervals over
+    seeds, small points are single seeds. Look at the slopes: noise costs every method, and a lead
+    that is there at $ε = 0$ already is not owed to noise.
 
     Where there are fewer than three seeds there are no bars: two say nothing. A method that was run
     at one noise rate alone makes no line, and is left out.
@@ -71,10 +71,10 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
     to the SFT model in nats, on a square-root scale, on which a gain starts as a straight line, and
     the true win rate against that model, which starts at ½ (dotted). A row is a noise rate $ε$, and
     a column a regime: pairs seen once, or few pairs seen often. Large markers are means over seeds
-    at one $β$, joined from the largest to the paper's; small points are single policies, and a few
-    that ran away may pull a mean far from the others. Look at which line is higher at the same KL,
-    above all at the vertical line, the budget of the comparison at equal KL: farther to the right
-    is not better, only farther.
+    at one $β$, joined from the largest to the paper's, and before the first nothing is measured;
+    small points are single policies, and a few that ran away may pull a mean far from the others.
+    Look at which line is higher at the same KL, above all at the vertical line, the budget of the
+    comparison at equal KL: farther to the right is not better, only farther.
 
     Args:
         table: columns regime, method, noise_rate, beta, seed, kl, win_rate, budget (nats, the same

@@ -63,9 +63,10 @@ def _thin_log_axis(axes: Axes, ticks: list[float]) -> None:
 def fig_t10_guarantee(curves: pd.DataFrame, draws: pd.DataFrame) -> Figure:
     """How often the order of three answers is lost, by the number of labels for each pair. Left:
     against the labels a pair, $n$, a curve per noise rate ε. Right: against $n(1-2ε)^2$, what those
-    labels are worth by T10, where the curves should fall into one. Solid: how often the condition
-    of the statement fails, exactly. Dotted: its bound. A point with its 95% interval is the share
-    of drawn data sets in which some minimiser of the ramp loss lacks the order.
+    labels are worth by T10, where the curves come near one. Sure pairs pay more (e). Solid: how
+    often the condition of the statement fails, exactly. Dotted: its bound. A point with its 95%
+    interval is the share of drawn data sets in which some minimiser of the ramp loss lacks the
+    order.
 
     Args:
         curves: columns noise_rate, labels, effective, failure, bound.
@@ -84,7 +85,7 @@ def fig_t10_guarantee(curves: pd.DataFrame, draws: pd.DataFrame) -> Figure:
     panels[0].set(yscale="log", ylim=(1e-3, 1.3), ylabel="P(the order is lost)")
     panels[0].set_xlabel("labels a pair, n")
     panels[0].set_title("noise costs labels …")
-    panels[1].set_title("… by the same factor throughout")
+    panels[1].set_title("… by about (1 − 2ε)⁻²")
     panels[1].set_xlabel("n·(1 − 2ε)²")
     _thin_log_axis(panels[0], [10, 100, 1000])
     _thin_log_axis(panels[1], [3, 10, 30, 100])

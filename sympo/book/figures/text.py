@@ -47,8 +47,8 @@ def fig13_real_text(table: pd.DataFrame) -> Figure:
     head agrees with, at the last epoch and each loss's own setting. Symmetric losses are solid,
     others dashed; bars are 95% intervals over seeds, which leave out the chance in the test
     prompts. Dotted are chance and “the longer answer is better”, a rule that learns nothing. Look
-    at how little tells the losses apart beside what the flips cost, and at which heads lie above
-    the rule.
+    at which heads lie above the rule, and at how far the losses lie apart beside what the flips
+    cost. Each loss reads the features chosen for it, so that a panel compares features as well.
 
     Args:
         table: columns corpus, method, noise_rate, seed, accuracy (ties ½), longer (that of "the
