@@ -244,12 +244,13 @@ Markdown(paper.write_not_replicated(verdicts[ours]))
 #
 # A claim without a verdict waits for runs that nobody has made yet. Which ones follows from the
 # claims themselves: the methods and noise rates that they name, with as many seeds of each as
-# profile gpu has. One command trains them, and goes on where it was interrupted;
-# `python -m sympo records status` lists them one by one, with those of the learning-rate probe.
+# profile gpu has. One command trains them before all others of their study, and goes on where it
+# was interrupted. What a GPU needs for it, how long a seed takes and where to send the records is
+# in the [README](../README.md#fill-in-the-missing-runs).
 
 # %% tags=["hide-input"]
 missing = paper.list_missing_runs(verdicts)
-text = figures.to_markdown(missing.astype(str), "lrllrl")
+text = figures.to_markdown(missing.astype(str), "lrrll")
 Markdown(text if len(missing) else "Nothing is missing.")
 
 # %% [markdown]

@@ -8,7 +8,6 @@ import html
 import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -423,9 +422,9 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
     Args:
         verdicts: of `claims.judge_claims`.
     Returns:
-        columns notebook (its title), claims (how many wait), methods (their labels), noise rates,
-        runs, and the command that trains them before the study's others; counted from the claims'
-        rows and the gpu profile.
+        columns notebook (its title), claims (how many wait), runs (how many), "which" (the seeds of
+        each method at each noise rate), and the command that trains them before the study's others;
+        from the claims' rows and the gpu profile.
     """
     missing = (verdicts.verdict == "not measured") & ~verdicts.evidence.str.match(claims.TOO_FEW)
     waiting = set(verdicts.id[missing])
@@ -441,12 +440,17 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
         methods = in_order(name for name in named if name in METHODS)
         rates = sorted({row["noise_rate"] for row in each if "noise_rate" in row})
         section = sections.get(study_of(name), {})
-        runs = sum(_count_seeds(section, *each) for each in product(methods, rates))
+        seeds = {
+            rate: {method: _count_seeds(section, method, rate) for method in methods}
+            for rate in rates
+        }
+        runs = sum(sum(counts.values()) for counts in seeds.values())
+        which = "; ".join(
+            f"ε = {rate:g}: {_describe_seeds(counts)}" for rate, counts in seeds.items()
+        )
         command = f"`python -m sympo run-all --profile gpu --studies {study_of(name)}`"
-        rates_text = ", ".join(f"{rate:g}" for rate in rates)
-        labels = ", ".join(map(label, methods))
-        rows.append((name_notebook(name), len(each), labels, rates_text, runs, command))
-    columns = ["notebook", "claims", "methods", "noise rates", "runs", "command"]
+        rows.append((name_notebook(name), len(each), runs, which, command))
+    columns = ["notebook", "claims", "runs", "which", "command"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -455,6 +459,15 @@ def _count_seeds(section: dict[str, Any], method: str, noise_rate: float) -> int
     highest = noise_rate == max(section.get("noise_rates", [noise_rate]))
     headline = highest and method in section.get("headline_methods", [])
     return section.get("headline_seeds" if headline else "seeds", 0)
+
+
+def _describe_seeds(counts: dict[str, int]) -> str:
+    """The methods of each number of seeds, the most seeds first."""
+    parts = []
+    for count in sorted(set(counts.values()) - {0}, reverse=True):
+        named = ", ".join(label(method) for method, seeds in counts.items() if seeds == count)
+        parts.append(f"seeds 0 to {count - 1} of {named}")
+    return "; ".join(parts)
 
 
 def answer_questions(verdicts: pd.DataFrame) -> pd.DataFrame:

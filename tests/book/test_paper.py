@@ -362,11 +362,15 @@ def test_missing_runs_are_methods_times_rates_times_seeds(verdicts):
     for_hh = verdicts.id.str.match(r"hh-sympo_ramp-(dpo|ropo)-0\.4")
     waiting.loc[for_hh, "verdict"] = "not measured"
     (row,) = paper.list_missing_runs(waiting).to_dict("records")
-    assert (row["claims"], row["methods"]) == (2, "DPO, ROPO, SymPO ramp")
+    assert row["claims"] == 2
+    assert row["which"] == "ε = 0.4: seeds 0 to 4 of DPO, SymPO ramp; seeds 0 to 2 of ROPO"
     config = study_config("hh", "gpu")
     planned = [run for run in config.runs() if (run.noise_rate, run.beta) == (0.4, config.beta)]
-    waited = [run for run in planned if run.method in ("dpo", "ropo", "sympo_ramp")]
-    assert (row["noise rates"], row["runs"]) == ("0.4", len(waited))
+    methods = ("dpo", "ropo", "sympo_ramp")
+    waited = [run for run in planned if run.method in methods]
+    assert row["runs"] == len(waited)
+    seeds = {method: {r.seed for r in waited if r.method == method} for method in methods}
+    assert seeds == {"dpo": {*range(5)}, "sympo_ramp": {*range(5)}, "ropo": {*range(3)}}
     assert row["command"] == "`python -m sympo run-all --profile gpu --studies hh`"
 
 
