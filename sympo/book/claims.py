@@ -206,6 +206,9 @@ def _judge_measurement(claim: Claim, profile: str) -> tuple[str, str]:
     note = "" if place == profile else f", profile {place}"
     # a smoke run decides nothing, and its tables say so themselves
     verdict = profiles.caveat(profile) or _decide(claim, row)
+    if row.n < stats.FEWEST and not pd.isna(row.estimate):
+        # of a study that has only begun: more runs will tell
+        return f"{_describe_briefly(row)}, too few to tell{note}", "not measured"
     return f"{_describe_briefly(row)}{note}", verdict
 
 

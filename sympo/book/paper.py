@@ -7,7 +7,7 @@ here imports torch.
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import yaml
 from sympo._names import unknown_name
 from sympo.book import claims
 from sympo.book.figures.files import SavedFigure, name_figure, to_markdown
-from sympo.book.figures.style import METHODS, in_order, label
+from sympo.book.figures.style import in_order, label
 from sympo.book.twins import notebooks, read_twin, stem_of, study_of
 from sympo.studies import profiles
 
@@ -422,51 +422,66 @@ def list_missing_runs(verdicts: pd.DataFrame) -> pd.DataFrame:
     Args:
         verdicts: of `claims.judge_claims`.
     Returns:
-        columns notebook (its title), claims (how many wait), runs (how many), "which" (the seeds of
-        each method at each noise rate), and the command that trains them before the study's others;
-        from the claims' rows and the gpu profile.
+        columns notebook (its title), claims (how many wait), runs (how many, as text), "which" (the
+        seeds of each method at each noise rate), and the command that trains them before the
+        study's others. Of studies of language models, from the claims' rows, the gpu profile and
+        the committed results of that profile; of others it is said that all runs are.
     """
     missing = (verdicts.verdict == "not measured") & ~verdicts.evidence.str.match(claims.TOO_FEW)
     waiting = set(verdicts.id[missing])
-    cells: dict[str, list[dict[str, Any]]] = {}
+    by_notebook: dict[str, list[claims.Claim]] = {}
     for claim in claims.read_claims():
         if claim.id in waiting and claim.notebook:
-            cells.setdefault(claim.notebook, []).append(claim.row)
+            by_notebook.setdefault(claim.notebook, []).append(claim)
     sections = profiles.read_profile("gpu")
     rows = []
-    for name, each in cells.items():
-        named = [row.get(key) for row in each for key in ("method", "baseline")]
-        # a claim of 12 is about the heavy tails together
-        methods = in_order(name for name in named if name in METHODS)
-        rates = sorted({row["noise_rate"] for row in each if "noise_rate" in row})
+    for name, each in by_notebook.items():
         section = sections.get(study_of(name), {})
-        seeds = {
-            rate: {method: _count_seeds(section, method, rate) for method in methods}
-            for rate in rates
-        }
-        runs = sum(sum(counts.values()) for counts in seeds.values())
-        which = "; ".join(
-            f"ε = {rate:g}: {_describe_seeds(counts)}" for rate, counts in seeds.items()
-        )
+        runs, which = "all", "those of the study"
+        if "headline_seeds" in section:
+            seeds = _list_missing_seeds(each, section)
+            runs = str(sum(len(found) for methods in seeds.values() for found in methods.values()))
+            which = "; ".join(
+                f"ε = {rate:g}: {_describe_seeds(methods)}" for rate, methods in seeds.items()
+            )
         command = f"`python -m sympo run-all --profile gpu --studies {study_of(name)}`"
         rows.append((name_notebook(name), len(each), runs, which, command))
-    columns = ["notebook", "claims", "runs", "which", "command"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["notebook", "claims", "runs", "which", "command"])
+
+
+def _list_missing_seeds(
+    waiting: Sequence[claims.Claim], section: dict[str, Any]
+) -> dict[float, dict[str, tuple[int, ...]]]:
+    """Noise rate → method → the seeds that profile gpu plans and its committed results lack."""
+    cells = (claim.row for claim in waiting if "noise_rate" in claim.row)
+    wanted = {(row["noise_rate"], row[side]) for row in cells for side in ("method", "baseline")}
+    trained: set[tuple[float, str, int]] = set()
+    for figure in {claim.figure for claim in waiting}:
+        if path := profiles.find_result("gpu", f"data/{figure}.csv"):
+            policies = pd.read_csv(path)[["noise_rate", "method", "seed"]]
+            trained.update(policies.itertuples(index=False, name=None))
+    missing: dict[float, dict[str, tuple[int, ...]]] = {}
+    for rate in sorted({rate for rate, _ in wanted}):
+        for method in in_order(method for at, method in wanted if at == rate):
+            seeds = range(_count_seeds(section, method, rate))
+            found = tuple(seed for seed in seeds if (rate, method, seed) not in trained)
+            if found:
+                missing.setdefault(rate, {})[method] = found
+    return missing
 
 
 def _count_seeds(section: dict[str, Any], method: str, noise_rate: float) -> int:
     """How many seeds a study of language models trains of one method at one noise rate."""
-    highest = noise_rate == max(section.get("noise_rates", [noise_rate]))
-    headline = highest and method in section.get("headline_methods", [])
-    return section.get("headline_seeds" if headline else "seeds", 0)
+    headline = noise_rate == max(section["noise_rates"]) and method in section["headline_methods"]
+    return int(section["headline_seeds" if headline else "seeds"])
 
 
-def _describe_seeds(counts: dict[str, int]) -> str:
-    """The methods of each number of seeds, the most seeds first."""
+def _describe_seeds(missing: dict[str, tuple[int, ...]]) -> str:
+    """The methods that lack the same seeds, the most seeds first."""
     parts = []
-    for count in sorted(set(counts.values()) - {0}, reverse=True):
-        named = ", ".join(label(method) for method, seeds in counts.items() if seeds == count)
-        parts.append(f"seeds 0 to {count - 1} of {named}")
+    for seeds in sorted(set(missing.values()), key=len, reverse=True):
+        named = ", ".join(label(method) for method, found in missing.items() if found == seeds)
+        parts.append(f"seeds {', '.join(map(str, seeds))} of {named}")
     return "; ".join(parts)
 
 

@@ -277,7 +277,8 @@ def test_a_measured_verdict_is_that_of_its_row(world, verdict):
 def test_of_two_seeds_no_interval_is_shown(world):
     world.write_table(low=None, high=None, n=2, verdict="not seen at this scale")
     row = judge().loc["a"]
-    assert (row.verdict, row.evidence) == ("not seen at this scale", "+0.100, n = 2")
+    # the study has only begun
+    assert (row.verdict, row.evidence) == ("not measured", "+0.100, n = 2, too few to tell")
 
 
 def test_a_row_of_too_few_seeds_is_not_measured_and_says_so(world):

@@ -46,14 +46,18 @@ def test_the_frontier_starts_at_the_reference_and_is_means_over_seeds(table):
     cells = [(rate, regime) for rate in (0.0, 0.4) for regime in REGIMES]
     for axes, (rate, regime) in zip(panels, cells, strict=True):
         assert f"ε = {rate:g}, {regime}" in axes.get_title()
-        # of each method its policies first, then the means
-        lines = by_colour(axes.lines[1:4:2])
+        # of each method its policies, their means, and the way to the first of these
+        count = 3 * len(METHODS)
+        lines = by_colour(axes.lines[1:count:3])
+        ways = by_colour(axes.lines[2:count:3])
         shown = table[(table.noise_rate == rate) & (table.regime == regime)]
         for method in METHODS:
             means = shown[shown.method == method].groupby("beta")[["kl", "win_rate"]].mean()
-            drawn = lines[figures.look(method)["color"]].get_xydata()
-            assert np.allclose(drawn[0], (0, 0.5))
-            assert np.allclose(drawn[1:], means[::-1])
+            colour = figures.look(method)["color"]
+            assert np.allclose(lines[colour].get_xydata(), means[::-1])
+            # on it nothing is measured
+            assert ways[colour].get_linestyle() == ":"
+            assert np.allclose(ways[colour].get_xydata(), [(0, 0.5), means.iloc[-1]])
 
 
 def test_each_comparison_is_a_family_of_its_own(table):

@@ -363,12 +363,12 @@ def test_missing_runs_are_methods_times_rates_times_seeds(verdicts):
     waiting.loc[for_hh, "verdict"] = "not measured"
     (row,) = paper.list_missing_runs(waiting).to_dict("records")
     assert row["claims"] == 2
-    assert row["which"] == "ε = 0.4: seeds 0 to 4 of DPO, SymPO ramp; seeds 0 to 2 of ROPO"
+    assert row["which"] == "ε = 0.4: seeds 0, 1, 2, 3, 4 of DPO, SymPO ramp; seeds 0, 1, 2 of ROPO"
     config = study_config("hh", "gpu")
     planned = [run for run in config.runs() if (run.noise_rate, run.beta) == (0.4, config.beta)]
     methods = ("dpo", "ropo", "sympo_ramp")
     waited = [run for run in planned if run.method in methods]
-    assert row["runs"] == len(waited)
+    assert row["runs"] == str(len(waited))
     seeds = {method: {r.seed for r in waited if r.method == method} for method in methods}
     assert seeds == {"dpo": {*range(5)}, "sympo_ramp": {*range(5)}, "ropo": {*range(3)}}
     assert row["command"] == "`python -m sympo run-all --profile gpu --studies hh`"
@@ -383,6 +383,24 @@ def test_a_queue_trains_first_what_the_claims_name(study, profile):
     first = [run for run in config.runs() if config.tier(run) in (plan.HEADLINE, plan.CLAIMED)]
     assert {(run.method, run.noise_rate) for run in first} == named
     assert {run.beta for run in first} == {config.beta}
+
+
+def test_runs_that_are_committed_are_not_missing(verdicts, monkeypatch, tmp_path):
+    policies = [("dpo", 0.4, 0), ("dpo", 0.4, 1), ("ropo", 0.4, 2), ("sympo_ramp", 0.3, 0)]
+    path = tmp_path / "fig5_hh_win_rate.csv"
+    pd.DataFrame(policies, columns=["method", "noise_rate", "seed"]).to_csv(path, index=False)
+    monkeypatch.setattr(
+        profiles, "find_result", lambda profile, name: path if path.name in name else None
+    )
+    waiting = verdicts.assign(verdict="reproduced")
+    for_hh = verdicts.id.str.match(r"hh-sympo_ramp-(dpo|ropo)-0\.4")
+    waiting.loc[for_hh, "verdict"] = "not measured"
+    waiting.loc[for_hh, "evidence"] = "+0.300, n = 1, too few to tell"
+    (row,) = paper.list_missing_runs(waiting).to_dict("records")
+    assert (row["runs"], row["which"]) == (
+        "10",
+        "ε = 0.4: seeds 0, 1, 2, 3, 4 of SymPO ramp; seeds 2, 3, 4 of DPO; seeds 0, 1 of ROPO",
+    )
 
 
 def test_every_claim_may_wait(verdicts):

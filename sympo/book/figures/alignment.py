@@ -71,10 +71,11 @@ def fig4_gold_frontier(table: pd.DataFrame) -> Figure:
     to the SFT model in nats, on a square-root scale, on which a gain starts as a straight line, and
     the true win rate against that model, which starts at ½ (dotted). A row is a noise rate $ε$, and
     a column a regime: pairs seen once, or few pairs seen often. Large markers are means over seeds
-    at one $β$, joined from the largest to the paper's, and before the first nothing is measured;
-    small points are single policies, and a few that ran away may pull a mean far from the others.
-    Look at which line is higher at the same KL, above all at the vertical line, the budget of the
-    comparison at equal KL: farther to the right is not better, only farther.
+    at one $β$, joined from the largest to the paper's; dotted is the way to the first, on which
+    nothing is measured. Small points are single policies, and a few that ran away may pull a mean
+    far from the others. Look at which line is higher at the same KL, above all at the vertical
+    line, the budget of the comparison at equal KL: farther to the right is not better, only
+    farther.
 
     Args:
         table: columns regime, method, noise_rate, beta, seed, kl, win_rate, budget (nats, the same
@@ -120,12 +121,14 @@ def _draw_frontier(axes: Axes, table: pd.DataFrame) -> int:
     for method in in_order(table.method):
         options = look(method)
         rows = table[table.method == method]
-        # by β, so that the line runs along the frontier, from the SFT model itself
+        # by β, so that the line runs along the frontier
         means = rows.groupby("beta")[["kl", "win_rate"]].mean().sort_index(ascending=False)
         point = {"color": options["color"], "marker": options["marker"]}
         axes.plot(rows.kl, rows.win_rate, **point, **small)
-        line = [[0.0, *means.kl], [0.5, *means.win_rate]]
-        axes.plot(*line, **options, label=label(method), markevery=slice(1, None))
+        axes.plot(means.kl, means.win_rate, **options, label=label(method))
+        nearest = means.iloc[0]
+        way = {"color": options["color"], "linestyle": ":", "linewidth": 1}
+        axes.plot([0, nearest.kl], [0.5, nearest.win_rate], **way)
         farthest = max(farthest, means.kl.max())
     axes.set_xscale("function", functions=(np.sqrt, np.square))
     # Few policies lie far beyond all means, and would press these together. The root has no values
