@@ -145,17 +145,15 @@ def _check_sources(contents: dict[str, bytes], folder: Path, file: Path) -> None
     for name, content in contents.items():
         record = json.loads(content)
         kind = study, version = record["config"]["study"], record["version"]
+        theirs = records.list_hashes(record["config"])
         if kind not in ours:
-            ours[kind] = records.find_hashes(study, folder=folder, version=version)
-        theirs = records.list_hashes(record)
-        if ours[kind] and theirs != ours[kind]:
-            here, there = (
-                ", ".join(f"{field} {value[:12]}" for field, value in hashes.items())
-                for hashes in (ours[kind], theirs)
-            )
+            # an empty folder takes what the bundle begins with
+            ours[kind] = records.find_hashes(study, folder=folder, version=version) or theirs
+        if theirs != ours[kind]:
+            here, there = map(records.describe_hashes, (ours[kind], theirs))
             raise ValueError(
-                f"{file}: {name} was made from other data or weights ({there}) than the records "
-                f"of {study} here ({here}), and does not add up with them: import the bundle into "
+                f"{file}: {name} was made from other data or weights ({there}) than other records "
+                f"of {study} ({here}), and does not add up with them: import the bundle into "
                 "another clone"
             )
 

@@ -139,10 +139,10 @@ def run(plan: Plan[AnyRun]) -> Runs:
 def load_complete(plan: Plan[AnyRun]) -> Runs:
     """The records of complete seeds; nothing is trained.
 
-    Losses are compared within seeds, and their means over the same seeds. So a seed counts if all
-    its runs of the first tier have a record; and of the other tiers, runs that differ in their seed
-    alone are taken if there is a record in every seed that counts, or not at all. The probe, which
-    has seeds of its own, is such a whole.
+    Losses are compared within seeds. So a seed counts if all its runs of the first tier have a
+    record; and of the other tiers, runs that differ in their seed alone are taken if there is a
+    record in every seed that counts and that the study plans for them, or not at all. The probe,
+    which has seeds of its own, is such a whole.
     """
     by_run = {run: plan.load(run) for run in plan.list_runs(plan.load)}
     first = min(map(plan.tier, by_run), default=HEADLINE)

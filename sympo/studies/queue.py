@@ -156,7 +156,8 @@ class Clock:
 def plan_studies(names: Sequence[str], profile: str, say: Callable[[str], None]) -> list[Plan[Any]]:
     """The plans of studies, with the sizes of a profile.
 
-    A study whose data cannot be had is left out with a sentence, and the others go on.
+    A study whose data cannot be had, or are others than those of its records here, is left out with
+    a sentence, and the others go on.
 
     Raises:
         ValueError: an unknown study or profile.
@@ -167,10 +168,32 @@ def plan_studies(names: Sequence[str], profile: str, say: Callable[[str], None])
     for config in configs:
         module, _ = profiles.STUDIES[config.study]
         try:
-            plans.append(import_module(module).plan_study(config))
+            planned = import_module(module).plan_study(config)
+            _check_sources(planned)
         except AssetError as error:
             say(f"{config.study}: left out, {error}")
+        else:
+            plans.append(planned)
     return plans
+
+
+def _check_sources(planned: Plan[Any]) -> None:
+    """Refuse to train beside records that the new ones would not add up with.
+
+    Raises:
+        AssetError: that is so.
+    """
+    first = next(iter(planned.list_runs(lambda run: None)), None)
+    if first is None:
+        return
+    own = records.list_hashes(first.config())
+    there = records.find_hashes(planned.study, folder=planned.folder, version=planned.version)
+    if there and there != own:
+        raise AssetError(
+            f"its records in {planned.folder} were made from other data or weights "
+            f"({records.describe_hashes(there)}) than are at hand ({records.describe_hashes(own)}):"
+            " use the same, or move the records away"
+        )
 
 
 class Queue:

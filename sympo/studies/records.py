@@ -285,20 +285,25 @@ def find_hashes(study: str, *, folder: Path, version: int) -> dict[str, str]:
         ValueError: records were made from different files, so they are not of one study.
     """
     found = {
-        tuple(list_hashes(record).items())
+        tuple(list_hashes(record["config"]).items())
         for record in read_folder(folder, study)
         if record["version"] == version
     }
     if len(found) > 1:
         message = f"the records of {study} in {folder} were made from {len(found)} different sets"
-        sets = "; ".join(", ".join(f"{name} {value[:12]}" for name, value in one) for one in found)
+        sets = "; ".join(describe_hashes(dict(one)) for one in found)
         raise ValueError(f"{message} of data and weights ({sets}): move those of all but one away")
     return dict(next(iter(found), ()))
 
 
-def list_hashes(record: Record) -> dict[str, str]:
-    """The sha256 fields of a record's config: of what it was made from."""
-    return {name: value for name, value in record["config"].items() if name.endswith("sha256")}
+def list_hashes(config: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 fields of a run's or a record's config: of what it was made from."""
+    return {name: value for name, value in config.items() if name.endswith("sha256")}
+
+
+def describe_hashes(hashes: Mapping[str, str]) -> str:
+    """The fields of `list_hashes` with the beginning of each hash."""
+    return ", ".join(f"{name} {value[:12]}" for name, value in hashes.items())
 
 
 def read_folder(folder: Path, study: str = "*") -> Iterator[Record]:

@@ -7,12 +7,12 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from tiny_mnist import banded_digits
-from toy_plan import make_plan, toy, train
+from toy_plan import Toy, make_plan, toy, train
 
 from sympo import _files
 from sympo.studies import mnist, plan, profiles, queue, sources
@@ -244,6 +244,36 @@ def test_a_run_that_fails_costs_its_own_time_and_a_study_is_given_up_after_three
     assert sum("FloatingPointError: the loss is NaN" in line for line in lines) == 3
     assert "hh: given up after 3 failures" in lines
     assert waiting.describe() == "trained 1 runs, 5 are left"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashed(Toy):
+    weights_sha256: str
+
+
+def hashed(weights, seed):
+    return Hashed(
+        study="mnist_losses", method="dpo", noise="none", seed=seed, weights_sha256=weights
+    )
+
+
+def test_a_study_is_left_out_whose_records_are_of_other_weights(monkeypatch, folder):
+    """A person with a network has the hub's model, and the records came from the package's."""
+    config = profiles.study_config("mnist_losses", "smoke")
+    plans = {
+        weights: make_plan([hashed(weights, seed) for seed in (0, 1)], study="mnist_losses")
+        for weights in ("package", "hub")
+    }
+    plan.run(replace(plans["package"], list_runs=lambda load: [hashed("package", 0)]))
+    before = names(folder)
+    lines = []
+    for weights, count in (("package", 1), ("hub", 0)):
+        monkeypatch.setattr(mnist, "plan_study", lambda config, w=weights: plans[w])
+        assert len(queue.plan_studies([config.study], "smoke", lines.append)) == count
+    (line,) = lines
+    assert line.startswith("mnist_losses: left out, its records in ")
+    assert "(weights_sha256 package) than are at hand (weights_sha256 hub)" in line
+    assert names(folder) == before
 
 
 def test_a_full_disk_ends_the_queue(monkeypatch):
