@@ -15,7 +15,11 @@ python=${PROJECT_PYTHON:-.venv/bin/python}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-if test -f "$from/results.tgz"; then tar -xzf "$from/results.tgz"; fi
+if ! test -f "$from/records.zip.0"; then
+  echo "there is no records.zip.0 in $from: name the folder that OUT named, with what came back" >&2
+  exit 2
+fi
+if test -f "$from/results.tgz"; then tar -xzf "$from/results.tgz" "build/$PROFILE"; fi
 cat "$from"/records.zip.* > "$work/records.zip"
 # Exit code 1: some records differ from those here, which are kept, and it has said which.
 status=0

@@ -18,6 +18,31 @@ downloads=build/offline_gpu
 # The studies that train SmolLM2.
 LANGUAGE_MODELS="hh gold ultrafeedback"
 
+refuse() {
+  echo "$1" >&2
+  exit 2
+}
+
+# Before anything is removed or downloaded.
+check_inputs() {
+  local bundle package study known
+  test -d "$data" || refuse "there is no folder $data: name the one that SYMPO_DATA names"
+  for bundle in "$@"; do
+    test -f "$bundle" || refuse "there is no bundle $bundle: collect.sh writes one"
+  done
+  for package in $PACKAGES; do
+    grep -qi "^$package==" constraints.txt ||
+      refuse "constraints.txt has no version of $package: take it out of PACKAGES"
+  done
+  known=$(ask "from sympo.studies import profiles; print(*profiles.STUDIES)")
+  for study in $STUDIES; do
+    case " $known " in
+      *" $study "*) ;;
+      *) refuse "STUDIES names $study, which is none of $known" ;;
+    esac
+  done
+}
+
 # A value that the package knows already is read from there, not written here again.
 ask() { PYTHONPATH=$PWD HF_HUB_OFFLINE=1 "$python" -c "$1"; }
 
@@ -134,6 +159,7 @@ report_sizes() {
   fi
 }
 
+check_inputs "$@"
 rm -rf .kit .kit2
 mkdir -p .kit/{wheels,records} .kit2 "$downloads"
 download_wheels

@@ -9,10 +9,14 @@
 # starts n processes of run-all side by side, each with whole seeds of its own.
 set -uo pipefail
 
+usage="usage: OUT=FOLDER bash run.sh SECONDS JOB ..., with a whole number of seconds (see the README)"
+case ${1:-} in
+  '' | *[!0-9]*) echo "$usage" >&2; exit 2 ;;
+esac
+if test $# -lt 2 || test -z "${OUT:-}"; then echo "$usage" >&2; exit 2; fi
 started=$(date +%s)
 budget=$1
 shift
-: "${OUT:?name a folder for what comes back}"
 
 # A transfer may replace what came before it, so everything that has to last is kept elsewhere.
 WORK=${WORK:-$HOME/kit}
@@ -41,7 +45,9 @@ export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$site
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME=$WORK/hf TOKENIZERS_PARALLELISM=false
 # Batches differ in length: blocks that grow leave less memory unused between them.
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
-export SYMPO_COMMIT=$(head -n 1 "$kit/commit.txt")
+SYMPO_COMMIT=$(head -n 1 "$kit/commit.txt")
+if test "$(wc -l < "$kit/commit.txt")" -gt 1; then SYMPO_COMMIT+=-dirty; fi
+export SYMPO_COMMIT
 export SYMPO_DATA=$kit/data SYMPO_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 mkdir -p "$SYMPO_CACHE" "$records"
 
@@ -49,17 +55,21 @@ left() { echo $((budget - $(date +%s) + started)); }
 
 # Beside the machine's own packages and before them: nothing of its environment is changed.
 install_wheels() {
-  test -f "$site/.complete" && return
   ls "$kit"/wheels/*.whl > /dev/null 2>&1 || return 0
+  local installed
+  installed=$site/.$(cd "$kit/wheels" && echo *.whl | cksum | cut -d ' ' -f 1)
+  test -f "$installed" && return
   python3 -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade \
-    --target "$site" "$kit"/wheels/*.whl && touch "$site/.complete"
+    --target "$site" "$kit"/wheels/*.whl && touch "$installed"
 }
 
-# Records from elsewhere: what they hold is not trained.
+# Records from elsewhere: what they hold is not trained. 1 says that some differ from those here.
 import_records() {
   local bundle
   for bundle in "$kit"/records/*.zip; do
-    if test -f "$bundle"; then python3 -m sympo records import "$bundle" --profile "$PROFILE"; fi
+    test -f "$bundle" || continue
+    python3 -m sympo records import "$bundle" --profile "$PROFILE"
+    test $? -le 1 || return 1
   done
 }
 
@@ -155,8 +165,9 @@ run_job() {
   esac
 }
 
+# Its exit code is that of the last job that failed.
 run_jobs() {
-  local job begun status
+  local job begun status failed=0
   nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2> /dev/null ||
     echo "there is no GPU here"
   echo "commit and changed files: $(tr '\n' ' ' < "$kit/commit.txt")"
@@ -168,14 +179,17 @@ run_jobs() {
     begun=$(date +%s)
     run_job "$job"
     status=$?
+    if test $status -ne 0; then failed=$status; fi
     echo "== $job: exit $status, $(($(date +%s) - begun)) s, $(left) s left," \
       "$(find "$records" -name '*.json' | wc -l) records"
     pack
   done
+  return $failed
 }
 
 install_wheels || exit 1
-import_records
-run_jobs "$@" 2>&1 | tee -a "$WORK/log.txt"
+{ import_records && run_jobs "$@"; } 2>&1 | tee -a "$WORK/log.txt"
+status=$?
 pack
 ls -l "$OUT"
+exit $status

@@ -14,16 +14,19 @@ from sympo.studies import profiles
 _LIBRARIES = ("torch", "numpy", "numba", "transformers", "trl")
 # What can change a result. An edited README or executed notebook leaves `modified` false.
 _SOURCES = ("sympo", "notebooks/src", "notebooks/profiles")
+# Behind the hash of SYMPO_COMMIT, as `git describe --dirty` has it.
+_CHANGED = "-dirty"
 
 
 def collect(**extra: Any) -> dict[str, Any]:
     """What a result of now comes from, and whatever `extra` adds.
 
     Where this code is no clone of its own (a copy without git, perhaps inside another repository),
-    SYMPO_COMMIT may name the commit that it was copied from.
+    SYMPO_COMMIT may name the commit that it was copied from, with -dirty behind it if something had
+    been changed.
 
     Returns:
-        commit (None if it is not known), modified (None without a clone, where nobody can tell),
+        commit (None if it is not known), modified (None without a clone, if nobody can tell),
         python, the versions of the libraries that are installed, platform, cpu, gpu, threads.
     Raises:
         ValueError: SYMPO_COMMIT is no hash of a commit.
@@ -32,9 +35,10 @@ def collect(**extra: Any) -> dict[str, Any]:
     # Whoever trains has loaded torch; whoever draws a figure need not wait for it.
     torch = sys.modules.get("torch")
     status = _git("status", "--porcelain", "--", *_SOURCES) if _is_clone() else None
+    commit, modified = _told_commit() if status is None else (_git("rev-parse", "HEAD"), status)
     return {
-        "commit": _told_commit() if status is None else _git("rev-parse", "HEAD"),
-        "modified": None if status is None else bool(status),
+        "commit": commit,
+        "modified": None if modified is None else bool(modified),
         "python": platform.python_version(),
         **{name: number for name in _LIBRARIES if (number := _installed_version(name))},
         "platform": f"{platform.system()} {platform.machine()}",
@@ -51,11 +55,18 @@ def _is_clone() -> bool:
     return top is not None and Path(top).resolve() == profiles.root().resolve()
 
 
-def _told_commit() -> str | None:
-    commit = os.environ.get("SYMPO_COMMIT")
-    if commit and not re.fullmatch(r"[0-9a-f]{7,64}", commit):
-        raise ValueError(f"SYMPO_COMMIT is '{commit}': give the commit's hash, or unset it")
-    return commit or None
+def _told_commit() -> tuple[str | None, bool | None]:
+    """The commit that SYMPO_COMMIT names, and whether there were changes; None if not known."""
+    told = os.environ.get("SYMPO_COMMIT")
+    if not told:
+        return None, None
+    commit, mark, _ = told.partition(_CHANGED)
+    if not re.fullmatch(rf"[0-9a-f]{{7,64}}({_CHANGED})?", told):
+        raise ValueError(
+            f"SYMPO_COMMIT is '{told}': give the commit's hash, with {_CHANGED} behind it if "
+            "something was changed, or unset it"
+        )
+    return commit, bool(mark) or None
 
 
 def _git(*arguments: str) -> str | None:

@@ -86,14 +86,64 @@ def test_what_is_trained_there_is_recorded_here(here, tmp_path):
     assert f"{bundle.name}: {len(made)} records" in came_back
 
 
+def refuse(command: list[str], folder: Path, **variables: str) -> str:
+    """The sentence with which a script ends before it has done anything."""
+    done = subprocess.run(
+        ["bash", *command], cwd=folder, env=os.environ | variables, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) in ((2, ""), (3, ""))
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
 def test_a_second_transfer_without_the_first_is_refused(here, tmp_path):
     script = shutil.copy(here / ".kit" / "run.sh", tmp_path)
+    places = {"HOME": str(tmp_path), "OUT": str(tmp_path / "out")}
+    sentence = refuse([script, SECONDS, "preflight"], tmp_path, **places)
+    assert sentence == "a fresh machine: the first transfer has to come first\n"
+
+
+@pytest.mark.parametrize("words", [[], ["preflight", "tests"], ["10m", "preflight"], ["60"]])
+def test_a_call_without_seconds_or_jobs_says_how_it_is_used(words, here, tmp_path):
+    script = shutil.copy(here / ".kit" / "run.sh", tmp_path)
+    places = {"HOME": str(tmp_path), "OUT": str(tmp_path / "out")}
+    assert "usage: OUT=FOLDER bash run.sh SECONDS JOB" in refuse(
+        [script, *words], tmp_path, **places
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_exit_code_is_that_of_a_job_that_failed(here, tmp_path):
+    shutil.copytree(here / ".kit", tmp_path / ".kit")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    places = {"HOME": str(tmp_path), "OUT": "out", "PATH": path, "PROFILE": "smoke"}
     done = subprocess.run(
-        ["bash", script, SECONDS, "preflight"],
+        ["bash", ".kit/run.sh", SECONDS, "no_such_job"],
         cwd=tmp_path,
-        env={**os.environ, "HOME": str(tmp_path), "OUT": str(tmp_path / "out")},
+        env=os.environ | places,
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "a fresh machine: the first transfer has to come first\n"
+    assert done.returncode == 2
+    assert "there is no job no_such_job" in (tmp_path / "out" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "sentence"),
+    [
+        ({"STUDIES": "hh_typo"}, [], "STUDIES names hh_typo, which is none of "),
+        ({"STUDIES": STUDY}, ["no_such.zip"], "there is no bundle no_such.zip"),
+        ({"STUDIES": STUDY, "PACKAGES": "nosuch"}, [], "constraints.txt has no version of nosuch"),
+    ],
+)
+def test_inputs_are_checked_before_anything_is_removed(variables, arguments, sentence, here):
+    before = sorted((here / ".kit").rglob("*"))
+    command = ["scripts/offline_gpu/prepare.sh", str(here), *arguments]
+    assert sentence in refuse(command, here, PROJECT_PYTHON=sys.executable, **variables)
+    assert sorted((here / ".kit").rglob("*")) == before
+
+
+def test_a_folder_without_records_is_refused(here, tmp_path):
+    command = ["scripts/offline_gpu/collect.sh", str(tmp_path)]
+    sentence = refuse(command, here, PROJECT_PYTHON=sys.executable)
+    assert "there is no records.zip.0 in" in sentence

@@ -348,6 +348,9 @@ def test_a_copy_inside_another_repository_has_not_that_ones_commit(monkeypatch, 
     monkeypatch.setenv("SYMPO_COMMIT", "0123abc")
     collected = provenance.collect()
     assert (collected["commit"], collected["modified"]) == ("0123abc", None)
+    monkeypatch.setenv("SYMPO_COMMIT", "0123abc-dirty")
+    collected = provenance.collect()
+    assert (collected["commit"], collected["modified"]) == ("0123abc", True)
     monkeypatch.setenv("SYMPO_COMMIT", "main")
     with pytest.raises(ValueError, match="SYMPO_COMMIT is 'main'"):
         provenance.collect()
