@@ -18,7 +18,7 @@ TIERS = (
     "headline contrasts",
     "other claims",
     "learning-rate probe",
-    "headline contrasts, own learning rate",
+    "without flips, and each method's own learning rate",
     "other rates and β",
     "other methods",
 )

@@ -64,7 +64,8 @@ def test_what_is_chosen_is_run_once_the_probe_is_complete():
 
     runs = study.list_runs(found.get, {})
     assert len(runs) == len(set(runs))
-    own = [run for run in runs if study.tier(run) == plan.TUNED]
+    own = [run for run in runs if run.learning_rate == 1e-2 and run.seed < PROBE_SEED]
+    assert {study.tier(run) for run in own} == {plan.TUNED}
     # dpo's own rate is the one that all methods share, and its runs are there already
     assert {(run.method, run.learning_rate) for run in own} == {("sympo_sigmoid", 1e-2)}
     assert {(run.noise_rate, run.seed) for run in own} == {
@@ -73,6 +74,10 @@ def test_what_is_chosen_is_run_once_the_probe_is_complete():
     # the contrast is complete in every seed
     dpo = {(r.noise_rate, r.seed) for r in runs if r.method == "dpo" and r.learning_rate == 1e-3}
     assert dpo >= {(run.noise_rate, run.seed) for run in own}
+    # and trained before what no contrast of these needs
+    needed = [r for r in runs if r.method == "dpo" and (r.noise_rate, r.seed) in dpo]
+    needed = [run for run in needed if run.beta == 0.1 and run.seed < PROBE_SEED]
+    assert {study.tier(run) for run in needed} == {plan.HEADLINE, plan.TUNED}
 
 
 def test_without_a_probe_nothing_is_tuned():
@@ -86,7 +91,7 @@ def test_without_a_probe_nothing_is_tuned():
         ({"method": "dpo", "noise_rate": 0.4, "beta": 0.1}, plan.HEADLINE),
         ({"method": "dpo", "noise_rate": 0.2, "beta": 0.1}, plan.CLAIMED),
         ({"method": "rdpo", "noise_rate": 0.4, "beta": 0.1}, plan.CLAIMED),
-        ({"method": "dpo", "noise_rate": 0.0, "beta": 0.1}, plan.OTHER_RATES),
+        ({"method": "dpo", "noise_rate": 0.0, "beta": 0.1}, plan.TUNED),
         ({"method": "dpo", "noise_rate": 0.4, "beta": 0.5}, plan.OTHER_RATES),
         ({"method": "rdpo", "noise_rate": 0.0, "beta": 0.1}, plan.OTHER_METHODS),
     ],

@@ -320,6 +320,9 @@ class AlignConfig(StudyConfig):
                 return plan.HEADLINE
             if run.method in self.claimed_methods and run.noise_rate in self.claimed_rates:
                 return plan.CLAIMED
+            # beside those at a method's own learning rate, which may be the shared one
+            if is_headline and run.noise_rate in self._probed_rates():
+                return plan.TUNED
         return plan.OTHER_RATES if is_headline else plan.OTHER_METHODS
 
     def _probed_rates(self) -> list[float]:
