@@ -52,7 +52,7 @@ MARGIN = 0.01
 # Two seeds have an interval as wide as the scale, which would let everything pass.
 FEWEST_SEEDS = 3
 # Numbers that name a run; the first other one that is no whole number was measured.
-SETTINGS = ("noise_rate", "beta")
+SETTINGS = ("noise_rate", "beta", "budget")
 # Columns that hold a conclusion, wherever they stand.
 CONCLUSIONS = ("verdict", "agree")
 
