@@ -18,7 +18,7 @@ TIERS = (
     "headline contrasts",
     "other claims",
     "learning-rate probe",
-    "without flips, and each method's own learning rate",
+    "each method's own setting, and without flips",
     "other rates and β",
     "other methods",
 )

@@ -297,7 +297,7 @@ def find_hashes(study: str, *, folder: Path, version: int) -> dict[str, str]:
 
 
 def list_hashes(config: Mapping[str, Any]) -> dict[str, str]:
-    """The sha256 fields of a run's or a record's config: of what it was made from."""
+    """The sha256 fields of a config, or of a source: of what runs are made from."""
     return {name: value for name, value in config.items() if name.endswith("sha256")}
 
 

@@ -19,8 +19,8 @@ SECONDS = "90"  # loading takes twenty on a busy machine
 LARGEST_CODE = 2 * 2**20
 
 
-def run(command: list[str], folder: Path, **variables: str) -> str:
-    """What a command prints; it has to end with 0."""
+def run(command: list[str], folder: Path, *, code: int = 0, **variables: str) -> str:
+    """What a command prints; it has to end with `code`."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     # the machine's own `python3` is this environment's
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -28,7 +28,7 @@ def run(command: list[str], folder: Path, **variables: str) -> str:
     done = subprocess.run(
         command, cwd=folder, env=environment | variables, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -115,16 +115,8 @@ def test_a_call_without_seconds_or_jobs_says_how_it_is_used(words, here, tmp_pat
 
 def test_the_exit_code_is_that_of_a_job_that_failed(here, tmp_path):
     shutil.copytree(here / ".kit", tmp_path / ".kit")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    places = {"HOME": str(tmp_path), "OUT": "out", "PATH": path, "PROFILE": "smoke"}
-    done = subprocess.run(
-        ["bash", ".kit/run.sh", SECONDS, "no_such_job"],
-        cwd=tmp_path,
-        env=os.environ | places,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
+    command = ["bash", ".kit/run.sh", SECONDS, "no_such_job"]
+    run(command, tmp_path, code=2, HOME=str(tmp_path), OUT="out")
     assert "there is no job no_such_job" in (tmp_path / "out" / "log.txt").read_text()
 
 

@@ -163,7 +163,7 @@ class AlignConfig(StudyConfig):
     # ours: the methods of the contrasts get more seeds at the highest rate
     headline_methods: list[str]
     headline_seeds: Count
-    # the paper says who is ahead of whom among these, at these rates: trained before all others
+    # the paper says who is ahead of whom among these, at these rates: trained next
     claimed_methods: tuple[str, ...] = Field((), strict=False)
     claimed_rates: tuple[Rate, ...] = Field((), strict=False)
     # ours: the reward–KL frontier, drawn at the highest rate with these β as well

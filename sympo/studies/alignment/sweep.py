@@ -93,7 +93,7 @@ def plan_sweep(
     else:
         source = find_source(config)
     # Where data lie may differ from machine to machine; what they are may not.
-    hashes = {name: value for name, value in source.items() if name.endswith("sha256")}
+    hashes = records.list_hashes(source)
     workbench = Workbench(build_world)
 
     def train(runs: list[AlignmentRun]) -> Iterator[tuple[AlignmentRun, Result]]:

@@ -51,7 +51,7 @@ def plan_study(config: TextConfig, *, read_only: bool = False) -> plan.Plan[Any]
         provenance=provenance.collect(**source),
         list_runs=partial(
             config.list_runs,
-            hashes={name: value for name, value in source.items() if name.endswith("sha256")},
+            hashes=records.list_hashes(source),
         ),
         tier=config.tier,
         together=attrgetter("seed"),
