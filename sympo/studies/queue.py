@@ -2,9 +2,9 @@
 
 GPU time often comes in short slots. One queue goes over all studies, in the order of `plan.TIERS`:
 the headline contrasts of each study, seed by seed, then what else the paper's claims name, then its
-probe, then what is left. A part of the
-queue that would not finish in time is not begun, and whatever ends the slot (the budget, SIGTERM,
-Ctrl-C) loses the part under way and nothing else. The same command goes on from there.
+probe, then what is left. A part of the queue that would not finish in time is not begun, and
+whatever ends the slot (the budget, SIGTERM, Ctrl-C) loses the part under way and nothing else. The
+same command goes on from there.
 """
 
 import errno
